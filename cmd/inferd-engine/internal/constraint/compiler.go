@@ -29,7 +29,7 @@ type Vocabulary interface {
 // could learn from response times that another owner uses a schema.
 type Compiler struct {
 	Model Vocabulary
-	Bytes int // budget of memory for grammars, states and kept masks; 0 means 256 MiB
+	Bytes int // budget of memory for sources, grammars, states and kept masks; 0 means 256 MiB
 	// Time bounds one compile; 0 means [automaton.DefaultTime].
 	Time time.Duration
 
@@ -54,6 +54,8 @@ type Source interface {
 	// Grammar compiles the source. The error, an [infer.Error], names the keyword or the place that cannot be
 	// enforced.
 	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
+	// Size returns the bytes of memory that the source itself takes, once its grammar is made.
+	Size() int
 	// Member is the request's member with the source, for errors.
 	Member() string
 }
@@ -192,7 +194,9 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 func (k *Constraint) Source() Source { return k.source }
 
 // size returns the memory of a constraint.
-func (k *Constraint) size() int { return k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes() }
+func (k *Constraint) size() int {
+	return k.source.Size() + k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes()
+}
 
 // keep caches a new constraint. It fails if the constraints in use leave too little of the budget.
 func (c *Compiler) keep(made *Constraint) error {

@@ -31,6 +31,9 @@ func (f Format) Digest() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte("schema\x00"), f.schema()...))
 }
 
+// Size is [Source.Size].
+func (f Format) Size() int { return len(f.Format.Grammar) + len(f.schema()) }
+
 // schema returns the schema of a format that has one.
 func (f Format) schema() []byte {
 	if f.JSONObject {

@@ -72,8 +72,15 @@ func (w *writer) behindName() *writer {
 	return &sure
 }
 
-// Grammar is [constraint.Source.Grammar]: that of the whole answer.
+// Grammar is [constraint.Source.Grammar]: that of the whole answer. It makes that of the openers, too.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
+	if s.mayCall() || s.mayThink() || s.header() != nil {
+		g, err := s.openerGrammar(budget)
+		if err != nil {
+			return nil, infer.Errorf(infer.Invalid, "tools: %w", err)
+		}
+		s.opener = g
+	}
 	w := s.writer(&automaton.Builder{Budget: budget})
 	if s.mayCall() {
 		for i := range s.named {
@@ -103,8 +110,8 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 
 // openerGrammar is the grammar of what text may turn out to be: the beginning of a call, up to the symbol
 // that makes it certain, that of thoughts, or the marker in front of a text.
-func (s *Speech) openerGrammar() (*automaton.Grammar, error) {
-	w := s.writer(&automaton.Builder{})
+func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, error) {
+	w := s.writer(&automaton.Builder{Budget: budget})
 	w.opening = true
 	var ways []automaton.Node
 	if s.mayCall() {

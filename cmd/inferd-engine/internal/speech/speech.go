@@ -38,10 +38,11 @@ type Options struct {
 	NoThoughts bool
 }
 
-// A Speech describes the answers to a request. It does not change once its grammar is made.
+// A Speech describes the answers to a request. It does not change once its grammar is made, which [constraint.Compiler]
+// keeps together with it.
 type Speech struct {
 	Options
-	opener *automaton.Grammar // of what text may turn out to be; nil if it is text
+	opener *automaton.Grammar // of what text may turn out to be, made with the grammar; nil if it is text
 	tools  map[string]int     // by name, as the dialect spells it
 	named  []infer.Tool       // that may be called
 	end    []automaton.Symbol // the marker at the end of thoughts, without white space
@@ -58,13 +59,6 @@ func New(o Options) (*Speech, error) {
 	s.end = s.symbols(strings.TrimSpace(o.Dialect.Thinking.End))
 	if err := s.checkTools(); err != nil {
 		return nil, err
-	}
-	if s.mayCall() || s.mayThink() || s.header() != nil {
-		g, err := s.openerGrammar()
-		if err != nil {
-			return nil, infer.Errorf(infer.Invalid, "tools: %w", err)
-		}
-		s.opener = g
 	}
 	return s, nil
 }
@@ -175,6 +169,18 @@ func (s *Speech) Digest() [sha256.Size]byte {
 		panic("internal error: " + err.Error()) // structs of strings, numbers and bools
 	}
 	return sha256.Sum256(append([]byte("speech\x00"), key...))
+}
+
+// Size is [constraint.Source.Size].
+func (s *Speech) Size() int {
+	n := 0
+	if s.opener != nil {
+		n = s.opener.Size()
+	}
+	for i := range s.Tools {
+		n += len(s.Tools[i].Name) + len(s.Tools[i].Description) + len(s.Tools[i].Schema)
+	}
+	return n
 }
 
 // Member is [constraint.Source.Member].

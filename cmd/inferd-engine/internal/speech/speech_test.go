@@ -1,12 +1,16 @@
 package speech_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
+	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
@@ -102,5 +106,41 @@ func TestChoice(t *testing.T) {
 	r := begin(t, plain, speech.Options{Dialect: hermes(), Tools: tools, Choice: infer.ToolChoice{Mode: infer.ToolNone}})
 	if rest := r.feed(`<tool_call>{"name": "now"`, nil); rest != `"` {
 		t.Errorf("none, of bytes: %q is left", rest)
+	}
+}
+
+// The grammar of the openers is compiled, kept and counted with that of the answers.
+func TestKept(t *testing.T) {
+	c := &constraint.Compiler{Model: plain, Time: time.Minute}
+	o := speech.Options{Dialect: hermes(), Tools: tools}
+	ask := func() *speech.Speech {
+		s, err := speech.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first, second := ask(), ask()
+	bare := first.Size()
+	k, spent, err := c.Compile(t.Context(), "a", first)
+	if err != nil || spent <= 0 || first.Size() <= bare {
+		t.Fatalf("compiled in %v: %d bytes, before %d; %v", spent, first.Size(), bare, err)
+	}
+	before := c.Used()
+	again, spent, err := c.Compile(t.Context(), "a", second)
+	if err != nil || again != k || spent != 0 || second.Size() != bare || c.Used() != before {
+		t.Errorf("again in %v: %d bytes, %d in all, not %d; %v", spent, second.Size(), c.Used(), before, err)
+	}
+	again.Release()
+	k.Release()
+	// Without its openers a speech takes less of the budget.
+	o.Choice.Mode, o.NoThoughts = infer.ToolNone, true
+	none := ask()
+	if k, _, err = c.Compile(t.Context(), "a", none); err != nil || none.Size() != bare {
+		t.Errorf("without openers: %d bytes, want %d; %v", none.Size(), bare, err)
+	}
+	k.Release()
+	if _, _, err := (&constraint.Compiler{Model: plain, Time: 1}).Compile(t.Context(), "a", ask()); !errors.Is(err, automaton.ErrTime) {
+		t.Errorf("without time: %v", err)
 	}
 }
