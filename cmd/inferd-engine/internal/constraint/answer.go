@@ -194,12 +194,17 @@ func (a *Answer) Place() Place {
 	return a.place()
 }
 
-// Force makes a text the next part of the answer. It reports false if the text does not fit. Behind the
-// text the answer is free again.
-func (a *Answer) Force(text []automaton.Symbol) bool {
+// Force makes a text the next part of the answer, with one more token that begins another text, behind: the longest one
+// there is, so that a marker stays whole. It reports false if they do not fit. Then the answer is free again.
+func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(text) > 0 && len(behind) > 0 {
+		if _, n, ok := k.compiler.vocab.First(behind); ok {
+			text = slices.Concat(text, behind[:n])
+		}
+	}
 	if a.ending || len(text) == 0 || !a.cursor.Fits(text) || !a.leaves(text) {
 		return false
 	}

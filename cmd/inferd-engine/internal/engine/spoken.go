@@ -81,7 +81,7 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 			return tok, err
 		}
 		if g.engine.Model.IsEOG(tok) { // a demanded call is missing: it comes now
-			g.allowed.Force(g.parser.Open())
+			g.allowed.Force(g.parser.Open(), nil)
 		}
 	}
 	mask, err := g.allowed.Mask()
@@ -104,7 +104,7 @@ func (g *generation) limitThoughts() {
 		return
 	}
 	if g.thought++; g.gen.ThinkingBudget > 0 && g.thought > g.gen.ThinkingBudget && len(g.thoughts.raw) == 0 {
-		g.allowed.Force(g.parser.Conclude())
+		g.allowed.Force(g.parser.Conclude(), nil)
 	}
 }
 
@@ -143,7 +143,7 @@ func (g *generation) parts() bool {
 // demandAtStop begins the demanded call where the model ends its turn by a text. It reports false
 // if the answer ends there.
 func (g *generation) demandAtStop() bool {
-	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open()) {
+	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open(), nil) {
 		return false
 	}
 	g.text.resume()

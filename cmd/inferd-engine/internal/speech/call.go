@@ -62,33 +62,31 @@ func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
 	*c = call{text: c.text[:0], names: c.names[:0], ends: c.ends[:0]}
 }
 
-// Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. Behind a
-// marker of bytes a call is not certain before its name, and an id there is not known.
-func (p *Parser) Numbered() []automaton.Symbol {
+// Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. behind is the text
+// that ends it, if more letters or digits could follow. Behind a marker of bytes a call is not certain before its name, and
+// an id there is not known.
+func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	if p.phase != calling {
-		return nil
+		return nil, nil
 	}
 	text, kind := "", dialect.ID
 	switch m := p.before.Marks; {
 	case m&markNine != 0:
-		text = dialect.IDOf(dialect.Nine, p.LastID+p.Calls+1)
+		return p.speech.symbols(dialect.IDOf(dialect.Nine, p.LastID+p.Calls+1)), nil
 	case m&markWords != 0:
 		text = dialect.IDOf(dialect.Words, p.LastID+p.Calls+1)
 	case m&markCounter != 0:
 		text, kind = strconv.Itoa(p.CallsBefore+p.Calls), dialect.Counter
 	case m&markIndex != 0:
 		text, kind = strconv.Itoa(p.Calls), dialect.Index
+	default:
+		return nil, nil
 	}
-	if text == "" {
-		return nil
-	}
-	// One symbol more ends it: digits could follow.
 	pieces := p.speech.Dialect.Calls.Call
-	out := p.speech.symbols(text)
 	if at := kindAt(pieces, kind) + 1; at < len(pieces) && pieces[at].Kind == dialect.Fixed {
-		out = append(out, p.speech.symbols(pieces[at].Text)[:1]...)
+		behind = p.speech.symbols(pieces[at].Text)
 	}
-	return out
+	return p.speech.symbols(text), behind
 }
 
 // textOf returns symbols as text, without tokens.

@@ -156,12 +156,12 @@ func TestNumbered(t *testing.T) {
 		d            *dialect.Dialect
 		text         string // up to the number
 		before, last int
-		want         string // up to the symbol behind it
+		want         string // up to the text behind it, if that ends it
 		first        int
 		another      string
 	}{
-		"nine":     {dialecttest.Fixtures()["mistral-small-3.2"], "[TOOL_CALLS]now[CALL_ID]", 3, 7, "tc%07d[ARGS]", 8, "{}[TOOL_CALLS]now[CALL_ID]"},
-		"an array": {dialecttest.Fixtures()["mistral-nemo"], `[TOOL_CALLS][{"name": "now", "arguments": {}, "id": "`, 0, 0, `tc%07d"`, 1, `}, {"name": "now", "arguments": {}, "id": "`},
+		"nine":     {dialecttest.Fixtures()["mistral-small-3.2"], "[TOOL_CALLS]now[CALL_ID]", 3, 7, "tc%07d", 8, "[ARGS]{}[TOOL_CALLS]now[CALL_ID]"},
+		"an array": {dialecttest.Fixtures()["mistral-nemo"], `[TOOL_CALLS][{"name": "now", "arguments": {}, "id": "`, 0, 0, `tc%07d`, 1, `"}, {"name": "now", "arguments": {}, "id": "`},
 		"counter":  {kimi(), "<|begin|>functions.now:", 3, 7, "%d<|args|>", 3, "{}<|end|><|begin|>functions.now:"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,8 @@ func TestNumbered(t *testing.T) {
 					t.Fatalf("%q is left", rest)
 				}
 				var got strings.Builder
-				for _, x := range r.parser.Numbered() {
+				id, behind := r.parser.Numbered()
+				for _, x := range slices.Concat(id, behind) {
 					if x >= 512 {
 						got.WriteString(m.markers[x-512])
 					} else {
@@ -186,9 +187,50 @@ func TestNumbered(t *testing.T) {
 				if rest := r.feed(got.String(), nil); rest != "" {
 					t.Fatalf("%q is left", rest)
 				}
-				if r.parser.Numbered() != nil {
+				if again, _ := r.parser.Numbered(); again != nil {
 					t.Error("the number comes twice")
 				}
+			}
+		})
+	}
+}
+
+// A marker behind a number or an id stays one token, also where the vocabulary has it as a text.
+func TestMarkersBehindNumbers(t *testing.T) {
+	d, nine := kimi(), dialecttest.Fixtures()["mistral-small-3.2"]
+	d.Calls.Call[4].Text = "[ARGS]"
+	for name, test := range map[string]struct {
+		d    *dialect.Dialect
+		text string
+		want string
+	}{
+		"a number": {d, "<|begin|>functions.now:", "0|[ARGS]|{"},
+		"nine":     {nine, "[TOOL_CALLS]now[CALL_ID]", "t|c|0|0|0|0|0|0|1|[ARGS]|{"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := model{markers: []string{"<|im_end|>", "<|begin|>", "<|end|>", "[TOOL_CALLS]", "[CALL_ID]"}, pieces: []string{"[AR", "[ARGS]"}}
+			r := begin(t, m, speech.Options{Dialect: test.d, Tools: tools})
+			if rest := r.feed(test.text, nil); rest != "" {
+				t.Fatalf("%q is left", rest)
+			}
+			var got []string
+			for range strings.Count(test.want, "|") + 1 {
+				r.answer.Force(r.parser.Numbered())
+				mask, err := r.answer.Mask()
+				if err != nil {
+					t.Fatal(err)
+				}
+				id := int32(len(mask)*64 - 1) // the last one of the mask: a piece, if there is one
+				for id > 0 && mask[id>>6]>>(id&63)&1 == 0 {
+					id--
+				}
+				if !r.answer.Take(id) {
+					t.Fatalf("%q is refused behind %q", m.text([]int32{id}), got)
+				}
+				got = append(got, m.text([]int32{id}))
+			}
+			if got := strings.Join(got, "|"); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
 	}
