@@ -40,6 +40,12 @@ func TestReadings(t *testing.T) {
 			t.Errorf("got %+v", d.Text)
 		}
 	})
+	t.Run("around a text", func(t *testing.T) {
+		d := compile(t, `{% if thinking %}Write between <think></think> and <response></response>.{% endif %}`+question+`{% if m.role == 'assistant' %}A:{{ m.content }}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`).Dialect()
+		if want := (dialect.Text{Begins: []string{"<response>"}, End: "</response>"}); !reflect.DeepEqual(d.Text, want) || d.Thinking.End != "</think>" {
+			t.Errorf("got %+v, %+v", d.Text, d.Thinking)
+		}
+	})
 	t.Run("no arguments", func(t *testing.T) {
 		const call = `{% for c in m.tool_calls %}<tool_call><function={{ c.function.name }}>` + "\n" + `{% for k, v in c.function.arguments.items() %}<parameter={{ k }}>{{ v if v is string else v | tojson }}</parameter>` + "\n" +
 			`{% endfor %}{% if not c.function.arguments %}NONE{% endif %}</function></tool_call>{% endfor %}`

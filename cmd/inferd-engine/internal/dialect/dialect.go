@@ -168,7 +168,7 @@ type Text struct {
 	Lead string
 	// Begins has the markers of which one stands before a text, the usual one first; empty is none.
 	Begins []string
-	// End stands behind a text that more follows; empty is none.
+	// End stands behind a text with one of Begins: with Next where more follows, else always; empty is none.
 	End string
 }
 

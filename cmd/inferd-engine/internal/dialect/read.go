@@ -31,9 +31,22 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	d.Thinking = thinking
 	d.Text = readText(render, &t, &d.Thinking)
 	d.Thinking.lengthen(render, &t, &d.Text)
+	d.Text.enclose(source)
 	d.Stop = marker.FindString(footOf(render, t, nil))
 	d.adjust()
 	return d, t
+}
+
+// enclosed are markers around a text that a template tells the model to write, but does not write itself.
+var enclosed = [][2]string{{"<response>", "</response>"}}
+
+// enclose takes the first known pair of markers that the source names.
+func (t *Text) enclose(source string) {
+	for _, pair := range enclosed {
+		if len(t.Begins) == 0 && strings.Contains(source, pair[0]+pair[1]) {
+			t.Begins, t.End = []string{pair[0]}, pair[1]
+		}
+	}
 }
 
 // readText returns the marker in front of a text, if there is one, or the white space there. A template that writes no

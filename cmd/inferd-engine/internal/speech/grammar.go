@@ -15,7 +15,7 @@ const (
 	markText       automaton.Mark = automaton.User << iota // the next symbol may be text
 	markThought                                            // the next symbol may be a thought
 	markFork                                               // a call, thoughts or the marker of a text may begin with the next symbol
-	markHeader                                             // the marker in front of a text has ended
+	markHeader                                             // the marker in front of a text, or behind it, has ended
 	markValue                                              // a value of the response format begins
 	markThinking                                           // thoughts have begun
 	markThoughtEnd                                         // thoughts have ended
@@ -109,7 +109,7 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 }
 
 // openerGrammar is the grammar of what text may turn out to be: the beginning of a call, up to the symbol
-// that makes it certain, that of thoughts, or the marker in front of a text.
+// that makes it certain, that of thoughts, or a marker around a text.
 func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	w.opening = true
@@ -123,6 +123,9 @@ func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, er
 	if begin := s.header(); begin != nil {
 		ways = append(ways, w.exact(begin, w.b.End()))
 	}
+	if s.encloses() {
+		ways = append(ways, w.exact(s.symbols(s.Dialect.Text.End), w.b.End()))
+	}
 	rule := w.b.Rule()
 	w.b.Body(rule, w.b.Alt(ways...))
 	return w.b.Build(rule)
@@ -134,7 +137,7 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	if d.Next != "" {
 		return w.messages(value)
 	}
-	text := w.introduced(w.speaking(value))
+	text := w.introduced(value)
 	behind := text // thoughts
 	if w.Format != nil {
 		behind = w.spaces(text)
@@ -167,10 +170,10 @@ func (s *Speech) led() bool {
 	return d.Lead != "" || len(d.Begins) > 0 && isSpace(automaton.Symbol(d.Begins[0][0]))
 }
 
-// introduced writes the marker in front of a text, which may be missing. In front of a demanded call that is a text the
-// template's marker, or its white space, is there, as the next prompt will have it.
-func (w *writer) introduced(text automaton.Node) automaton.Node {
-	d, begin := &w.Dialect.Text, w.header()
+// introduced writes text and calls with the marker in front of a text, which may be missing. In front of a demanded call
+// that is a text the template's marker, or its white space, is there, as the next prompt will have it.
+func (w *writer) introduced(value automaton.Node) automaton.Node {
+	d, begin, text := &w.Dialect.Text, w.header(), w.speaking(value)
 	exactly := w.demands() && w.Dialect.Calls.Alone && w.strict
 	if begin == nil {
 		if exactly {
@@ -178,20 +181,44 @@ func (w *writer) introduced(text automaton.Node) automaton.Node {
 		}
 		return text
 	}
-	behind := w.b.Mark(automaton.Commit|markHeader, text)
 	if exactly {
-		return w.exact(w.symbols(d.Begins[0]), behind)
+		return w.exact(w.symbols(d.Begins[0]), w.b.Mark(automaton.Commit|markHeader, text))
 	}
+	inner := text
+	if w.encloses() {
+		inner = w.speaking(value, w.b.Mark(markFork, w.exact(w.symbols(d.End), w.b.Mark(automaton.Commit|markHeader, w.behindText()))))
+	}
+	behind := w.b.Mark(automaton.Commit|markHeader, inner)
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
 }
 
-// textEnd writes the end of a text: the answer ends, perhaps behind a marker that does not end it by itself.
-func (w *writer) textEnd() automaton.Node {
+// encloses reports whether a text has a marker behind it, too.
+func (s *Speech) encloses() bool {
+	return s.header() != nil && s.Dialect.Text.End != "" && s.Format == nil
+}
+
+// behindText writes what may follow the marker behind a text: calls, or the end.
+func (w *writer) behindText() automaton.Node {
+	var ways []automaton.Node
+	if len(w.named) > 0 {
+		ways = append(ways, w.b.Mark(markFork, w.calls()))
+	}
+	if !w.demands() {
+		ways = append(ways, w.end())
+	}
+	return w.spaces(w.b.Alt(ways...))
+}
+
+// textEnd writes the end of an answer behind its text.
+func (w *writer) textEnd() automaton.Node { return w.b.Mark(markText, w.end()) }
+
+// end writes the end of an answer, perhaps behind a marker that does not end it by itself.
+func (w *writer) end() automaton.Node {
 	end := w.b.End()
 	if stop := w.symbols(w.Dialect.Stop); len(stop) == 1 && stop[0] >= 256 && !w.isEnd(stop[0]) {
 		end = w.b.Alt(end, w.symbol(stop[0], end))
 	}
-	return w.b.Mark(markText, end)
+	return end
 }
 
 // messages writes an answer of several messages: each is thoughts, text or a call.
@@ -242,16 +269,17 @@ func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	return loop
 }
 
-// speaking writes the text and the calls behind it.
-func (w *writer) speaking(value automaton.Node) automaton.Node {
+// speaking writes the text and the calls behind it, or one of other ways out of the text.
+func (w *writer) speaking(value automaton.Node, others ...automaton.Node) automaton.Node {
 	b := w.b
 	if len(w.named) == 0 {
 		if w.Format != nil {
 			return value
 		}
-		return w.loop([]automaton.Node{w.textEnd()}, nil)
+		return w.loop([]automaton.Node{w.textEnd()}, others)
 	}
 	call := b.Mark(markFork, w.calls())
+	forks := append([]automaton.Node{call}, others...)
 	switch alone := w.Dialect.Calls.Alone; {
 	case w.Format != nil && !w.mayCall():
 		return value
@@ -262,11 +290,11 @@ func (w *writer) speaking(value automaton.Node) automaton.Node {
 	case w.demands() && alone:
 		return w.spaces(call)
 	case w.demands():
-		return w.loop(nil, []automaton.Node{call})
+		return w.loop(nil, forks)
 	case alone:
-		return b.Alt(w.loop([]automaton.Node{w.textEnd()}, nil), w.spaces(call))
+		return b.Alt(w.loop([]automaton.Node{w.textEnd()}, others), w.spaces(call))
 	}
-	return w.loop([]automaton.Node{w.textEnd()}, []automaton.Node{call})
+	return w.loop([]automaton.Node{w.textEnd()}, forks)
 }
 
 // spaces writes white space that says nothing.

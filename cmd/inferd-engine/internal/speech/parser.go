@@ -182,7 +182,7 @@ func (p *Parser) release() {
 	if len(p.pending) > 0 {
 		n = p.pending[0].at
 	}
-	for p.speech.mayCall() && !p.value && n > 0 && isSpace(p.held[n-1].is) {
+	for (p.speech.mayCall() || p.speech.encloses()) && !p.value && n > 0 && isSpace(p.held[n-1].is) {
 		n--
 	}
 	if n == 0 {

@@ -97,8 +97,11 @@ func TestHeaders(t *testing.T) {
 		return d
 	}
 	letters, token, lead := header(dialect.Text{Begins: []string{"all\n"}}), header(dialect.Text{Begins: []string{" to=user<|message|>"}}), header(dialect.Text{Lead: " "})
+	around := dialecttest.Fixtures()["hermes"]
+	around.Text = dialect.Text{Begins: []string{"<response>"}, End: "</response>"}
 	m := model{markers: []string{"<|im_end|>", "<|message|>"}}
 	const call = `{"tool_calls": [{"name": "now", "arguments": {}}]}`
+	const tagged = `<tool_call>{"name": "now", "arguments": {}}</tool_call>`
 	for name, test := range map[string]struct {
 		d      *dialect.Dialect
 		choice infer.ToolChoice
@@ -118,6 +121,12 @@ func TestHeaders(t *testing.T) {
 		"white space":           {lead, infer.ToolChoice{}, tools, " Hi", []string{"text Hi"}},
 		"white space, demanded": {lead, required, tools, " " + call, []string{"call now {}"}},
 		"none, demanded":        {lead, required, tools, call, nil},
+		"around":                {around, infer.ToolChoice{}, nil, "<think>Hm.</think>\n<response>\nHi <response>.\n</response>\n", []string{"thought Hm.", "text Hi <response>."}},
+		"around, not ended":     {around, infer.ToolChoice{}, tools, "<response>Hi </resp", []string{"text Hi </resp"}},
+		"around, a call":        {around, required, tools, "<response>Hi</response>\n" + tagged, []string{"text Hi", "call now {}"}},
+		"around, a call within": {around, infer.ToolChoice{}, tools, "<response>Hi\n" + tagged, []string{"text Hi", "call now {}"}},
+		"around, in a fence":    {around, infer.ToolChoice{}, nil, "<response>\n```\n</response>\n```\n</response>", []string{"text ```\n</response>\n```"}},
+		"not around":            {around, infer.ToolChoice{}, tools, "Hi</response>", []string{"text Hi</response>"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := speech.Options{Dialect: test.d, Tools: test.tools, Choice: test.choice}
