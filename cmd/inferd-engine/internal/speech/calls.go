@@ -13,11 +13,18 @@ import (
 // calls writes all calls and the end of the answer. While opening it is the beginning of the first.
 func (w *writer) calls() automaton.Node {
 	b, c := w.b, &w.Dialect.Calls
-	after := b.End()
-	if !w.opening && w.mayCall() {
-		after = w.behindName().afterCall()
+	var first automaton.Node
+	if w.opening || !w.mayCall() {
+		first = b.Alt(w.spellings(b.End())...)
+	} else {
+		sure := w.behindName()
+		again := b.Forward()
+		after := sure.afterCall(again)
+		b.Define(again, sure.spellings(after)...)
+		if first = again; sure.strict != w.strict {
+			first = b.Alt(w.spellings(after)...)
+		}
 	}
-	first := b.Alt(w.spellings(after)...)
 	if c.Begin == "" {
 		return first
 	}
@@ -28,10 +35,10 @@ func (w *writer) calls() automaton.Node {
 	return w.fixed(c.Begin, mark, first)
 }
 
-// afterCall writes what may follow a call: the end, or another call.
-func (w *writer) afterCall() automaton.Node {
-	b, c := w.b, &w.Dialect.Calls
-	end := b.End()
+// afterCall writes what may follow a call: the end, or the separator and further calls.
+func (w *writer) afterCall(further automaton.Node) automaton.Node {
+	c := &w.Dialect.Calls
+	end := w.b.End()
 	if !w.strict {
 		end = w.spaces(end)
 	}
@@ -39,10 +46,7 @@ func (w *writer) afterCall() automaton.Node {
 	if !c.Several || w.OneCall {
 		return end
 	}
-	again := b.Forward()
-	after := b.Alt(end, w.fixed(c.Separator, 0, b.Mark(markFork, again)))
-	b.Define(again, w.spellings(after)...)
-	return after
+	return w.b.Alt(end, w.fixed(c.Separator, 0, w.b.Mark(markFork, further)))
 }
 
 // decided returns the marks behind a token that only calls begin with.
