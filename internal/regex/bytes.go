@@ -8,11 +8,20 @@ import (
 )
 
 // Raw spells the language in UTF-8.
-func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, false) }
+func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, raw) }
 
 // Quoted spells the language as the inside of a JSON string, each character in its one
 // spelling; see [automaton.Builder.Text].
-func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, true) }
+func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, quoted) }
+
+// A style is a way to spell characters. The set is closed.
+type style uint8
+
+const (
+	raw    style = iota
+	quoted       // the inside of a JSON string
+	ascii        // the same, with escapes for letters beyond ASCII
+)
 
 // A span is a range of characters, or of their last bits, and the state behind it.
 type span struct {
@@ -29,7 +38,7 @@ type speller struct {
 	free  map[int32]int32 // by the state behind all escapes, the one behind their backslash
 }
 
-func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
+func spell(b *Budget, d *DFA, as style) *automaton.DFA {
 	n := len(d.accept)
 	s := &speller{b: b, edges: make([][]automaton.Edge, n), table: make([]int32, 64), free: make(map[int32]int32)}
 	var ranges [][3]int32 // lo, hi, class
@@ -50,11 +59,17 @@ func spell(b *Budget, d *DFA, quoted bool) *automaton.DFA {
 		if !b.Spend(0) {
 			return &automaton.DFA{First: []int32{0}}
 		}
-		s.edges[state] = s.first(spans, quoted)
+		if as == ascii {
+			s.edges[state] = s.asASCII(spans)
+		} else {
+			s.edges[state] = s.first(spans, as == quoted)
+		}
 	}
 	out := &automaton.DFA{First: []int32{0}, Accept: make([]bool, len(s.edges)), Plain: make([]int32, len(s.edges))}
 	copy(out.Accept, d.accept)
-	copy(out.Plain, d.plain())
+	if as != ascii {
+		copy(out.Plain, d.plain())
+	}
 	edges := 0
 	for _, e := range s.edges {
 		edges += len(e)
@@ -88,7 +103,7 @@ func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 	if quoted {
 		if to := s.behindBackslash(ascii); to >= 0 {
 			edges = append(edges, automaton.Edge{Lo: '\\', Hi: '\\', To: to})
-			slices.SortFunc(edges, func(x, y automaton.Edge) int { return int(x.Lo) - int(y.Lo) })
+			edges = sorted(edges)
 		}
 	}
 	edges = append(edges, s.digits(cut(spans, 0x80, 0x7ff), 1, 0xc0)...)
@@ -195,6 +210,14 @@ func (s *speller) slot(edges []automaton.Edge) uint64 {
 // short has the characters with an escape of their own, and its letter.
 var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}
 
+// shortOf returns the letter of a character's own escape; 0 is none.
+func shortOf(c int32) byte {
+	if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {
+		return byte(short[i][1])
+	}
+	return 0
+}
+
 // escaped reports whether a character has an escape in a JSON string.
 func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
 
@@ -226,12 +249,11 @@ func (s *speller) escapes(spans []span) []automaton.Edge {
 			if !escaped(c) {
 				continue
 			}
-			if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {
-				letter := byte(short[i][1])
+			if letter := shortOf(c); letter != 0 {
 				edges = append(edges, automaton.Edge{Lo: letter, Hi: letter, To: p.to})
 				continue
 			}
-			digit := "0123456789abcdef"[c&15]
+			digit := hexDigits[c&15]
 			rows[c>>4] = append(rows[c>>4], automaton.Edge{Lo: digit, Hi: digit, To: p.to})
 		}
 	}
@@ -246,6 +268,10 @@ func (s *speller) escapes(spans []span) []automaton.Edge {
 		zero = s.state([]automaton.Edge{{Lo: '0', Hi: '0', To: zero}})
 		edges = append(edges, automaton.Edge{Lo: 'u', Hi: 'u', To: zero})
 	}
+	return sorted(edges)
+}
+
+func sorted(edges []automaton.Edge) []automaton.Edge {
 	slices.SortFunc(edges, func(x, y automaton.Edge) int { return int(x.Lo) - int(y.Lo) })
 	return edges
 }

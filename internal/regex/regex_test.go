@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -152,7 +154,7 @@ func TestAgainstStandardLibrary(t *testing.T) {
 			t.Fatalf("%s, %s: disjoint = %v", p, q, !and.Empty())
 		}
 		lengths := regex.And(b, d, regex.Lengths(b, 1, 2))
-		quoted := regex.Quoted(b, d)
+		quoted, ascii := regex.Quoted(b, d), regex.ASCII(b, d)
 		for _, s := range texts {
 			// Go's . excludes only \n, and the texts have no other ends of lines.
 			m, n := x.MatchString(s), y.MatchString(s)
@@ -160,6 +162,7 @@ func TestAgainstStandardLibrary(t *testing.T) {
 				p: {d.Match(s), m}, "and": {and.Match(s), m && n}, "or": {or.Match(s), m || n}, "minus": {minus.Match(s), m && !n}, "not": {not.Match(s), !m},
 				"lengths": {lengths.Match(s), m && s != "" && utf8.RuneCountInString(s) <= 2},
 				"quoted":  {run(quoted, inner(s)), m},
+				"ascii":   {run(ascii, escaped(s)), m},
 			} {
 				if got[0] != got[1] {
 					t.Fatalf("%s, %s: %s of %q is %v, want %v", p, q, name, s, got[0], got[1])
@@ -178,7 +181,23 @@ func inner(s string) string {
 	return string(out[1 : len(out)-1])
 }
 
-// run reports whether d accepts s.
+// escaped is inner with escapes for letters beyond ASCII, as Python's json.dumps writes them.
+func escaped(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch high, low := utf16.EncodeRune(r); {
+		case high != unicode.ReplacementChar:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		case r >= 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(inner(string(r)))
+		}
+	}
+	return b.String()
+}
+
+// run follows an automaton over bytes.
 func run(d *automaton.DFA, s string) bool {
 	state := int32(0)
 	if len(d.Accept) == 0 {
@@ -216,6 +235,27 @@ func TestQuoted(t *testing.T) {
 	}
 	if !run(regex.Raw(b, regex.Words(b, []string{`a"b`, "日"})), `a"b`) {
 		t.Error("Raw does not spell a quote as it is")
+	}
+}
+
+// Letters beyond ASCII have one spelling, two numbers beyond the basic plane; all else is as in other JSON strings.
+func TestASCII(t *testing.T) {
+	b := &regex.Budget{}
+	d := regex.ASCII(b, regex.Any())
+	for s, want := range map[string]bool{
+		`a"`: false, `a\"\\\n\u001f~`: true, `\u000a`: false, `\u0041`: false, "é": false, "\x7f": false, `\u007f\u00e9\u65e5\uffff`: true, `\u00E9`: false,
+		`\ud83d\ude42`: true, `\ud800\udc00\udbff\udfff`: true, `\ud83d`: false, `\ude42`: false, `\ud83d\u0041`: false, `\ud83d\ud83d`: false, `\ue000`: true,
+	} {
+		if got := run(d, s); got != want {
+			t.Errorf("%q = %v", s, got)
+		}
+	}
+	words := []string{"é", "日本", "a🙂", "\U0010FFFF", "\x7f"}
+	d = regex.ASCII(b, regex.Words(b, words))
+	for _, w := range append(words, "ê", "日", "a🙁", "\U0010FFFE", "") {
+		if got := run(d, escaped(w)); got != slices.Contains(words, w) {
+			t.Errorf("%q = %v", w, got)
+		}
 	}
 }
 

@@ -34,8 +34,10 @@ type Notation struct {
 	// white space is Comma behind a comma and Colon behind a colon.
 	Spaced       bool
 	Comma, Colon string
-	// If Sorted is set, declared members are sorted by name, without regard to case. Otherwise they
-	// keep the order of the schema.
+	// ASCII reports that strings have letters beyond ASCII as \uXXXX. It counts without Bare and Quote.
+	ASCII bool
+	// Sorted reports that declared members are sorted by name, capital letters like small ones. Else their order is
+	// the schema's.
 	Sorted bool
 }
 
@@ -132,6 +134,22 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 		return e.b.Alt(), nil
 	}
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
+}
+
+// ascii reports whether strings have escapes for letters beyond ASCII.
+func (e *emitter) ascii() bool { return e.note != nil && e.note.ASCII }
+
+// text writes the inside of any string of least to most characters.
+func (e *emitter) text(least, most int, next automaton.Node) automaton.Node {
+	if !e.ascii() {
+		return e.b.Text(least, most, next)
+	}
+	if e.character == nil {
+		e.character = regex.ASCII(e.budget, regex.Cut(e.budget, regex.Any(), 1, 1))
+	}
+	one := e.b.Rule()
+	e.b.Body(one, e.b.DFA(e.character, e.b.End()))
+	return e.b.Repeat(one, least, most, next)
 }
 
 // spaced reports whether white space is fixed.

@@ -155,8 +155,11 @@ func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
 
 // undeclared writes all names except those in but.
 func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
-	if len(but) == 0 {
-		return e.b.Text(0, automaton.Unlimited, next)
+	switch {
+	case len(but) == 0:
+		return e.text(0, automaton.Unlimited, next)
+	case e.ascii():
+		return e.quoted(e.langs.without(nil, but), next)
 	}
 	words := make([]string, len(but))
 	for i, name := range but {
@@ -328,6 +331,9 @@ func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 func (w *objectWriter) nameOf(name string) string {
 	if w.root || w.bare() {
 		return name
+	}
+	if w.ascii() {
+		return innerASCII(name)
 	}
 	return inner(name)
 }

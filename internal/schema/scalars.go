@@ -1,6 +1,9 @@
 package schema
 
 import (
+	"fmt"
+	"unicode/utf16"
+
 	"github.com/inferd-go/inferd/internal/automaton"
 	"github.com/inferd-go/inferd/internal/regex"
 )
@@ -16,6 +19,7 @@ const (
 	spellNumber
 	spellCanonical
 	spellRaw
+	spellASCII
 )
 
 // spell returns the automaton for one kind of spelling of lang; write makes it at the first use.
@@ -70,7 +74,7 @@ func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
 		if most < 0 {
 			most = automaton.Unlimited
 		}
-		return e.b.Bytes(`"`, e.b.Text(x.least, most, next)), nil
+		return e.b.Bytes(`"`, e.text(x.least, most, next)), nil
 	}
 	lang, err := e.cutStrs(x)
 	if err != nil {
@@ -83,6 +87,9 @@ func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
 func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	if lang.Empty() {
 		return e.b.Alt()
+	}
+	if e.ascii() {
+		return e.b.DFA(e.spell(lang, spellASCII, func() *automaton.DFA { return regex.ASCII(e.budget, lang) }), next)
 	}
 	return e.b.DFA(e.spell(lang, spellQuoted, func() *automaton.DFA {
 		if written := e.written[lang]; written != nil {
@@ -116,6 +123,23 @@ func inner(s string) string {
 			} else {
 				out = append(out, b)
 			}
+		}
+	}
+	return string(out)
+}
+
+// innerASCII is inner without letters beyond ASCII.
+func innerASCII(s string) string {
+	var out []byte
+	for _, r := range s {
+		switch {
+		case r < 0x7f:
+			out = append(out, inner(string(r))...)
+		case r < 0x10000:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
 		}
 	}
 	return string(out)

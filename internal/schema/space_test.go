@@ -7,8 +7,24 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// A notation may fix the white space, the spelling of numbers and the order of members; without
-// one, white space and the spelling of numbers may vary.
+// Letters beyond ASCII have escapes where a notation says so, in values and in names.
+func TestNotationOfLetters(t *testing.T) {
+	s, err := schema.CompileObject([]byte(`{"type":"object","properties":{"ö\"🙂":{"enum":["é","x"]},"s":{"type":"string","minLength":1,"maxLength":2},"p":{"type":"string","pattern":"^é+$"}}}`), &schema.Notation{ASCII: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		`{"\u00f6\"\ud83d\ude42": "\u00e9", "s": "a\ud83d\ude42", "p": "\u00e9\u00e9", "\u00ea": "\u00ea"}`: true,
+		`{"\u00f6\"\ud83d\ude42": "x"}`: true, `{"\u00f6\"\ud83d\ude42": "y"}`: false, `{"ö\"🙂": "x"}`: false, `{"s": "é"}`: false, `{"s": "\u00e9\u00e9\u00e9"}`: false,
+		`{"p": "\u00ea"}`: false, `{"s": "a", "s": "b"}`: false, `{"t": "é"}`: false,
+	} {
+		if got := fits(s.Grammar, text); got != want {
+			t.Errorf("%s: got %v", text, got)
+		}
+	}
+}
+
+// A notation fixes white space, the spelling of numbers and the order of members; without one all of JSON's are free.
 func TestNotationOfSpace(t *testing.T) {
 	const source = `{"type":"object","properties":{"b":{"type":"array","items":{"type":"number"},"uniqueItems":true},"A":{"type":"object"}},"additionalProperties":{"type":"boolean"}}`
 	spaced := &schema.Notation{Spaced: true, Comma: " ", Colon: " "}
@@ -30,6 +46,8 @@ func TestNotationOfSpace(t *testing.T) {
 		"spaced, an item twice":    {spaced, `{"b": [1, 1]}`, false},
 		"compact":                  {&schema.Notation{Spaced: true}, `{"b":[1,2],"A":{"x":[]}}`, true},
 		"compact, spaced":          {&schema.Notation{Spaced: true}, `{"b": [1]}`, false},
+		"letters":                  {&schema.Notation{ASCII: true}, `{"b": [], "\u00e9\ud83d\ude42": true}`, true},
+		"letters as they are":      {&schema.Notation{ASCII: true}, `{"b": [], "é": true}`, false},
 		"sorted":                   {&schema.Notation{Sorted: true}, `{"A": {}, "b":[]}`, true},
 		"sorted, in another order": {&schema.Notation{Sorted: true}, `{"b":[], "A": {}}`, false},
 	} {

@@ -40,6 +40,11 @@ func TestReadings(t *testing.T) {
 			t.Errorf("got %+v", d.Text)
 		}
 	})
+	t.Run("letters", func(t *testing.T) {
+		if got := compile(t, strings.ReplaceAll(familyTemplates["hermes"], "arguments | tojson", "arguments | tojson(ensure_ascii=true)")).Dialect().Calls.Space; !got.ASCII || !got.JSON {
+			t.Errorf("got %+v", got)
+		}
+	})
 	t.Run("around a text", func(t *testing.T) {
 		d := compile(t, `{% if thinking %}Write between <think></think> and <response></response>.{% endif %}`+question+`{% if m.role == 'assistant' %}A:{{ m.content }}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`).Dialect()
 		if want := (dialect.Text{Begins: []string{"<response>"}, End: "</response>"}); !reflect.DeepEqual(d.Text, want) || d.Thinking.End != "</think>" {

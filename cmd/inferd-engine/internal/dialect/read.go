@@ -19,6 +19,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	}
 	if ok {
 		d.Calls.Space = readSpace(render, &t, d)
+		d.Calls.Space.ASCII = escapes(render, &t, d)
 		d.Calls.Param.None = readNone(render, &t, d)
 	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false

@@ -14,6 +14,8 @@ type Space struct {
 	// colon, and numbers have no zeros that say nothing.
 	JSON         bool
 	Comma, Colon string
+	// ASCII reports that strings of JSON have letters beyond ASCII as \uXXXX.
+	ASCII bool
 	// Sorted reports that members are sorted by name, capital letters like small ones.
 	Sorted bool
 }
@@ -37,6 +39,18 @@ func readSpace(render Render, t *Traits, d *Dialect) *Space {
 		return again
 	}
 	return s
+}
+
+// escapes reports whether a template writes letters beyond ASCII as \uXXXX in arguments that are JSON.
+func escapes(render Render, t *Traits, d *Dialect) bool {
+	if d.Shape != Object && d.Shape != Array && d.Shape != Named {
+		return false
+	}
+	text, err := render(&Probe{
+		Messages: []Message{user(userText), calling(withIDs(t.IDs, Call{ID: callOne.ID, Name: toolOne, Arguments: `{"ka": "é"}`})[0])},
+		Tools:    tools(), Traits: *t,
+	})
+	return err == nil && strings.Contains(text, `\u00e9`)
 }
 
 // trySpace is readSpace with the traits as they are. It is false if the white space of JSON is not known; the order

@@ -40,7 +40,7 @@ func (s *Speech) notation() *schema.Notation {
 	if n == nil {
 		n = new(schema.Notation)
 	}
-	n.Spaced, n.Comma, n.Colon, n.Sorted = space.JSON, space.Comma, space.Colon, space.Sorted
+	n.Spaced, n.Comma, n.Colon, n.Sorted, n.ASCII = space.JSON, space.Comma, space.Colon, space.Sorted, space.ASCII
 	return n
 }
 
