@@ -90,7 +90,7 @@ func (s *Scripted) file() (*gguf.File, error) {
 		p.wrong = append(p.wrong, x.find(text))
 	}
 	if s.Random != 0 {
-		small := shape{embd: 64, layers: 2, ff: 128, heads: 4, kvHeads: 2, context: contextLength, fileType: allF32}
+		small := shape{embd: scriptWidth, layers: 2, ff: 128, heads: 1, kvHeads: 1, context: contextLength, fileType: allF32}
 		return small.file("scripted", x, babble(rand.NewPCG(s.Random, 2))), nil
 	}
 	return p.file(), nil
@@ -167,6 +167,10 @@ func spelling(text string) string {
 // all distances below their product differ in a remainder. Remainders are written in binary.
 var periods = [...]int{9, 11, 13}
 
+// scriptWidth is the width of an attention head of a scripted model. On a processor with AVX-512, llama.cpp computes
+// narrower heads number by number, which takes three times as long.
+const scriptWidth = 64
+
 const (
 	maxScript = 9 * 11 * 13
 	digitBits = 4             // of a remainder
@@ -220,11 +224,11 @@ const (
 )
 
 func (p *play) file() *gguf.File {
-	embd := (p.sign(signBits) + len(p.slots) + headWidth - 1) / headWidth * headWidth
+	embd := (p.sign(signBits) + len(p.slots) + scriptWidth - 1) / scriptWidth * scriptWidth
 	root := math.Sqrt(float64(embd))
 	f := new(gguf.File)
 	p.metadata(f, uint32(embd))
-	f.F32("rope_freqs.weight", func(_ int, values []float32) { copy(values, factors()) }, headWidth/2)
+	f.F32("rope_freqs.weight", func(_ int, values []float32) { copy(values, factors()) }, scriptWidth/2)
 	n, tokens, ff := uint64(embd), uint64(p.x.tokens()), uint64(len(p.script)+1)
 	f.F32("token_embd.weight", func(row int, values []float32) {
 		values[present] = 1
@@ -235,26 +239,26 @@ func (p *play) file() *gguf.File {
 	f.F32("blk.0.attn_norm.weight", always(1), n)
 	// The norm scales a single value of 1 to √n, and each of two to √(n/2).
 	f.F32("blk.0.attn_q.weight", func(row int, values []float32) {
-		values[present] = float32(query(row/headWidth, row%headWidth) * math.Sqrt(headWidth) / root)
-	}, n, heads*headWidth)
+		values[present] = float32(query(row/scriptWidth, row%scriptWidth) * math.Sqrt(scriptWidth) / root)
+	}, n, heads*scriptWidth)
 	f.F32("blk.0.attn_k.weight", func(row int, values []float32) {
 		for i, anchor := range p.anchors {
 			values[firstFlag+i] = float32(key(row, p.first[anchor]) * math.Sqrt2 / root)
 		}
-	}, n, headWidth)
+	}, n, scriptWidth)
 	f.F32("blk.0.attn_v.weight", func(row int, values []float32) {
 		if row == 0 {
 			for i := range p.anchors {
 				values[firstFlag+i] = float32(math.Sqrt2 / root)
 			}
 		}
-	}, n, headWidth)
+	}, n, scriptWidth)
 	f.F32("blk.0.attn_output.weight", func(row int, values []float32) {
 		if bit := row - p.sign(0); bit >= 0 && bit < signBits {
-			values[bit*headWidth] = 2 * signSize
-			values[signBits*headWidth] = -signSize
+			values[bit*scriptWidth] = 2 * signSize
+			values[signBits*scriptWidth] = -signSize
 		}
-	}, heads*headWidth, n)
+	}, heads*scriptWidth, n)
 	p.places(f, root, n, ff)
 	f.F32("output_norm.weight", always(1), n)
 	f.F32("output.weight", p.output, n, tokens)
@@ -317,9 +321,9 @@ func (p *play) metadata(f *gguf.File, embd uint32) {
 	f.Uint32("llama.feed_forward_length", uint32(len(p.script)+1))
 	f.Uint32("llama.attention.head_count", heads)
 	f.Uint32("llama.attention.head_count_kv", 1)
-	f.Uint32("llama.attention.key_length", headWidth)
-	f.Uint32("llama.attention.value_length", headWidth)
-	f.Uint32("llama.rope.dimension_count", headWidth)
+	f.Uint32("llama.attention.key_length", scriptWidth)
+	f.Uint32("llama.attention.value_length", scriptWidth)
+	f.Uint32("llama.rope.dimension_count", scriptWidth)
 	f.Float32("llama.rope.freq_base", ropeBase)
 	f.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
 	p.x.add(f)
@@ -348,13 +352,13 @@ func pairs(each func(pair, period int, frequency float64)) {
 }
 
 // still is the first dimension of the pair that does not rotate.
-const still = headWidth - 2
+const still = scriptWidth - 2
 
 // factors returns divisors for llama's frequencies, which turn them into those of [pairs].
 func factors() []float32 {
-	all := slices.Repeat([]float32{1e12}, headWidth/2)
+	all := slices.Repeat([]float32{1e12}, scriptWidth/2)
 	pairs(func(pair, _ int, frequency float64) {
-		all[pair] = float32(math.Pow(ropeBase, -2*float64(pair)/headWidth) / frequency)
+		all[pair] = float32(math.Pow(ropeBase, -2*float64(pair)/scriptWidth) / frequency)
 	})
 	return all
 }

@@ -57,21 +57,21 @@ func TestScriptedHeads(t *testing.T) {
 	factors := h.floats(t, "rope_freqs.weight")
 	queries, keys := h.floats(t, "blk.0.attn_q.weight"), h.floats(t, "blk.0.attn_k.weight")
 	embedding := h.floats(t, "token_embd.weight")
-	const head, base = 32, 10000
-	for anchor, first := range map[int]int{256: -7, 257: 7} { // the place of the token right behind each
+	head := int(h.meta["llama.attention.key_length"].(uint32))
+	for anchor, first := range map[int]int{256: -7, 257: 7} { // places of the tokens behind them
 		flag := slices.Index(embedding[anchor*width+1:(anchor+1)*width], 1) + 1
 		for distance := range 1287 {
 			place := (distance + first + 1287) % 1287
 			for bit := range 12 {
 				score := 0.0
 				for pair := range head / 2 {
-					angle := float64(distance) * math.Pow(base, -2*float64(pair)/head) / float64(factors[pair])
+					angle := float64(distance) * math.Pow(10000, -2*float64(pair)/float64(head)) / float64(factors[pair])
 					q := func(i int) float64 { return float64(queries[(bit*head+2*pair+i)*width]) * root }
 					k := func(i int) float64 { return float64(keys[(2*pair+i)*width+flag]) * root / math.Sqrt2 }
 					sin, cos := math.Sincos(angle)
 					score += (q(0)*cos-q(1)*sin)*k(0) + (q(0)*sin+q(1)*cos)*k(1)
 				}
-				score /= math.Sqrt(head)
+				score /= math.Sqrt(float64(head))
 				period := []int{9, 11, 13}[bit/4]
 				if set := place%period>>(bit%4)&1 == 1; set && score < 29 || !set && score > -29 {
 					t.Fatalf("anchor %d, distance %d, place %d: bit %d mod %d has a score of %.1f", anchor, distance, place, bit%4, period, score)
