@@ -57,7 +57,8 @@ func TestScriptedHeads(t *testing.T) {
 	factors := h.floats(t, "rope_freqs.weight")
 	queries, keys := h.floats(t, "blk.0.attn_q.weight"), h.floats(t, "blk.0.attn_k.weight")
 	embedding := h.floats(t, "token_embd.weight")
-	head := int(h.meta["llama.attention.key_length"].(uint32))
+	length, _ := h.meta["llama.attention.key_length"].(uint32)
+	head := int(length)
 	for anchor, first := range map[int]int{256: -7, 257: 7} { // places of the tokens behind them
 		flag := slices.Index(embedding[anchor*width+1:(anchor+1)*width], 1) + 1
 		for distance := range 1287 {

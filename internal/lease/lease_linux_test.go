@@ -103,18 +103,19 @@ func TestHarmless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, do := range map[string]func() error{
-		"read":  func() error { _, err := os.ReadFile(path); return err },
-		"chmod": func() error { return os.Chmod(path, 0o444) },
-		"utime": func() error { return os.Chtimes(path, now, info.ModTime()) },
-		"link":  func() error { return os.Link(path, path+".link") },
-		"move":  func() error { return os.Rename(path, path+".moved") },
-		"put in its place": func() error {
-			return os.WriteFile(path, []byte("another"), 0o600)
-		},
+	for _, change := range []struct { // in this order: only a moved file can be replaced
+		name string
+		do   func() error
+	}{
+		{"read", func() error { _, err := os.ReadFile(path); return err }},
+		{"chmod", func() error { return os.Chmod(path, 0o444) }},
+		{"utime", func() error { return os.Chtimes(path, now, info.ModTime()) }},
+		{"link", func() error { return os.Link(path, path+".link") }},
+		{"move", func() error { return os.Rename(path, path+".moved") }},
+		{"put in its place", func() error { return os.WriteFile(path, []byte("another"), 0o600) }},
 	} {
-		if err := do(); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if err := change.do(); err != nil {
+			t.Errorf("%s: %v", change.name, err)
 		}
 	}
 	if reason := g.Check(); reason != "" {
