@@ -1,9 +1,7 @@
 package automaton
 
-import "slices"
-
-// classify divides the bytes into classes: every set and every state of a DFA treats the bytes of
-// one class alike.
+// classify divides the bytes into classes that every set and every state of a DFA treats
+// alike.
 func (b *Builder) classify() {
 	g := &b.g
 	classes, sizes := 1, g.sizes()
@@ -44,21 +42,22 @@ func (b *Builder) classify() {
 
 // split divides the classes by a key of their bytes. It returns the number of classes.
 func (g *Grammar) split(key func(b int) int32) (classes int) {
-	type pair struct {
-		class uint8
-		key   int32
-	}
-	var seen [256]pair
+	// The parts of a class are a list, which mostly has one entry: first and next are their numbers plus 1.
+	var first, next [256]int
+	var keys [256]int32 // of the parts
 	var class [256]uint8
 	for i := range 256 {
-		p := pair{g.class[i], key(i)}
-		at := slices.Index(seen[:classes], p)
-		if at < 0 {
-			at = classes
-			seen[at] = p
+		whole, k := g.class[i], key(i)
+		part := first[whole] - 1
+		for part >= 0 && keys[part] != k {
+			part = next[part] - 1
+		}
+		if part < 0 {
+			part = classes
+			keys[part], next[part], first[whole] = k, first[whole], part+1
 			classes++
 		}
-		class[i] = uint8(at)
+		class[i] = uint8(part)
 	}
 	g.class = class
 	return classes
