@@ -142,16 +142,22 @@ func open(tb testing.TB, m model, k *constraint.Constraint) (*run, error) {
 // tokens cuts a text into tokens: markers and bytes.
 func (m model) tokens(text string) (ids []int32) {
 	for text != "" {
-		id, size := int32(text[0]), 1
-		for i, marker := range m.markers {
-			if strings.HasPrefix(text, marker) && len(marker) > size {
-				id, size = int32(256+i), len(marker)
-			}
-		}
+		id, size := m.first(text)
 		ids = append(ids, id)
 		text = text[size:]
 	}
 	return ids
+}
+
+// first returns the first token of a text, and its size in bytes.
+func (m model) first(text string) (id int32, size int) {
+	id, size = int32(text[0]), 1
+	for i, marker := range m.markers {
+		if len(marker) > size && strings.HasPrefix(text, marker) {
+			id, size = int32(256+i), len(marker)
+		}
+	}
+	return id, size
 }
 
 // feed follows a text. It returns the rest from the first token on that does not fit.
@@ -224,15 +230,13 @@ func (m model) chunks(text string, cut func(string) []string) (ids []int32) {
 		}
 	}
 	for i := 0; i < len(text); {
-		id := m.tokens(text[i:])[0]
-		if id < 256 {
-			i++
-			continue
+		id, size := m.first(text[i:])
+		if id >= 256 {
+			cutUntil(i)
+			ids = append(ids, id)
+			from = i + size
 		}
-		cutUntil(i)
-		ids = append(ids, id)
-		i += len(m.markers[id-256])
-		from = i
+		i += size
 	}
 	cutUntil(len(text))
 	return ids
