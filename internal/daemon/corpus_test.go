@@ -53,6 +53,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 	t.Helper()
 	dir := shortdir.New(t)
 	t.Setenv("INFERD_LOG_DIR", filepath.Join(dir, "logs"))
+	t.Setenv("SSL_CERT_FILE", "") // each daemon would parse all of its certificates
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
