@@ -70,7 +70,11 @@ func texts(recs []*Record) string {
 // Lines are written in bursts, and files are rotated and read, in random order. Every line is read
 // once, in order.
 func TestReaderAcrossRotations(t *testing.T) {
-	for seed := range uint64(10) {
+	lives := uint64(10)
+	if testing.Short() {
+		lives = 2
+	}
+	for seed := range lives {
 		random := rand.New(rand.NewPCG(seed, 1))
 		dir := t.TempDir()
 		l := opened(t, dir, 1000)

@@ -321,7 +321,11 @@ func TestDeadline(t *testing.T) {
 // In random lives with stalls and hang-ups, every answer is complete, refused or canceled, and the
 // gate is empty at the end.
 func TestParkingLife(t *testing.T) {
-	for seed := range uint64(8) {
+	lives := uint64(8)
+	if testing.Short() {
+		lives = 2
+	}
+	for seed := range lives {
 		bubble(t, 3, 5, func(d *desk) {
 			r := rand.New(rand.NewPCG(seed, 2))
 			d.gate.Active = 2 + r.IntN(3)

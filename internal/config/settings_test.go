@@ -155,7 +155,11 @@ func deref(p any) any {
 func TestManyUnknownMembers(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"backends":[{"kind":"mock","name":"m"`)
-	for i := range 40_000 {
+	many := 40_000
+	if testing.Short() {
+		many = 5_000
+	}
+	for i := range many {
 		fmt.Fprintf(&b, ",\n\"x%d\":1", i)
 	}
 	b.WriteString("}]}")
@@ -168,7 +172,7 @@ func TestManyUnknownMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := Load(&f, env(nil))
-	if err != nil || len(c.Warnings) != 40_000 || !strings.HasSuffix(c.Warnings[39_999], ":40001: unknown key backends[0].x39999") {
+	if err != nil || len(c.Warnings) != many || !strings.HasSuffix(c.Warnings[many-1], fmt.Sprintf(":%d: unknown key backends[0].x%d", many+1, many-1)) {
 		t.Errorf("%v, %d warnings, the last %q", err, len(c.Warnings), c.Warnings[len(c.Warnings)-1])
 	}
 }

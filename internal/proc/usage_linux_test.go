@@ -49,7 +49,7 @@ func TestUsageOfASleeper(t *testing.T) {
 func TestUsageNeverFalls(t *testing.T) {
 	long := 2 * time.Second // many threads end in that time
 	if testing.Short() {
-		long /= 4
+		long /= 10
 	}
 	c := start(t, "burn")
 	var last proc.Usage

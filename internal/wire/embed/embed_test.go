@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -69,13 +70,8 @@ func TestNumbers(t *testing.T) {
 
 func TestUnencodableAnswers(t *testing.T) {
 	nan := float32(math.NaN())
-	huge := make([][]float32, 200)
-	for i := range huge {
-		huge[i] = make([]float32, 1<<16)
-		for j := range huge[i] {
-			huge[i][j] = 0.12345678
-		}
-	}
+	// The longest spelling of a number: fewer of them are too large.
+	huge := slices.Repeat([][]float32{slices.Repeat([]float32{-1.1754944e-38}, 1<<16)}, 100)
 	for name, test := range map[string]struct {
 		vectors [][]float32
 		want    infer.Code

@@ -124,11 +124,15 @@ func offloadLife(t *testing.T, size int) {
 		}
 	}
 	n.abort, m.abort = make(chan struct{}, 1000), make(chan struct{}, 1000)
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(i)))
-			for round := range 12 {
+			for round := range rounds {
 				first, prompt, most := 100_000*i+1000*round, 1+r.IntN(200), 1+r.IntN(60)
 				var out []batch.Token
 				seq := m.of(fmt.Sprint(i%3), first, prompt, most, &out)

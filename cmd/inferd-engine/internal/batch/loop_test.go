@@ -238,7 +238,7 @@ func TestLoopAbortsAStep(t *testing.T) {
 func TestLoopLives(t *testing.T) {
 	requests := 25 // of each client
 	if testing.Short() {
-		requests = 6
+		requests = 3
 	}
 	for _, whole := range []bool{false, true} {
 		for _, size := range []int{700, 200} {

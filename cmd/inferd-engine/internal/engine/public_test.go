@@ -167,7 +167,11 @@ func TestTwentyCalls(t *testing.T) {
 	for i := range 20 {
 		fmt.Fprintf(&answer, "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"%d\"}}\n</tool_call>\n", i)
 	}
-	for _, chunking := range []string{"words", "whole"} {
+	chunkings := []string{"whole", "words"}
+	if testing.Short() {
+		chunkings = chunkings[:1]
+	}
+	for _, chunking := range chunkings {
 		gen := greedy(publicTools)
 		s := &scene{template: familyTemplate(t, "hermes"), answer: strings.TrimSuffix(answer.String(), "\n")}
 		s.controls = markersOf(s.dialect(t))
@@ -186,8 +190,11 @@ func TestTwentyCalls(t *testing.T) {
 // Qwen3#1894 Qwen3-Coder#444 GLM-5#158: a call in the history has its arguments as text, and every
 // template renders them as an object. Package chat tests the other forms.
 func TestArgumentsInHistory(t *testing.T) {
-	for _, family := range families() {
+	for i, family := range families() {
 		t.Run(family, func(t *testing.T) {
+			if testing.Short() && i%4 > 0 {
+				t.Skip("one family in four")
+			}
 			s := &scene{template: familyTemplate(t, family), answer: "Ok."}
 			d := s.dialect(t)
 			s.controls = markersOf(d)

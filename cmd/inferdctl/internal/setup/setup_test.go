@@ -52,7 +52,9 @@ func TestTexts(t *testing.T) {
 				if strings.Contains(text, setup.KeyVariable) != key {
 					t.Errorf("%s: key %v:\n%s", name, key, text)
 				}
-				check(t, name, text)
+				if !testing.Short() || model == odd && key { // the longest of four texts
+					check(t, name, text)
+				}
 			}
 		}
 	}
