@@ -44,6 +44,9 @@ func suite(t *testing.T) []byte {
 	dir := filepath.Join(cache, "inferd-tests")
 	file := filepath.Join(dir, suiteFile)
 	if _, err := os.Stat(file); err != nil {
+		if testing.Short() {
+			t.Skip("the JSON Schema test suite is not at hand: a run without -short gets it")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", dir, suitePackage)
