@@ -2,13 +2,14 @@ package regex
 
 import "github.com/inferd-go/inferd/internal/automaton"
 
-// ASCII spells the language as the inside of a JSON string without letters beyond ASCII: Python's json.dumps writes these,
-// and DEL, as \uXXXX with small letters, and characters beyond the basic plane as two of them.
+// ASCII spells the language as the inside of a JSON string without letters beyond ASCII, as
+// Python's json.dumps does: these letters and DEL are \uXXXX with lower-case digits, characters
+// beyond the basic plane two of them.
 func ASCII(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, ascii) }
 
 const hexDigits = "0123456789abcdef"
 
-// Surrogates: the first halves of characters beyond the basic plane, and the second ones.
+// Surrogates are the first (high) and second (low) halves of characters beyond the basic plane.
 const (
 	firstHigh, firstLow, halves = 0xd800, 0xdc00, 0x400
 	firstAstral                 = 0x10000
@@ -43,7 +44,8 @@ func (s *speller) asASCII(spans []span) []automaton.Edge {
 	return sorted(edges)
 }
 
-// high returns the first halves of characters beyond the basic plane, each with the state behind it.
+// high returns the first surrogates of the characters in spans, each with the state behind it. The
+// characters are beyond the basic plane.
 func (s *speller) high(spans []span) (out []span) {
 	for h := range int32(halves) {
 		base := firstAstral + h*halves
@@ -62,7 +64,8 @@ func (s *speller) high(spans []span) (out []span) {
 	return out
 }
 
-// hex returns the edges for numbers of so many digits.
+// hex returns the edges for the numbers in spans, spelt with the given number of hexadecimal
+// digits.
 func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 	block := int32(1) << (4 * (digits - 1))
 	for d := range int32(len(hexDigits)) {
@@ -74,7 +77,7 @@ func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 		switch {
 		case digits == 1:
 		case within[0].lo == 0 && within[0].hi == block-1:
-			for range digits - 1 { // any digits lead there
+			for range digits - 1 { // any further digits lead to the same state
 				to = s.state([]automaton.Edge{{Lo: '0', Hi: '9', To: to}, {Lo: 'a', Hi: 'f', To: to}})
 			}
 		default:
@@ -85,7 +88,7 @@ func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 	return edges
 }
 
-// shifted returns spans with a number added to their ends.
+// shifted adds by to the bounds of spans, in place.
 func shifted(spans []span, by int32) []span {
 	for i := range spans {
 		spans[i].lo += by
@@ -94,7 +97,7 @@ func shifted(spans []span, by int32) []span {
 	return spans
 }
 
-// widen adds an edge, or widens the last one.
+// widen adds an edge for byte c, or widens the last edge if it can.
 func widen(edges []automaton.Edge, c byte, to int32) []automaton.Edge {
 	if n := len(edges); n > 0 && edges[n-1].To == to && edges[n-1].Hi+1 == c {
 		edges[n-1].Hi = c

@@ -20,7 +20,7 @@ type style uint8
 const (
 	raw    style = iota
 	quoted       // the inside of a JSON string
-	ascii        // the same, with escapes for letters beyond ASCII
+	ascii        // the inside of a JSON string, with letters beyond ASCII escaped
 )
 
 // A span is a range of characters, or of their last bits, and the state behind it.
@@ -34,7 +34,7 @@ type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge
 	table []int32         // the states within a character by their edges, plus one: open addressing
-	made  int             // of these states
+	made  int             // the number of these states
 	free  map[int32]int32 // by the state behind all escapes, the one behind their backslash
 }
 
@@ -151,7 +151,7 @@ func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	return edges
 }
 
-// tail returns the edges for the last rest bytes of characters, which are continuation bytes.
+// tail returns the edges for the last bytes of characters: rest continuation bytes.
 func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	if rest > 1 {
 		return s.digits(spans, rest-1, 0x80)
@@ -193,7 +193,7 @@ func (s *speller) state(edges []automaton.Edge) int32 {
 	return i - 1
 }
 
-// slot returns the place in the table of the state with the given edges, or a free one for it.
+// slot returns the slot in the table of the state with the given edges, or a free slot for it.
 func (s *speller) slot(edges []automaton.Edge) uint64 {
 	h := uint64(len(edges))
 	for _, e := range edges {
@@ -210,7 +210,7 @@ func (s *speller) slot(edges []automaton.Edge) uint64 {
 // short has the characters with an escape of their own, and its letter.
 var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}
 
-// shortOf returns the letter of a character's own escape; 0 is none.
+// shortOf returns the letter of a character's own escape, or 0 if it has none.
 func shortOf(c int32) byte {
 	if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {
 		return byte(short[i][1])

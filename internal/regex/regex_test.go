@@ -181,7 +181,7 @@ func inner(s string) string {
 	return string(out[1 : len(out)-1])
 }
 
-// escaped is inner with escapes for letters beyond ASCII, as Python's json.dumps writes them.
+// escaped is inner with letters beyond ASCII escaped, as Python's json.dumps does it.
 func escaped(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -197,7 +197,7 @@ func escaped(s string) string {
 	return b.String()
 }
 
-// run follows an automaton over bytes.
+// run reports whether d accepts s.
 func run(d *automaton.DFA, s string) bool {
 	state := int32(0)
 	if len(d.Accept) == 0 {
@@ -238,7 +238,8 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// Letters beyond ASCII have one spelling, two numbers beyond the basic plane; all else is as in other JSON strings.
+// Letters beyond ASCII have one spelling, which is a pair of surrogates beyond the basic plane; all
+// other characters are spelt as in Quoted.
 func TestASCII(t *testing.T) {
 	b := &regex.Budget{}
 	d := regex.ASCII(b, regex.Any())
