@@ -35,8 +35,8 @@ func (e *emitter) array(a *arrs, end automaton.Node) (automaton.Node, error) {
 	return b.Bytes("[", e.mark(e.markArrays, open, e.ws(b.Alt(ways...)))), nil
 }
 
-// checkUnique returns an error if the items of a case cannot be kept unique, or if there are fewer
-// than it needs.
+// checkUnique returns an error if uniqueItems cannot be enforced for a case, or if there are fewer
+// different items than it needs.
 func (e *emitter) checkUnique(a *arrs) error {
 	for _, p := range a.prefix {
 		if p != a.rest {
@@ -103,7 +103,7 @@ func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	return b.Alt(marked, b.Bytes(" ", b.Mark(automaton.End, w.close)), b.Bytes("\n", b.Mark(automaton.End, b.Repeat(space, 0, maxIndent, w.close))))
 }
 
-// enough reports whether an array may end behind i items, with counts matches of each contains.
+// enough reports whether an array may end behind i items. counts has the matches of each contains.
 func (w *arrayWriter) enough(i int, counts []int) bool {
 	for k, n := range counts {
 		if n < w.a.contains[k].least {
@@ -200,7 +200,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	return w.b.Alt(nodes...)
 }
 
-// after writes the rest of an array behind i items, with counts matches of each contains.
+// after writes the rest of an array behind i items. counts has the matches of each contains so far.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most < 0 { // items are counted as far as their number matters

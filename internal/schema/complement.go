@@ -6,8 +6,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// complement returns the set of all values that are not in x. Expressions made for it get origin,
-// the keyword that refusals of them name.
+// complement returns the set of all values that are not in x. origin is the keyword that needs it,
+// for refusals of the result and of the expressions in it.
 func (c *compiler) complement(x *set, origin *origin) (*set, error) {
 	s := &set{null: !x.null, bools: [2]bool{!x.bools[0], !x.bools[1]}, nums: regex.Minus(c.budget, c.decimals, x.nums)}
 	if x.nums.Empty() {

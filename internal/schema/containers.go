@@ -123,7 +123,7 @@ func (c *compiler) members(v *value) (expr, error) {
 	return c.allBut(func(s *set) { s.objs = []objs{o} }), nil
 }
 
-// disjoint leaves out the classes that contain no name.
+// disjoint returns those of the classes that contain a name.
 func disjoint(classes ...class) (out []class) {
 	for _, k := range classes {
 		if k.names == nil || !k.names.Empty() {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// hostile has schemas that explode in one way or another.
+// hostile returns schemas that are expensive to compile, by what is expensive in them.
 func hostile() map[string]string {
 	words := make([]string, 100_000)
 	for i := range words {
@@ -64,8 +64,8 @@ func threadTime(tb testing.TB) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Hostile schemas compile, or are refused, within the bounds of a budget. A second bounds the time; the test
-// allows another one for what is under way when it is over.
+// Hostile schemas compile, or are refused, within the bounds of a budget. The budget has a second
+// of time; the test allows another one for the work under way when it is over.
 func TestHostile(t *testing.T) {
 	costly := []string{"an enum of 100,000", "numbers, 100,000", "1 MB of properties", "1 MB of required", "exploding names", "an exploding pattern", "exploding remainders"}
 	for name, source := range hostile() {

@@ -16,8 +16,8 @@ type languages struct {
 	others   map[otherNames]*regex.DFA
 }
 
-// otherNames is a key of languages.others: the names of lang, nil for any name, except those in
-// but.
+// otherNames is a key of languages.others: the names of lang without those in but. A nil lang has
+// all names.
 type otherNames struct {
 	lang *regex.DFA
 	but  string
@@ -53,7 +53,7 @@ func (l *languages) and(x, y *regex.DFA) *regex.DFA {
 	return d
 }
 
-// without returns the names of lang, nil for any name, that are not in names.
+// without returns the names of lang that are not in names. A nil lang has all names.
 func (l *languages) without(lang *regex.DFA, names []string) *regex.DFA {
 	if len(names) == 0 {
 		return lang

@@ -34,10 +34,11 @@ type Notation struct {
 	// white space is Comma behind a comma and Colon behind a colon.
 	Spaced       bool
 	Comma, Colon string
-	// ASCII reports that strings have letters beyond ASCII as \uXXXX. It counts without Bare and Quote.
+	// If ASCII is set, letters beyond ASCII are written as \uXXXX in strings. It is used only
+	// without Bare and Quote.
 	ASCII bool
-	// Sorted reports that declared members are sorted by name, capital letters like small ones. Else their order is
-	// the schema's.
+	// If Sorted is set, declared members are sorted by name, without regard to case. Otherwise they
+	// keep the order of the schema.
 	Sorted bool
 }
 
@@ -136,10 +137,10 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
 }
 
-// ascii reports whether strings have escapes for letters beyond ASCII.
+// ascii reports whether letters beyond ASCII are escaped in strings.
 func (e *emitter) ascii() bool { return e.note != nil && e.note.ASCII }
 
-// text writes the inside of any string of least to most characters.
+// text writes the inside of a string of least to most arbitrary characters.
 func (e *emitter) text(least, most int, next automaton.Node) automaton.Node {
 	if !e.ascii() {
 		return e.b.Text(least, most, next)

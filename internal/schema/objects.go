@@ -142,7 +142,7 @@ func (w *objectWriter) absent(name string) (met uint32) {
 	return met
 }
 
-// both returns the names that are in both languages; nil has any name.
+// both returns the names that are in both languages; nil stands for all names.
 func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
 	switch {
 	case x == nil:

@@ -128,7 +128,7 @@ func inner(s string) string {
 	return string(out)
 }
 
-// innerASCII is inner without letters beyond ASCII.
+// innerASCII is inner with letters beyond ASCII escaped.
 func innerASCII(s string) string {
 	var out []byte
 	for _, r := range s {
