@@ -46,8 +46,8 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	return ok && m.v.Count(text) <= tokens
 }
 
-// Within clears the tokens of a mask behind which the answer could not end within the given number
-// of tokens more. It ignores the guard. It looks at every token of the mask, which takes some
+// Within clears the tokens of a mask behind which the answer cannot end within the given number of
+// further tokens. It ignores the guard. It looks at every token of the mask, which takes some
 // milliseconds for a large one.
 func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 	fits := make(map[automaton.State]bool)
