@@ -149,7 +149,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// A grammar is refused with the position of an error, or one of its texts has an end.
+// A grammar is refused with the position of an error, or has a shortest text.
 func FuzzCompile(f *testing.F) {
 	for _, grammar := range []string{
 		"root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end",
