@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// Scripted describes a model that writes given tokens, wherever a text is divided and control
-// tokens included, for tests of the code that reads the output of a model. Unlike the model of
+// Scripted describes a model that writes given tokens, control tokens among them, however they
+// divide the text, for tests of the code that reads the output of a model. Unlike the model of
 // [Script] it may write a token twice: which one comes next depends on the distance from a control
 // token of the prompt, see [Recital]. Its tokenizer turns text into bytes, one token each, and the
 // spellings of control tokens into these.
