@@ -168,7 +168,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// If llguidance is measured, too, it has a row in the report, and the ratio is that of the mean
+// If llguidance is also measured, it has a row in the report, and the ratio is that of the mean
 // masks.
 func TestReportWithPeer(t *testing.T) {
 	r := &report{Tokens: 10}
