@@ -235,7 +235,7 @@ func (l *stepper) run(ctx context.Context) {
 			l.Progress.Enter(progress.Plan)
 			l.settle()
 		}
-		if len(l.live) > 0 { // otherwise idle offloads and slides
+		if len(l.live) > 0 { // otherwise idle offloads
 			l.cache.Offload(false)
 			l.slide()
 		}
@@ -253,9 +253,10 @@ const (
 	slideShare = 2                     // a slide may take the stall budget divided by this
 )
 
-// slide empties the dead cells of the cache if they are more than half of the cells in use, so
-// that the cost of the copies stays below that of the decoded tokens, and if no stream would wait
-// too long. Otherwise the cache slides when it is full, or when the loop is idle.
+// slide empties the dead cells of the cache if they are more than half of the cells in use, so that
+// the cost of the copies stays below that of the decoded tokens, and if no stream would wait too
+// long. Otherwise the cache slides when it is full, or for a sequence that is to get the cells of
+// an empty cache.
 func (l *stepper) slide() {
 	dead, tokens := l.cache.Dead()
 	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
