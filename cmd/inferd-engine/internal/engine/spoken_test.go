@@ -72,7 +72,7 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 	return h, err
 }
 
-// The model makes a demanded call even where it ends its turn by a text.
+// A demanded call is made even if the text of the model ends its turn before.
 func TestDemandAtStop(t *testing.T) {
 	e := loadScript(t, " Hi", "\n", "User", ":")
 	texts := e.Model.TokenTexts()
