@@ -36,9 +36,10 @@ type Answer struct {
 	Watch func(s automaton.Symbol, place Place)
 }
 
-// A Place is a place in an answer, behind a symbol.
+// A Place is a position in an answer, behind a symbol.
 type Place struct {
-	// Marks may have been passed at the symbol; Sure were passed by all ways on.
+	// Marks has the marks that at least one way has passed at the symbol, Sure those that all ways
+	// have passed.
 	Marks, Sure automaton.Mark
 	MayEnd      bool
 }
@@ -49,7 +50,7 @@ const maxTries = 8
 // ErrShort is the error of Open for too few tokens.
 var ErrShort = errors.New("constraint: too few tokens")
 
-// Least returns the tokens of the shortest answer.
+// Least returns the number of tokens of the shortest answer.
 func (k *Constraint) Least() int { return k.start.tokens }
 
 // Open begins an answer of up to most tokens, which must be at least [Constraint.Least].
@@ -102,7 +103,7 @@ func (a *Answer) end() {
 	}
 }
 
-// follow makes the mask of the rest.
+// follow makes the mask of the next token of the rest, or of the end.
 func (a *Answer) follow() {
 	clear(a.mask)
 	if len(a.rest) == 0 {
@@ -194,8 +195,9 @@ func (a *Answer) Place() Place {
 	return a.place()
 }
 
-// Force makes a text the next part of the answer, with one more token that begins another text, behind: the longest one
-// there is, so that a marker stays whole. It reports false if they do not fit. Then the answer is free again.
+// Force makes text the next part of the answer. The longest token at the beginning of behind, if
+// there is one, follows it, so that a marker there stays whole. Behind them the answer is free
+// again. Force reports false if they do not fit, or leave too few tokens for an end.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
@@ -212,8 +214,8 @@ func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	return true
 }
 
-// leaves reports whether a text leaves room for an end. The shortest end from here is at least as long as that behind the
-// text, but for a token that crosses its border.
+// leaves reports whether a text leaves room for an end. The shortest end from here is at least as
+// long as the one behind the text, except for a token that crosses the border between them.
 func (a *Answer) leaves(text []automaton.Symbol) bool {
 	v := a.constraint.compiler.vocab
 	room := a.left - v.Count(text)

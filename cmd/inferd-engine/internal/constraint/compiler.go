@@ -33,7 +33,7 @@ type Compiler struct {
 	// Time bounds one compile; 0 means [automaton.DefaultTime].
 	Time time.Duration
 
-	once    sync.Once // guards the next three
+	once    sync.Once // guards the next four
 	vocab   *vocab.Vocab
 	ends    []int32
 	turn    chan struct{} // has room for one: holds the turn to compile
@@ -54,7 +54,7 @@ type Source interface {
 	// Grammar compiles the source. The error, an [infer.Error], names the keyword or the place that cannot be
 	// enforced.
 	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
-	// Size returns the bytes of memory that the source itself takes, once its grammar is made.
+	// Size returns the number of bytes that the source itself occupies once its grammar is made.
 	Size() int
 	// Member is the request's member with the source, for errors.
 	Member() string
@@ -88,10 +88,10 @@ type startCost struct{ bytes, tokens int }
 // maxShortest bounds the shortest answer, in bytes.
 const maxShortest = 32 << 10
 
-// Compile returns the constraint of a source for one answer; the caller must call Release. Compiles wait
-// for each other, until ctx ends. Constraints and refusals are cached for later requests of the owner; an
-// empty owner has no cache. spent is the compile time to charge to the request, also if it is refused; it is
-// 0 for a result from the cache, and does not include waiting.
+// Compile returns the constraint of a source for one answer; the caller must call Release. Compiles
+// wait for each other, until ctx ends. Constraints and refusals are cached for later requests of
+// the owner; an empty owner has no cache. spent is the compile time to charge to the request, even
+// if it is refused; it is 0 for a result from the cache, and does not include waiting.
 func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Constraint, spent time.Duration, err error) {
 	name := key{owner: owner, digest: s.Digest()}
 	if found, err := c.find(name); found != nil || err != nil {
@@ -117,8 +117,8 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Cons
 	return k, spent, nil
 }
 
-// Load reads the vocabulary, once: a large one takes most of a second of CPU time. The first Compile calls
-// Load, too. Load yields often.
+// Load reads the vocabulary, once: a large one takes most of a second of CPU time. The first
+// Compile also calls Load. Load yields often.
 func (c *Compiler) Load() { c.once.Do(c.load) }
 
 func (c *Compiler) load() {
@@ -149,7 +149,7 @@ func (c *Compiler) find(k key) (*Constraint, error) {
 	return found, nil
 }
 
-// compile makes the constraint of a source. It returns the time that it took, without the yields.
+// compile makes the constraint of a source. spent is the time that it took, without the yields.
 func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.Duration, err error) {
 	var busy time.Duration
 	since := time.Now()
@@ -160,7 +160,7 @@ func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.D
 	}}
 	defer func() {
 		spent = busy + time.Since(since)
-		// After a compile that was too slow the machine may be less busy the next time.
+		// A compile that ran out of time is not cached: the next time the machine may be less busy.
 		if err != nil && k.owner != "" && !errors.Is(b.Err(), automaton.ErrTime) {
 			c.refuse(k, err)
 		}
@@ -193,7 +193,7 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 // Source returns the compiled source. Its digest equals that of the source in the call of Compile.
 func (k *Constraint) Source() Source { return k.source }
 
-// size returns the memory of a constraint.
+// size returns the number of bytes that a constraint occupies.
 func (k *Constraint) size() int {
 	return k.source.Size() + k.auto.Grammar().Size() + k.auto.Bytes() + k.masks.Bytes()
 }

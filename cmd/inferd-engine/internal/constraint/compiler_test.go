@@ -17,17 +17,17 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// schemaOf is a source.
+// schemaOf returns the source of a schema.
 func schemaOf(source string) constraint.Format {
 	return constraint.Format{Format: &infer.Format{Schema: []byte(source)}}
 }
 
-// numbered returns a schema of some size; each number has another one.
+// numbered returns a schema of some size, a different one for each number.
 func numbered(i int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{"a%d":{"type":"string","pattern":"^[a-f0-9]{1,40}$"}}}`, i)
 }
 
-// compile returns a constraint that is to be released.
+// compile returns a constraint, which the caller must release.
 func compile(t *testing.T, c *constraint.Compiler, owner, source string) *constraint.Constraint {
 	t.Helper()
 	k, _, err := c.Compile(t.Context(), owner, schemaOf(source))
@@ -37,7 +37,7 @@ func compile(t *testing.T, c *constraint.Compiler, owner, source string) *constr
 	return k
 }
 
-// A constraint is kept for its owner, and no longer than it is used without one.
+// A constraint is cached for its owner; without an owner it is dropped after its use.
 func TestOwners(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	first := compile(t, c, "a", numbered(1))
@@ -57,7 +57,7 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// The time of a compile is charged, also that of a refusal; a cached result costs nothing.
+// The time of a compile is charged, even that of a refusal; a cached result costs nothing.
 func TestSpent(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	k, spent, err := c.Compile(t.Context(), "a", schemaOf(numbered(1)))
@@ -79,8 +79,8 @@ func TestSpent(t *testing.T) {
 	}
 }
 
-// Beyond the budget the least recently used go, but none in use; where these take it all, a new one is
-// refused, and comes once they are released.
+// Beyond the budget, the least recently used constraints are evicted, but none in use. If those in
+// use take up the budget, a new one is refused until they are released.
 func TestBudget(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	one := compile(t, c, "a", numbered(0))
@@ -123,7 +123,8 @@ func TestBudget(t *testing.T) {
 	compile(t, c, "c", numbered(4)).Release()
 }
 
-// States and masks that an answer adds count; unused constraints are evicted for them.
+// States and masks that an answer adds count against the budget; unused constraints are evicted for
+// them.
 func TestAnswersGrow(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	compile(t, c, "a", numbered(1)).Release()
@@ -146,7 +147,8 @@ func TestAnswersGrow(t *testing.T) {
 	k.Release()
 }
 
-// least returns the first of some bytes that a mask has, or any token of it.
+// least returns the first byte of wish that a mask has, or else the first token of the mask; -1 if
+// the mask is empty.
 func least(mask []uint64, wish string) int32 {
 	for i := range len(wish) {
 		if id := int32(wish[i]); vocab.Has(mask, id) {
@@ -161,7 +163,7 @@ func least(mask []uint64, wish string) int32 {
 	return -1
 }
 
-// write writes an answer to its end, with the tokens that choose wants.
+// write writes an answer to its end; choose chooses each token from the mask.
 func write(t *testing.T, a *constraint.Answer, choose func(mask []uint64) int32) string {
 	t.Helper()
 	var text []byte
@@ -189,8 +191,8 @@ func write(t *testing.T, a *constraint.Answer, choose func(mask []uint64) int32)
 	return ""
 }
 
-// An answer ends as a whole within its tokens, however little the model wants that. The fewest tokens are
-// those of the shortest answer, and with fewer none is opened.
+// An answer is complete within its tokens, even if the model never chooses to end it. The fewest
+// tokens are those of the shortest answer; with fewer, Open fails.
 func TestAnswersEnd(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	for name, test := range map[string]struct {

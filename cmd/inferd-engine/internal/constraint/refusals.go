@@ -25,8 +25,8 @@ func (r refusals) find(k key) error {
 	return nil
 }
 
-// add keeps an error. The oldest one of the same owner goes if there are too many of that owner,
-// else the oldest one of all.
+// add keeps an error. It drops the oldest error of the owner if that owner has too many, or the
+// oldest of all if there are too many in all.
 func (r *refusals) add(k key, err error) {
 	own, oldest := 0, -1
 	for i, x := range *r {

@@ -57,7 +57,7 @@ func TestRefusalsAreKept(t *testing.T) {
 	}
 }
 
-// An owner with many refusals pushes out its own, and all together are bounded.
+// An owner with many refusals evicts only its own, and the refusals of all owners are bounded.
 func TestRefusalsAreBounded(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	quiet := refusal(t, c, "quiet", refused(0))
