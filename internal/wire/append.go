@@ -6,8 +6,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// AppendLogprobs appends the members of an array, without its brackets, with up to top alternatives
-// each in the member of that name. candidate appends an object without its closing brace.
+// AppendLogprobs appends the elements of an array, without its brackets. Each element has a member
+// of the given name with up to top alternatives. candidate appends an object without its closing
+// brace.
 func AppendLogprobs(dst []byte, list []infer.Logprob, top int, member string, candidate func([]byte, infer.Candidate) []byte) []byte {
 	for i, l := range list {
 		if i > 0 {
@@ -26,7 +27,7 @@ func AppendLogprobs(dst []byte, list []infer.Logprob, top int, member string, ca
 	return dst
 }
 
-// AppendBytes appends bytes as an array of numbers.
+// AppendBytes appends text as an array of numbers, one for each byte.
 func AppendBytes(dst, text []byte) []byte {
 	dst = append(dst, '[')
 	for i, b := range text {

@@ -3,14 +3,15 @@ package wire
 // Dialect is the name of a dialect in records. The set is closed.
 type Dialect string
 
-// Dialects.
+// The dialects.
 const (
 	V1     Dialect = "v1"
 	V2     Dialect = "v2"
 	Embed  Dialect = "embed"
 	Rerank Dialect = "rerank"
 
-	// HTTP is the dialect of a connection over HTTP, where each request has its own.
+	// HTTP is the dialect of a connection over HTTP, on which each request has a dialect of its
+	// own.
 	HTTP      Dialect = "http"
 	OpenAI    Dialect = "openai"
 	Responses Dialect = "responses"
@@ -19,7 +20,7 @@ const (
 	Llama     Dialect = "llama"
 )
 
-// OverHTTP reports whether requests of the dialect come over HTTP.
+// OverHTTP reports whether requests in the dialect come over HTTP.
 func (d Dialect) OverHTTP() bool {
 	switch d {
 	case HTTP, OpenAI, Responses, Anthropic, Ollama, Llama:

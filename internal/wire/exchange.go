@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// Failure has the members that a client needs to recognise a failed request in any dialect. A
-// dialect embeds it in its answers.
+// Failure has the members by which a client recognises a failed request in any dialect. A dialect
+// embeds it in its answers.
 type Failure struct {
 	Type    string `json:"type"`
 	Code    string `json:"code"`
@@ -19,8 +19,8 @@ type Failure struct {
 }
 
 // Exchange is the client half of a dialect with one message per answer: it sends ask, and reads
-// messages into answer until one of type kind arrives. failure is the Failure within answer.
-// If the daemon refuses or fails, Exchange returns an [infer.Error].
+// messages into answer until one has the type kind. failure is the Failure in answer. If the daemon
+// refuses or fails the request, Exchange returns an [infer.Error].
 func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, failure *Failure, codes Codes) error {
 	msg, err := json.Marshal(ask)
 	if err != nil {
@@ -39,12 +39,12 @@ func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, 
 		case kind:
 			return nil
 		}
-		// Other types come from newer daemons, and are skipped.
+		// Newer daemons may send other types, which are skipped.
 	}
 }
 
-// ReadAnswer reads a message of the daemon into v. Unlike ReadJSON it is lenient: clients
-// ignore unknown members, and accept duplicate names and invalid UTF-8.
+// ReadAnswer reads a message of the daemon into v. It is more lenient than ReadJSON: it ignores
+// unknown members, and accepts duplicate names and invalid UTF-8.
 func ReadAnswer(r frame.Reader, v any) error {
 	kind, msg, err := r.ReadFrame()
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Integer is the value of an integer member. It accepts integers of any size, so that a
-// number out of range is refused by the member's name and with the request's id. Fractions and
+// An Integer is the value of an integer member. It accepts integers of any size, so that a number
+// out of range is refused with the name of the member and the ID of the request. Fractions and
 // exponents are decode errors.
 type Integer struct {
 	negative  bool
-	magnitude uint64 // MaxUint64 if there are more than 64 bits
+	magnitude uint64 // MaxUint64 if the number has more than 64 bits
 	large     bool   // the number has more than 64 bits
 }
 
@@ -27,7 +27,7 @@ func IntegerOf(n int) Integer {
 
 var errNotInteger = errors.New("not a whole number")
 
-// UnmarshalJSONFrom accepts a number without fraction and exponent; null is 0.
+// UnmarshalJSONFrom accepts a number without a fraction and an exponent; null is 0.
 func (i *Integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	if err != nil {
@@ -57,7 +57,7 @@ func (i Integer) MarshalJSONTo(e *jsontext.Encoder) error {
 	return e.WriteValue(jsontext.Value(i.String()))
 }
 
-// String returns the number, or the nearest number of 64 bits.
+// String returns the number, or the nearest number with 64 bits.
 func (i Integer) String() string {
 	text := strconv.FormatUint(i.magnitude, 10)
 	if i.negative {
@@ -66,8 +66,8 @@ func (i Integer) String() string {
 	return text
 }
 
-// Within returns the number if it is at least least and fits into 32 bits. Otherwise the error
-// is [infer.Invalid] and names the member.
+// Within returns the number if it is at least least and fits into 32 bits. Otherwise it returns an
+// error [infer.Invalid] that names the member.
 func (i Integer) Within(name string, least uint32) (int, error) {
 	switch {
 	case i.negative || i.magnitude < uint64(least):
@@ -78,11 +78,11 @@ func (i Integer) Within(name string, least uint32) (int, error) {
 	return int(i.magnitude), nil
 }
 
-// Is reports whether the number is n.
+// Is reports whether the number equals n.
 func (i Integer) Is(n uint32) bool { return !i.negative && i.magnitude == uint64(n) }
 
-// Seed returns the number as a seed. Numbers that fit into 32 bits are used unchanged. Others
-// are folded by [FoldSeed], negative ones as their two's complement.
+// Seed returns the number as a seed. A number of 32 bits is used unchanged; any other is folded by
+// [FoldSeed], a negative one in two's complement.
 func (i Integer) Seed() (uint32, error) {
 	bits := i.magnitude
 	if i.large || i.negative && bits > 1<<63 {
@@ -94,11 +94,11 @@ func (i Integer) Seed() (uint32, error) {
 	return FoldSeed(bits), nil
 }
 
-// FoldSeed makes a seed of 32 bits from one of 64 bits: the upper half XOR the lower half.
+// FoldSeed returns a seed of 32 bits for one of 64 bits: the upper half XOR the lower half.
 func FoldSeed(seed uint64) uint32 { return uint32(seed>>32) ^ uint32(seed) }
 
 // A Number is the value of a member that may have a fraction. A number too large for 64 bits
-// becomes infinite, so that it is refused by the member's name and with the request's id.
+// becomes infinite, so that it is refused with the name of the member and the ID of the request.
 type Number float64
 
 // UnmarshalJSONFrom accepts a number; null is 0.

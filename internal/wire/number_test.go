@@ -12,7 +12,7 @@ import (
 func TestInteger(t *testing.T) {
 	for in, test := range map[string]struct {
 		text string // "" means a decode error
-		n    int    // -1 means that Within refuses it
+		n    int    // -1 if Within refuses it
 	}{
 		"1":                    {"1", 1},
 		"4294967295":           {"4294967295", 1<<32 - 1},
@@ -23,7 +23,7 @@ func TestInteger(t *testing.T) {
 		"null":                 {"0", -1},
 		"-9223372036854775809": {"-9223372036854775809", -1},
 		"18446744073709551615": {"18446744073709551615", -1},
-		"18446744073709551616": {"18446744073709551615", -1}, // the nearest
+		"18446744073709551616": {"18446744073709551615", -1}, // the nearest number
 		"1.0":                  {"", 0},
 		"1e3":                  {"", 0},
 		"\"1\"":                {"", 0},
@@ -53,16 +53,16 @@ func TestInteger(t *testing.T) {
 	}
 }
 
-// Seeds of 32 bits are used unchanged; the halves of longer ones are folded.
+// A seed of 32 bits is used unchanged. The halves of a longer one are folded.
 func TestSeed(t *testing.T) {
 	for in, want := range map[string]uint32{
 		"0": 0, "7": 7, "4294967295": 1<<32 - 1,
 		"4294967296":           1,               // 1 << 32
 		"4294967297":           0,               // both halves are 1
-		"1796000000000":        418 ^ 703670272, // a clock in milliseconds
+		"1796000000000":        418 ^ 703670272, // the time in milliseconds
 		"9223372036854775807":  1 << 31,         // 7fffffff ^ ffffffff
-		"18446744073709551615": 0,               // all bits
-		"-1":                   0,               // the same bits
+		"18446744073709551615": 0,               // all bits set
+		"-1":                   0,               // all bits set
 		"-2":                   1,               // ffffffff ^ fffffffe
 		"-9223372036854775808": 1 << 31,
 	} {

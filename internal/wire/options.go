@@ -17,15 +17,15 @@ const (
 	maxSalt         = 64  // bytes
 	maxGrammar      = 64 << 10
 	maxAlternatives = 4096
-	maxNumber       = 1e6 // far above any sensible value, and exact in single precision
+	maxNumber       = 1e6 // above any sensible value, and exact in single precision
 )
 
-// minTopP replaces a top_p of 0, which allows only the likeliest token: in [infer.Sampling] 0
-// means no limit.
+// minTopP replaces a top_p of 0, which allows only the likeliest token. In [infer.Sampling] 0 would
+// mean no limit.
 const minTopP = 1e-6
 
-// Defaults returns the sockets' values for absent members of a request to generate. maxTokens is
-// the dialect's default of max_tokens.
+// Defaults returns the values that the sockets use for members that a request to generate lacks.
+// maxTokens is the dialect's default for max_tokens.
 func Defaults(maxTokens int) infer.Defaults {
 	return infer.Defaults{MaxTokens: maxTokens, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
 }
@@ -52,10 +52,10 @@ type Options struct {
 	Model            string    `json:"model,omitzero"`
 	Priority         string    `json:"priority,omitzero"`
 	Client           string    `json:"client,omitzero"`
-	DeadlineMS       *Integer  `json:"deadline_ms,omitzero"` // from the arrival of the request
+	DeadlineMS       *Integer  `json:"deadline_ms,omitzero"` // since the arrival of the request
 }
 
-// Shape checks the form of the members. Its error ends the connection.
+// Shape checks the types of the members. An error ends the connection.
 func (o *Options) Shape() error {
 	if i := slices.Index(o.Stop, nil); i >= 0 {
 		return Decodef("stop[%d] is null", i)
@@ -63,11 +63,11 @@ func (o *Options) Shape() error {
 	return nil
 }
 
-// Streams reports whether the answer is wanted in pieces.
+// Streams reports whether the client wants the answer in pieces.
 func (o *Options) Streams() bool { return ValueOr(o.Stream, true) }
 
-// Apply checks the values of the members and copies them into req and gen. maxTokens is the
-// default of max_tokens.
+// Apply checks the values of the members and copies them to req and gen. maxTokens is the default
+// for max_tokens.
 func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) error {
 	gen.Model = o.Model
 	gen.Defaults = Defaults(maxTokens)
@@ -85,7 +85,7 @@ func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) 
 	return o.check(gen)
 }
 
-// integers applies the integer members.
+// integers copies the integer members.
 func (o *Options) integers(req *infer.Request, gen *infer.Generate) (err error) {
 	if o.MaxTokens != nil {
 		if gen.MaxTokens, err = o.MaxTokens.Within("max_tokens", 1); err != nil {
@@ -116,7 +116,7 @@ func (o *Options) integers(req *infer.Request, gen *infer.Generate) (err error) 
 	return nil
 }
 
-// numbers applies the members with fractions.
+// numbers copies the members that may have a fraction.
 func (o *Options) numbers(s *infer.Sampling) error {
 	for _, number := range []struct {
 		name     string
@@ -125,7 +125,7 @@ func (o *Options) numbers(s *infer.Sampling) error {
 		to       **float64
 	}{
 		{"temperature", o.Temperature, 0, maxNumber, &s.Temperature},
-		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, and was never refused
+		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, and always did
 		{"min_p", o.MinP, 0, 1, &s.MinP},
 		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
 		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
@@ -164,7 +164,7 @@ func (o *Options) check(gen *infer.Generate) error {
 	return nil
 }
 
-// OptionsOf is the inverse of [Options.Apply], for clients: applying the result makes the same
+// OptionsOf is the inverse of [Options.Apply], for clients: Apply copies the result to an equal
 // request and task.
 func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	s := gen.Sampling
@@ -175,7 +175,7 @@ func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 		Model: gen.Model, Client: req.Client,
 	}
 	if o.TopP != nil && *o.TopP == 0 {
-		o.TopP = new(Number(1)) // on the wire, that means no limit
+		o.TopP = new(Number(1)) // on the wire 1 means no limit
 	}
 	if s.TopK != nil {
 		o.TopK = new(IntegerOf(*s.TopK))
@@ -207,7 +207,7 @@ func numberOf(x *float64) *Number {
 	return new(Number(*x))
 }
 
-// CheckSalt refuses a cache_salt that is too long.
+// CheckSalt returns an error if a cache_salt is too long.
 func CheckSalt(salt string) error {
 	if len(salt) > maxSalt {
 		return Invalid("cache_salt has %d bytes, at most %d are allowed", len(salt), maxSalt)
@@ -215,7 +215,7 @@ func CheckSalt(salt string) error {
 	return nil
 }
 
-// CheckGrammar refuses a GBNF grammar that is too large, or has a NUL.
+// CheckGrammar returns an error if a GBNF grammar is too large or contains a NUL.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)
@@ -229,7 +229,8 @@ func CheckGrammar(grammar string) error {
 	return nil
 }
 
-// Invalid makes the error for a well-formed request with invalid values. The connection stays open.
+// Invalid returns the error for a well-formed request with invalid values. The connection stays
+// open.
 func Invalid(format string, args ...any) error {
 	return infer.Errorf(infer.Invalid, "invalid request: "+format, args...)
 }

@@ -8,18 +8,18 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Reply writes the messages that answer a request, one after the other. Each begins with a
-// type and the id of the request that was read last. A Reply reuses its buffer.
+// A Reply writes the messages that answer a request, one after the other. Each begins with a type
+// and the ID of the request that was read last. The Reply reuses its buffer.
 type Reply struct {
 	id  []byte // as a JSON string
 	buf []byte // the message being written
 }
 
-// maxReused is the largest buffer that is reused for the next request, in bytes.
+// maxReused bounds the bytes of a buffer that is reused for the next request.
 const maxReused = 64 << 10
 
-// Reset clears the id. It must be called before a request is read, so that no failure has the
-// id of an earlier request.
+// Reset clears the ID. It must be called before a request is read, so that a failure never has the
+// ID of an earlier request.
 func (r *Reply) Reset() {
 	r.id = append(r.id[:0], `""`...)
 	if cap(r.buf) > maxReused {
@@ -27,8 +27,8 @@ func (r *Reply) Reset() {
 	}
 }
 
-// SetID sets the id of the request to answer. It refuses an id that is too long to be echoed;
-// the refusal has an empty id.
+// SetID sets the ID of the request to answer. It returns an error if the ID is too long to be
+// echoed; then the ID stays empty.
 func (r *Reply) SetID(id string) error {
 	if err := CheckID(id); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (r *Reply) Begin(kind string) {
 	r.buf = append(r.buf[:0], `{"type":"`...)
 	r.buf = append(r.buf, kind...)
 	r.buf = append(r.buf, `","id":`...)
-	if len(r.id) == 0 { // no request was read yet
+	if len(r.id) == 0 { // no request has been read
 		r.Reset()
 	}
 	r.buf = append(r.buf, r.id...)
@@ -63,18 +63,18 @@ func (r *Reply) Bytes(text []byte) { r.buf = AppendString(r.buf, text) }
 // Int appends a number.
 func (r *Reply) Int(n int) { r.buf = strconv.AppendInt(r.buf, int64(n), 10) }
 
-// Float appends a finite number in the shortest form that identifies it among the numbers of 32
-// or 64 bits.
+// Float appends a finite number in the shortest form that identifies it among the numbers of that
+// many bits, 32 or 64.
 func (r *Reply) Float(x float64, bits int) { r.buf = strconv.AppendFloat(r.buf, x, 'g', -1, bits) }
 
-// Len returns the length of the message so far, in bytes.
+// Len returns the number of bytes of the message so far.
 func (r *Reply) Len() int { return len(r.buf) }
 
-// Send ends the message and writes it. A message above the limit of a frame is not sent; the
-// error is then [infer.TooLarge].
+// Send ends the message and writes it. If the message exceeds the limit of a frame, it is not sent,
+// and the error is [infer.TooLarge].
 func (r *Reply) Send(w frame.Writer) error { return r.end(w.WriteFrame) }
 
-// Hold is Send for a message that is sent together with the next one.
+// Hold is like Send, for a message that is to be sent together with the next one.
 func (r *Reply) Hold(w frame.Writer) error { return r.end(w.HoldFrame) }
 
 func (r *Reply) end(send func([]byte) error) error {
@@ -85,14 +85,15 @@ func (r *Reply) end(send func([]byte) error) error {
 	return send(r.buf)
 }
 
-// Ignored appends the members of a request that had no effect on the answer, if there are any.
+// Ignored appends the list of members of the request that had no effect on the answer, if there are
+// any.
 func (r *Reply) Ignored(ev *infer.Done) {
 	if ev.StopIgnored {
 		r.Raw(`,"ignored":["stop"]`)
 	}
 }
 
-// An Ignored is the client's side of [Reply.Ignored], a part of a message.
+// An Ignored is the part of a message that [Reply.Ignored] writes, for clients.
 type Ignored struct {
 	Ignored []string `json:"ignored"`
 }
@@ -100,7 +101,7 @@ type Ignored struct {
 // StopIgnored reports whether stop had no effect.
 func (i *Ignored) StopIgnored() bool { return slices.Contains(i.Ignored, "stop") }
 
-// Fail sends the message that ends a request with a failure.
+// Fail sends the message that ends a request with an error.
 func (r *Reply) Fail(w frame.Writer, code, text string) error {
 	r.Begin("error")
 	r.Raw(`,"code":"`)
@@ -110,7 +111,7 @@ func (r *Reply) Fail(w frame.Writer, code, text string) error {
 	return r.Send(w)
 }
 
-// TooLarge makes the error for an answer above the limit of a frame.
+// TooLarge returns the error for an answer that exceeds the limit of a frame.
 func TooLarge() error {
 	return infer.Errorf(infer.TooLarge, "%w", &frame.TooLongError{Limit: frame.Limit})
 }

@@ -1,9 +1,9 @@
-// Package wire is shared by all dialects: it reads messages, decides which of their faults end
-// a connection, and encodes failures. It does not know the content of any message.
+// Package wire is the common part of all dialects: it reads messages, decides which of their faults
+// end a connection, and encodes errors. It does not know the content of any message.
 //
 // JSON is read strictly: names are case-sensitive; duplicate members, invalid UTF-8, lone
-// surrogates, deep nesting and too many values are errors; unknown members are checked for
-// these faults, too, and then ignored.
+// surrogates, deep nesting and too many values are errors. Unknown members are checked for these
+// faults as well, and then ignored.
 package wire
 
 import (
@@ -20,21 +20,21 @@ import (
 
 // Limits of a message.
 const (
-	MaxID     = 1024    // bytes of a request's id
+	MaxID     = 1024    // bytes of a request's ID
 	maxDepth  = 128     // nested arrays and objects
-	maxValues = 1 << 18 // arrays, objects, and their elements
+	maxValues = 1 << 18 // arrays, objects and their elements
 )
 
-// valueSize bounds the memory of a decoded value in bytes, beside its bytes in the message.
-// The worst case is the shortest value: 3 bytes of message, {} and a comma, become a struct of
-// a dozen words in a slice that has grown.
+// valueSize bounds the bytes of memory that a decoded value takes in addition to its bytes in the
+// message. The worst case is the shortest value: 3 bytes of the message, {} and a comma, become a
+// struct of a dozen words in a slice that has grown.
 const valueSize = 256
 
-// A FatalError ends its connection, because the rest of the stream cannot be trusted. The
-// error is sent to the client first.
+// A FatalError ends the connection, because the rest of the stream cannot be trusted. The error is
+// sent to the client first.
 type FatalError struct {
 	Err error // an [infer.Error]
-	// Member is the member of the message that does not fit; empty if it is not known.
+	// Member is the member of the message at fault; it is empty if unknown.
 	Member string
 }
 
@@ -43,27 +43,27 @@ func (e *FatalError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FatalError) Unwrap() error { return e.Err }
 
-// Decodef makes the error for a message that the dialect cannot decode.
+// Decodef returns the error for a message that the dialect cannot decode.
 func Decodef(format string, args ...any) error {
 	return &FatalError{Err: infer.Errorf(infer.Invalid, "decode: "+format, args...)}
 }
 
-// Missing makes the error for a message in which a required member is missing or null.
+// Missing returns the error for a message in which a required member is missing or null.
 func Missing(member string) error { return Decodef("%q is missing or null", member) }
 
-// ReadJSON reads the next message into v, which must be zero. It returns a [FatalError] for a
-// malformed message or a message that does not fit into v, otherwise the error of the stream:
-// [io.EOF] at a clean end.
+// ReadJSON reads the next message into v, which must be zero. It returns a [FatalError] if the
+// message is malformed or does not fit v, otherwise the error of the stream: [io.EOF] at a clean
+// end.
 //
-// A null member reads like a missing one. For a required member or element, v has a pointer or
-// a slice, and the caller checks that it is not nil.
+// A null member counts as missing. For a required member or element, v has a pointer or a slice,
+// and the caller checks that it is not nil.
 func ReadJSON(r frame.Reader, v any) error {
 	_, err := ReadMessage(r, v)
 	return err
 }
 
-// ReadMessage is ReadJSON for callers that need the bytes of the message as well. They are
-// valid until the next read, as those of r.ReadFrame.
+// ReadMessage is like ReadJSON, and also returns the bytes of the message. They are valid until the
+// next read, as those of r.ReadFrame.
 func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	kind, msg, err := r.ReadFrame()
 	if err != nil {
@@ -87,8 +87,8 @@ func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	return msg, nil
 }
 
-// Weigh returns the memory that decoding msg may take, in bytes, beside msg itself. It fails if
-// msg has too many values, or is nested too deeply.
+// Weigh returns how many bytes of memory decoding msg may take, in addition to msg itself. It
+// returns an error if msg has too many values or is nested too deeply.
 func Weigh(msg []byte) (memory int, err error) {
 	values, depth := countValues(msg)
 	switch {
@@ -100,7 +100,7 @@ func Weigh(msg []byte) (memory int, err error) {
 	return values * valueSize, nil
 }
 
-// Unmarshal decodes a message that has been weighed into v, as [ReadJSON] does.
+// Unmarshal decodes msg into v, as [ReadJSON] does. The caller must have checked msg with [Weigh].
 func Unmarshal(msg []byte, v any) error {
 	if err := json.Unmarshal(msg, v); err != nil {
 		return decodeError(err)
@@ -108,10 +108,10 @@ func Unmarshal(msg []byte, v any) error {
 	return nil
 }
 
-// Malformed makes the error for a frame of the wrong kind.
+// Malformed returns the error for a frame of the wrong kind.
 func Malformed(what string) error { return Fault(&frame.MalformedError{What: what}) }
 
-// Fault turns an error about a frame into a [FatalError] with a code. It returns errors of the
+// Fault converts an error about a frame to a [FatalError] with a code. It returns errors of the
 // stream unchanged.
 func Fault(err error) error {
 	if _, ok := errors.AsType[*frame.TooLongError](err); ok {
@@ -126,11 +126,11 @@ func Fault(err error) error {
 // maxPointer bounds the bytes of a JSON pointer in an error.
 const maxPointer = 64
 
-// decodeError describes the fault of a message without quoting the message: messages contain
+// decodeError describes the fault of a message, but does not quote the message: messages contain
 // prompts, and clients may log the error.
 func decodeError(err error) error {
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // quotes a few bytes at most
+		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // the error quotes a few bytes at most
 	}
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
 		place := string(e.JSONPointer)
@@ -149,9 +149,9 @@ func decodeError(err error) error {
 	return Decodef("not JSON")
 }
 
-// countValues returns the approximate number of values in msg and their depth. It stops once one
-// of them is too large. It runs before the decoder, which would descend ten thousand levels, and
-// allocate gigabytes for a message of brackets only.
+// countValues returns the approximate number of values in msg, and their depth. It stops once one
+// of them is too large. It must run before the decoder, which would descend ten thousand levels,
+// and allocate gigabytes for a message that consists of brackets.
 func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
@@ -176,7 +176,8 @@ func countValues(msg []byte) (values, depth int) {
 	return values, depth
 }
 
-// CheckID refuses an id that is too long to be echoed. The refusal must have an empty id.
+// CheckID returns an error if an ID is too long to be echoed. The answer with that error must have
+// an empty ID.
 func CheckID(id string) error {
 	if len(id) > MaxID {
 		return Invalid("id has %d bytes, at most %d are allowed", len(id), MaxID)
@@ -184,11 +185,11 @@ func CheckID(id string) error {
 	return nil
 }
 
-// Codes maps error codes to their names in a dialect.
+// Codes maps error codes to the names that they have in a dialect.
 type Codes map[infer.Code]string
 
-// Common has a name for every code. A code without a name of its own in all dialects has the name
-// of the nearest other code.
+// Common has a name for every code. A code that not every dialect names has the name of the nearest
+// other code.
 var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",
@@ -199,15 +200,15 @@ var Common = Codes{
 	infer.Malformed:   "backend_unavailable",
 }
 
-// With returns c with other names for some codes.
+// With returns a copy of c in which others replace some names.
 func (c Codes) With(others Codes) Codes {
 	all := maps.Clone(c)
 	maps.Copy(all, others)
 	return all
 }
 
-// Encode returns the code and the text of a failure for a client. The text of an error that is
-// not an [infer.Error] is for the log only; the client gets "internal error".
+// Encode returns the code and the text of an error for a client. The text of an error that is not
+// an [infer.Error] is only for the log; the client gets "internal error".
 func (c Codes) Encode(failure error) (code, text string) {
 	if e, ok := errors.AsType[*infer.Error](failure); ok {
 		return c[e.Code], e.Error()
@@ -215,7 +216,7 @@ func (c Codes) Encode(failure error) (code, text string) {
 	return c[infer.Internal], "internal error"
 }
 
-// Decode is the inverse of Encode, for clients. An unknown code, perhaps of a newer daemon,
+// Decode is the inverse of Encode, for clients. An unknown code, which a newer daemon may send,
 // becomes [infer.Internal].
 func (c Codes) Decode(code, text string) error {
 	for _, class := range classes {
@@ -226,14 +227,15 @@ func (c Codes) Decode(code, text string) error {
 	return infer.Errorf(infer.Internal, "%s: %s", code, text)
 }
 
-// classes are the codes that Decode looks up, in order: if two share a name, the first wins.
+// classes are the codes in the order in which Decode looks them up: if two share a name, it returns
+// the first.
 var classes = []infer.Code{
 	infer.Invalid, infer.TooLarge, infer.Busy, infer.Unavailable, infer.Internal, infer.Unsupported, infer.Malformed,
 }
 
-// AppendString appends text as a JSON string. It does not allocate if dst has room. Invalid
-// UTF-8 becomes U+FFFD, and only the characters that JSON demands are escaped.
+// AppendString appends text as a JSON string. It does not allocate if dst has room. Invalid UTF-8
+// becomes U+FFFD, and only characters that JSON requires to be escaped are escaped.
 func AppendString[Bytes ~[]byte | ~string](dst []byte, text Bytes) []byte {
-	dst, _ = jsontext.AppendQuote(dst, text) // the only error is invalid UTF-8
+	dst, _ = jsontext.AppendQuote(dst, text) // it fails only for invalid UTF-8
 	return dst
 }

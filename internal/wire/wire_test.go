@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// message has members of all kinds that occur in dialects.
+// A message has members of all kinds that dialects have.
 type message struct {
 	ID   string    `json:"id"`
 	N    *uint32   `json:"n"`

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// Values of the member "status".
+// The values of the member "status".
 const (
 	Starting     = "starting"
 	Loading      = "loading_model"
@@ -25,22 +25,22 @@ const (
 	BackendState = "backend_state"
 )
 
-// Values of the member "state" of [BackendState], beside those of the breaker.
+// Values of the member "state" of [BackendState], in addition to those of the breaker.
 const (
 	Silent     = "silent"
 	Responding = "responding"
 )
 
-// wireVersion is the version of the length-prefixed generation wire, for capabilities.
+// wireVersion is the version of length-prefixed generation that capabilities report.
 const wireVersion = 1
 
-// noTemplate is the value of "chat_template" for a model without one.
+// noTemplate is the value of "chat_template" if the model has no template.
 const noTemplate = "none"
 
-// unverified is the value of "libraries" for libraries other than the packaged ones.
+// unverified is the value of "libraries" if the libraries are not the packaged ones.
 const unverified = "unverified"
 
-// members are the members of a frame. A frame is flat, and its members are sorted by name.
+// members are the members of a frame, which has no nested objects. They are sorted by name.
 type members map[string]any
 
 // Encode returns the frame of ev, without a newline.
@@ -75,7 +75,7 @@ func Encode(ev status.Event) []byte {
 			m["reason"] = ev.Reason
 		}
 	}
-	// A path may contain any byte; invalid UTF-8 becomes U+FFFD.
+	// A path may contain any bytes; invalid UTF-8 becomes U+FFFD.
 	b, err := json.Marshal(m, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(fmt.Sprintf("internal error: encode %T: %v", ev, err))
@@ -83,7 +83,7 @@ func Encode(ev status.Event) []byte {
 	return b
 }
 
-// phase adds a phase and, as an extension of the contract, the entry's name.
+// phase adds a phase and, in extension of the contract, the name of the entry.
 func (m members) phase(backend string, p status.Phase) {
 	if backend != "" {
 		m["backend"] = backend
@@ -95,7 +95,7 @@ func (m members) phase(backend string, p status.Phase) {
 	case status.Download:
 		m["phase"] = "download"
 		m["downloaded_bytes"] = p.Done
-		m["total_bytes"] = nil // the only member that is null when unknown
+		m["total_bytes"] = nil // the only member that is null if unknown
 		if p.Total > 0 {
 			m["total_bytes"] = p.Total
 		}
@@ -131,7 +131,7 @@ func (m members) phase(backend string, p status.Phase) {
 	}
 }
 
-// download adds what the contract does not have, where it is known.
+// download adds the known members of a download that the contract does not have.
 func (m members) download(p status.Download) {
 	if p.Name != "" {
 		m["name"] = p.Name
@@ -190,7 +190,7 @@ func (m members) capabilities(c status.Capabilities) {
 	}
 }
 
-// facts adds the facts of the entry's model.
+// facts adds what is known about the entry's model.
 func (m members) facts(c status.Capabilities) {
 	for name, text := range map[string]string{"model": c.Model, "architecture": c.Architecture, "quantization": c.Quantization} {
 		if text != "" {
@@ -204,8 +204,8 @@ func (m members) facts(c status.Capabilities) {
 	}
 }
 
-// DecodeCapabilities reads a frame of [Capabilities], and the version of the
-// length-prefixed generation wire. Missing members read as zero.
+// DecodeCapabilities decodes a frame of [Capabilities], and returns the version of length-prefixed
+// generation as well. Missing members become zero.
 func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err error) {
 	var m struct {
 		Backend     string `json:"backend"`
@@ -252,20 +252,20 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 	}, m.Version, nil
 }
 
-// A Frame is a frame for clients: the members that they act on, and the whole line, which may
-// have more members from a newer daemon.
+// A Frame is a frame for clients. It has the members that they act on, and the whole line, which
+// may have further members from a newer daemon.
 type Frame struct {
 	Status  string // may be unknown to this package
-	Phase   string // empty without a phase
-	Backend string // entry name; empty if the frame is not about an entry
+	Phase   string // empty if there is none
+	Backend string // entry name; empty if the frame is about the daemon
 	Reason  string // why an engine ended, was given up or is silent
-	// Progress is the progress of the phase, 0 to 1; 0 if it has none.
+	// Progress is the progress of the phase, from 0 to 1; it is 0 if the phase has none.
 	Progress float64
 	Line     []byte // the frame, without a newline
 }
 
-// Decode reads a frame, and keeps a copy of line. It refuses input that is not a JSON object or
-// has no member "status". Unknown members and values are accepted.
+// Decode decodes a frame, and keeps a copy of line. It returns an error unless line is a JSON
+// object with a member "status". Unknown members and values are accepted.
 func Decode(line []byte) (Frame, error) {
 	var m struct {
 		Status  string `json:"status"`
@@ -290,8 +290,8 @@ func Decode(line []byte) (Frame, error) {
 	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
 }
 
-// Lifecycle reports whether the frame is a lifecycle state of the daemon. Capabilities and
-// unknown statuses are not.
+// Lifecycle reports whether the frame is a lifecycle state of the daemon, and not capabilities or
+// an unknown status.
 func (f Frame) Lifecycle() bool {
 	switch f.Status {
 	case Starting, Loading, Ready, Restarting, Draining:

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// goldens are exact frames. The frames of the contract have no backend, since the reference
-// does not send one.
+// goldens are exact frames. Frames of the contract have no backend, since the reference does not
+// send one.
 var goldens = map[string]struct {
 	ev   status.Event
 	want string
@@ -194,7 +194,7 @@ func TestDecode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			clear(line) // as a reader reuses it
+			clear(line) // a reader reuses its buffer
 			test.want.Line = []byte(test.line)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("frame (-want +got):\n%s", diff)
@@ -221,7 +221,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// "inferdctl status" ends at the first lifecycle frame.
+// "inferdctl status" ends at the first frame that is a lifecycle state.
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false

@@ -1,6 +1,6 @@
-// Package control is the dialect of the control socket: an operator sends a verb in a line of
-// JSON and gets an answer in one line. Framing and errors are as in v1. The package does not
-// know the effect of the verbs.
+// Package control is the dialect of the control socket: an operator sends a verb in a line of JSON,
+// and gets the answer in a line. Framing and errors are as in v1. The package does not know what
+// the verbs do.
 package control
 
 import (
@@ -28,22 +28,23 @@ type Retry struct{ Backend string } // never empty
 // GetStats requests the stats.
 type GetStats struct{}
 
-// SetLogLevel sets the least level that is logged.
+// SetLogLevel sets the lowest level that is logged.
 type SetLogLevel struct{ Level string } // "debug", "info", "warn", "error" or "off"
 
 func (Retry) verb()       {}
 func (GetStats) verb()    {}
 func (SetLogLevel) verb() {}
 
-// levels are the values of SetLogLevel.Level.
+// levels are the values that SetLogLevel.Level can have.
 var levels = []string{"debug", "info", "warn", "error", "off"}
 
-// A Codec is the server half on one connection. Each verb is answered before the next is read.
+// A Codec is the server half on one connection. A verb must be answered before the next one is
+// read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
-	id string // of the current request
+	id string // ID of the current request
 }
 
 type request struct {
@@ -54,8 +55,8 @@ type request struct {
 }
 
 // Read returns the next verb. An [infer.Error] must be sent to the client, and the connection stays
-// open; a [wire.FatalError] must be sent, and ends the connection. Any other error, also [io.EOF],
-// means that the client is gone.
+// open; a [wire.FatalError] must be sent, and ends the connection. Any other error, such as
+// [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (Verb, error) {
 	c.id = ""
 	var m request
@@ -87,14 +88,14 @@ func (c *Codec) Read() (Verb, error) {
 	}
 }
 
-// Types of answers.
+// The types of answers.
 const (
 	done   = "done"
 	report = "stats"
 	failed = "error"
 )
 
-// answer is the daemon's message.
+// An answer is a message of the daemon.
 type answer struct {
 	Type    string         `json:"type"`
 	ID      string         `json:"id"`
@@ -115,8 +116,8 @@ func (c *Codec) Stats(s *stats.Daemon) error {
 	return c.send(answer{Type: report, ID: c.id, Stats: b})
 }
 
-// Fail answers that the current verb has failed, or could not be read. The client gets the text
-// of an [infer.Error], but of no other error.
+// Fail answers that the current verb has failed, or could not be read. The client gets the text of
+// cause only if it is an [infer.Error].
 func (c *Codec) Fail(cause error) error {
 	code, text := wire.Common.Encode(cause)
 	return c.send(answer{Type: failed, ID: c.id, Code: code, Message: text})
@@ -130,9 +131,9 @@ func (c *Codec) send(a answer) error {
 	return c.W.WriteFrame(b)
 }
 
-// Call is the client half: it sends v and waits for the answer. It returns the stats as JSON for
-// a [GetStats], and nil for other verbs. If the daemon refuses or fails, it returns an
-// [infer.Error]. Any other error means that there was no answer.
+// Call is the client half: it sends v and waits for the answer. It returns the stats as JSON for a
+// [GetStats], and nil for other verbs. If the daemon refuses or fails the verb, the error is an
+// [infer.Error]. Any other error means that no answer came.
 func Call(r frame.Reader, w frame.Writer, v Verb) (jsontext.Value, error) {
 	b, err := json.Marshal(requestOf(v))
 	if err != nil {

@@ -32,7 +32,7 @@ func TestCallIsExactOnTheWire(t *testing.T) {
 	if got, want := asked.String(), `{"id":"1","type":"retry","backend":"gen"}`+"\n"; got != want {
 		t.Errorf("asked %q, want %q", got, want)
 	}
-	// The server half reads the request of the client half.
+	// The server half can read the request of the client half.
 	verb, err := codec(asked.String(), io.Discard).Read()
 	if want := (control.Retry{Backend: "gen"}); err != nil || verb != want {
 		t.Errorf("Read = %v, %v, want %v", verb, err, want)
@@ -141,7 +141,7 @@ func TestCallFails(t *testing.T) {
 	}
 }
 
-// A failure after malformed input does not have the id of an earlier request.
+// The failure of a malformed request does not have the ID of an earlier request.
 func TestFailureHasNoEarlierID(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(`{"id":"first","type":"retry","backend":"gen"}`+"\n{\n", &out)

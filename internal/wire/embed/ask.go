@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// answer is any message of the daemon.
+// An answer is a message of the daemon of any type.
 type answer struct {
 	wire.Failure
 	Embeddings [][]float32 `json:"embeddings"`
@@ -19,10 +19,10 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, which must have an [infer.Embed] as its task, and emits
-// the [infer.Vectors] and the [infer.Done] of the answer. If the daemon refuses or fails, it
-// returns an [infer.Error], and the connection can be used again. Any other error means that
-// there was no answer.
+// Ask is the client half: it sends req, whose task must be an [infer.Embed], and emits the
+// [infer.Vectors] and the [infer.Done] of the answer. If the daemon refuses or fails the request,
+// the error is an [infer.Error], and the connection can be used again. Any other error means that
+// no answer came.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) error {
 	task, ok := req.Task.(*infer.Embed)
 	if !ok {

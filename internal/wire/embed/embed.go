@@ -1,5 +1,6 @@
-// Package embed is the dialect for embeddings: texts in, a vector for each out, in one message.
-// [Codec] is the server half, [Ask] the client half. Neither knows how vectors are computed.
+// Package embed is the dialect for embeddings: the client sends texts, and gets a vector for each
+// in one message. [Codec] is the server half, [Ask] the client half. Neither knows how vectors are
+// computed.
 package embed
 
 import (
@@ -21,7 +22,7 @@ var embedTasks = []infer.EmbedTask{
 	infer.QuestionAnswering, infer.FactVerification, infer.CodeRetrievalQuery,
 }
 
-// join returns the list of tasks for an error.
+// join returns the tasks as a list for an error.
 func join(all []infer.EmbedTask) string {
 	words := make([]string, len(all))
 	for i, p := range all {
@@ -30,7 +31,7 @@ func join(all []infer.EmbedTask) string {
 	return strings.Join(words, ", ")
 }
 
-// request is the client's message. A null member reads like a missing one.
+// A request is the message of a client. A null member counts as missing.
 type request struct {
 	ID         string           `json:"id,omitzero"`
 	Input      []*string        `json:"input"` // required; elements must not be null
@@ -41,7 +42,7 @@ type request struct {
 	Model string `json:"model,omitzero"`
 }
 
-// shape checks the form of m. Its error ends the connection.
+// shape checks the types of the members. An error ends the connection.
 func (m *request) shape() error {
 	if m.Input == nil {
 		return wire.Missing("input")
@@ -79,20 +80,19 @@ func (m *request) infer() (*infer.Request, error) {
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }
 
-// A Codec is the server half on one connection. Each request is answered before the next is
+// A Codec is the server half on one connection. A request must be answered before the next one is
 // read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
 
 	reply   wire.Reply
-	vectors [][]float32 // answer to the current request
+	vectors [][]float32 // the answer to the current request
 }
 
-// Read returns the next request; its task is an [infer.Embed]. An
-// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
-// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
-// is gone.
+// Read returns the next request, whose task is an [infer.Embed]. An [infer.Error] must be sent to
+// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.vectors = nil
@@ -109,13 +109,13 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return m.infer()
 }
 
-// Write sends an event of the current request; the vectors are sent with the Done. An
-// [infer.Error] means that embed cannot encode the event, and that nothing was sent; any other
-// error is an error of the connection.
+// Write sends an event of the current request. Vectors are sent together with the Done. An
+// [infer.Error] means that embed cannot encode the event and that nothing was sent; any other error
+// is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
-		return nil // no message
+		return nil // embed has no message for them
 	case *infer.Vectors:
 		c.vectors = ev.Values
 		return nil
@@ -150,7 +150,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// vector appends a vector. It stops when the message is too large to be sent.
+// vector appends a vector. It returns an error once the message is too large to be sent.
 func (c *Codec) vector(v []float32) error {
 	c.reply.Raw("[")
 	for i, x := range v {

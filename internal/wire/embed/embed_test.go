@@ -19,14 +19,14 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/embed"
 )
 
-// The exact bytes of messages are tested by spec/corpus/embed.
+// spec/corpus/embed tests the exact bytes of messages.
 
 func codec(in io.Reader, out io.Writer) *embed.Codec {
 	return &embed.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
 }
 
-// exchange sends req to a codec, which answers with events. It returns the request as the codec
-// read it, and the events as Ask emitted them.
+// exchange sends req to a codec, which answers with events. It returns the request as the codec has
+// read it, and the events as Ask has emitted them.
 func exchange(t *testing.T, req *infer.Request, events []infer.Event) (*infer.Request, []infer.Event) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -63,7 +63,7 @@ func TestNumbers(t *testing.T) {
 	if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
 		t.Errorf("asked: -want +got\n%s", diff)
 	}
-	if diff := cmp.Diff(events, got); diff != "" { // exact
+	if diff := cmp.Diff(events, got); diff != "" { // exactly equal
 		t.Errorf("answered: -want +got\n%s", diff)
 	}
 }
@@ -103,7 +103,7 @@ func TestUnencodableAnswers(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any input to the server half.
+// FuzzRead passes any bytes to the server half.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","input":["a"],"dimensions":2,"task":"similarity"}`)
 	f.Add(`{"input":"a"}`)
@@ -132,7 +132,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves checks that each half reads the messages of the other one unchanged.
+// FuzzBothHalves checks that each half reads the messages of the other unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "a", uint16(2), float32(0.5), "m")
 	f.Fuzz(func(t *testing.T, id, input string, dimensions uint16, x float32, model string) {

@@ -24,17 +24,17 @@ var kindsOfEnd = map[infer.Reason]string{
 type Answer struct {
 	Request *Completion
 	Model   string // as the client spelled it
-	NCtx    int    // tokens of the context; 0 is unknown
+	NCtx    int    // size of the context in tokens; 0 if unknown
 
-	in, out int    // tokens
-	text    []byte // of an answer in one piece
-	ids     []int  // as text
-	probs   []byte // as text: JSON, without brackets
+	in, out int    // numbers of tokens
+	text    []byte // the text of an answer in one piece
+	ids     []int  // the token IDs of that answer
+	probs   []byte // its probabilities as JSON, without brackets
 	line    bool   // the answer has more than one line
 }
 
-// Stream appends the event for an event, if it has one. An [infer.Error] means that the answer has
-// failed.
+// Stream appends the line for an event, which may be empty. An [infer.Error] means that the answer
+// has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -66,8 +66,8 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// KeepAlive appends a comment, without a blank line: with one, some clients take it for an event
-// without data.
+// KeepAlive appends a comment without a blank line. With a blank line some clients would take it
+// for an event without data.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, ": ping\n"...) }
 
 // Fail appends the end of a stream that has failed.
@@ -77,7 +77,7 @@ func (*Answer) Fail(dst []byte, cause error) []byte {
 	return append(appendFailure(dst, statusOf(f), f), "\n\n"...)
 }
 
-// note counts the tokens of a piece.
+// note counts the tokens of a piece, and looks for line breaks in it.
 func (a *Answer) note(ev *infer.Text) {
 	a.out += ev.Tokens
 	a.line = a.line || bytes.IndexByte(ev.Delta, '\n') >= 0
@@ -91,7 +91,7 @@ func idsOf(list []infer.Logprob) []int {
 	return ids
 }
 
-// head appends the beginning of an object.
+// head appends the beginning of an object, with a text and its token IDs.
 func (a *Answer) head(dst, text []byte, ids []int, stop bool) []byte {
 	dst = append(dst, `{"index":0,"content":`...)
 	dst = wire.AppendString(dst, text)
@@ -115,7 +115,7 @@ func (*Answer) counts(dst []byte, in, out int) []byte {
 	return strconv.AppendInt(dst, int64(in), 10)
 }
 
-// appendProbs appends the members of an array.
+// appendProbs appends the elements of an array.
 func (a *Answer) appendProbs(dst []byte, list []infer.Logprob) []byte {
 	return wire.AppendLogprobs(dst, list, a.Request.probs, "top_logprobs", appendCandidate)
 }
@@ -132,7 +132,7 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
 }
 
-// end appends the members of the last object, and its brace.
+// end appends the last members of the last object, and its brace.
 func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	out := ev.Out
 	if a.Request.silent {
@@ -169,7 +169,7 @@ func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	return append(appendTimings(dst, ev, out), '}')
 }
 
-// appendTimings appends numbers of tokens, and milliseconds.
+// appendTimings appends the numbers of tokens, and times in milliseconds.
 func appendTimings(dst []byte, ev *infer.Done, out int) []byte {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	number := func(name string, x float64) {
@@ -233,8 +233,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// chosen returns the members of a body that response_fields names by their paths, under these
-// paths; without it the whole body.
+// chosen returns the whole body or, if the request has response_fields, an object with the values
+// at these paths of the body. Each member is named by its path.
 func (a *Answer) chosen(body []byte) ([]byte, error) {
 	if len(a.Request.fields) == 0 {
 		return body, nil

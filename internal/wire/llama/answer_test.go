@@ -19,7 +19,7 @@ func done(r infer.Reason) *infer.Done {
 
 const timings = `"timings":{"cache_n":3,"prompt_n":4,"prompt_ms":2,"prompt_per_token_ms":0.5,"prompt_per_second":2000,"predicted_n":2,"predicted_ms":4,"predicted_per_token_ms":2,"predicted_per_second":500}}`
 
-// tail are the members of the last object behind the counts.
+// tail returns the members of the last object after the counts.
 func tail(nPredict, prompt, newLine, stop, word string) string {
 	return `,"generation_settings":{"n_ctx":512,"n_predict":` + nPredict + `},"prompt":"` + prompt + `","has_new_line":` + newLine +
 		`,"truncated":false,"stop_type":"` + stop + `","stopping_word":"` + word + `","tokens_cached":9,` + timings
@@ -94,8 +94,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// With n_predict 0 the prompt is prefilled, and the answer has nothing of the one token that is made
-// for it. response_fields chooses members by their paths.
+// With n_predict 0 the prompt is prefilled, and the one generated token is not in the answer.
+// response_fields chooses members by their paths.
 func TestSilentAndFields(t *testing.T) {
 	collect := func(body string) string {
 		t.Helper()
@@ -221,7 +221,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// The properties have what clients ask for, and no path of the machine.
+// The properties have the members that clients read, and no path of the machine.
 func TestProps(t *testing.T) {
 	m := llama.Model{Name: "gen", NCtx: 512, Slots: 4, Can: infer.Abilities{Vision: true, ToolsDialect: "hermes"}, Template: "{{ messages }}\xff"}
 	want := `{"default_generation_settings":{"n_ctx":512},"total_slots":4,"model_alias":"gen","modalities":{"audio":false,"vision":true},"chat_template":"{{ messages }}�","tools_dialect":"hermes","build_info":"inferd","is_sleeping":false}`

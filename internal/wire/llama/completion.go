@@ -14,10 +14,10 @@ import (
 type Completion struct {
 	web.Ask
 
-	text   string // of the prompt; empty if it is tokens
+	text   string // the text of the prompt; empty if it consists of tokens
 	silent bool   // the prompt is only prefilled, for later requests
-	probs  int    // alternatives to report for each token
-	ids    bool   // the answer has the ids of its tokens
+	probs  int    // number of alternatives to report for each token
+	ids    bool   // report the IDs of the tokens
 	fields []string
 }
 
@@ -29,17 +29,18 @@ const (
 	maxFields = 64
 )
 
-// Defaults returns the defaults of llama.cpp's server. An answer may fill the context.
+// Defaults returns the defaults of llama.cpp's server. There is no limit for the tokens of an
+// answer but the context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.95), TopK: new(40), MinP: new(0.05)}}
 }
 
-// request is the body of a request. A null member reads like a missing one.
+// A request is the body of a request. A null member counts as missing.
 type request struct {
 	web.Sampling
 
 	Model       string         `json:"model"`
-	Prompt      jsontext.Value `json:"prompt"` // a text, or token ids
+	Prompt      jsontext.Value `json:"prompt"` // a text, or token IDs
 	Stream      bool           `json:"stream"`
 	NPredict    *wire.Integer  `json:"n_predict"`
 	Stop        jsontext.Value `json:"stop"`
@@ -52,7 +53,7 @@ type request struct {
 	IgnoreEOS   bool           `json:"ignore_eos"`
 	Multimodal  jsontext.Value `json:"multimodal_data"`
 	LoRA        jsontext.Value `json:"lora"`
-	CacheSalt   string         `json:"cache_salt"` // of inferd
+	CacheSalt   string         `json:"cache_salt"` // an extension of inferd
 	InputPrefix string         `json:"input_prefix"`
 	InputSuffix string         `json:"input_suffix"`
 	InputExtra  []struct {
@@ -63,7 +64,8 @@ type request struct {
 	ignored
 }
 
-// ignored are members without effect: samplers that the engines lack, and decisions of the daemon.
+// ignored has the members without effect: samplers that the engines lack, and decisions of the
+// daemon.
 type ignored struct {
 	CachePrompt jsontext.Value `json:"cache_prompt"`
 	IDSlot      jsontext.Value `json:"id_slot"`
@@ -107,7 +109,8 @@ func (m *ignored) members() map[string]jsontext.Value {
 	}
 }
 
-// ReadCompletion reads the body of /completion, which has been weighed.
+// ReadCompletion decodes the body of /completion. The caller must have checked it with
+// [wire.Weigh].
 func ReadCompletion(body []byte) (*Completion, error) {
 	var m request
 	if err := wire.Unmarshal(body, &m); err != nil {
@@ -136,8 +139,8 @@ func ReadCompletion(body []byte) (*Completion, error) {
 	return c, nil
 }
 
-// ReadInfill reads the body of /infill, which has been weighed. The text before the gap is
-// input_prefix with prompt behind it.
+// ReadInfill decodes the body of /infill. The caller must have checked it with [wire.Weigh]. The
+// text before the gap is input_prefix followed by prompt.
 func ReadInfill(body []byte) (*Completion, error) {
 	var m request
 	if err := wire.Unmarshal(body, &m); err != nil {
@@ -163,7 +166,7 @@ func ReadInfill(body []byte) (*Completion, error) {
 	return c, nil
 }
 
-// read checks the members, but for the prompt.
+// read checks all members except the prompt.
 func (m *request) read() (*Completion, error) {
 	gen := &infer.Generate{Model: m.Model, Defaults: Defaults()}
 	c := &Completion{
@@ -183,10 +186,10 @@ func (m *request) read() (*Completion, error) {
 	if err := wire.CheckSalt(m.CacheSalt); err != nil {
 		return nil, web.Invalid("cache_salt", "%v", err)
 	}
-	if web.Negative(m.Seed) { // a random one
+	if web.Negative(m.Seed) { // means a random seed
 		m.Seed = nil
 	}
-	if web.Negative(m.TopK) { // no limit
+	if web.Negative(m.TopK) { // means no limit
 		*m.TopK = wire.IntegerOf(0)
 	}
 	if err := m.Apply(&gen.Sampling); err != nil {
@@ -203,14 +206,14 @@ func (m *request) read() (*Completion, error) {
 		return nil, err
 	}
 	c.IgnorePresent(m.members())
-	if m.Stream && len(m.Fields) > 0 { // the events of a stream are whole
+	if m.Stream && len(m.Fields) > 0 { // an event of a stream always has all members
 		c.Ignore("response_fields")
 	}
 	return c, m.format(gen)
 }
 
-// numbers applies the bound of tokens, and the members about reports of them. A negative n_predict is no
-// bound; with 0 the prompt is only prefilled.
+// numbers copies the limit of tokens, and the members that request reports about tokens. A negative
+// n_predict means no limit; 0 means that the prompt is only prefilled.
 func (m *request) numbers(c *Completion) error {
 	if m.NPredict != nil && !web.Negative(m.NPredict) {
 		n, err := web.Integer("n_predict", m.NPredict, 0)
@@ -230,14 +233,14 @@ func (m *request) numbers(c *Completion) error {
 		c.probs = n
 	}
 	c.Generate.Logprobs = c.probs
-	if c.ids { // the ids come with them
+	if c.ids { // the IDs come with the logprobs
 		c.Generate.Logprobs = max(c.probs, 1)
 	}
 	return nil
 }
 
-// biases applies logit_bias: pairs of a token id and a number, or an object. The number false
-// forbids the token.
+// biases copies logit_bias: pairs of a token ID and a number, or an object. The value false forbids
+// a token.
 func (m *request) biases(s *infer.Sampling) error {
 	if !web.Present(m.LogitBias) {
 		return nil
@@ -279,7 +282,7 @@ func (m *request) biases(s *infer.Sampling) error {
 	return nil
 }
 
-// format applies the constraint of the answer.
+// format copies the constraint of the answer.
 func (m *request) format(gen *infer.Generate) error {
 	if web.Present(m.JSONSchema) {
 		if m.JSONSchema.Kind() != jsontext.KindBeginObject {

@@ -1,6 +1,6 @@
 // Package llama is the dialect of llama.cpp's server: completions of prompts, gaps in code, and the
-// tokens of texts, as requests and as the bytes of their answers. It does not know HTTP beyond the
-// number of a status. Tokens are also read and written as vLLM does, which has the same paths.
+// tokens of texts, as requests and as the bytes of their answers. Of HTTP it knows only the status
+// codes. Requests for tokens may also have the form of vLLM, which uses the same paths.
 package llama
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// statuses are the statuses by the class of a failure.
+// statuses maps the class of an error to a status code.
 var statuses = map[infer.Code]int{
 	infer.Invalid:     http.StatusBadRequest,
 	infer.Unsupported: http.StatusBadRequest,
@@ -27,7 +27,7 @@ var statuses = map[infer.Code]int{
 	infer.Malformed:   http.StatusInternalServerError,
 }
 
-// kinds are the words for a status; others are invalid requests.
+// kinds maps a status code to the type of an error. Any other status is an invalid request.
 var kinds = map[int]string{
 	http.StatusUnauthorized:        "authentication_error",
 	http.StatusForbidden:           "permission_error",
@@ -38,7 +38,7 @@ var kinds = map[int]string{
 	http.StatusServiceUnavailable:  "unavailable_error",
 }
 
-// Failure returns the whole answer to a request that has failed.
+// Failure returns the whole answer to a request that has failed with cause.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := web.ErrorOf(cause)
 	status = statusOf(f)
@@ -64,26 +64,27 @@ func appendFailure(dst []byte, status int, f *web.Error) []byte {
 	return append(dst, `"}}`...)
 }
 
-// Slots makes the failure of a request for the state of the slots, which has the prompts of others.
+// Slots returns the error for a request for the state of the slots, which would show prompts of
+// other clients.
 func Slots() error {
 	return web.Refused(http.StatusNotImplemented, "", "/slots is off: it would show the prompts of others")
 }
 
-// A Model is the model that answers. 0 and empty are unknown.
+// A Model is the model that answers. A field is 0 or empty if unknown.
 type Model struct {
-	Name     string // of the entry
-	NCtx     int    // tokens of the context
-	Slots    int    // requests that run at once
+	Name     string // name of the entry
+	NCtx     int    // size of the context in tokens
+	Slots    int    // requests that can run at once
 	Can      infer.Abilities
-	Template string // of chats, in Jinja
+	Template string // chat template, in Jinja
 }
 
-// Props returns the body with the properties of the server. It has no path of the machine.
+// Props returns the body with the properties of the server. It contains no path of the machine.
 func (m *Model) Props() []byte {
 	type settings struct {
 		NCtx int `json:"n_ctx"`
 	}
-	body, _ := json.Marshal(struct { // it has texts and numbers only
+	body, _ := json.Marshal(struct { // cannot fail: texts and numbers only
 		Settings   settings        `json:"default_generation_settings"`
 		Slots      int             `json:"total_slots"`
 		Alias      string          `json:"model_alias"`

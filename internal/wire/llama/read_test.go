@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked is the task of a completion of "hi", changed.
+// asked returns the task for a completion of "hi", after change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{Prompt: new("hi"), Defaults: llama.Defaults()}
 	change(gen)
@@ -72,7 +72,7 @@ func TestReadCompletion(t *testing.T) {
 	}
 }
 
-// The request of an editor's plugin: ggml-org/llama.vim sends these members.
+// The plugin of an editor, ggml-org/llama.vim, sends a request with these members.
 func TestReadInfill(t *testing.T) {
 	c, err := llama.ReadInfill([]byte(`{"id_slot":0,"input_prefix":"func a() {\n","input_suffix":"\n}\n","prompt":"  re","n_predict":128,"stop":[],"n_indent":2,"top_k":40,
 		"top_p":0.9,"stream":false,"samplers":["top_k","top_p","infill"],"cache_prompt":true,"t_max_prompt_ms":500,"t_max_predict_ms":1000,
@@ -132,7 +132,7 @@ func TestReadTokens(t *testing.T) {
 	}
 }
 
-// Each request that cannot be honoured is refused by the name of its member.
+// A request that cannot be fulfilled is refused with the name of the member.
 func TestRefusals(t *testing.T) {
 	reads := map[string]func([]byte) error{
 		"completion": func(b []byte) error { _, err := llama.ReadCompletion(b); return err },
@@ -195,7 +195,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Whatever the bytes, a request is read or refused.
+// Any bytes are either decoded or refused.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"prompt":[1,2],"logit_bias":[[1,false]],"stop":"x","response_fields":["a/b"]}`))
 	f.Add([]byte(`{"content":"a","tokens":[1],"messages":[1]}`))

@@ -11,24 +11,25 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Tokens are a request for the tokens of a text or of a conversation, for the text of tokens, or
-// for that of a conversation with its template.
+// Tokens is a request for the tokens of a text or conversation, for the text of tokens, or for the
+// text of a conversation in its template.
 type Tokens struct {
 	Task  *infer.Count
 	Model string // as the client spells it; may be empty
-	// Messages are a conversation in OpenAI's form, which the caller adds to Task; nil is none.
+	// Messages is a conversation in OpenAI's form, which the caller adds to Task; nil if there is
+	// none.
 	Messages jsontext.Value
-	// Strict refuses an unknown model, as vLLM does.
+	// Strict means that an unknown model is refused, as vLLM does.
 	Strict bool
-	// NCtx is the size of the context, for the answer.
+	// NCtx is the size of the context in tokens, for the answer.
 	NCtx int
 
 	body   func(*Tokens) []byte
 	answer infer.Prompt
 }
 
-// ReadTokenize reads the body of /tokenize, which has been weighed (see [wire.Weigh]): content is
-// llama.cpp's member, prompt and messages are vLLM's.
+// ReadTokenize decodes the body of /tokenize. The caller must have checked it with [wire.Weigh].
+// content is llama.cpp's member, prompt and messages are vLLM's.
 func ReadTokenize(body []byte) (*Tokens, error) {
 	var m struct {
 		Content      *string `json:"content"`
@@ -80,7 +81,8 @@ func ReadTokenize(body []byte) (*Tokens, error) {
 	return t, nil
 }
 
-// ReadDetokenize reads the body of /detokenize, which has been weighed.
+// ReadDetokenize decodes the body of /detokenize. The caller must have checked it with
+// [wire.Weigh].
 func ReadDetokenize(body []byte) (*Tokens, error) {
 	var m struct {
 		Model  string         `json:"model"`
@@ -99,7 +101,8 @@ func ReadDetokenize(body []byte) (*Tokens, error) {
 	return &Tokens{Task: &infer.Count{Of: gen, Bare: true}, Model: m.Model, body: (*Tokens).text}, nil
 }
 
-// ReadTemplate reads the body of /apply-template, which has been weighed.
+// ReadTemplate decodes the body of /apply-template. The caller must have checked it with
+// [wire.Weigh].
 func ReadTemplate(body []byte) (*Tokens, error) {
 	var m struct {
 		Model         string         `json:"model"`
@@ -135,7 +138,7 @@ func (t *Tokens) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// ids is the body with the ids of the tokens.
+// ids returns the body with the IDs of the tokens.
 func (t *Tokens) ids() []byte { return append(t.appendIDs([]byte(`{"tokens":`)), '}') }
 
 func (t *Tokens) appendIDs(dst []byte) []byte {
@@ -149,8 +152,8 @@ func (t *Tokens) appendIDs(dst []byte) []byte {
 	return append(dst, ']')
 }
 
-// pairs is the body with the ids and the texts of the tokens. A text that is not UTF-8 is a list of
-// bytes.
+// pairs returns the body with the IDs and the texts of the tokens. A text that is not UTF-8 is an
+// array of bytes.
 func (t *Tokens) pairs() []byte {
 	dst := []byte(`{"tokens":[`)
 	for i, id := range t.answer.IDs {
@@ -170,7 +173,7 @@ func (t *Tokens) pairs() []byte {
 	return append(dst, "]}"...)
 }
 
-// counted is vLLM's body.
+// counted returns the body in vLLM's form, with the number of tokens.
 func (t *Tokens) counted() []byte {
 	dst := append([]byte(nil), `{"count":`...)
 	dst = strconv.AppendInt(dst, int64(len(t.answer.IDs)), 10)
@@ -192,14 +195,15 @@ func (t *Tokens) counted() []byte {
 	return append(dst, "null}"...)
 }
 
-// text is the body with the text of tokens: content is llama.cpp's member, prompt is vLLM's.
+// text returns the body with the text of tokens, in llama.cpp's member content and in vLLM's member
+// prompt.
 func (t *Tokens) text() []byte {
 	dst := wire.AppendString([]byte(`{"content":`), t.answer.Text)
 	dst = append(dst, `,"prompt":`...)
 	return append(wire.AppendString(dst, t.answer.Text), '}')
 }
 
-// prompt is the body with a conversation in its template.
+// prompt returns the body with the text of a conversation in its template.
 func (t *Tokens) prompt() []byte {
 	return append(wire.AppendString([]byte(`{"prompt":`), t.answer.Text), '}')
 }

@@ -16,7 +16,8 @@ var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "stop",
 }
 
-// An Answer encodes the events of an answer to a chat or to a prompt: as lines, or as one.
+// An Answer encodes the events of an answer to a chat or a prompt, as a stream of lines or as one
+// line.
 type Answer struct {
 	Request *Request
 	Model   string // as the client spelled it
@@ -24,14 +25,14 @@ type Answer struct {
 	Now func() time.Time
 
 	calls    int
-	text     []byte // of an answer in one piece
+	text     []byte // the text of an answer in one piece
 	thinking []byte
-	called   []byte // as JSON, without brackets
-	logprobs []byte // as called
+	called   []byte // tool calls of that answer as JSON, without brackets
+	logprobs []byte // logprobs of that answer as JSON, without brackets
 }
 
-// Stream appends the line for an event, if it has one. An [infer.Error] means that the answer has
-// failed.
+// Stream appends the line for an event, which may be empty. An [infer.Error] means that the answer
+// has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -69,7 +70,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 
 var errCall = infer.Errorf(infer.Internal, "the answer to a prompt cannot have a tool call")
 
-// KeepAlive appends a line without content: clients take no empty line for one.
+// KeepAlive appends a line without text. Clients fail on an empty line.
 func (a *Answer) KeepAlive(dst []byte) []byte {
 	return append(a.content(a.begin(dst), nil, nil, nil), `,"done":false}`+"\n"...)
 }
@@ -91,7 +92,7 @@ func (a *Answer) begin(dst []byte) []byte {
 	return appendTime(dst, now())
 }
 
-// content appends the members with the text.
+// content appends the members with the text, the thinking and the calls.
 func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	if a.Request.prompt {
 		dst = append(dst, `,"response":`...)
@@ -114,8 +115,8 @@ func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	return dst
 }
 
-// appendCall appends a call. Its arguments are an object, because clients know no others, and without
-// white space: an event is one line.
+// appendCall appends a call. The arguments are an object, because clients accept no other value,
+// and have no white space, because an event is one line.
 func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	id := ev.ID
 	if id == "" {
@@ -131,7 +132,7 @@ func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	a.calls++
 	input := jsontext.Value(ev.Input).Clone()
 	if input.Compact() != nil {
-		input = jsontext.Value("{}") // it cannot be: the link checks it
+		input = jsontext.Value("{}") // cannot happen: the link checks it
 	}
 	if input.Kind() == jsontext.KindBeginObject {
 		return append(append(dst, input...), "}}"...)
@@ -140,7 +141,7 @@ func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	return append(append(dst, input...), "}}}"...)
 }
 
-// end appends the members of the last line, and its brace.
+// end appends the last members of the last line, and its brace.
 func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	dst = append(dst, `,"done":true,"done_reason":"`...)
 	dst = append(dst, reasons[ev.Reason]...)
@@ -148,7 +149,8 @@ func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	return append(appendCosts(dst, ev), '}')
 }
 
-// appendCosts appends tokens and times, in nanoseconds. The wait for a slot is that for a model.
+// appendCosts appends numbers of tokens, and times in nanoseconds. The time in the queue is sent as
+// that for loading the model.
 func appendCosts(dst []byte, ev *infer.Done) []byte {
 	t := ev.Timings
 	for _, of := range []struct {

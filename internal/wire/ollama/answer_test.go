@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/ollama"
 )
 
-// at is the time of all lines in tests, and head their beginning.
+// at is the time in all lines of these tests, and head the beginning of each.
 var at = time.Date(2026, 11, 29, 8, 7, 6, 5, time.UTC)
 
 const (
@@ -37,8 +37,8 @@ func answer(t *testing.T, body string, prompt bool) *ollama.Answer {
 	return &ollama.Answer{Request: r, Model: "gen:latest", Now: func() time.Time { return at }}
 }
 
-// The lines of a stream, and the answer in one piece, for the same events. No line is empty: one
-// would end the stream of the stock client.
+// The same events are encoded as a stream of lines and as an answer in one piece. No line is empty:
+// an empty line would end the stream for the stock client.
 func TestAnswers(t *testing.T) {
 	logprobs := []infer.Logprob{{Candidate: infer.Candidate{ID: 7, Piece: []byte{0xc3}, Logprob: -0.5}, Top: []infer.Candidate{{ID: 8, Piece: []byte("b"), Logprob: -1}}}}
 	for name, test := range map[string]struct {
@@ -131,7 +131,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A stream's end by a failure, and signs of life, are lines, too.
+// Keep-alives, and the end of a stream that fails, are lines as well.
 func TestOtherLines(t *testing.T) {
 	a := answer(t, chat(""), false)
 	if got, want := string(a.KeepAlive(nil)), head+`,"message":{"role":"assistant","content":""},"done":false}`+"\n"; got != want {
@@ -211,7 +211,7 @@ func TestEmbeddings(t *testing.T) {
 	}
 }
 
-// Lists have full digests, tags, and no null where clients read a list.
+// The lists have full digests and tags, and no null where clients read an array.
 func TestModels(t *testing.T) {
 	can := infer.AllAbilities()
 	can.ToolsDialect = "hermes"

@@ -10,20 +10,20 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Embeddings are a request for embeddings, of the present or of the older form.
+// Embeddings is a request for embeddings, in the present or in the older form.
 type Embeddings struct {
 	Task    *infer.Embed
 	Model   string // as the client spells it; may be empty
 	Ignored []string
 
-	old     bool // one text, one vector
+	old     bool // the older form: one text, one vector
 	vectors [][]float32
 }
 
 // maxInputs bounds the texts of a request.
 const maxInputs = 2048
 
-// ignoredEmbed are the members without effect of a request for embeddings.
+// ignoredEmbed has the members of a request for embeddings that have no effect.
 type ignoredEmbed struct {
 	Options   jsontext.Value `json:"options"`
 	KeepAlive jsontext.Value `json:"keep_alive"`
@@ -40,8 +40,8 @@ func (m *ignoredEmbed) names() (all []string) {
 	return all
 }
 
-// ReadEmbed reads the body of /api/embed, which has been weighed. Without inputs, nothing but a
-// loaded model is asked for.
+// ReadEmbed decodes the body of /api/embed. The caller must have checked it with [wire.Weigh]. A
+// request without inputs only loads the model.
 func ReadEmbed(body []byte) (*Embeddings, error) {
 	var m struct {
 		names
@@ -88,7 +88,8 @@ func ReadEmbed(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// ReadEmbeddings reads the body of /api/embeddings, which has been weighed.
+// ReadEmbeddings decodes the body of /api/embeddings. The caller must have checked it with
+// [wire.Weigh].
 func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	var m struct {
 		names

@@ -12,21 +12,21 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Model is a model as clients list it. 0 and empty are unknown.
+// A Model is a model as clients list it. A field is 0 or empty if unknown.
 type Model struct {
-	Name         string // of the entry
+	Name         string // name of the entry
 	Modified     time.Time
-	Size, Params uint64 // bytes of the weights, and their number
+	Size, Params uint64 // bytes of the weights, and number of weights
 	OnGPU        bool   // some layers are computed on a GPU
-	Digest       string // of the content: SHA-256 in hex
+	Digest       string // SHA-256 of the content, in hex
 	Family       string // the architecture, such as "llama"
 	Quantization string
-	NCtx         int // tokens of the context
+	NCtx         int // size of the context in tokens
 	Can          infer.Abilities
-	Template     string // of chats, in Jinja
+	Template     string // chat template, in Jinja
 }
 
-// details are the members of a model that all answers have.
+// details are the members of a model in all answers.
 type details struct {
 	Parent       string   `json:"parent_model"`
 	Format       string   `json:"format"`
@@ -44,7 +44,7 @@ func (m *Model) details() details {
 	return d
 }
 
-// count spells a number of weights: 7.6B, 348M.
+// count formats a number of weights, such as 7.6B or 348M.
 func count(n uint64) string {
 	switch {
 	case n == 0:
@@ -58,7 +58,7 @@ func count(n uint64) string {
 	}
 }
 
-// listed is a model in a list.
+// A listed is a model in a list.
 type listed struct {
 	Name     string  `json:"name"`
 	Model    string  `json:"model"`
@@ -67,13 +67,14 @@ type listed struct {
 	Digest   string  `json:"digest"`
 	Details  details `json:"details"`
 
-	// Of running models.
+	// Only for running models.
 	Expires string  `json:"expires_at,omitzero"`
 	VRAM    *uint64 `json:"size_vram,omitzero"`
 	NCtx    int     `json:"context_length,omitzero"`
 }
 
-// digest is never shorter than a digest: clients cut it.
+// digest returns the digest of the model. If it is unknown, it returns another value of the same
+// length, because clients cut the value.
 func (m *Model) digest() string {
 	if len(m.Digest) == hex.EncodedLen(sha256.Size) {
 		return m.Digest
@@ -87,10 +88,10 @@ func (m *Model) listed() listed {
 	return listed{Name: name, Model: name, Size: m.Size, Digest: m.digest(), Details: m.details()}
 }
 
-// never is the end of a model that stays loaded.
+// never is the time at which a model that stays loaded expires.
 var never = time.Date(2318, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Tags returns the body of the list of all models.
+// Tags returns the body with the list of all models.
 func Tags(models []Model) []byte {
 	all := make([]listed, len(models))
 	for i := range models {
@@ -100,7 +101,7 @@ func Tags(models []Model) []byte {
 	return list(all)
 }
 
-// Processes returns the body of the list of loaded models: all of them.
+// Processes returns the body with the list of loaded models, which are all models.
 func Processes(models []Model) []byte {
 	all := make([]listed, len(models))
 	for i := range models {
@@ -115,13 +116,13 @@ func Processes(models []Model) []byte {
 }
 
 func list(all []listed) []byte {
-	body, _ := json.Marshal(struct { // it has texts and numbers only
+	body, _ := json.Marshal(struct { // cannot fail: texts and numbers only
 		Models []listed `json:"models"`
 	}{all}, jsontext.AllowInvalidUTF8(true))
 	return body
 }
 
-// capabilities are the abilities in the words of clients.
+// capabilities returns the abilities by the names that clients know.
 func (m *Model) capabilities() []string {
 	all := []string{}
 	for _, of := range []struct {
@@ -142,7 +143,7 @@ func (m *Model) capabilities() []string {
 	return all
 }
 
-// Show returns the body with all that is known of a model.
+// Show returns the body with all that is known about a model.
 func (m *Model) Show() []byte {
 	info := map[string]any{}
 	if m.Family != "" {
@@ -157,7 +158,7 @@ func (m *Model) Show() []byte {
 	if m.Can.ToolsDialect != "" {
 		info["inferd.tools_dialect"] = m.Can.ToolsDialect
 	}
-	body, _ := json.Marshal(struct { // as in list
+	body, _ := json.Marshal(struct { // cannot fail: texts and numbers only
 		License      string         `json:"license"`
 		Modelfile    string         `json:"modelfile"`
 		Parameters   string         `json:"parameters"`

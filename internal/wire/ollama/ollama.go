@@ -1,9 +1,10 @@
 // Package ollama is the dialect of Ollama's HTTP interface: chats, prompts, embeddings and models,
-// as requests and as the bytes of their answers, which are lines of JSON unless a client asks for
-// one piece. It does not know HTTP beyond the number of a status, nor the daemon's models.
+// as requests and as the bytes of their answers. An answer is a stream of lines of JSON, unless the
+// client asks for one piece. Of HTTP the package knows only the status codes, and it does not know
+// the daemon's models.
 //
-// Members that decide for all clients, such as the size of the context and the time that a model
-// stays loaded, have no effect here, and are on the list of ignored members.
+// Members that would decide for all clients, such as the size of the context and the time for which
+// a model stays loaded, have no effect here. Answers list them as ignored.
 package ollama
 
 import (
@@ -19,16 +20,16 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// ContentType is that of streams.
+// ContentType is the content type of a stream.
 const ContentType = "application/x-ndjson"
 
-// Version is the release of Ollama whose interface this is. Clients compare its numbers.
+// Version is the release of Ollama whose interface this package has. Clients compare its numbers.
 const Version = "0.12.0"
 
-// Running is the answer at the root.
+// Running is the answer to a request for /.
 const Running = "Ollama is running"
 
-// statuses are the statuses by the class of a failure.
+// statuses maps the class of an error to a status code.
 var statuses = map[infer.Code]int{
 	infer.Invalid:     http.StatusBadRequest,
 	infer.Unsupported: http.StatusBadRequest,
@@ -39,7 +40,7 @@ var statuses = map[infer.Code]int{
 	infer.Malformed:   http.StatusInternalServerError,
 }
 
-// Failure returns the whole answer to a request that has failed.
+// Failure returns the whole answer to a request that has failed with cause.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := web.ErrorOf(cause)
 	return cmp.Or(f.Status, statuses[f.Code]), appendFailure(nil, f)
@@ -50,17 +51,17 @@ func appendFailure(dst []byte, f *web.Error) []byte {
 	return append(wire.AppendString(dst, f.Message), '}')
 }
 
-// Unsupported makes the failure of a verb that changes the models of the daemon.
+// Unsupported returns the error for a request that would change the daemon's models.
 func Unsupported(path string) error {
 	return web.Refused(http.StatusNotImplemented, "", "%.64s is not supported: the models are those of the daemon's config", path)
 }
 
-// UnknownModel makes the failure of a request with an unknown model.
+// UnknownModel returns the error for a request with an unknown model.
 func UnknownModel(name string) error {
 	return web.Refused(http.StatusNotFound, web.NoModel, "model %.64q not found: GET /api/tags lists the models", name)
 }
 
-// latest is the tag that a name without one has.
+// latest is the tag of a name that has none.
 const latest = ":latest"
 
 // Tagged returns a name with its tag.
@@ -79,7 +80,8 @@ func Same(name string) string {
 	return name + latest
 }
 
-// names are the members with the name of a model: newer and older clients differ.
+// names has the two members for the name of a model: older clients send another one than newer
+// clients.
 type names struct {
 	Model string `json:"model"`
 	Name  string `json:"name"`
@@ -90,10 +92,10 @@ func (n *names) name() string { return cmp.Or(n.Model, n.Name) }
 // A Named is a request about a model.
 type Named struct {
 	Name   string
-	Stream bool // the answer is to be a stream
+	Stream bool // the client wants a stream
 }
 
-// ReadName reads the body of a request about a model.
+// ReadName decodes the body of a request about a model.
 func ReadName(body []byte) (Named, error) {
 	var m struct {
 		names
@@ -109,14 +111,14 @@ func ReadName(body []byte) (Named, error) {
 	return Named{Name: m.name(), Stream: wire.ValueOr(m.Stream, true)}, nil
 }
 
-// options are the parameters of an answer. A null member reads like a missing one.
+// options has the parameters of an answer. A null member counts as missing.
 type options struct {
 	web.Sampling
 
 	NumPredict *wire.Integer  `json:"num_predict"`
 	Stop       jsontext.Value `json:"stop"` // a text or a list
 
-	// Without effect: they are the operator's, or samplers that the engines lack.
+	// Without effect: decisions of the operator, and samplers that the engines lack.
 	NumCtx       jsontext.Value `json:"num_ctx"`
 	NumBatch     jsontext.Value `json:"num_batch"`
 	NumGPU       jsontext.Value `json:"num_gpu"`
@@ -148,13 +150,14 @@ func (o *options) ignored() map[string]jsontext.Value {
 	}
 }
 
-// Defaults returns Ollama's defaults. An answer may fill the context.
+// Defaults returns Ollama's defaults. There is no limit for the tokens of an answer but the
+// context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.9), TopK: new(40), RepeatPenalty: new(1.1)}}
 }
 
-// apply checks the options and copies them into the request. A negative seed is a random one, and
-// a num_predict below 1 is no limit.
+// apply checks the options and copies them to the request. A negative seed means a random one, and
+// a num_predict below 1 means no limit.
 func (o *options) apply(ask *web.Ask) error {
 	gen := ask.Generate
 	if web.Negative(o.Seed) {
@@ -178,23 +181,23 @@ func (o *options) apply(ask *web.Ask) error {
 	return nil
 }
 
-// common are the members that chats and prompts share.
+// common has the members of both chats and prompts.
 type common struct {
 	names
 
 	Stream      *bool          `json:"stream"`
-	Format      jsontext.Value `json:"format"` // "json", or a schema
+	Format      jsontext.Value `json:"format"` // "json", or a JSON schema
 	Options     options        `json:"options"`
-	Think       jsontext.Value `json:"think"` // yes or no, or an effort
+	Think       jsontext.Value `json:"think"` // true, false or an effort
 	KeepAlive   jsontext.Value `json:"keep_alive"`
 	Logprobs    bool           `json:"logprobs"`
 	TopLogprobs *wire.Integer  `json:"top_logprobs"`
 }
 
-// maxLogprobs bounds the alternatives of a token.
+// maxLogprobs bounds the alternatives to report for a token.
 const maxLogprobs = 20
 
-// apply checks the members and copies them into the request.
+// apply checks the members and copies them to the request.
 func (m *common) apply(r *Request) error {
 	r.Model, r.Stream, r.History = m.name(), wire.ValueOr(m.Stream, true), "messages"
 	r.Generate = &infer.Generate{Blocks: true, Model: m.name(), Defaults: Defaults()}
@@ -267,7 +270,7 @@ func (m *common) thinking(ask *web.Ask) error {
 	return web.Invalid("think", "think must be true, false, low, medium or high")
 }
 
-// appendTime appends a moment as clients read it.
+// appendTime appends a time in the form that clients read.
 func appendTime(dst []byte, t time.Time) []byte {
 	dst = append(dst, '"')
 	dst = t.UTC().AppendFormat(dst, time.RFC3339Nano)

@@ -17,12 +17,12 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// chat is a chat with one message and more members.
+// chat returns a chat request with one message. more is appended to its members.
 func chat(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + "}"
 }
 
-// asked is what chat("") asks for, changed.
+// asked returns the task of chat(""), after change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: ollama.Defaults(),
@@ -35,7 +35,7 @@ func messages(all ...infer.Message) func(*infer.Generate) {
 	return func(g *infer.Generate) { g.Messages = all }
 }
 
-// pixel is a PNG image in base64.
+// pixel returns a PNG image of one pixel, in base64.
 func pixel(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -143,7 +143,7 @@ func TestReadChat(t *testing.T) {
 	}
 }
 
-// A schema is not one for OpenAI's members alone, and thinking that the model lacks is named.
+// If the model cannot think, thinking is off and is listed as ignored.
 func TestThinkingIsNotOffered(t *testing.T) {
 	r, err := ollama.ReadChat([]byte(chat(`,"think":"high","keep_alive":0`)))
 	if err != nil {
@@ -190,7 +190,7 @@ func TestReadGenerate(t *testing.T) {
 	}
 }
 
-// Each request that cannot be honoured is refused by the name of its member.
+// A request that cannot be fulfilled is refused with the name of the member.
 func TestRefusals(t *testing.T) {
 	reads := map[string]func([]byte) error{
 		"chat":       func(b []byte) error { _, err := ollama.ReadChat(b); return err },
@@ -256,7 +256,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Whatever the bytes, a request is read or refused, and in the words of the dialect.
+// Any bytes are either decoded, or refused in the form of the dialect.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(chat(`,"options":{"stop":["x"],"num_ctx":1},"tools":[{"function":{"name":"f"}}],"format":{"type":"object"},"think":"low"`)))
 	f.Add([]byte(`{"model":"gen","prompt":"hi","suffix":"x","context":[]}`))

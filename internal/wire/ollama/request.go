@@ -15,14 +15,14 @@ import (
 type Request struct {
 	web.Ask
 
-	// Load asks for nothing but a loaded model, which all models of the daemon are.
+	// Load means that the request only loads the model. All models of the daemon are loaded.
 	Load bool
 
-	prompt bool // the answer is that to a prompt, not a message
-	top    int  // alternatives to report for each token
+	prompt bool // the answer has the form of one to a prompt, not of a message
+	top    int  // number of alternatives to report for each token
 }
 
-// message is a message of any role.
+// A message is a message of any role.
 type message struct {
 	Role       string     `json:"role"`
 	Content    string     `json:"content"`
@@ -78,16 +78,16 @@ func ReadChat(body []byte) (*Request, error) {
 	return r, h.read(m.Messages)
 }
 
-// A history reads the messages of a chat, and finds the calls to which results belong.
+// A history collects the messages of a chat, and assigns results to the calls of tools.
 type history struct {
 	gen     *infer.Generate
-	open    []infer.CallPart // without a result
-	made    int              // ids made for calls without one
-	results bool             // the message before has results
+	open    []infer.CallPart // calls without a result
+	made    int              // number of IDs made for calls that have none
+	results bool             // the last message has results
 }
 
-// read adds messages to the request. System messages at the start become one; results of tools
-// that follow each other, too.
+// read adds messages to the request. System messages at the beginning become one message, and so do
+// results of tools in a row.
 func (h *history) read(messages []message) error {
 	var leading []string
 	for i, m := range messages {
@@ -110,7 +110,7 @@ func (h *history) read(messages []message) error {
 	return nil
 }
 
-// add adds a message that is not a system message at the start.
+// add adds a message that is not a system message at the beginning.
 func (h *history) add(m *message, at string) error {
 	if m.Role == "system" || m.Role == "assistant" {
 		if err := m.textOnly(at); err != nil {
@@ -143,7 +143,7 @@ func (h *history) add(m *message, at string) error {
 	return nil
 }
 
-// textOnly refuses images.
+// textOnly returns an error if the message has images.
 func (m *message) textOnly(at string) error {
 	if len(m.Images) > 0 {
 		return web.Invalid("messages", "%s: a message of the %s takes text only", at, m.Role)
@@ -185,8 +185,8 @@ func (h *history) assistant(m *message, content []infer.Part, at string) error {
 	return nil
 }
 
-// called returns the id of the call that a result is for: by its id, else by the name of the tool,
-// else in order.
+// called returns the ID of the call to which a result belongs: by its ID, or else by the name of
+// the tool, or else the first call without a result.
 func (h *history) called(m *message) string {
 	for i, call := range h.open {
 		if m.ToolCallID == call.ID || m.ToolCallID == "" && (m.ToolName == "" || m.ToolName == call.Name) {
@@ -200,7 +200,8 @@ func (h *history) called(m *message) string {
 	return m.ToolName
 }
 
-// attach adds an image to gen, and returns its part of the message at.
+// attach adds an image to gen, and returns the part that refers to it. at is the message, for
+// errors.
 func attach(data, at string, gen *infer.Generate) (infer.Part, error) {
 	read := web.Image
 	if strings.HasPrefix(data, "data:") {
@@ -213,7 +214,8 @@ func attach(data, at string, gen *infer.Generate) (infer.Part, error) {
 	return web.Attach("messages", at, a, gen)
 }
 
-// ReadGenerate reads the body of a request with a prompt, which has been weighed.
+// ReadGenerate decodes the body of a request with a prompt. The caller must have checked it with
+// [wire.Weigh].
 func ReadGenerate(body []byte) (*Request, error) {
 	var m struct {
 		common

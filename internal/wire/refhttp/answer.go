@@ -8,24 +8,24 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// reasons are the reference's words for the end of an answer.
+// reasons are the reference's values of finish_reason.
 var reasons = map[client.StopReason]string{
 	client.EndTurn: "stop", client.StopSequence: "stop", client.Cancelled: "stop",
 	client.MaxTokens: "length", client.ToolUse: "tool_calls",
 }
 
-// An Answer makes the bytes of an answer, as a stream or in one piece. Use it for one answer.
+// An Answer encodes one answer, as a stream or in one piece.
 type Answer struct {
 	ID, Model string
 	Created   int64 // seconds since 1970
 
-	text  []byte // of an answer in one piece
+	text  []byte // the text of an answer in one piece
 	calls []client.ToolCall
-	role  bool // has been sent
+	role  bool // the role was sent
 }
 
-// Stream appends the bytes of an event of a stream, which may be none. Calls of tools wait for
-// the end, and thinking is left out.
+// Stream appends the bytes of an event of a stream, which may be none. Tool calls are sent at the
+// end, and thinking is left out.
 func (a *Answer) Stream(dst []byte, ev *client.Event) []byte {
 	switch {
 	case ev.Done != nil:
@@ -58,7 +58,8 @@ func (a *Answer) Stream(dst []byte, ev *client.Event) []byte {
 // end is the last event of a stream.
 const end = "data: [DONE]\n\n"
 
-// Fail appends the end of a stream that has failed. A stream of a lost daemon has no [DONE].
+// Fail appends the end of a stream that has failed. If the daemon cannot be reached, the stream has
+// no [DONE].
 func (a *Answer) Fail(dst []byte, cause error) []byte {
 	f := *ErrorOf(cause)
 	lost := f.Code == ""
@@ -72,7 +73,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return append(dst, end...)
 }
 
-// Collect takes an event of an answer in one piece. With the last one it returns the body.
+// Collect takes an event of an answer in one piece. For the last one it returns the body.
 func (a *Answer) Collect(ev *client.Event) ([]byte, error) {
 	switch {
 	case ev.Done != nil:
@@ -107,7 +108,7 @@ func (a *Answer) body(d *client.Done) []byte {
 	return append(dst, '}')
 }
 
-// reasonOf is stop for a reason of a newer daemon.
+// reasonOf returns the finish_reason; it is "stop" for an unknown reason of a newer daemon.
 func reasonOf(d *client.Done) string {
 	if reason, ok := reasons[d.StopReason]; ok {
 		return reason
@@ -115,13 +116,13 @@ func reasonOf(d *client.Done) string {
 	return "stop"
 }
 
-// chunk appends an event up to the first member of its delta.
+// chunk appends the beginning of an event, up to the first member of its delta.
 func (a *Answer) chunk(dst []byte) []byte {
 	dst = a.head(append(dst, "data: "...), "chat.completion.chunk")
 	return append(dst, `"delta":{`...)
 }
 
-// head appends an object up to the second member of its choice.
+// head appends the beginning of an object, up to the second member of its choice.
 func (a *Answer) head(dst []byte, object string) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, a.ID)
@@ -134,7 +135,7 @@ func (a *Answer) head(dst []byte, object string) []byte {
 	return append(dst, `,"choices":[{"index":0,`...)
 }
 
-// appendCalls appends the list of calls, of a stream with their indices.
+// appendCalls appends the array of calls. In a stream they have indices.
 func (a *Answer) appendCalls(dst []byte, indices bool) []byte {
 	for i, call := range a.calls {
 		dst = append(dst, "[,"[min(i, 1)], '{')

@@ -12,12 +12,13 @@ import (
 // Limits of audio.
 const (
 	maxClips      = 4
-	maxSamples    = 16 << 20 // of a clip, of all channels
-	maxPCM        = 48 << 20 // bytes of a clip, resampled
+	maxSamples    = 16 << 20 // samples of a clip on all channels
+	maxPCM        = 48 << 20 // bytes of a clip at the new rate
 	maxSampleRate = 384_000
 )
 
-// audio adds a clip, and returns its id.
+// audio adds a clip as an attachment, and returns its ID. at is the part of the message, for
+// errors.
 func (c *Chat) audio(data, at string) (id string, err error) {
 	if c.media.clips == maxClips {
 		return "", Invalid("%s: at most %d clips are allowed", at, maxClips)
@@ -26,7 +27,7 @@ func (c *Chat) audio(data, at string) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := readWAV(raw); err != nil { // the bytes decide, not the member format
+	if _, err := readWAV(raw); err != nil { // the member format is not used
 		return "", Invalid("%s: %v", at, err)
 	}
 	id = fmt.Sprintf("aud-%d", c.media.clips)
@@ -34,7 +35,7 @@ func (c *Chat) audio(data, at string) (id string, err error) {
 	return id, c.attach(client.Attachment{ID: id, Kind: client.Audio, Data: raw}, 0, at)
 }
 
-// decodeAudio turns a clip into samples at the rate.
+// decodeAudio replaces the data of a clip by samples at the given rate, in hertz.
 func (c *Chat) decodeAudio(a *client.Attachment, rate int) error {
 	wav, err := readWAV(a.Data)
 	if err != nil {
@@ -60,12 +61,12 @@ func (c *Chat) decodeAudio(a *client.Attachment, rate int) error {
 type wav struct {
 	data     []byte
 	channels int
-	rate     int // frames a second
-	bytes    int // of a sample
+	rate     int // frames per second
+	bytes    int // bytes of a sample
 	float    bool
 }
 
-// Formats of the samples in a WAV file.
+// The formats of samples in a WAV file.
 const (
 	pcm        = 1
 	ieeeFloat  = 3
@@ -74,8 +75,8 @@ const (
 
 var errNoWAV = errors.New("audio must be a WAV file; mp3 and other formats are not supported")
 
-// readWAV finds the samples of a WAV file. A chunk that says it is longer than the file ends with
-// the file: recorders that stream write such a length.
+// readWAV finds the samples in a WAV file. If a chunk claims to be longer than the file, it ends
+// with the file: recorders that stream write such a length.
 func readWAV(raw []byte) (*wav, error) {
 	if len(raw) < 12 || string(raw[:4]) != "RIFF" || string(raw[8:12]) != "WAVE" {
 		return nil, errNoWAV
@@ -129,7 +130,7 @@ func readFormat(body []byte) (*wav, error) {
 	return w, nil
 }
 
-// frames is the number of samples of a channel.
+// frames returns the number of samples of each channel.
 func (w *wav) frames() int { return len(w.data) / (w.bytes * w.channels) }
 
 // mono returns the mean of the channels, from -1 to 1.
@@ -145,7 +146,7 @@ func (w *wav) mono() []float32 {
 	return out
 }
 
-// sample returns the sample at the begin of data. Samples of 8 bits have no sign.
+// sample returns the sample at the beginning of data. Samples of 8 bits are unsigned.
 func (w *wav) sample(data []byte) float64 {
 	switch {
 	case w.float:
@@ -157,28 +158,28 @@ func (w *wav) sample(data []byte) float64 {
 	case w.bytes == 1:
 		return (float64(data[0]) - 128) / 128
 	}
-	var bits uint32 // the sample in the upper bytes
+	var bits uint32 // the sample is in the upper bytes
 	for i := range w.bytes {
 		bits |= uint32(data[i]) << (8 * (4 - w.bytes + i))
 	}
 	return float64(int32(bits)) / (1 << 31)
 }
 
-// resampled is the number of samples that n samples become.
+// resampled returns the number of samples that n samples become at the new rate.
 func resampled(n, from, to int) int {
 	return int((int64(n)*int64(to) + int64(from) - 1) / int64(from))
 }
 
-// The filter is half as wide as halfTaps, in samples of the slower rate, on each side. Its table has
-// tableSteps values for each sample.
+// The filter extends halfTaps samples of the slower rate to each side. Its table has tableSteps
+// values for each sample.
 const (
 	halfTaps   = 16
 	tableSteps = 512
 )
 
-// filter has the values of the right half of the filter: a sinc in a Hann window.
+// filter returns the right half of the filter: a sinc in a Hann window.
 func filter() []float32 {
-	table := make([]float32, halfTaps*tableSteps+2) // 0 at the end, and one behind it
+	table := make([]float32, halfTaps*tableSteps+2) // the last two are 0
 	table[0] = 1
 	for i := 1; i < halfTaps*tableSteps; i++ {
 		x := float64(i) / tableSteps
@@ -187,8 +188,8 @@ func filter() []float32 {
 	return table
 }
 
-// resample changes the rate of samples. The filter cuts off what the slower of the two rates cannot
-// carry.
+// resample changes the rate of samples. The filter removes frequencies that the slower rate cannot
+// represent.
 func resample(in []float32, from, to int) []float32 {
 	if from == to {
 		return in

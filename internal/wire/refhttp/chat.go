@@ -16,13 +16,14 @@ import (
 type Chat struct {
 	Request *client.Request
 	Stream  bool
-	// Refused is why the daemon would refuse the request, if the request has no form in client.
+	// Refused is the reason why the daemon would refuse the request, if a client.Request cannot
+	// express it.
 	Refused error
 
 	media media
 }
 
-// chatRequest is the body of a request. Its pointers are required members.
+// A chatRequest is the body of a request. Pointers are required members.
 type chatRequest struct {
 	Model    *string       `json:"model"`
 	Messages []chatMessage `json:"messages"`
@@ -55,7 +56,7 @@ type tool struct {
 	} `json:"function"`
 }
 
-// ReadChat reads the body of a request. Its audio stays encoded until [Chat.DecodeAudio].
+// ReadChat decodes the body of a request. Images and audio stay encoded until [Chat.Decode].
 func ReadChat(body []byte) (*Chat, error) {
 	var m chatRequest
 	if err := unmarshal(body, &m); err != nil {
@@ -83,7 +84,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	return c, m.numbers(c)
 }
 
-// whole reports the first required member that is not there.
+// whole returns an error that names the first required member that is missing.
 func (m *chatRequest) whole() error {
 	switch {
 	case m.Model == nil:
@@ -116,7 +117,7 @@ func (m *chatRequest) whole() error {
 	return nil
 }
 
-// tools adds the tools and the choice among them.
+// tools copies the tools and the choice among them.
 func (m *chatRequest) tools(req *client.Request) error {
 	for _, t := range m.Tools {
 		one := client.Tool{Name: *t.Function.Name, Description: t.Function.Description}
@@ -145,14 +146,14 @@ func (m *chatRequest) tools(req *client.Request) error {
 	return Invalid("tool_choice must be one of: auto, required, none")
 }
 
-// numbers applies the bound of tokens and the sampling. The daemon checks their values.
+// numbers copies the limit of tokens and the sampling. The daemon checks their values.
 func (m *chatRequest) numbers(c *Chat) error {
 	if m.MaxTokens != nil {
 		n, err := m.MaxTokens.Within("max_tokens", 0)
 		if err != nil {
 			return Plain(http.StatusUnprocessableEntity, "the body is not a request: %v", err)
 		}
-		if n == 0 { // in a client.Request it is the default
+		if n == 0 { // in a client.Request 0 means the default
 			c.Refused = &client.Error{Code: client.InvalidRequest, Message: "invalid request: max_tokens must be at least 1"}
 		}
 		c.Request.MaxTokens = n
@@ -166,7 +167,7 @@ func (m *chatRequest) numbers(c *Chat) error {
 			continue
 		}
 		value := float64(*of.from)
-		if math.IsInf(value, 0) { // it has no form in JSON
+		if math.IsInf(value, 0) { // JSON cannot express it
 			return Plain(http.StatusUnprocessableEntity, "the body is not a request: %s is out of range", of.member)
 		}
 		*of.to = &value

@@ -11,13 +11,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Embeddings are a request for embeddings.
+// Embeddings is a request for embeddings.
 type Embeddings struct {
 	Request *client.EmbedRequest
-	Base64  bool // the encoding of the vectors
+	Base64  bool // encode the vectors in base64
 }
 
-// ReadEmbeddings reads the body of a request.
+// ReadEmbeddings decodes the body of a request.
 func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	var m struct {
 		Model          *string        `json:"model"`
@@ -62,7 +62,7 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// Append appends the answer; model is the name in it.
+// Append appends the answer. model is the name of the model in it.
 func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string) []byte {
 	dst = append(dst, `{"object":"list","data":[`...)
 	for i, v := range answer.Vectors {
@@ -80,7 +80,7 @@ func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string)
 	return append(appendUsage(dst, answer.InputTokens, -1), '}')
 }
 
-// vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
+// vector appends a vector as numbers, or as base64 of little-endian float32.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
 		return web.AppendVector64(dst, v)

@@ -17,18 +17,19 @@ import (
 const (
 	maxImages  = 8
 	maxSide    = 4096      // pixels
-	maxEncoded = 8 << 20   // bytes of an image or a clip
-	maxPixels  = 64 << 20  // bytes of an image as its decoder allocates it
-	maxDecoded = 128 << 20 // bytes of all images and clips of a request, decoded
+	maxEncoded = 8 << 20   // bytes of an encoded image or clip
+	maxPixels  = 64 << 20  // bytes of an image while it is decoded
+	maxDecoded = 128 << 20 // bytes of all decoded images and clips of a request
 )
 
-// media are the attachments of a request, before they are decoded: each has its encoded data.
+// media counts the attachments of a request. Until they are decoded, each holds its encoded data.
 type media struct {
 	images, clips int
-	decoded       int // bytes
+	decoded       int // bytes of the decoded images and clips
 }
 
-// image adds the image of a data URL, and returns its id.
+// image adds the image of a data URL as an attachment, and returns its ID. at is the part of the
+// message, for errors.
 func (c *Chat) image(url, at string) (id string, err error) {
 	head, data, ok := strings.Cut(url, ",")
 	switch {
@@ -58,7 +59,7 @@ func (c *Chat) image(url, at string) (id string, err error) {
 	return id, c.attach(a, 3*cfg.Width*cfg.Height, at)
 }
 
-// bytesPerPixel is the memory of a decoded pixel, at most.
+// bytesPerPixel returns the most bytes that a decoded pixel takes in memory.
 func bytesPerPixel(m color.Model) int {
 	switch m {
 	case color.RGBA64Model, color.NRGBA64Model:
@@ -69,7 +70,8 @@ func bytesPerPixel(m color.Model) int {
 	return 4
 }
 
-// attach adds an attachment that takes size bytes when it is decoded.
+// attach adds an attachment that will take size bytes when it is decoded. It returns an error if
+// that is too much for the request.
 func (c *Chat) attach(a client.Attachment, size int, at string) error {
 	if c.media.decoded += size; c.media.decoded > maxDecoded {
 		return Invalid("%s: images and audio exceed %d bytes together", at, maxDecoded)
@@ -90,15 +92,15 @@ func decodeBase64(text, at string) ([]byte, error) {
 	return raw, nil
 }
 
-// HasMedia reports whether [Chat.Decode] has something to decode, and HasAudio whether it needs
-// a rate.
+// HasMedia reports whether [Chat.Decode] has anything to decode.
 func (c *Chat) HasMedia() bool { return c.media.images+c.media.clips > 0 }
 
-// HasAudio is explained at HasMedia.
+// HasAudio reports whether [Chat.Decode] needs a sample rate.
 func (c *Chat) HasAudio() bool { return c.media.clips > 0 }
 
-// Decode decodes images to RGB, and audio to mono samples at the rate in hertz, once. It takes
-// much memory for a small body: up to 128 MiB stay, and one decoder's 64 MiB come on top.
+// Decode decodes images to RGB, and audio to mono samples at a rate in hertz. It must be called
+// only once. It takes much memory even for a small body: up to 128 MiB that stay, and up to 64 MiB
+// for a decoder.
 func (c *Chat) Decode(rate int) error {
 	for i := range c.Request.Attachments {
 		a := &c.Request.Attachments[i]

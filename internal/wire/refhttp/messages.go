@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// chatMessage is a message of any role.
+// A chatMessage is a message of any role.
 type chatMessage struct {
 	Role      *string        `json:"role"`
 	Content   jsontext.Value `json:"content"` // a text, null or parts
@@ -26,10 +26,10 @@ type chatMessage struct {
 	} `json:"tool_calls"`
 	ToolCallID string `json:"tool_call_id"`
 
-	parts []part // of Content
+	parts []part // the parts of Content
 }
 
-// A part is a part of a message. Its type determines its members.
+// A part is a part of a message. Its members depend on its type.
 type part struct {
 	Type     *string `json:"type"`
 	Text     *string `json:"text"`
@@ -41,7 +41,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// whole reads the content, and reports the first required member that is not there.
+// whole reads the content. It returns an error that names the first required member that is
+// missing.
 func (m *chatMessage) whole(at string) error {
 	if m.Role == nil {
 		return missing(at + ".role")
@@ -82,7 +83,8 @@ func (m *chatMessage) whole(at string) error {
 	return nil
 }
 
-// whole reports the first required member that is not there. Unknown types have none.
+// whole returns an error that names the first required member that is missing. Unknown types have
+// no required members.
 func (p *part) whole(at string) error {
 	if p.Type == nil {
 		return missing(at + ".type")
@@ -104,7 +106,7 @@ func (p *part) whole(at string) error {
 	return nil
 }
 
-// messages adds the messages of a request. Messages without content are left out.
+// messages copies the messages of a request, without those that have no content.
 func (c *Chat) messages(all []chatMessage) error {
 	for i := range all {
 		m := &all[i]
@@ -113,7 +115,7 @@ func (c *Chat) messages(all []chatMessage) error {
 			return err
 		}
 		role := client.Role(*m.Role)
-		if role == toolRole { // its results are the user's
+		if role == toolRole { // results of tools are parts of a user message
 			role = client.User
 		}
 		if len(blocks) > 0 {
@@ -162,7 +164,7 @@ func (c *Chat) read(m *chatMessage, at string) ([]client.Block, error) {
 	return blocks, nil
 }
 
-// block returns a part as a block: nil if it is empty or of an unknown type.
+// block converts a part to a block. It returns nil if the part is empty or has an unknown type.
 func (c *Chat) block(p *part, at string) (*client.Block, error) {
 	switch *p.Type {
 	case "text":
@@ -189,7 +191,7 @@ func (m *chatMessage) hasMedia() bool {
 	return false
 }
 
-// text is the text of all parts.
+// text returns the text of all parts.
 func (m *chatMessage) text() string {
 	var text strings.Builder
 	for _, p := range m.parts {

@@ -1,11 +1,10 @@
 // Package refhttp is the dialect of the reference's HTTP bridge, which inferd-http speaks: chat
-// completions and embeddings as its clients know them. Requests become those of the package
-// client, and events of client become answers. The package does not know HTTP beyond the number
-// of a status, nor connections.
+// completions and embeddings in the form that its clients know. It converts requests to those of
+// package client, and events of client to answers. Of HTTP the package knows only the status codes.
 //
-// It differs from wire/openai in many small ways, which its clients may depend on: fewer members
-// are read and more are required, statuses are those of the reference, and a stream carries the
-// usage in its last chunk.
+// It differs from wire/openai in many details on which clients may depend: fewer members are read
+// and more are required, statuses are those of the reference, and a stream has the usage in its
+// last chunk.
 package refhttp
 
 import (
@@ -20,44 +19,45 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Types of an [Error].
+// The types of an [Error].
 const (
 	invalidType   = "invalid_request_error"
 	rateLimitType = "rate_limit_error"
 	serverType    = "api_error"
 )
 
-// An Error is a failure with its answer.
+// An Error is an error with its answer.
 type Error struct {
-	Status  int // of HTTP
+	Status  int // status code of HTTP
 	Type    string
-	Code    string // empty is none
+	Code    string // empty if there is none
 	Message string
-	// Plain says that the answer is the message as plain text: the request could not be read.
+	// Plain means that the request could not be read, and that the answer is the message as plain
+	// text.
 	Plain bool
 }
 
 func (e *Error) Error() string { return e.Message }
 
-// Invalid makes the error of a request that the bridge itself refuses.
+// Invalid returns the error for a request that the bridge itself refuses.
 func Invalid(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Type: invalidType, Message: fmt.Sprintf(format, args...)}
 }
 
-// ErrUnauthorized is the error of a request without the token.
+// ErrUnauthorized is the error for a request without the token.
 var ErrUnauthorized = &Error{Status: http.StatusUnauthorized, Type: invalidType, Message: "missing or invalid bearer token"}
 
-// Plain makes the error of a request that could not be read.
+// Plain returns the error for a request that could not be read.
 func Plain(status int, format string, args ...any) *Error {
 	return &Error{Status: status, Message: fmt.Sprintf(format, args...), Plain: true}
 }
 
-// unreachable makes the error for a daemon that gives no answer.
+// unreachable returns the error for a daemon that does not answer.
 func unreachable(err error) *Error {
 	return &Error{Status: http.StatusBadGateway, Type: serverType, Message: "daemon unreachable: " + err.Error()}
 }
 
-// A class is the answer to an error code of the daemon.
+// A class is the answer for an error code of the daemon.
 type class struct {
 	status int
 	kind   string
@@ -74,8 +74,8 @@ var classes = map[client.Code]class{
 	client.Internal:              {http.StatusInternalServerError, serverType, "Internal"},
 }
 
-// ErrorOf returns the error for a failure of a chat. Failures that are neither the daemon's nor
-// of this package mean that the daemon cannot be reached.
+// ErrorOf returns the error for a chat that has failed with err. An err that neither the daemon nor
+// this package has made means that the daemon cannot be reached.
 func ErrorOf(err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
@@ -91,7 +91,8 @@ func ErrorOf(err error) *Error {
 	return &Error{Status: c.status, Type: c.kind, Code: c.code, Message: answer.Message}
 }
 
-// EmbedErrorOf returns the error for a failure of embeddings: those of the daemon are all alike.
+// EmbedErrorOf returns the error for a request for embeddings that has failed with err. All errors
+// of the daemon have the same status and type.
 func EmbedErrorOf(err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
@@ -102,7 +103,7 @@ func EmbedErrorOf(err error) *Error {
 	return unreachable(err)
 }
 
-// camel spells a code of the wire as the reference names it.
+// camel converts a code of the wire to the reference's name for it.
 func camel(code string) string {
 	var out strings.Builder
 	for word := range strings.SplitSeq(code, "_") {
@@ -113,7 +114,7 @@ func camel(code string) string {
 	return out.String()
 }
 
-// Append appends the error as the body of an answer, or of an event.
+// Append appends the error as the body of an answer or as the data of an event.
 func (e *Error) Append(dst []byte) []byte {
 	if e.Plain {
 		return append(dst, e.Message...)
@@ -131,14 +132,15 @@ func (e *Error) Append(dst []byte) []byte {
 	return append(dst, "}}"...)
 }
 
-// AppendModels appends the list of models, which has one name only.
+// AppendModels appends the list of models, which contains only the given name.
 func AppendModels(dst []byte, name string) []byte {
 	dst = append(dst, `{"object":"list","data":[{"id":`...)
 	dst = wire.AppendString(dst, name)
 	return append(dst, `,"object":"model","owned_by":"inferd"}]}`...)
 }
 
-// unmarshal reads a body. A body that is JSON, but not a request, has a status of its own.
+// unmarshal decodes a body. A body that is JSON but not a request has a different status than one
+// that is not JSON.
 func unmarshal(body []byte, v any) error {
 	if _, err := wire.Weigh(body); err != nil {
 		return Plain(http.StatusBadRequest, "the body is not accepted: %v", err)
@@ -153,7 +155,7 @@ func unmarshal(body []byte, v any) error {
 	}
 }
 
-// missing makes the error of a request without a required member.
+// missing returns the error for a request without a required member.
 func missing(member string) error {
 	return Plain(http.StatusUnprocessableEntity, "the body is not a request: %s is missing", member)
 }

@@ -22,7 +22,8 @@ func read(t *testing.T, messages, more string) *refhttp.Chat {
 	return c
 }
 
-// Messages become those of the sockets: results of tools are the user's, empty ones are left out.
+// Messages are converted to those of the sockets: results of tools become user messages, and empty
+// messages are left out.
 func TestMessages(t *testing.T) {
 	c := read(t, `{"role":"system","content":"be brief"},{"role":"user","content":""},{"role":"user","content":null},
 		{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":""},{"type":"new","x":1}]},
@@ -59,7 +60,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// A failure has a status if nothing was sent, and is an event of one type otherwise.
+// An error decides the status if nothing was sent. Otherwise it is an event, always of the same
+// type.
 func TestErrors(t *testing.T) {
 	for code, want := range map[client.Code]string{
 		client.QueueFull: "429 rate_limit_error QueueFull", client.BackendUnavailable: "503 api_error BackendUnavailable",
@@ -88,7 +90,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Check 146: 1.0 is AACAPw==.
+// Check 146 of the contract: 1.0 is AACAPw== in base64.
 func TestVectors(t *testing.T) {
 	for format, want := range map[string]string{"float": `[1,-0.5]`, "base64": `"AACAPwAAAL8="`} {
 		e, err := refhttp.ReadEmbeddings([]byte(`{"model":"m","input":"a","encoding_format":"` + format + `"}`))
@@ -102,7 +104,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// wav returns a file with a tone of 440 Hz in the first channel, and silence in others.
+// wav returns a WAV file with a tone of 440 Hz on the first channel, and silence on the others.
 func wav(rate, bits, channels, frames int) []byte {
 	var data []byte
 	for i := range frames {
@@ -126,10 +128,10 @@ func wav(rate, bits, channels, frames int) []byte {
 	head = binary.LittleEndian.AppendUint32(head, uint32(rate*channels*bits/8))
 	head = append(head, byte(channels*bits/8), 0, byte(bits), 0)
 	head = append(head, "LIST\x03\x00\x00\x00abc\x00data"...)                  // a chunk of odd length, padded
-	return append(binary.LittleEndian.AppendUint32(head, 0xffffffff), data...) // as a recorder that streams
+	return append(binary.LittleEndian.AppendUint32(head, 0xffffffff), data...) // as a streaming recorder
 }
 
-// Check 149: samples of every width, mixed to mono, at the daemon's rate.
+// Check 149 of the contract: samples of every width are mixed to mono at the daemon's rate.
 func TestAudio(t *testing.T) {
 	for _, bits := range []int{8, 16, 24, 32} {
 		for _, channels := range []int{1, 2} {
@@ -147,7 +149,7 @@ func TestAudio(t *testing.T) {
 					t.Fatalf("%d bits, %d channels, %d Hz: %s, %d Hz, %d bytes", bits, channels, rate, a.ID, a.SampleRate, len(a.Data))
 				}
 				worst := 0.0
-				for i := 200; i < 7800; i++ { // the filter has less to see at the ends
+				for i := 200; i < 7800; i++ { // at the ends the filter has fewer samples
 					got := float64(math.Float32frombits(binary.LittleEndian.Uint32(a.Data[4*i:])))
 					want := math.Sin(2*math.Pi*440*float64(i)/16000) / float64(channels)
 					worst = max(worst, math.Abs(got-want))
@@ -160,7 +162,7 @@ func TestAudio(t *testing.T) {
 	}
 }
 
-// Files that are no audio, or damaged, are refused, however they are cut.
+// Files that are not audio, or are damaged in any place, are refused.
 func TestDamagedAudio(t *testing.T) {
 	whole := wav(8000, 16, 1, 100)
 	for n := range len(whole) - 200 {

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// answer is any message of the daemon.
+// An answer is a message of the daemon of any type.
 type answer struct {
 	wire.Failure
 	Results []Ranked `json:"results"`
@@ -19,10 +19,10 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, which must have an [infer.Rerank] as its task, and
-// returns the topN best documents, best first, and the usage. A topN of 0 means all documents.
-// If the daemon refuses or fails, it returns an [infer.Error], and the connection can be used
-// again. Any other error means that there was no answer.
+// Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns the topN
+// best documents, best first, and the usage. A topN of 0 means all documents. If the daemon refuses
+// or fails the request, the error is an [infer.Error], and the connection can be used again. Any
+// other error means that no answer came.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked, *infer.Done, error) {
 	task, ok := req.Task.(*infer.Rerank)
 	if !ok {

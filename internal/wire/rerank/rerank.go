@@ -1,6 +1,6 @@
-// Package rerank is the dialect for reranking: a query and documents in, the documents sorted
-// by score out, in one message. [Codec] is the server half, [Ask] the client half. Neither
-// knows how scores are computed.
+// Package rerank is the dialect for reranking: the client sends a query and documents, and gets the
+// documents sorted by score in one message. [Codec] is the server half, [Ask] the client half.
+// Neither knows how scores are computed.
 package rerank
 
 import (
@@ -16,13 +16,13 @@ import (
 // Limits of a request.
 const (
 	maxDocuments = 256
-	maxBytes     = 8 << 20 // of the query and all documents
+	maxBytes     = 8 << 20 // bytes of the query and all documents
 )
 
 // codes are the error codes of rerank.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "rerank_unsupported"})
 
-// request is the client's message. A null member reads like a missing one.
+// A request is the message of a client. A null member counts as missing.
 type request struct {
 	ID        string        `json:"id,omitzero"`
 	Query     *string       `json:"query"`     // required
@@ -33,7 +33,7 @@ type request struct {
 	Model string `json:"model,omitzero"`
 }
 
-// shape checks the form of m. Its error ends the connection.
+// shape checks the types of the members. An error ends the connection.
 func (m *request) shape() error {
 	if m.Query == nil {
 		return wire.Missing("query")
@@ -47,7 +47,7 @@ func (m *request) shape() error {
 	return nil
 }
 
-// infer checks the values of m, in the order of the spec, and returns the request.
+// infer checks the values of the members, in the order of the spec, and returns the request.
 func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	switch n := len(m.Documents); {
 	case *m.Query == "":
@@ -81,7 +81,7 @@ func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	return &infer.Request{ID: m.ID, Task: task}, task, nil
 }
 
-// A Codec is the server half on one connection. Each request is answered before the next is
+// A Codec is the server half on one connection. A request must be answered before the next one is
 // read.
 type Codec struct {
 	R frame.Reader
@@ -89,21 +89,20 @@ type Codec struct {
 
 	reply wire.Reply
 
-	// State of the current request.
+	// The state of the current request.
 	topN   int
 	ranked []Ranked
 }
 
-// Ranked is a document of a request and its score.
+// A Ranked is a document of a request with its score.
 type Ranked struct {
 	Index int     `json:"index"` // of the document in the request
 	Score float64 `json:"score"` // comparable only within one answer
 }
 
-// Read returns the next request; its task is an [infer.Rerank]. An
-// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
-// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
-// is gone.
+// Read returns the next request, whose task is an [infer.Rerank]. An [infer.Error] must be sent to
+// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.ranked = nil
@@ -125,13 +124,13 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return req, nil
 }
 
-// Write sends an event of the current request; the scores, sorted and cut to top_n, are sent
-// with the Done. An [infer.Error] means that rerank cannot encode the event, and that nothing
-// was sent; any other error is an error of the connection.
+// Write sends an event of the current request. Scores are sorted, cut to top_n, and sent together
+// with the Done. An [infer.Error] means that rerank cannot encode the event and that nothing was
+// sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
-		return nil // no message
+		return nil // rerank has no message for them
 	case *infer.Scores:
 		c.ranked = rank(ev.Values)
 		return nil
@@ -142,7 +141,8 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// rank sorts by score, best first; equal scores keep the order of the request.
+// rank sorts documents by their scores, best first. Those with equal scores keep the order of the
+// request.
 func rank(scores []float64) []Ranked {
 	all := make([]Ranked, len(scores))
 	for i, s := range scores {

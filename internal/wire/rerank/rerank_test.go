@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/rerank"
 )
 
-// The exact bytes of messages are tested by spec/corpus/rerank.
+// spec/corpus/rerank tests the exact bytes of messages.
 
 func codec(in io.Reader, out io.Writer) *rerank.Codec {
 	return &rerank.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
@@ -99,7 +99,7 @@ func TestNonFiniteScores(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any input to the server half.
+// FuzzRead passes any bytes to the server half.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","query":"q","documents":["a","b"],"top_n":1}`)
 	f.Add(`{"query":"q","documents":[null]}`)
@@ -128,7 +128,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzBothHalves checks that each half reads the messages of the other one unchanged.
+// FuzzBothHalves checks that each half reads the messages of the other unchanged.
 func FuzzBothHalves(f *testing.F) {
 	f.Add("1", "q", "d", 0.5, -2.0)
 	f.Fuzz(func(t *testing.T, id, query, document string, x, y float64) {

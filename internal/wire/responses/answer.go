@@ -13,29 +13,29 @@ import (
 //
 //	created, in_progress ─▶ items, one after the other ─▶ completed, incomplete or failed
 //
-// A message and a piece of thinking are an item each as long as events of their kind follow each
-// other; a call is an item of its own.
+// Text events in a row form one item, a message; thinking events in a row form one item as well;
+// each call is an item of its own.
 type Answer struct {
-	ID      string // the rest of the ids of the response and of its items
+	ID      string // suffix of the IDs of the response and its items
 	Model   string // as the client spelled it
 	Created int64  // seconds since 1970
 	Request *Request
 
-	sequence int // of the next event
+	sequence int // number of the next event
 	begun    bool
-	items    int    // begun
-	output   []byte // items that have ended, as JSON, without brackets
-	thought  int    // tokens of thinking
+	items    int    // number of items that have begun
+	output   []byte // finished items as JSON, without brackets
+	thought  int    // number of tokens of thinking
 
-	open     kind   // of the item that has begun
-	id       []byte // of that item
-	text     []byte // of that item
-	logprobs []byte // of that item, as JSON, without brackets
+	open     kind   // kind of the current item
+	id       []byte // ID of the current item
+	text     []byte // text of the current item
+	logprobs []byte // logprobs of the current item as JSON, without brackets
 
-	unsent []byte // the events of an answer in one piece
+	unsent []byte // a buffer for events of an answer in one piece, which are dropped
 }
 
-// A kind is that of an item that grows.
+// A kind is the kind of an item that grows.
 type kind int
 
 const (
@@ -80,8 +80,8 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// Collect takes an event of an answer in one piece. For the Done it returns the body of the
-// answer, else nil. An [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) (body []byte, err error) {
 	done, ended := ev.(*infer.Done)
 	if !ended || done.Reason == infer.Canceled {
@@ -96,18 +96,18 @@ func (a *Answer) Collect(ev infer.Event) (body []byte, err error) {
 	return a.object(nil, state, done, nil), nil
 }
 
-// Fail appends the end of a stream that has failed.
+// Fail appends the end of a stream that has failed with cause.
 func (a *Answer) Fail(dst []byte, cause error) []byte {
 	dst = a.start(dst)
-	a.finish(incomplete) // without events: the item has no end
+	a.finish(incomplete) // no event reports the end of the current item
 	dst = append(a.begin(dst, "response."+failed), `,"response":`...)
 	return end(a.object(dst, failed, nil, errorOf(cause)))
 }
 
-// KeepAlive appends a sign of life, for a time without events.
+// KeepAlive appends what a stream sends when it has no event.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, openai.KeepAlive...) }
 
-// start appends the first events, once.
+// start appends the first events, unless they were sent.
 func (a *Answer) start(dst []byte) []byte {
 	if a.begun {
 		return dst
@@ -120,7 +120,7 @@ func (a *Answer) start(dst []byte) []byte {
 	return dst
 }
 
-// begin appends the beginning of an event: its type, also in the data, and its number.
+// begin appends the beginning of an event: its type, which is also in the data, and its number.
 func (a *Answer) begin(dst []byte, event string) []byte {
 	dst = append(dst, "event: "...)
 	dst = append(dst, event...)
@@ -142,14 +142,14 @@ func (a *Answer) about(dst []byte, event string) []byte {
 	return strconv.AppendInt(dst, int64(a.items-1), 10)
 }
 
-// aboutItem appends the beginning of an event with the whole current item.
+// aboutItem appends the beginning of an event that contains the current item.
 func (a *Answer) aboutItem(dst []byte, event string) []byte {
 	dst = append(a.begin(dst, event), `,"output_index":`...)
 	dst = strconv.AppendInt(dst, int64(a.items-1), 10)
 	return append(dst, `,"item":`...)
 }
 
-// next gives the next item its id.
+// next begins an item: it makes its ID and clears its text.
 func (a *Answer) next(prefix string) {
 	a.id = append(append(append(a.id[:0], prefix...), a.ID...), '_')
 	a.id = strconv.AppendInt(a.id, int64(a.items), 10)
@@ -157,7 +157,7 @@ func (a *Answer) next(prefix string) {
 	a.text, a.logprobs = a.text[:0], a.logprobs[:0]
 }
 
-// turnTo ends the current item if it is of another kind, and begins one of the kind.
+// turnTo ends the current item unless it is of the given kind, and begins one of that kind.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst
@@ -182,7 +182,8 @@ func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	return dst
 }
 
-// item appends the current item in a state: a message, or thinking. In progress it is empty.
+// item appends the current item, a message or thinking, in the given state. While it is in
+// progress, it has no text.
 func (a *Answer) item(dst []byte, state string) []byte {
 	if a.open == message {
 		dst = append(dst, `{"type":"message","id":"`...)
@@ -212,7 +213,7 @@ func (a *Answer) item(dst []byte, state string) []byte {
 	return dst
 }
 
-// sealed appends the rest of thinking: the form that clients send back unread, if asked for.
+// sealed appends the end of thinking, with its sealed form if the request asks for it.
 func (a *Answer) sealed(dst []byte) []byte {
 	if a.Request.encrypted {
 		dst = append(dst, `,"encrypted_content":"`...)
@@ -259,7 +260,7 @@ func (a *Answer) thoughtDelta(dst, delta []byte) []byte {
 	return end(wire.AppendString(dst, delta))
 }
 
-// close ends the current item, if there is one.
+// close appends the events that end the current item, if there is one.
 func (a *Answer) close(dst []byte, state string) []byte {
 	if a.open == none {
 		return dst
@@ -286,7 +287,7 @@ func (a *Answer) close(dst []byte, state string) []byte {
 	return dst
 }
 
-// finish adds the current item, if there is one, to the output.
+// finish moves the current item, if there is one, to the output.
 func (a *Answer) finish(state string) {
 	if a.open == none {
 		return

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// call appends the events of a call, which the model has written whole, and adds it to the output.
+// call appends the events of a complete call, and adds it to the output.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	to, known := a.Request.names[ev.Name]
 	if !known {
@@ -22,7 +22,7 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 		a.id[0], a.id[1] = 'c', 't'
 		of.input = customText(ev.Input)
 	}
-	if of.id == "" { // clients find the call of a result by it
+	if of.id == "" { // clients assign results to calls by this ID
 		of.id = "call_" + a.ID + "_" + strconv.Itoa(a.items)
 	}
 	dst = a.aboutItem(dst, "response.output_item.added")
@@ -42,14 +42,14 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return dst
 }
 
-// A made is a call that the model has made.
+// A made is a call of the model, as the client gets it.
 type made struct {
 	to    name
 	id    string
-	input []byte // arguments, or the text of a custom tool
+	input []byte // the arguments, or the text for a custom tool
 }
 
-// made appends a call as an item. In progress its input is empty.
+// made appends a call as an item. While it is in progress, its input is empty.
 func (a *Answer) made(dst []byte, of *made, state string) []byte {
 	if of.to.custom {
 		dst = append(dst, `{"type":"custom_tool_call","id":"`...)

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// An item is one of the input. Its type determines its members; without a type it is a message.
+// An item is an item of the input. Its members depend on its type; without a type it is a message.
 type item struct {
 	Type             string         `json:"type"`
 	Role             string         `json:"role"`
@@ -28,7 +28,7 @@ type item struct {
 	Output           jsontext.Value `json:"output"` // a text or parts
 }
 
-// A part is one of a content.
+// A part is a part of a content. Its members depend on its type.
 type part struct {
 	Type       string  `json:"type"`
 	Text       *string `json:"text"`
@@ -40,8 +40,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// foreign are items of tools that only OpenAI runs, and of tools that are left out here. They may
-// be in a history that another server has begun.
+// foreign are the types of items of tools that only OpenAI runs, and of tools that are left out
+// here. They may be in a history that began with another server.
 var foreign = []string{
 	"file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call",
 	"code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
@@ -53,11 +53,11 @@ var foreign = []string{
 // A reader adds the items of an input to a request.
 type reader struct {
 	r       *Request
-	leading []string // texts of system messages at the start
-	begun   bool     // there was another message
+	leading []string // texts of system messages at the beginning
+	begun   bool     // another message has come
 }
 
-// history reads instructions and input.
+// history reads the instructions and the input.
 func (m *request) history(r *Request) error {
 	in := reader{r: r}
 	if web.Present(m.Instructions) {
@@ -96,7 +96,7 @@ func (m *request) history(r *Request) error {
 	return nil
 }
 
-// start ends the system messages at the start.
+// start ends the system messages at the beginning.
 func (in *reader) start() {
 	if !in.begun {
 		in.begun = true
@@ -104,7 +104,7 @@ func (in *reader) start() {
 	}
 }
 
-// read adds an item; at is its place.
+// read adds an item. at is its path in the request.
 func (in *reader) read(it *item, at string) error {
 	switch {
 	case it.Type == "" || it.Type == "message":
@@ -159,7 +159,7 @@ func (in *reader) message(it *item, at string) error {
 	return web.Invalid("input", "%s.role must be one of: user, assistant, system, developer", at)
 }
 
-// textOnly refuses media.
+// textOnly returns an error if a part is not text.
 func textOnly(parts []infer.Part, at string) error {
 	for _, p := range parts {
 		if _, text := p.(*infer.TextPart); !text {
@@ -169,8 +169,8 @@ func textOnly(parts []infer.Part, at string) error {
 	return nil
 }
 
-// assistant adds parts to the turn of the model. Items that follow each other are one turn, but a
-// text ends it for all but calls.
+// assistant adds parts to a message of the model. Parts in a row form one message. After a text,
+// only calls are added to the message.
 func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen := in.r.Generate
 	if n := len(gen.Messages) - 1; n >= 0 && gen.Messages[n].Role == infer.Assistant {
@@ -183,11 +183,11 @@ func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen.Messages = append(gen.Messages, infer.Message{Role: infer.Assistant, Content: parts})
 }
 
-// sealPrefix marks thinking that this package has sealed.
+// sealPrefix begins thinking that this package has sealed.
 const sealPrefix = "inferd1."
 
-// seal returns thinking in a form that clients send back unread. It hides nothing: the client has
-// seen the text.
+// seal returns thinking in a form that clients send back without reading it. It hides nothing: the
+// client has seen the text.
 func seal(text []byte) string { return sealPrefix + base64.StdEncoding.EncodeToString(text) }
 
 // unseal returns the thinking in a sealed form, or an empty text if seal has not made that form.
@@ -203,7 +203,7 @@ func unseal(sealed string) string {
 	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
-// reasoning adds earlier thinking of the model: out of the sealed form, the text or the summary.
+// reasoning adds earlier thinking of the model, from its sealed form, its text or its summary.
 func (in *reader) reasoning(it *item, at string) error {
 	thoughts := unseal(it.EncryptedContent)
 	if thoughts == "" && web.Present(it.Content) {
@@ -250,7 +250,7 @@ func (in *reader) call(it *item, at string) error {
 	return nil
 }
 
-// output adds the result of a tool. Results that follow each other are one message.
+// output adds the result of a tool. Results in a row form one message.
 func (in *reader) output(it *item, at string) error {
 	if it.CallID == "" {
 		return web.Invalid("input", "%s has no call_id", at)

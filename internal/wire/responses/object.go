@@ -11,16 +11,16 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// maxEcho bounds the members of a request that three events of its answer repeat. Of a larger
-// request they are left empty.
+// maxEcho bounds the members of a request that three events of its answer repeat. If they are
+// larger, the answer leaves them empty.
 const maxEcho = 1 << 20 // bytes
 
-// echoes returns the members of the answer that repeat the request, without white space: an event
-// is one line.
+// echoes returns the members of the answer that repeat the request. They have no white space,
+// because an event is one line.
 func (m *request) echoes(r *Request) []byte {
 	whole := jsontext.Value(append(append([]byte{'{'}, m.members(r)[1:]...), '}'))
 	if whole.Compact() != nil {
-		return nil // it was decoded, so it is JSON
+		return nil // cannot happen: it was decoded before
 	}
 	whole[0] = ','
 	return whole[:len(whole)-1]
@@ -74,7 +74,7 @@ func (m *request) members(r *Request) []byte {
 	return append(dst, `,"truncation":"disabled"`...)
 }
 
-// appendValue appends a member of a request; null if it is not there.
+// appendValue appends the value of a member of a request, or null if it is missing.
 func appendValue(dst []byte, v jsontext.Value) []byte {
 	if !web.Present(v) {
 		return append(dst, "null"...)
@@ -82,7 +82,7 @@ func appendValue(dst []byte, v jsontext.Value) []byte {
 	return append(dst, v...)
 }
 
-// States of a response and of its items.
+// The states of a response and of its items.
 const (
 	inProgress = "in_progress"
 	completed  = "completed"
@@ -90,8 +90,8 @@ const (
 	failed     = "failed"
 )
 
-// object appends the response in a state: with the tokens of done, or with a failure, if it has
-// ended.
+// object appends the response in the given state. done has the tokens if the response is complete;
+// failure is its error if it has failed.
 func (a *Answer) object(dst []byte, state string, done *infer.Done, failure *openai.Error) []byte {
 	dst = append(dst, `{"id":"resp_`...)
 	dst = append(dst, a.ID...)
@@ -130,7 +130,7 @@ func (a *Answer) object(dst []byte, state string, done *infer.Done, failure *ope
 	return append(dst, '}')
 }
 
-// usage appends the tokens of an answer.
+// usage appends the numbers of tokens of an answer.
 func (a *Answer) usage(dst []byte, done *infer.Done) []byte {
 	for _, n := range []struct {
 		name  string

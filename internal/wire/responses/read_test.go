@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/responses"
 )
 
-// asked is the task of ask(""), changed.
+// asked returns the task of ask(""), after change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -43,7 +43,7 @@ func result(id, text string) infer.Part {
 
 func thought(text string) infer.Part { return &infer.ThinkingPart{Text: text} }
 
-// input is a request with those items.
+// input returns a request with the given items.
 func input(items string) string { return `{"model":"gen","input":[` + items + `]}` }
 
 func TestRead(t *testing.T) {
@@ -129,7 +129,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Members and tools without effect are named.
+// Members and tools without effect are listed as ignored.
 func TestIgnored(t *testing.T) {
 	for more, want := range map[string][]string{
 		"":                         nil,
@@ -169,10 +169,10 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// picture is a part with an image of one pixel.
+// picture is a part that is an image of one pixel.
 const picture = `{"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}`
 
-// Members that cannot be honoured are refused by name.
+// Members that cannot be fulfilled are refused with their names.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, param, text string }{
 		"an earlier response":        {ask(`,"previous_response_id":"resp_1"`), "previous_response_id", "not stored"},
@@ -235,8 +235,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// An answer that the daemon ended early fails; it never looks complete. The same holds for
-// a too large answer.
+// An answer that the daemon ended early or that is too large fails, so that it does not look
+// complete.
 func TestCanceled(t *testing.T) {
 	r := read(t, ask(""))
 	if _, err := answer(r).Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {
@@ -253,7 +253,7 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// A failure that is found where no dialect is known names the member of this one.
+// An error found by code that knows no dialect names the member of this dialect.
 func TestMembersOfFailures(t *testing.T) {
 	for param, err := range map[string]error{
 		"tools":            infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}),
@@ -271,7 +271,7 @@ func TestMembersOfFailures(t *testing.T) {
 	}
 }
 
-// Large members of a request are not repeated.
+// Large members of a request are not repeated in the answer.
 func TestEcho(t *testing.T) {
 	small := split(t, stream(t, answer(read(t, ask(`,"instructions":"brief"`))), done(infer.EndOfTurn)))
 	if !strings.Contains(string(small[0].data), `"instructions":"brief"`) {
@@ -283,7 +283,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// An event is one line, however the request is written.
+// Each event is one line, whatever white space the request has.
 func TestEchoIsOneLine(t *testing.T) {
 	pretty := "{\n\t\"type\": \"function\",\r\n \"name\": \"f\",\n\"parameters\": {\n\"type\": \"object\"\n},\n \"strict\": null\n}"
 	space := "{\n\"type\": \"namespace\",\n\"name\": \"n\", \"description\": \"\\n\",\n\"tools\": [\n" + pretty + "\n]}"
@@ -295,7 +295,7 @@ func TestEchoIsOneLine(t *testing.T) {
 	}
 }
 
-// Any body is read or refused as invalid.
+// Any body is either decoded or refused as invalid.
 func FuzzRead(f *testing.F) {
 	for _, body := range requests {
 		f.Add([]byte(body))

@@ -1,10 +1,10 @@
-// Package responses is the dialect of OpenAI's Responses interface, without the parts that need
-// stored state: each request has its whole history. It reads requests and writes the bytes of
-// answers and of the events of a stream; it does not know HTTP.
+// Package responses is the dialect of OpenAI's Responses interface without stored state: each
+// request has its whole history. It decodes requests, and encodes answers and the events of
+// streams; it does not know HTTP.
 //
-// An agent's request has tools that the client runs, of three kinds: functions, namespaces of
-// functions, and custom tools with one string as their input. The model sees functions only, and
-// a call of the model is translated back. Tools that OpenAI would run are left out.
+// The tools of an agent, which the client runs, are of three kinds: functions, namespaces of
+// functions, and custom tools with one string as input. The model sees only functions, and its
+// calls are converted back. Tools that OpenAI would run are left out.
 package responses
 
 import (
@@ -28,21 +28,21 @@ type Request struct {
 	web.Ask
 
 	logprobs  bool
-	top       int             // alternatives to report for each token
-	summary   bool            // thinking is sent as its own summary
-	encrypted bool            // thinking is also sent in the form that clients send back unread
-	names     map[string]name // by the name that the model knows
-	tools     []byte          // declared to the model, as JSON, without brackets
+	top       int             // number of alternatives to report for each token
+	summary   bool            // send thinking as its own summary
+	encrypted bool            // also send thinking in its sealed form
+	names     map[string]name // tools by the names that the model knows
+	tools     []byte          // tools as declared in the answer: JSON, without brackets
 	echo      []byte          // members of the answer that repeat the request
 }
 
-// A name is that of a tool, as the client declares it.
+// A name is the name of a tool as the client has declared it.
 type name struct {
 	name, namespace string
 	custom          bool
 }
 
-// request is the body of a request. A null member reads like a missing one.
+// A request is the body of a request. A null member counts as missing.
 type request struct {
 	Model           string         `json:"model"`
 	Input           jsontext.Value `json:"input"`
@@ -64,12 +64,12 @@ type request struct {
 	Reasoning struct {
 		Effort          string `json:"effort"`
 		Summary         string `json:"summary"`
-		GenerateSummary string `json:"generate_summary"` // the older name of summary
+		GenerateSummary string `json:"generate_summary"` // older name of summary
 	} `json:"reasoning"`
 
-	CacheSalt string `json:"cache_salt"` // of inferd
+	CacheSalt string `json:"cache_salt"` // an extension of inferd
 
-	// Refused: they need state, or templates that only OpenAI has.
+	// Refused: they need stored state, or templates that only OpenAI has.
 	PreviousResponseID jsontext.Value `json:"previous_response_id"`
 	Conversation       jsontext.Value `json:"conversation"`
 	Background         bool           `json:"background"`
@@ -78,7 +78,7 @@ type request struct {
 	ignored
 }
 
-// ignored members have no effect: refusing them would break clients that always send them.
+// ignored has the members without effect. Refusing them would break clients that always send them.
 type ignored struct {
 	Store                jsontext.Value `json:"store"`
 	Metadata             jsontext.Value `json:"metadata"`
@@ -106,14 +106,14 @@ func (m *ignored) by() map[string]jsontext.Value {
 	}
 }
 
-// Values of include that are honoured.
+// Values of include that have an effect.
 const (
 	includeEncrypted = "reasoning.encrypted_content"
 	includeLogprobs  = "message.output_text.logprobs"
 )
 
-// Read reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are faults,
-// or for [Failure].
+// Read decodes the body of a request. The caller must have checked it with [wire.Weigh]. An error
+// can be passed to [Failure].
 func Read(body []byte) (*Request, error) {
 	var m request
 	if err := wire.Unmarshal(body, &m); err != nil {
@@ -137,7 +137,7 @@ func Read(body []byte) (*Request, error) {
 	return r, nil
 }
 
-// refused refuses members that cannot be honoured.
+// refused returns an error if the request has a member that cannot be fulfilled.
 func (m *request) refused() error {
 	const stateless = "%s is not supported: responses are not stored, so each request needs its whole input"
 	switch {
@@ -156,7 +156,7 @@ func (m *request) refused() error {
 	return nil
 }
 
-// bounds applies the sampling, the bound of tokens and the logprobs.
+// bounds copies the sampling, the limit of tokens and the logprobs.
 func (m *request) bounds(r *Request) error {
 	if err := m.Apply(&r.Generate.Sampling); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (m *request) bounds(r *Request) error {
 	return nil
 }
 
-// format applies the constraint of the answer.
+// format copies the constraint of the answer.
 func (m *request) format(r *Request) error {
 	const member = "text.format"
 	if !web.Present(m.Text.Format) {
@@ -213,7 +213,7 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking applies the members about thinking.
+// thinking copies the members about thinking.
 func (m *request) thinking(r *Request) error {
 	summary := cmp.Or(m.Reasoning.Summary, m.Reasoning.GenerateSummary)
 	r.summary = summary != "" && summary != "none"
@@ -223,26 +223,26 @@ func (m *request) thinking(r *Request) error {
 	return r.Effort("reasoning.effort", m.Reasoning.Effort)
 }
 
-// params are this dialect's names of members that were found as those of chat completions.
+// params maps members of chat completions to those of this dialect, for errors.
 var params = map[string]string{"messages": "input", "response_format": "text.format", "reasoning_effort": "reasoning.effort", "logprobs": "top_logprobs"}
 
-// errorOf returns the error for a failure, in the words of this dialect.
+// errorOf returns the error for cause, with the members of this dialect.
 func errorOf(cause error) *openai.Error {
 	f := openai.ErrorOf(cause)
 	f.Param = cmp.Or(params[f.Param], f.Param)
 	return f
 }
 
-// Failure returns the whole answer to a request that has failed.
+// Failure returns the whole answer to a request that has failed with cause.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := errorOf(cause)
 	return f.Status, f.Append(nil)
 }
 
-// codeOf returns the code of the error in a response that has failed.
+// codeOf returns the code of the error for a response that has failed.
 func codeOf(f *openai.Error) string {
 	switch {
-	case f.Code == openai.TooLong: // by it agents know that they must shorten their history
+	case f.Code == openai.TooLong: // shows agents that they must shorten the history
 		return f.Code
 	case f.Status == http.StatusTooManyRequests:
 		return "rate_limit_exceeded"

@@ -14,9 +14,10 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/responses"
 )
 
-// testdata/openapi.json has the schemas of the answers and events that this package writes, out of
+// testdata/openapi.json has the schemas of the answers and events that this package writes, from
 // OpenAI's published description (github.com/openai/openai-openapi at f85dbe22, MIT: see LICENSE
-// there), without its prose. "nullable" is a null type, and unions have only the members in use.
+// there), without its prose. "nullable" is expressed as a null type, and unions contain only the
+// members in use.
 
 var compiler = func() *jsonschema.Compiler {
 	text, err := os.ReadFile("testdata/openapi.json")
@@ -34,7 +35,7 @@ var compiler = func() *jsonschema.Compiler {
 	return c
 }()
 
-// check validates a document by the published schema of that name.
+// check validates a document against the published schema of the given name.
 func check(name string, doc []byte) error {
 	s, err := compiler.Compile("openapi.json#/components/schemas/" + name)
 	if err != nil {
@@ -50,7 +51,7 @@ func check(name string, doc []byte) error {
 	return nil
 }
 
-// schemas are the names of the schemas of events.
+// schemas maps types of events to the names of their schemas.
 var schemas = map[string]string{
 	"response.created":                       "ResponseCreatedEvent",
 	"response.in_progress":                   "ResponseInProgressEvent",
@@ -75,7 +76,7 @@ var schemas = map[string]string{
 	"response.failed":                        "ResponseFailedEvent",
 }
 
-// An event is one of a stream.
+// An event is an event of a stream.
 type event struct {
 	kind string
 	data []byte
@@ -92,7 +93,7 @@ type event struct {
 	Response response `json:"response"`
 }
 
-// split reads a stream.
+// split returns the events of a stream.
 func split(t *testing.T, stream []byte) (all []event) {
 	t.Helper()
 	for block := range strings.SplitSeq(strings.TrimSuffix(string(stream), "\n\n"), "\n\n") {
@@ -111,7 +112,7 @@ func split(t *testing.T, stream []byte) (all []event) {
 	return all
 }
 
-// response is the object of an answer.
+// A response is the object in an answer.
 type response struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`
@@ -142,7 +143,7 @@ type response struct {
 	} `json:"usage"`
 }
 
-// tools declares one of each kind.
+// tools declares tools of each kind.
 const tools = `,"tools":[
 	{"type":"function","name":"f","description":"d","parameters":{"type":"object","properties":{"x":{"type":"string"}}},"strict":true},
 	{"type":"function","name":"g"},
@@ -160,7 +161,7 @@ func read(t *testing.T, body string) *responses.Request {
 	return r
 }
 
-// requests have answers of different forms.
+// requests have answers in different forms.
 var requests = map[string]string{
 	"plain":    ask(tools),
 	"summary":  ask(`,"reasoning":{"effort":"high","summary":"auto"},"include":["reasoning.encrypted_content"],"instructions":"be \"brief\"","store":false` + tools),
@@ -173,7 +174,7 @@ func done(r infer.Reason) *infer.Done {
 
 func text(s string) *infer.Text { return &infer.Text{Delta: []byte(s)} }
 
-// answers are the events of some answers.
+// answers returns the events of several answers.
 func answers() map[string][]infer.Event {
 	logprobs := []infer.Logprob{
 		{Candidate: infer.Candidate{ID: 7, Piece: []byte("é"), Logprob: -0.5}, Top: []infer.Candidate{{ID: 7, Piece: []byte("é"), Logprob: -0.5}, {ID: 8, Piece: []byte{0xc3}, Logprob: infer.LeastLogprob}}},
@@ -210,8 +211,8 @@ func stream(t *testing.T, a *responses.Answer, events ...infer.Event) []byte {
 	return out
 }
 
-// Every answer and every event has the published shape. Events are numbered from 0, each item has
-// one index and one id from its beginning to its end, and the last event has the whole answer.
+// Every answer and every event matches the published schema. Events are numbered from 0, each item
+// has the same index and ID from its beginning to its end, and the last event has the whole answer.
 func TestAnswersMatchTheDescription(t *testing.T) {
 	for name, events := range answers() {
 		for form, body := range requests {
@@ -267,7 +268,7 @@ func TestAnswersMatchTheDescription(t *testing.T) {
 	}
 }
 
-// A failure has the published shape, wherever in the answer it comes.
+// A failure matches the published schema, wherever in the answer it occurs.
 func TestFailuresMatchTheDescription(t *testing.T) {
 	for code, class := range map[string]infer.Code{
 		"server_error": infer.Unavailable, "rate_limit_exceeded": infer.Busy, "invalid_prompt": infer.Invalid,
@@ -293,7 +294,7 @@ func TestFailuresMatchTheDescription(t *testing.T) {
 	}
 }
 
-// A schema that accepts everything would hide faults.
+// The published schemas refuse wrong documents: a schema that accepts everything would hide faults.
 func TestDescriptionRefuses(t *testing.T) {
 	for name, doc := range map[string]string{
 		"Response":                               `{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"m","output":[],"parallel_tool_calls":true,"tool_choice":"auto","tools":[]}`,

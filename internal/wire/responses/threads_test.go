@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Faults of other servers, by the thread that reports them.
+// Faults that were reported for other servers do not occur. Each case is named by its report.
 func TestThreads(t *testing.T) {
 	t.Run("ggml-org/llama.cpp#20156: tools of a server do not break a request", func(t *testing.T) {
 		r := read(t, ask(`,"tools":[{"type":"web_search","external_web_access":false},{"type":"image_generation","output_format":"png"},{"type":"function","name":"f","parameters":{}}],"tool_choice":"auto"`))
@@ -81,7 +81,8 @@ func TestThreads(t *testing.T) {
 	})
 }
 
-// A round of a custom tool: the model sees a function, and the client its text.
+// The model sees a custom tool as a function. The client gets the text that the model has written
+// for it.
 func TestCustomTool(t *testing.T) {
 	for wrote, want := range map[string]string{
 		`{"input":"*** Begin\n\"é\""}`: "*** Begin\n\"é\"", `"bare"`: "bare", `{"other":1}`: `{"other":1}`, `{"input":""}`: "",
@@ -104,7 +105,7 @@ func TestCustomTool(t *testing.T) {
 	}
 }
 
-// Thinking that was asked for in the sealed form comes back whole, though the client sends
+// If the request asks for the sealed form, thinking comes back whole, even if the client sends
 // neither its text nor its summary.
 func TestSealedThinking(t *testing.T) {
 	for _, body := range []string{requests["summary"], ask(`,"include":["reasoning.encrypted_content"]`)} {
@@ -121,7 +122,7 @@ func TestSealedThinking(t *testing.T) {
 	if all := split(t, stream(t, answer(read(t, ask(""))), &infer.Thinking{Delta: []byte("h")}, done(infer.EndOfTurn))); all[len(all)-1].Response.Output[0].Encrypted != "" {
 		t.Error("sealed without being asked for")
 	}
-	for _, sealed := range []string{"inferd1.***", "inferd1.", "other"} { // then the summary is all there is
+	for _, sealed := range []string{"inferd1.***", "inferd1.", "other"} { // then only the summary is left
 		r := read(t, input(`{"type":"reasoning","summary":[{"type":"summary_text","text":"s"}],"encrypted_content":"`+sealed+`"},{"role":"user","content":"go"}`))
 		if part, ok := r.Generate.Messages[0].Content[0].(*infer.ThinkingPart); !ok || part.Text != "s" {
 			t.Errorf("%s: %+v", sealed, r.Generate.Messages[0])

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A tool is a declared tool. Its type determines its members.
+// A tool is a declared tool. Its members depend on its type.
 type tool struct {
 	Type        string           `json:"type"`
 	Name        string           `json:"name"`
@@ -21,17 +21,17 @@ type tool struct {
 		Type       string `json:"type"`
 		Syntax     string `json:"syntax"`
 		Definition string `json:"definition"`
-	} `json:"format"` // of the input of a custom tool
+	} `json:"format"` // format of the input of a custom tool
 }
 
-// Types of tools that the client runs.
+// The types of tools that the client runs.
 const (
 	functionType  = "function"
 	namespaceType = "namespace"
 	customType    = "custom"
 )
 
-// flat is the name by which the model knows a tool of a namespace.
+// flat returns the name by which the model knows a tool of a namespace.
 func flat(namespace, name string) string {
 	if namespace == "" {
 		return name
@@ -39,15 +39,15 @@ func flat(namespace, name string) string {
 	return namespace + "__" + name
 }
 
-// customSchema is that of the input of a custom tool, as the model sees it.
+// customSchema is the schema for the input of a custom tool that the model sees.
 const customSchema = `{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}`
 
-// customInput returns the input of a custom tool as the model writes it.
+// customInput returns the input of a custom tool in the form that the model writes.
 func customInput(text string) []byte {
 	return append(wire.AppendString([]byte(`{"input":`), text), '}')
 }
 
-// customText returns the input of a custom tool out of the input that the model wrote.
+// customText returns the input of a custom tool, from what the model has written.
 func customText(input []byte) []byte {
 	var m struct {
 		Input *string `json:"input"`
@@ -62,7 +62,7 @@ func customText(input []byte) []byte {
 	return input
 }
 
-// declare reads the tools and their choice.
+// declare reads the tools and the choice among them.
 func (m *request) declare(r *Request) error {
 	r.names = make(map[string]name)
 	d := declaration{r: r}
@@ -86,10 +86,10 @@ func (m *request) declare(r *Request) error {
 type declaration struct {
 	r     *Request
 	tools []web.Tool
-	echo  []byte // the tools for the answer, as JSON, without brackets
+	echo  []byte // the tools for the answer as JSON, without brackets
 }
 
-// add adds a tool, or those of a namespace.
+// add adds a tool, or all tools of a namespace.
 func (d *declaration) add(value jsontext.Value, namespace string) error {
 	if err := web.CheckTools("tools", len(d.tools)); err != nil {
 		return err
@@ -109,7 +109,7 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 			d.echo = append(web.Comma(d.echo), value...)
 		}
 		text := t.Description
-		if t.Format.Type == "grammar" { // it is not enforced
+		if t.Format.Type == "grammar" { // the grammar is not enforced
 			d.r.Ignore("tools.format")
 			text = strings.TrimSpace(text + "\n\nThe input follows this grammar (" + t.Format.Syntax + "):\n" + t.Format.Definition)
 		}
@@ -130,7 +130,7 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 	return nil
 }
 
-// model declares a function to the model.
+// model declares a tool to the model as a function.
 func (d *declaration) model(t *tool, namespace, description string, parameters jsontext.Value) error {
 	if t.Name == "" {
 		return web.Invalid("tools", "tools[%d] has no name", len(d.tools))
@@ -141,7 +141,7 @@ func (d *declaration) model(t *tool, namespace, description string, parameters j
 	return nil
 }
 
-// appendFunction appends a function with the members that answers must have.
+// appendFunction appends a function, with all members that an answer must have.
 func (t *tool) appendFunction(dst []byte) []byte {
 	dst = append(dst, `{"type":"function","name":`...)
 	dst = wire.AppendString(dst, t.Name)

@@ -12,13 +12,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, which must have an [infer.Generate] as its task, and
-// emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
-// or fails, it returns an [infer.Error], and the connection can be used again. After any other
+// Ask is the client half: it sends req, whose task must be an [infer.Generate], and emits the
+// events of the answer. It returns nil after the [infer.Done]. If the daemon refuses or fails the
+// request, the error is an [infer.Error], and the connection can be used again. After any other
 // error the answer is incomplete.
 //
-// Without stream the answer is one text. Unknown messages and members, of newer daemons, are
-// skipped.
+// If stream is not set, the answer is one text. Unknown messages and members, which newer daemons
+// may send, are skipped.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit infer.Sink) error {
 	msg, err := encode(req, stream)
 	if err != nil {
@@ -78,7 +78,7 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	return json.Marshal(&m)
 }
 
-// answer is any message of the daemon.
+// An answer is a message of the daemon of any type.
 type answer struct {
 	wire.Failure
 	Content string `json:"content"`
@@ -99,7 +99,7 @@ func (a *answer) reason() infer.Reason {
 		return infer.Length
 	case "cancelled", "error":
 		return infer.Canceled
-	default: // unknown reasons of newer daemons also mean a complete answer
+	default: // an unknown reason of a newer daemon also means a complete answer
 		return infer.EndOfTurn
 	}
 }

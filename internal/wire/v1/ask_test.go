@@ -79,7 +79,7 @@ func FuzzBothHalves(f *testing.F) {
 	) {
 		for _, s := range []string{id, system, user, stop, grammar, model} {
 			if !utf8.ValidString(s) {
-				return // no JSON form
+				return // JSON cannot express it
 			}
 		}
 		between := func(x, least, utmost float64) bool { return x >= least && x <= utmost && !math.IsNaN(x) }
@@ -103,8 +103,8 @@ func FuzzBothHalves(f *testing.F) {
 			streamed = []infer.Event{text("<" + user + grammar + "é"), events[2]}
 		}
 
-		// The answer must be written before Ask reads it. It depends only on the id and the
-		// stream of the request.
+		// The answer must be written before Ask reads it. It depends only on the ID and the stream
+		// of the request.
 		var question, answer bytes.Buffer
 		server := &v1.Codec{R: frame.Lines.NewReader(&question, frame.Limit), W: frame.Lines.NewWriter(&answer)}
 		var got []infer.Event

@@ -1,7 +1,7 @@
-// Package v1 is the first dialect for generation: text messages in, tokens out, and the whole
-// answer again at the end. It is frozen: its bytes are exact, and extensions are members that
-// other clients ignore. [Codec] is the server half, [Ask] the client half. Neither knows how
-// answers are computed.
+// Package v1 is the first dialect for generation: the client sends messages with text, and gets
+// tokens, and the whole answer again at the end. It is frozen: its bytes are exact, and extensions
+// are members that other clients ignore. [Codec] is the server half, [Ask] the client half. Neither
+// knows how answers are computed.
 package v1
 
 import (
@@ -19,7 +19,7 @@ const defaultMaxTokens = 1000
 // The values of image_token_budget. Requests of v1 have no images, so it has no effect.
 var budgets = []uint32{70, 140, 280, 560, 1120}
 
-// request is the client's message. A null member reads like a missing one.
+// A request is the message of a client. A null member counts as missing.
 type request struct {
 	ID               string        `json:"id,omitzero"`
 	Messages         []message     `json:"messages"` // required
@@ -33,7 +33,7 @@ type message struct {
 	Content *string    `json:"content"` // required
 }
 
-// shape checks the form of m. Its error ends the connection.
+// shape checks the types of the members. An error ends the connection.
 func (m *request) shape() error {
 	if m.Messages == nil {
 		return wire.Missing("messages")
@@ -51,7 +51,7 @@ func (m *request) shape() error {
 	return m.Shape()
 }
 
-// infer checks the values of m and returns the request.
+// infer checks the values of the members and returns the request.
 func (m *request) infer() (*infer.Request, error) {
 	if len(m.Messages) == 0 {
 		return nil, wire.Invalid("messages must not be empty")
@@ -60,7 +60,7 @@ func (m *request) infer() (*infer.Request, error) {
 		return nil, wire.Invalid("image_token_budget %v not in [70, 140, 280, 560, 1120]", *b)
 	}
 	gen := &infer.Generate{
-		Thinking: infer.ThinkOff, // its clients would not see the thoughts
+		Thinking: infer.ThinkOff, // clients of v1 would not get the thinking
 		Messages: make([]infer.Message, len(m.Messages)),
 		Format:   infer.Format{Grammar: m.Grammar},
 	}
@@ -77,7 +77,7 @@ func (m *request) infer() (*infer.Request, error) {
 	return req, nil
 }
 
-// A Codec is the server half on one connection. Each request is answered before the next is
+// A Codec is the server half on one connection. A request must be answered before the next one is
 // read.
 type Codec struct {
 	R frame.Reader
@@ -85,15 +85,14 @@ type Codec struct {
 
 	reply wire.Reply
 
-	// State of the current request.
-	withheld bool   // stream:false: the text goes with the Done
+	// The state of the current request.
+	withheld bool   // stream is false: the text is sent with the Done
 	text     []byte // the answer so far
 }
 
-// Read returns the next request; its task is an [infer.Generate]. An
-// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
-// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
-// is gone.
+// Read returns the next request, whose task is an [infer.Generate]. An [infer.Error] must be sent
+// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.text = reuse(c.text)
@@ -111,7 +110,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return m.infer()
 }
 
-// maxReused is the largest buffer that is reused for the next answer, in bytes.
+// maxReused bounds the bytes of a buffer that is reused for the next answer.
 const maxReused = 64 << 10
 
 func reuse(buf []byte) []byte {
@@ -130,15 +129,15 @@ var reasons = map[infer.Reason]string{
 	infer.Canceled:     "cancelled",
 }
 
-// Write sends an event of the current request. An [infer.Error] means that v1 cannot encode
-// the event, and that nothing was sent; any other error is an error of the connection.
+// Write sends an event of the current request. An [infer.Error] means that v1 cannot encode the
+// event and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
-		return nil // no message
+		return nil // v1 has no message for them
 	case *infer.Text:
 		if len(c.text)+len(ev.Delta) > frame.Limit {
-			return wire.TooLarge() // the done message repeats the whole text
+			return wire.TooLarge() // the Done repeats the whole text
 		}
 		c.text = append(c.text, ev.Delta...)
 		if c.withheld {

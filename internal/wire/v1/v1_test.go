@@ -21,10 +21,10 @@ func codec(in string, out io.Writer) *v1.Codec {
 	return &v1.Codec{R: frame.Lines.NewReader(strings.NewReader(in), frame.Limit), W: frame.Lines.NewWriter(out)}
 }
 
-// ask returns a request with one message and more members.
+// ask returns a request with one message. more is appended to its members.
 func ask(more string) string { return `{"messages":[{"role":"user","content":"hi"}]` + more + "}" }
 
-// asked returns the task of ask(""), changed.
+// asked returns the task of ask(""), after change.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
 		Thinking: infer.ThinkOff,
@@ -84,7 +84,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// counter counts writes.
+// A counter counts writes.
 type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
@@ -127,7 +127,7 @@ func many(n int, s string) []string {
 	return all
 }
 
-// Invalid values are refused with the request's id, and the connection stays open.
+// Invalid values are refused with the ID of the request, and the connection stays open.
 func TestInvalid(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"no messages":                 {`{"id":"q","messages":[]}`, "messages must not be empty"},
@@ -173,7 +173,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// Malformed requests are refused without an id, even if they have one.
+// Malformed requests are refused without an ID, even if they have one.
 func TestMalformed(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"null":                 {"null", `"messages" is missing or null`},
@@ -215,7 +215,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// A failure never has the id of an earlier request.
+// A failure never has the ID of an earlier request.
 func TestIDs(t *testing.T) {
 	long := strings.Repeat("i", wire.MaxID)
 	for name, test := range map[string]struct{ in, want string }{
@@ -282,7 +282,7 @@ func TestWrite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			// The second answer must not repeat the first.
+			// The second answer does not repeat the text of the first.
 			c := codec(ask(`,"id":"zero","stream":false`)+"\n"+ask(test.more), &out)
 			_, err1 := c.Read()
 			err2 := c.Write(text("before"))
@@ -329,7 +329,7 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// An answer that cannot be repeated in one message is refused as a whole.
+// If the Done is too large to repeat the answer, the whole answer is refused.
 func TestAnswerTooLarge(t *testing.T) {
 	for name, piece := range map[string]string{"plain": strings.Repeat("a", 32<<20), "escaped": strings.Repeat("\x00", 6<<20)} {
 		t.Run(name, func(t *testing.T) {
@@ -373,7 +373,7 @@ func TestTokensDoNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// The answer is kept, to be repeated at the end; its buffer grows now and then.
+	// The answer is kept for the Done, so its buffer must have grown.
 	for range 20_000 {
 		write()
 	}
@@ -399,7 +399,7 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// FuzzRead passes any input to the server half. Accepted requests must be within the limits.
+// FuzzRead passes any bytes to the server half. Requests that it accepts are within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(ask(`,"id":"1","stop":["a"],"seed":1,"max_tokens":5,"temperature":0.5,"deadline_ms":null`))
 	f.Add(`{"messages":[{"role":"tool"}]}`)

@@ -15,13 +15,14 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, whose task must be an [infer.Generate] or an
-// [infer.Count], and emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
-// or fails, it returns an [infer.Error], and the connection can be used again unless the error
-// is about blobs or the wire's version. After any other error the answer is incomplete.
+// Ask is the client half: it sends req, whose task must be an [infer.Generate] or an [infer.Count],
+// and emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
+// or fails the request, the error is an [infer.Error], and the connection can be used again unless
+// the error is about blobs or the version of the wire. After any other error the answer is
+// incomplete.
 //
-// With blobs, w must be a [frame.BlobWriter]. Without stream, each kind of text is one event.
-// Unknown messages and members, of newer daemons, are skipped.
+// If blobs is set, w must be a [frame.BlobWriter]. If stream is not set, each kind of text is one
+// event. Unknown messages and members, which newer daemons may send, are skipped.
 func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream bool, emit infer.Sink) error {
 	gen, count := generateOf(req.Task)
 	if gen == nil {
@@ -57,7 +58,8 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 	}
 }
 
-// generateOf returns the request to generate that a task is or counts; nil for other tasks.
+// generateOf returns the request to generate in a task, which may be a count of its tokens. It
+// returns nil for other tasks.
 func generateOf(t infer.Task) (gen *infer.Generate, count bool) {
 	switch t := t.(type) {
 	case *infer.Generate:
@@ -198,7 +200,7 @@ func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error)
 	return blocks, nil
 }
 
-// MarshalJSONTo writes the mode or the object.
+// MarshalJSONTo writes the mode as a string, or an object with the name.
 func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
 	if c.name == nil {
 		return e.WriteToken(jsontext.String(c.mode))
@@ -209,14 +211,14 @@ func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
 	}{"tool", *c.name})
 }
 
-// MarshalJSONTo writes the data, as base64.
+// MarshalJSONTo writes the data in base64.
 func (s *span) MarshalJSONTo(e *jsontext.Encoder) error {
 	text := slices.Grow([]byte{'"'}, base64.StdEncoding.EncodedLen(len(s.data))+1)
 	text = base64.StdEncoding.AppendEncode(text, s.data)
 	return e.WriteValue(append(text, '"'))
 }
 
-// answer is any message of the daemon.
+// An answer is a message of the daemon of any type.
 type answer struct {
 	wire.Failure
 	Block struct {
@@ -240,7 +242,7 @@ type answer struct {
 	wire.Ignored
 }
 
-// timings are in milliseconds.
+// timings has times in milliseconds.
 type timings struct {
 	Queue   float64 `json:"queue_ms"`
 	Prefill float64 `json:"prefill_ms"`
@@ -252,7 +254,7 @@ func (t timings) infer() infer.Timings {
 	return infer.Timings{Queue: ms(t.Queue), Prefill: ms(t.Prefill), Decode: ms(t.Decode)}
 }
 
-// event returns the event of a frame, or nil if it is empty or unknown.
+// event returns the event of a frame, or nil if the frame is empty or unknown.
 func (a *answer) event() infer.Event {
 	if a.Type != "frame" {
 		return nil
@@ -281,7 +283,7 @@ func (a *answer) reason() infer.Reason {
 	if a.StopReason == "error" {
 		return infer.Canceled
 	}
-	return infer.EndOfTurn // unknown reasons of newer daemons also mean a complete answer
+	return infer.EndOfTurn // an unknown reason of a newer daemon also means a complete answer
 }
 
 func (a *answer) err() error {

@@ -17,23 +17,23 @@ import (
 // Limits of attachments.
 const (
 	maxAttachments = 32
-	maxBlobs       = 128 << 20 // bytes, of all blobs of a request
+	maxBlobs       = 128 << 20 // bytes of all blobs of a request
 )
 
-// descriptor is the message before each blob.
+// A descriptor is the message before a blob.
 type descriptor struct {
 	Type         string  `json:"type"`
 	AttachmentID *string `json:"attachment_id"` // required
 	Len          *uint64 `json:"len"`           // required
 }
 
-// readBlobs reads one blob for each attachment, in any order. Every failure is fatal, because
-// the rest of the stream would be ambiguous.
+// readBlobs reads one blob for each attachment, in any order. Every error is fatal, because the
+// rest of the stream would be ambiguous.
 func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	if err := checkCount(len(declared)); err != nil {
 		return nil, &wire.FatalError{Err: err} // the blobs that follow are not read
 	}
-	missing := make(map[string]int, len(declared)) // by id; a duplicate id has two blobs
+	missing := make(map[string]int, len(declared)) // by ID; a duplicate ID has two blobs
 	for _, a := range declared {
 		missing[a.ID]++
 	}
@@ -78,7 +78,7 @@ func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	return data, nil
 }
 
-// torn turns a clean end of the stream into an error, since blobs are missing.
+// torn replaces a clean end of the stream by an error, since blobs are missing.
 func torn(err error, what string) error {
 	if errors.Is(err, io.EOF) {
 		return wire.Malformed("stream ended before a " + what)
@@ -86,14 +86,14 @@ func torn(err error, what string) error {
 	return err
 }
 
-// span is a JSON string that is at first only located in the message, because it may be most of
-// the message. In the client half it holds the data to write.
+// A span is a JSON string. When a message is read, only its location is stored, because it may be
+// most of the message. In the client half it holds the data to write.
 type span struct {
 	start, end int64
 	data       []byte
 }
 
-// UnmarshalJSONFrom stores the location.
+// UnmarshalJSONFrom stores the location of the string.
 func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if kind := d.PeekKind(); kind != jsontext.KindString {
 		return errors.New("not a string")
@@ -107,7 +107,7 @@ func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// decode decodes base64 in place, and returns the part of msg that holds the result.
+// decode decodes base64 in place. It returns the part of msg that holds the result.
 func (s *span) decode(msg []byte) ([]byte, error) {
 	text := msg[s.start+1 : s.end-1]
 	if bytes.IndexByte(text, '\\') >= 0 { // some clients escape the slash

@@ -9,13 +9,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// appendLogprobs appends the members of an array, without its brackets.
+// appendLogprobs appends the elements of an array, without its brackets.
 func appendLogprobs(dst []byte, list []infer.Logprob) []byte {
 	return wire.AppendLogprobs(dst, list, math.MaxInt, "top", appendCandidate)
 }
 
-// appendCandidate appends an object without its closing brace. A token that is not valid UTF-8
-// has no exact JSON string, so its bytes are sent as well.
+// appendCandidate appends an object without its closing brace. If a token is not valid UTF-8, a
+// JSON string cannot express it, so its bytes are appended as well.
 func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"token":`...)
 	dst = wire.AppendString(dst, c.Piece)
@@ -28,7 +28,7 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32) // models compute in single precision
 }
 
-// candidate is the wire form of an [infer.Candidate].
+// A candidate is an [infer.Candidate] in the form of the wire.
 type candidate struct {
 	Token   string  `json:"token"`
 	Bytes   []int   `json:"bytes"`

@@ -15,7 +15,7 @@ type message struct {
 	Content []block    `json:"content"` // required
 }
 
-// block is a content block of a message. Its type determines its members.
+// A block is a content block of a message. Its members depend on its type.
 type block struct {
 	Type         *string        `json:"type"` // required
 	Text         *string        `json:"text,omitzero"`
@@ -27,7 +27,7 @@ type block struct {
 	IsError      bool           `json:"is_error,omitzero"` // of a tool_result
 }
 
-// Types of blocks.
+// The types of blocks.
 const (
 	imageBlock  = "image"
 	audioBlock  = "audio"
@@ -36,10 +36,10 @@ const (
 	resultBlock = "tool_result"
 )
 
-// media maps types of blocks to the kind of attachment that they reference.
+// media maps types of blocks to the kinds of attachments to which they refer.
 var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Audio, videoBlock: infer.Video}
 
-// shapeOf checks the form of blocks; at is their path in the request.
+// shapeOf checks the types of the members of blocks. at is the path of the blocks in the request.
 func shapeOf(blocks []block, at string) error {
 	for j, b := range blocks {
 		at := at + ".content[" + strconv.Itoa(j) + "]"
@@ -79,7 +79,7 @@ func shapeOf(blocks []block, at string) error {
 	return nil
 }
 
-// partsOf converts blocks; at is their path in the request.
+// partsOf converts blocks to parts. at is the path of the blocks in the request.
 func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
 	parts := make([]infer.Part, len(blocks))
 	for j, b := range blocks {

@@ -23,7 +23,7 @@ const (
 	maxBias     = 100
 )
 
-// request is the client's message. A null member reads like a missing one.
+// A request is the message of a client. A null member counts as missing.
 type request struct {
 	ID          string       `json:"id,omitzero"`
 	WireVersion wire.Integer `json:"wire_version,omitzero"`
@@ -69,7 +69,7 @@ type responseFormat struct {
 	Grammar *string        `json:"grammar,omitzero"`
 }
 
-// shape checks the form of m. Its error ends the connection.
+// shape checks the types of the members. An error ends the connection.
 func (m *request) shape(blobs bool) error {
 	if m.Messages == nil && m.Prompt == nil {
 		return wire.Missing("messages")
@@ -124,7 +124,7 @@ func checkCount(n int) error {
 	return nil
 }
 
-// generate checks the values of m, in the order of the spec, and returns the task.
+// generate checks the values of the members, in the order of the spec, and returns the task.
 func (m *request) generate() (*infer.Generate, error) {
 	switch {
 	case m.Prompt != nil:
@@ -170,7 +170,8 @@ func (m *request) generate() (*infer.Generate, error) {
 	return gen, nil
 }
 
-// checkPrompt refuses members that mean nothing beside a prompt, which is continued as it is.
+// checkPrompt returns an error if the request has members that have no meaning beside a prompt,
+// which is continued as it is.
 func (m *request) checkPrompt() error {
 	for _, other := range []struct {
 		name string
@@ -194,7 +195,7 @@ func isThinking(p infer.Part) bool {
 	return is
 }
 
-// attachments adds the declared attachments, and returns their kinds by id.
+// attachments copies the attachments, and returns their kinds by ID.
 func (m *request) attachments(gen *infer.Generate) (map[string]infer.Media, error) {
 	kinds := make(map[string]infer.Media, len(m.Attachments))
 	for _, a := range m.Attachments {
@@ -246,7 +247,7 @@ func (m *request) tools(gen *infer.Generate) error {
 	return nil
 }
 
-// apply adds the options, the format and the sampling.
+// apply copies the options, the format and the sampling.
 func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 	if err := m.Apply(req, gen, defaultMaxTokens); err != nil {
 		return err

@@ -11,13 +11,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// toolChoice is a mode, or an object that names a tool.
+// A toolChoice is a mode, or an object that names a tool.
 type toolChoice struct {
 	mode string
-	name *string // in the object
+	name *string // the name in the object
 }
 
-// UnmarshalJSONFrom accepts both forms.
+// UnmarshalJSONFrom accepts a string or an object.
 func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() == jsontext.KindString {
 		return json.UnmarshalDecode(d, &c.mode)

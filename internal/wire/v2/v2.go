@@ -1,7 +1,7 @@
 // Package v2 is the second dialect for generation, with typed content blocks, attachments and
-// tools. It has two framings that differ in the form of attachments: base64 in the request, or
-// blobs after it. [Codec] is the server half, [Ask] the client half. Neither knows how answers
-// are computed.
+// tools. It has two framings, which differ in the form of attachments: base64 in the request, or
+// blobs after it. [Codec] is the server half, [Ask] the client half. Neither knows how answers are
+// computed.
 package v2
 
 import (
@@ -19,37 +19,37 @@ var codes = wire.Common.With(wire.Codes{
 	infer.Malformed:   "tool_call_malformed",
 })
 
-// A versionError is the only failure with a code that is the name of no [infer.Code].
+// A versionError is the only error whose code on the wire belongs to no [infer.Code].
 type versionError struct{ error }
 
 const versionCode = "wire_version_unsupported"
 
-// A Codec is the server half on one connection. Each request is answered before the next is
+// A Codec is the server half on one connection. A request must be answered before the next one is
 // read.
 type Codec struct {
 	R     frame.Reader
 	W     frame.Writer
 	Blobs bool // attachments are blobs after the request, and the request has a wire_version
 
-	asked    request // room for one; zero between the calls of Read
+	asked    request // memory for a request; zero except during Read
 	reply    wire.Reply
-	withheld *held  // answer of the current request; nil if it is streamed
+	withheld *held  // the answer to the current request; nil if it is streamed
 	logprobs []byte // buffer for the logprobs of a frame
-	prompt   int    // tokens of the prompt, for the first frame; 0 if there is none to report
+	prompt   int    // tokens of the prompt for the first frame; 0 if unknown or sent
 }
 
-// held collects an answer for stream:false.
+// A held collects an answer if stream is false.
 type held struct {
 	text, thinking []byte
 	logprobs       []byte // as JSON
 	calls          []infer.ToolCall
-	size           int // bytes, in total
+	size           int // number of bytes in all
 }
 
-// Read returns the next request; its task is an [infer.Generate] or an [infer.Count]. An
-// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError]
-// must be sent, and ends the connection. Any other error, also [io.EOF], means that the client
-// is gone.
+// Read returns the next request, whose task is an [infer.Generate] or an [infer.Count]. An
+// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError] must
+// be sent, and ends the connection. Any other error, such as [io.EOF], means that the client has
+// hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.withheld, c.logprobs, c.prompt = nil, nil, 0
@@ -72,7 +72,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 			return nil, &wire.FatalError{Err: versionError{infer.Errorf(infer.Invalid,
 				"unsupported wire_version %v: this daemon speaks wire_version %d", m.WireVersion, wireVersion)}}
 		}
-		// Blobs follow even if the request is refused below.
+		// The blobs must be read even if the request is refused below.
 		if data, err = c.readBlobs(m.Attachments); err != nil {
 			return nil, err
 		}
@@ -111,18 +111,18 @@ var reasons = map[infer.Reason]string{
 	infer.Canceled:     "cancelled",
 }
 
-// Types of blocks with streamed text.
+// The types of blocks with streamed text.
 const (
 	textBlock     = "text"
 	thinkingBlock = "thinking"
 )
 
-// Write sends an event of the current request. An [infer.Error] means that v2 cannot encode
-// the event, and that nothing was sent; any other error is an error of the connection.
+// Write sends an event of the current request. An [infer.Error] means that v2 cannot encode the
+// event and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
-		return nil // no message
+		return nil // v2 has no message for it
 	case *infer.Prompt:
 		c.prompt = ev.Tokens
 		return nil
@@ -148,8 +148,8 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// delta sends or withholds a piece of text with the logprobs of its tokens. It may be sent
-// together with the next message if more follows.
+// delta sends or withholds a piece of text and the logprobs of its tokens. If more is set, it may
+// be sent together with the next message.
 func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	if c.withheld != nil {
 		return c.withheld.add(kind, text, logprobs)
@@ -169,7 +169,7 @@ func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	return c.send(more)
 }
 
-// inputTokens adds the size of the prompt to the first frame, if it is known by then.
+// inputTokens appends the number of tokens of the prompt to the first frame, if it is known.
 func (c *Codec) inputTokens() {
 	if c.prompt > 0 {
 		c.reply.Raw(`,"input_tokens":`)
@@ -178,7 +178,7 @@ func (c *Codec) inputTokens() {
 	}
 }
 
-// send sends the message of the reply, together with the next one if more follows.
+// send sends the message in the reply. If more is set, it may be sent together with the next one.
 func (c *Codec) send(more bool) error {
 	if more {
 		return c.reply.Hold(c.W)
@@ -229,10 +229,10 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// milliseconds returns d in the wire's unit, to the microsecond.
+// milliseconds returns d in milliseconds, rounded to microseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// add withholds text.
+// add keeps text and its logprobs for a withheld answer.
 func (h *held) add(kind string, text, logprobs []byte) error {
 	if err := h.grow(len(text) + len(logprobs)); err != nil {
 		return err
@@ -249,7 +249,7 @@ func (h *held) add(kind string, text, logprobs []byte) error {
 	return nil
 }
 
-// call withholds a tool call.
+// call keeps a tool call for a withheld answer.
 func (h *held) call(ev *infer.ToolCall) error {
 	if err := h.grow(len(ev.ID) + len(ev.Name) + len(ev.Input)); err != nil {
 		return err
@@ -265,7 +265,7 @@ func (h *held) grow(n int) error {
 	return nil
 }
 
-// flush sends a withheld answer, except its end.
+// flush sends a withheld answer without its end.
 func (c *Codec) flush(h *held) error {
 	c.withheld = nil
 	for _, part := range []struct {

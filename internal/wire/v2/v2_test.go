@@ -23,7 +23,7 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// The exact bytes of messages are tested by spec/corpus/v2 and spec/corpus/lp.
+// spec/corpus/v2 and spec/corpus/lp test the exact bytes of messages.
 
 func framing(blobs bool) frame.Framing {
 	if blobs {
@@ -37,7 +37,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 	return &v2.Codec{R: f.NewReader(in, frame.Limit), W: f.NewWriter(out), Blobs: blobs}
 }
 
-// asked is a request with all members.
+// asked returns a request with all members.
 func asked() *infer.Request {
 	seed := uint32(7)
 	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", Background: true, Task: &infer.Generate{
@@ -63,8 +63,8 @@ func asked() *infer.Request {
 	}}
 }
 
-// exchange sends req to a codec, which answers with events. It returns the request as the codec
-// read it, and the events as Ask emitted them.
+// exchange sends req to a codec, which answers with events. It returns the request as the codec has
+// read it, and the events as Ask has emitted them.
 func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []infer.Event, failure error) (*infer.Request, []infer.Event, error) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -96,7 +96,7 @@ func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []inf
 	return read, got, err
 }
 
-// likely are logprobs of tokens: whole characters, a part of one, and an empty token.
+// likely returns logprobs of a whole character, of a part of one, and of an empty token.
 func likely() []infer.Logprob {
 	half, rest := infer.Candidate{ID: 195, Piece: []byte{0xc3}, Logprob: -0.125}, infer.Candidate{ID: 169, Piece: []byte{0xa9}}
 	return []infer.Logprob{
@@ -143,8 +143,7 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// Absent members of a request are not sent: the daemon reads the client's members, and adds its
-// own defaults.
+// Members that a request lacks are not sent, so that the daemon applies its own defaults.
 func TestNotSaid(t *testing.T) {
 	for name, task := range map[string]*infer.Generate{
 		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},
@@ -186,7 +185,8 @@ func TestUnknownEvents(t *testing.T) {
 	}
 }
 
-// Attachments take little more memory than their size: blobs once, base64 once in the message.
+// Reading attachments takes little more memory than their size: blobs are held once, and base64 is
+// decoded in the message.
 func TestMemoryOfAttachments(t *testing.T) {
 	const mib = 1 << 20
 	allocated := func(read func()) uint64 {
@@ -200,7 +200,7 @@ func TestMemoryOfAttachments(t *testing.T) {
 	for name, test := range map[string]struct {
 		blobs bool
 		size  int
-		most  float64 // allocated, in sizes of the attachment
+		most  float64 // the most memory allocated, in sizes of the attachment
 	}{"a blob": {true, 48 * mib, 1.1}, "a line": {false, 40 * mib, 2.5}} {
 		t.Run(name, func(t *testing.T) {
 			var in bytes.Buffer
@@ -229,7 +229,7 @@ func TestMemoryOfAttachments(t *testing.T) {
 	}
 }
 
-// 128 MiB of blobs are accepted in total. One byte more is refused at its descriptor.
+// Blobs of 128 MiB in total are accepted. One more byte is refused when its descriptor is read.
 func TestTotalOfBlobs(t *testing.T) {
 	declare := func(n int) string {
 		var ids []string
@@ -268,7 +268,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// An answer without stream is bounded, and refused before any part of it is sent.
+// Without stream, an answer that is too large is refused before any part of it is sent.
 func TestAnswerTooLarge(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(false, strings.NewReader(`{"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"stream":false}`), &out)
@@ -285,7 +285,7 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// The form of logprobs: a part of a character has its bytes.
+// In logprobs, a token that is part of a character has its bytes.
 func TestLogprobs(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(false, strings.NewReader(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"logprobs":2}`), &out)
@@ -304,17 +304,17 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// counter counts writes.
+// A counter counts writes.
 type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
 
-// A text with an event directly after it is sent in one write with that event; so is the whole of
-// a withheld answer.
+// A text that an event follows immediately is sent in one write with that event. A withheld answer
+// is sent in one write.
 func TestWrites(t *testing.T) {
 	for name, test := range map[string]struct {
 		more, stream bool
-		want         []int // writes after each event
+		want         []int // number of writes after each event
 	}{
 		"a stream":                     {false, true, []int{1, 2, 3}},
 		"a stream whose next is there": {true, true, []int{0, 0, 1}},
@@ -363,8 +363,8 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any input to the server half, in both framings. Every failure is one message, and
-// the allocations are bounded by the size of the input.
+// FuzzRead passes any bytes to the server half, in both framings. Every failure is one message, and
+// the size of the input bounds the allocations.
 func FuzzRead(f *testing.F) {
 	const ask = `{"id":"1","wire_version":1,"messages":[{"role":"user","content":[{"type":"image","attachment_id":"a"},{"type":"tool_result","tool_call_id":"c","content":[]}]}],` +
 		`"attachments":[{"kind":"image","id":"a","bytes":"AA\/="}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"tool","name":"f"},"logit_bias":{"1":1}}`
@@ -422,7 +422,7 @@ func FuzzBothHalves(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, text, attachment string, data []byte, tool, input string, maxTokens uint32, temperature float64, blobs, stream bool) {
 		for _, s := range []string{id, text, attachment, tool} {
 			if !utf8.ValidString(s) {
-				return // no JSON form
+				return // JSON cannot express it
 			}
 		}
 		if len(id) > wire.MaxID || attachment == "" || maxTokens == 0 || !(temperature >= 0 && temperature <= 1e6) || math.IsNaN(temperature) {
