@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// adopt adds models of other tools to the store, without copying them. It reports and skips a model
-// that cannot be adopted; the exit code is then 2.
+// adopt adds models of other tools to the store without copying them. It reports a model that
+// cannot be adopted, and goes on with the next; the exit code is then 2.
 func (c *command) adopt(ctx context.Context, args []string) error {
 	fs := c.flags("adopt")
 	only := fs.Bool("list", false, "only print the models of other tools")
@@ -69,8 +69,8 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 	return nil
 }
 
-// leftOut names files and folders that cannot be adopted, and returns their number. A folder that
-// another user has closed is no failure.
+// leftOut prints the files and folders that cannot be adopted, and returns the number of those that
+// count as failures. A folder that another user has closed does not.
 func (c *command) leftOut(problems []caches.Problem) (failed int) {
 	for _, p := range problems {
 		fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))
@@ -81,7 +81,7 @@ func (c *command) leftOut(problems []caches.Problem) (failed int) {
 	return failed
 }
 
-// chosen returns the models of these names, or all.
+// chosen returns the models with the given names, or all models if names is empty.
 func chosen(found []caches.Model, names []string) ([]caches.Model, error) {
 	if len(names) == 0 {
 		return found, nil

@@ -12,7 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/caches"
 )
 
-// ollama gives the user's home a model of Ollama, under a digest.
+// ollama adds a model of Ollama to the user's home, under a digest. It returns the path of the
+// blob.
 func (s *shelf) ollama(name, digest string) (blob string) {
 	s.t.Helper()
 	root := filepath.Join(filepath.Dir(s.home), ".ollama", "models")
@@ -26,13 +27,13 @@ func (s *shelf) ollama(name, digest string) (blob string) {
 	if err := errors.Join(os.WriteFile(blob, data, 0o644), os.WriteFile(manifest, []byte(layer), 0o644)); err != nil {
 		s.t.Fatal(err)
 	}
-	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // a fresh file may change unnoticed
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // until the file is not fresh
 		runtime.Gosched()
 	}
 	return blob
 }
 
-// What another user has closed is named, and is no failure.
+// A folder that another user has closed is printed, and is not a failure.
 func TestLeftOut(t *testing.T) {
 	var out strings.Builder
 	c := &command{stderr: &out}
@@ -64,7 +65,7 @@ func TestAdopt(t *testing.T) {
 	if _, err := os.Stat(s.home); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("--list made the store: %v", err)
 	}
-	// A blob with a wrong digest is reported and skipped, and the other one is adopted.
+	// A blob with a wrong digest is reported and left out, and the other one is adopted.
 	out, errs := s.run(2, "adopt")
 	if !strings.HasPrefix(out, "adopted chain-latest from ollama by ") || strings.Count(out, "\n") != 1 || !strings.Contains(errs, lie) {
 		t.Errorf("%q, %q", out, errs)

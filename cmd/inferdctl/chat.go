@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// chat asks one question and streams the answer, or holds a conversation on a terminal. An
-// interrupt closes the connection, and the daemon stops the request.
+// chat asks one question and prints the answer while it arrives, or holds a conversation on a
+// terminal. An interrupt closes the connection, and the daemon stops the request.
 func (c *command) chat(ctx context.Context, args []string) error {
 	opts, err := c.chatOptions(args)
 	if err != nil {
@@ -26,7 +26,7 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	}
 	var trace func([]byte)
 	if opts.asJSON {
-		trace = func(line []byte) { _ = c.printLine(line) } // if the reader of stdout is gone, SIGPIPE ends the program
+		trace = func(line []byte) { _ = c.printLine(line) } // if stdout is closed, SIGPIPE ends the program
 	}
 	d, err := c.daemon(opts.wait, trace)
 	if err != nil {
@@ -47,11 +47,11 @@ func (c *command) chat(ctx context.Context, args []string) error {
 	return err
 }
 
-// chatOptions are the flags of chat.
+// chatOptions are the values of the flags of chat.
 type chatOptions struct {
 	req    *client.Request
 	text   *string // the question; nil without -m
-	schema string  // file with the schema of the answer; empty is none
+	schema string  // file with the schema of the answer; empty if there is none
 	tools  toolFlags
 	asJSON bool
 	wait   wait
@@ -102,7 +102,7 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 	return opts, c.addSchema(opts)
 }
 
-// addSchema reads the schema of the answer.
+// addSchema reads the schema file, and adds the schema to the request.
 func (c *command) addSchema(opts *chatOptions) error {
 	switch {
 	case opts.schema == "":
@@ -117,7 +117,7 @@ func (c *command) addSchema(opts *chatOptions) error {
 	return err
 }
 
-// question returns the value of -m, or stdin if that is missing or "-".
+// question returns the value of -m, or the content of stdin if the flag is missing or "-".
 func (c *command) question(text *string) (string, error) {
 	if text != nil && *text != "-" {
 		return *text, nil
@@ -136,7 +136,7 @@ func (c *command) question(text *string) (string, error) {
 	return question, nil
 }
 
-// parseSeed reads a seed of 64 bits, with or without a sign.
+// parseSeed parses a seed of 64 bits, with or without a sign.
 func parseSeed(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
@@ -144,17 +144,17 @@ func parseSeed(s string) (int64, error) {
 			return int64(bits), nil
 		}
 	}
-	return n, errors.Unwrap(err) // without the name of a Go function
+	return n, errors.Unwrap(err) // drops the name of the Go function
 }
 
-// parseUint32 reads a number of 32 bits.
+// parseUint32 parses a number of 32 bits.
 func parseUint32(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), errors.Unwrap(err) // without the name of a Go function
+	return uint32(n), errors.Unwrap(err) // drops the name of the Go function
 }
 
-// answer prints the answer to req while it arrives, unless quiet is set. It returns the text, also
-// the part before an error.
+// answer prints the answer to req while it arrives, unless quiet is set. It returns the text; after
+// an error that is the part before it.
 func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, error], quiet bool) (string, error) {
 	out := &textWriter{w: c.stdout}
 	if quiet {
@@ -177,7 +177,7 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 		if ev.Done != nil {
 			note = notes[ev.Done.StopReason]
 			if ev.Done.StopReason == client.MaxTokens && req.Format.JSONSchema != nil {
-				note = "" // a value is whole all the same
+				note = "" // the constrained value is complete all the same
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 	return text.String(), err
 }
 
-// notes are printed after an incomplete answer.
+// notes are the texts that are printed after an incomplete answer.
 var notes = map[client.StopReason]string{
 	client.MaxTokens: "the answer was cut off: it reached --max-tokens, or the model's context was full",
 	client.Cancelled: "the answer was cut off: the daemon is stopping",
@@ -217,16 +217,16 @@ func (t *textWriter) end() error {
 
 var errInterrupted = errors.New("interrupted")
 
-// converse holds a conversation: each line of input is a question, and the request has all
-// earlier messages. Ctrl-C ends an answer, or at the prompt the conversation, as the end of the
-// input does.
+// converse holds a conversation: each line of input is a question, and each request has all earlier
+// messages. Ctrl-C ends an answer. At the prompt, Ctrl-C or the end of the input ends the
+// conversation.
 func (c *command) converse(ctx context.Context, d daemon, req *client.Request) error {
-	ctx = context.WithoutCancel(ctx) // ctx itself ends at the first Ctrl-C
+	ctx = context.WithoutCancel(ctx) // ctx ends at the first Ctrl-C
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
 	lines := make(chan string)
-	go func() { // ends with the input, or with the program: a read cannot be interrupted
+	go func() { // runs until the end of the input or the program: a read cannot be interrupted
 		defer close(lines)
 		for in := bufio.NewScanner(c.stdin); in.Scan(); {
 			lines <- in.Text()
@@ -256,14 +256,14 @@ func (c *command) converse(ctx context.Context, d daemon, req *client.Request) e
 		})
 		if err != nil && !errors.Is(err, errInterrupted) {
 			fmt.Fprintln(c.stderr, "error:", err)
-			req.Messages = before // without the question that failed
+			req.Messages = before // drops the question that failed
 			continue
 		}
 		req.Messages = append(req.Messages, client.Text(client.Assistant, text))
 	}
 }
 
-// interruptible runs ask with a context that ends at an interrupt.
+// interruptible calls ask with a context that ends at an interrupt.
 func (c *command) interruptible(ctx context.Context, interrupts <-chan os.Signal, ask func(context.Context) (string, error)) (string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup

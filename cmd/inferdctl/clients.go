@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// clientVerb prints the text that connects a tool to the daemon, and nothing else.
+// clientVerb prints the text that connects a tool to the daemon, and no other line.
 func (c *command) clientVerb(ctx context.Context, args []string) error {
 	fs := c.flagsBut("client", "addr")
 	model := fs.String("model", "", "`name` of the model; default: the first entry that generates")
@@ -54,8 +54,8 @@ func (c *command) clientVerb(ctx context.Context, args []string) error {
 
 var errNoTCP = errors.New("the daemon has no address over TCP: start inferd with --http")
 
-// target returns the addresses of the daemon for a tool. An address of this machine must belong to the
-// present user or to root, so that no other user gets prompts and keys.
+// target returns the addresses of the daemon for a tool. The listener at an address of this machine
+// must belong to the present user or to root, so that no other user can collect prompts and keys.
 func (c *command) target(ctx context.Context, tool, addr string) (setup.Target, error) {
 	to := setup.Target{Key: os.Getenv(setup.KeyVariable) != ""}
 	if addr != "" {
@@ -80,7 +80,7 @@ func (c *command) target(ctx context.Context, tool, addr string) (setup.Target, 
 	return to, nil
 }
 
-// useTCP checks an address, and sets the URL.
+// useTCP checks an address, and sets the URL of to.
 func (c *command) useTCP(to *setup.Target, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *command) useTCP(to *setup.Target, addr string) error {
 		literal = "127.0.0.1"
 	}
 	at, err := netip.ParseAddrPort(net.JoinHostPort(literal, port))
-	if err == nil && at.Addr().IsUnspecified() { // every address of this machine
+	if err == nil && at.Addr().IsUnspecified() { // the daemon listens on every address of this machine
 		at = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())
 		host = "127.0.0.1"
 	}
@@ -104,7 +104,8 @@ func (c *command) useTCP(to *setup.Target, addr string) error {
 	return nil
 }
 
-// httpOf returns where a daemon serves HTTP: its first address, and its socket.
+// httpOf returns the first TCP address at which a daemon serves HTTP, and the path of its HTTP
+// socket.
 func httpOf(s *client.Stats) (addr, socket string) {
 	for _, l := range s.Listeners {
 		_, err := netip.ParseAddrPort(l.Addr)
@@ -119,8 +120,8 @@ func httpOf(s *client.Stats) (addr, socket string) {
 	return addr, socket
 }
 
-// firstModel returns the name of the first entry that generates. It asks at --addr if that was given,
-// else over the sockets.
+// firstModel returns the name of the first entry that generates. It asks the daemon at addr, or
+// over the sockets if addr is empty.
 func (c *command) firstModel(ctx context.Context, addr string, to setup.Target) (string, error) {
 	if addr != "" {
 		c.http = to.Base
@@ -146,7 +147,7 @@ func (c *command) firstModel(ctx context.Context, addr string, to setup.Target) 
 		}
 	}
 	for _, b := range s.Backends {
-		if can, known := generates[b.Name]; can || !known { // unknown while it loads
+		if can, known := generates[b.Name]; can || !known { // unknown while the entry loads
 			return b.Name, nil
 		}
 	}

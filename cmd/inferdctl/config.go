@@ -20,7 +20,7 @@ func (c *command) configVerb(_ context.Context, args []string) error {
 		return err
 	}
 	env := paths.Default()
-	if all[0] == "init" { // a file that is there is not judged
+	if all[0] == "init" { // an existing file is not checked
 		return c.configInit(env)
 	}
 	flags, err := c.daemonFlags(env)
@@ -44,7 +44,7 @@ func (c *command) configVerb(_ context.Context, args []string) error {
 	return fmt.Errorf("config does not take %q: check, show or init", all[0])
 }
 
-// daemonFlags returns the settings of a daemon that is started without flags but --config.
+// daemonFlags returns the settings of a daemon whose only flag is --config.
 func (c *command) daemonFlags(env paths.Env) (config.Flags, error) {
 	var args []string
 	if c.config != "" {

@@ -59,7 +59,7 @@ func TestConfigVerb(t *testing.T) {
 	}
 }
 
-// doctor looks for models by name in the store.
+// doctor looks up models by name in the store.
 func TestDoctorNamedModel(t *testing.T) {
 	hub, _ := hubFor(t)
 	addRepo(hub, gguf(1000, 3))

@@ -20,8 +20,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// conform plays the transcripts of a folder against a daemon of any implementation. Transcripts
-// that need another config or a missing socket are skipped and counted.
+// conform plays the transcripts in a folder against a daemon of any implementation. It skips and
+// counts transcripts that need another config or a socket that is missing.
 func (c *command) conform(ctx context.Context, args []string) error {
 	set := c.flags("conform")
 	verbose := set.Bool("v", false, "print a line for each transcript")
@@ -62,14 +62,14 @@ func (c *command) conform(ctx context.Context, args []string) error {
 	return nil
 }
 
-// Results of a transcript.
+// The results of a transcript.
 const (
 	passed  = "ok"
 	failed  = "FAIL"
 	skipped = "skip"
 )
 
-// A tally counts transcripts.
+// A tally counts transcripts by result.
 type tally struct{ passed, failed, config, socket, half int }
 
 func (t *tally) add(other *tally) {
@@ -83,7 +83,7 @@ func (t *tally) add(other *tally) {
 // A trial is one run of all transcripts.
 type trial struct {
 	cl       *client.Client
-	config   string // of the daemon, canonical
+	config   string // config of the daemon, in canonical form
 	step     int    // bytes per write
 	byFolder map[string]*tally
 	folders  []string // in order
@@ -126,7 +126,7 @@ func (t *trial) play(ctx context.Context, script *corpus.Transcript) (result, de
 	case absent != "":
 		n.socket++
 		return skipped, "there is no " + absent
-	case errors.Is(err, corpus.ErrHalfClose): // a pipe
+	case errors.Is(err, corpus.ErrHalfClose): // a pipe cannot be half closed
 		n.half++
 		return skipped, err.Error()
 	case err != nil:
@@ -157,8 +157,8 @@ var surfaces = map[string]client.Surface{
 	paths.RerankLeaf: client.Rerank, paths.AdminLeaf: client.Admin, paths.ControlLeaf: client.Control,
 }
 
-// canonicalConfig returns the config in the file, or the default of transcripts, in canonical
-// form.
+// canonicalConfig returns the config in file, or the default config of transcripts if file is
+// empty, in canonical form.
 func canonicalConfig(file string) (string, error) {
 	if file == "" {
 		return canonical(corpus.DefaultConfig)

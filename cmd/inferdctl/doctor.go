@@ -25,7 +25,7 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// A diagnosis prints findings and notes failures.
+// A diagnosis prints findings and records whether there was a failure.
 type diagnosis struct {
 	w      io.Writer
 	failed bool
@@ -40,8 +40,8 @@ func (d *diagnosis) fail(label, format string, args ...any) {
 	fmt.Fprintf(d.w, "[FAIL] %s: %s\n", label, cleanLines(fmt.Sprintf(format, args...)))
 }
 
-// doctor checks the requirements of a daemon and the reports of the running one, with one line
-// each. Without a running daemon it reports a failure, and makes all other checks.
+// doctor checks the requirements of a daemon and the reports of the running one, and prints a line
+// for each check. If no daemon runs, that is a failure, and all other checks are made.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 	return nil
 }
 
-// config reads the daemon's config file. It returns nil if the other checks cannot use it.
+// config reads the daemon's config file. It returns nil if the other checks cannot use the file.
 func (d *diagnosis) config(file string) *config.Config {
 	const label = "config"
 	var args []string
@@ -104,7 +104,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	return cfg
 }
 
-// engine looks for the program and the libraries of engines, if an entry needs one.
+// engine looks for the program and the libraries of engines, if an entry needs them.
 func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 	const label = "engine"
 	if !slices.ContainsFunc(cfg.Backends, func(e *backend.Entry) bool { return e.Kind == &llamacpp.Kind }) {
@@ -136,10 +136,10 @@ func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// kinds are those of the daemon, without the code that starts them.
+// kinds are the kinds of backends that the daemon has, without the code that starts them.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
-// model looks for the model of an entry. One by name that is missing is no failure if the daemon
+// model looks for the model of an entry. A missing model by name is not a failure if the daemon
 // pulls it.
 func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	label := "model[" + e.Name + "]"
@@ -164,7 +164,7 @@ func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	}
 }
 
-// named looks for a model by name in the store, without reading its blobs.
+// named looks up a model by name in the store. It reads no blobs.
 func (d *diagnosis) named(label string, m backend.Model, cfg *config.Config) {
 	catalog, err := models.Catalog(cfg.Catalog)
 	if err != nil {
@@ -186,11 +186,11 @@ func (d *diagnosis) named(label string, m backend.Model, cfg *config.Config) {
 	}
 }
 
-// folder checks that other users cannot replace the daemon's sockets.
+// folder checks that other users cannot replace the sockets of the daemon.
 func (d *diagnosis) folder(dir string) {
 	const label = "sockets"
 	if runtime.GOOS == "windows" {
-		return // pipes have no folder
+		return // pipes are in no folder
 	}
 	info, err := os.Stat(dir)
 	if err == nil {
@@ -208,8 +208,8 @@ func (d *diagnosis) folder(dir string) {
 
 const recordLabel = "activity log"
 
-// record checks that the activity log can be written, by writing a file and removing it: the disk
-// may be full.
+// record checks that the activity log can be written. It writes a file and removes it, since the
+// disk may be full.
 func (d *diagnosis) record(dir string) {
 	if dir == "" {
 		d.ok(recordLabel, "warning: there is none without INFERD_LOG_DIR or a home")

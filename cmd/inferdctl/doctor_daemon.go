@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// admin reads the backlog of the admin socket. It returns the abilities of the entries, or nil
-// without a ready daemon.
+// admin reads the backlog of the admin socket. It returns the abilities of the entries, or nil if
+// the daemon is not ready.
 func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilities {
 	const label = "admin"
 	all := []infer.Abilities{}
@@ -62,7 +62,7 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilit
 	return all
 }
 
-// liveness reports an engine that is published as silent.
+// liveness reports an engine that the daemon has published as silent.
 func (d *diagnosis) liveness(s client.Status) {
 	var frame struct {
 		State string `json:"state"`
@@ -72,14 +72,14 @@ func (d *diagnosis) liveness(s client.Status) {
 	}
 }
 
-// watchdog warns on systems without replacement of wedged engines.
+// watchdog prints a warning on systems where the daemon does not replace wedged engines.
 func (d *diagnosis) watchdog() {
 	if runtime.GOOS != "linux" {
 		d.ok("watchdog", "warning: on this system a wedged engine is reported as silent and not killed: end it yourself")
 	}
 }
 
-// surfaces connects to every socket that the entries should have.
+// surfaces connects to every socket that the daemon should have for its entries.
 func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []infer.Abilities) {
 	var generates, embeds, reranks bool
 	for _, b := range backends {

@@ -7,16 +7,16 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// models checks the model store, if there is one, without reading its blobs.
+// models checks the model store, if there is one. It reads no blobs.
 func (d *diagnosis) models(c *command) {
 	const label = "models"
 	s, err := c.storeOrDefault()
 	if err != nil {
-		return // the check of the config has reported it
+		return // the check of the config has reported this error
 	}
 	defer s.Close()
 	if _, err := os.Stat(s.Home); errors.Is(err, os.ErrNotExist) {
-		return // no model has a name
+		return // there is no store
 	}
 	l, err := s.List()
 	if err != nil {

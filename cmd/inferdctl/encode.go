@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// checkText refuses input that is not UTF-8.
+// checkText returns an error if stdin is not UTF-8.
 func checkText(stdin []byte) error {
 	for at := 0; at < len(stdin); {
 		r, size := utf8.DecodeRune(stdin[at:])
@@ -24,7 +24,7 @@ func checkText(stdin []byte) error {
 	return nil
 }
 
-// lines returns args, or without args the lines of stdin that are not empty.
+// lines returns args, or the lines of stdin that are not empty if there are no args.
 func (c *command) lines(args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil
@@ -84,7 +84,7 @@ func (c *command) embed(ctx context.Context, args []string) error {
 	return nil
 }
 
-// rerank prints a line of JSON for each document, best first.
+// rerank prints a line of JSON for each document, the best one first.
 func (c *command) rerank(ctx context.Context, args []string) error {
 	fs := c.flags("rerank")
 	req := &client.RerankRequest{ID: "1"}

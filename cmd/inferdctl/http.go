@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferdctl/internal/setup"
 )
 
-// A daemon answers requests: over its sockets, or over HTTP.
+// A daemon is a client of a daemon, over its sockets or over HTTP.
 type daemon interface {
 	Generate(context.Context, *client.Request) iter.Seq2[client.Event, error]
 	Embed(context.Context, *client.EmbedRequest) (*client.Embeddings, error)
@@ -23,7 +23,7 @@ type daemon interface {
 	Watch(context.Context) iter.Seq2[client.Status, error]
 }
 
-// v1Client generates over the v1 socket.
+// A v1Client generates over the v1 socket.
 type v1Client struct{ *client.Client }
 
 // Generate sends the request over v1.
@@ -31,7 +31,8 @@ func (c v1Client) Generate(ctx context.Context, req *client.Request) iter.Seq2[c
 	return c.GenerateV1(ctx, req)
 }
 
-// daemon returns the daemon that the flags name. trace, if not nil, gets its messages.
+// daemon returns a client of the daemon that the flags name. trace, if not nil, receives the
+// daemon's messages.
 func (c *command) daemon(w wait, trace func([]byte)) (daemon, error) {
 	if c.http == "" {
 		cl := c.client(w)
@@ -49,10 +50,10 @@ func (c *command) daemon(w wait, trace func([]byte)) (daemon, error) {
 	return cl, nil
 }
 
-// overHTTP are the verbs that work over HTTP.
+// overHTTP lists the verbs that work over HTTP.
 var overHTTP = []string{"chat", "embed", "rerank", "status", "stats", "top"}
 
-// checkHTTP refuses --http where it has no meaning.
+// checkHTTP returns an error if --http is given and the verb does not support it.
 func (c *command) checkHTTP(verb string) error {
 	switch {
 	case c.http == "":

@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// web serves canned answers by path, and returns the URL. The first request of each path is kept.
+// web serves canned answers by path, and returns its URL. asked has the key and the body of the
+// latest request for each path.
 func web(t *testing.T, answers map[string]string) (url string, asked map[string]string) {
 	t.Helper()
 	asked = make(map[string]string)
@@ -33,7 +34,7 @@ func web(t *testing.T, answers map[string]string) (url string, asked map[string]
 	return server.URL, asked
 }
 
-// bare runs the program without the addresses of a fake.
+// bare runs the program without the addresses of a fake daemon.
 func bare(t *testing.T, args ...string) result {
 	t.Helper()
 	var out, stderr bytes.Buffer
@@ -48,7 +49,7 @@ const (
 	frames = "data: {\"backend\":\"gen\",\"status\":\"capabilities\",\"v2\":true}\n\ndata: {\"status\":\"ready\"}\n\n"
 )
 
-// The verbs that ask the daemon work over HTTP, with a key from the variable.
+// The verbs that ask the daemon work over HTTP. The key comes from the environment variable.
 func TestOverHTTP(t *testing.T) {
 	t.Setenv("INFERD_HTTP_KEY", "0123456789abcdef")
 	url, asked := web(t, map[string]string{
@@ -91,7 +92,7 @@ func TestOverHTTP(t *testing.T) {
 	}
 }
 
-// listening returns a fake whose daemon serves HTTP at an address, and on a socket.
+// listening returns a fake daemon that serves HTTP at an address and on a socket.
 func listening(t *testing.T, addr string) *fake {
 	t.Helper()
 	f := newFake(t)
@@ -147,7 +148,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// Without an address over TCP, only curl has a way.
+// Without a TCP address only curl can reach the daemon, over its socket.
 func TestClientsWithoutTCP(t *testing.T) {
 	f := listening(t, "")
 	f.want(f.run("client", "codex"), result{2, "", "error: the daemon has no address over TCP: start inferd with --http\n"})
@@ -162,7 +163,7 @@ func TestClientsWithoutTCP(t *testing.T) {
 	at := ln.Addr().String()
 	_ = ln.Close()
 	if got := bare(t, "client", "codex", "--addr", at, "--model", "m"); got.Code != 2 && got.Code != 0 || got.Code == 2 && !strings.Contains(got.Stderr, "start inferd with --http") {
-		t.Errorf("nobody listens: %+v", got) // a system that cannot tell prints the text
+		t.Errorf("nobody listens: %+v", got) // on a system that cannot tell, the text is printed
 	}
 }
 
@@ -183,7 +184,7 @@ func TestClientCurlRuns(t *testing.T) {
 	}
 }
 
-// The table says where the daemon listens: over TCP first.
+// The table shows where the daemon listens, TCP addresses first.
 func TestListenersInTheTable(t *testing.T) {
 	f := listening(t, "127.0.0.1:8080")
 	got := f.run("top", "--once")

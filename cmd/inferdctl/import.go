@@ -46,7 +46,8 @@ func (c *command) importFile(ctx context.Context, args []string) error {
 // progressStep is the number of bytes copied between two reports.
 const progressStep = 256 << 20
 
-// copyProgress reports the progress of a large copy: in one line on a terminal, else nowhere.
+// copyProgress returns a function that reports the progress of a large copy in one line, or nil if
+// stderr is not a terminal.
 func (c *command) copyProgress() func(done, total int64) {
 	if !isTerminal(c.stderr) {
 		return nil

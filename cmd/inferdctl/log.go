@@ -23,13 +23,13 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// since is the flag --since TIME.
+// since is the value of the flag --since TIME.
 type since struct{ time.Time }
 
-// String returns the default for package flag.
+// String returns the default value for package flag.
 func (s *since) String() string { return "" }
 
-// Set accepts a duration before now, or a time.
+// Set accepts a time, or a duration that is subtracted from the present time.
 func (s *since) Set(text string) error {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		s.Time = time.Now().Add(-ago)
@@ -48,7 +48,7 @@ const sinceUsage = "only records `since`: 10m or 2h ago, or a time such as 2026-
 // logFolder returns the folder of the activity log.
 func (c *command) logFolder() string { return cmp.Or(c.logDir, paths.Default().LogDir()) }
 
-// record opens the activity log.
+// record opens the activity log, from the time from on.
 func (c *command) record(from since) (*activity.Reader, error) {
 	dir := c.logFolder()
 	if dir == "" {
@@ -63,7 +63,7 @@ func (c *command) record(from since) (*activity.Reader, error) {
 // followPause is the time between two reads of a log that is followed.
 const followPause = 100 * time.Millisecond
 
-// log prints the records of the activity log, with -f also new ones.
+// log prints the records of the activity log, and with -f also new ones.
 func (c *command) log(ctx context.Context, args []string) error {
 	fs := c.flags("log")
 	follow := fs.Bool("f", false, "also print new records, until Ctrl-C")
@@ -114,7 +114,7 @@ func (c *command) log(ctx context.Context, args []string) error {
 	}
 }
 
-// found returns an error if there is no log in the folder.
+// found returns an error if the folder has no log.
 func found(r *activity.Reader) error {
 	if !r.Found() {
 		return fmt.Errorf("there is no activity log in %s: is that the daemon's INFERD_LOG_DIR?", r.Dir)
@@ -129,8 +129,8 @@ func (c *command) reportTorn(r *activity.Reader) {
 	}
 }
 
-// namesOf returns the names of a caller in records: the given name, and the uid if it is a user
-// name. Nil means all callers.
+// namesOf returns the names that a caller may have in records: the given name, and the uid if the
+// name is that of a user. It returns nil, which means all callers, for an empty name.
 func namesOf(caller string) []string {
 	if caller == "" {
 		return nil
@@ -142,12 +142,12 @@ func namesOf(caller string) []string {
 	return names
 }
 
-// readable formats a record as a line of text: time, level, event, and then its members.
+// readable formats a record as a line of text: time, level and event, and then the other members.
 func readable(rec *activity.Record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %-5s %s", rec.Time.Local().Format("2006-01-02 15:04:05.000"), plain(rec.Level), plain(rec.Event))
 	in := jsontext.NewDecoder(bytes.NewReader(rec.Line))
-	_, _ = in.ReadToken() // a record is a complete object
+	_, _ = in.ReadToken() // cannot fail: a record is a complete object
 	for in.PeekKind() == '"' {
 		name, err := in.ReadToken()
 		if err != nil {
@@ -168,7 +168,7 @@ func readable(rec *activity.Record) string {
 		}
 		text := string(value)
 		if value.Kind() == '"' {
-			raw, _ := jsontext.AppendUnquote(nil, value) // it is valid
+			raw, _ := jsontext.AppendUnquote(nil, value) // cannot fail: it is valid
 			text = string(raw)
 		}
 		fmt.Fprintf(&b, "  %s=%s", plain(key), plain(text))
@@ -176,8 +176,8 @@ func readable(rec *activity.Record) string {
 	return b.String()
 }
 
-// plain quotes text that is not one printable word: clients choose their ids, and control
-// characters must not reach the terminal.
+// plain returns text, in quotes if it is not one printable word: clients choose their IDs, and
+// control characters must not reach the terminal.
 func plain(text string) string {
 	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r == '"' || r == ' ' || !unicode.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -185,7 +185,7 @@ func plain(text string) string {
 	return text
 }
 
-// usage prints sums over the activity log.
+// usage prints the requests and tokens of clients in the activity log.
 func (c *command) usage(ctx context.Context, args []string) error {
 	fs := c.flags("usage")
 	asJSON := fs.Bool("json", false, "JSON, also on a terminal")
@@ -224,7 +224,7 @@ func (c *command) usage(ctx context.Context, args []string) error {
 	return usageTable(c.stdout, &sum)
 }
 
-// usageTable writes the sums as a table.
+// usageTable prints the sums as a table.
 func usageTable(w io.Writer, sum *activity.Usage) error {
 	all := sum.Sums()
 	if len(all) == 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/activity"
 )
 
-// Lines of a log, an hour apart.
+// logLine returns a line of a log at the given hour.
 func logLine(hour int, members string) string {
 	return fmt.Sprintf(`{"component":"activity","t":"2026-01-02T%02d:00:00.000000+00:00",%s}`, hour, members) + "\n"
 }
@@ -27,7 +27,7 @@ var (
 	refused  = logLine(4, `"level":"warn","msg":"request_refused","peer_uid":4002,"peer_pid":99,"peer_exe":"/opt/shell","code":"queue_full"`)
 )
 
-// record writes a log into the fake's folder.
+// record appends text to a file in the log folder of the fake.
 func (f *fake) record(name, text string) {
 	f.t.Helper()
 	dir := filepath.Join(f.dir, "logs")
@@ -75,7 +75,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A line torn by a crash is left out and reported once.
+// A line torn by a crash is left out, and is reported once.
 func TestLogTorn(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File+".1", accepted+"{\"t\":\n"+finished)
@@ -116,7 +116,7 @@ func TestReadable(t *testing.T) {
 	}
 }
 
-// A log is followed from its first line, past rotation, until Ctrl-C.
+// With -f the log is printed from its first line on, across rotations, until Ctrl-C.
 func TestLogFollows(t *testing.T) {
 	f := newFake(t)
 	if err := os.Mkdir(filepath.Join(f.dir, "logs"), 0o700); err != nil {

@@ -1,8 +1,9 @@
-// Command inferdctl is the operator's command for a running inferd: it shows its state, sends
-// requests and controls it. It is an ordinary client and uses only the daemon's public sockets.
+// Command inferdctl is the operator's command for a running inferd: it shows the daemon's state,
+// sends requests to it and controls it. It is an ordinary client, and uses only the daemon's public
+// sockets.
 //
-// Exit codes: 0 success; 1 the answer is no (see status and watch); 2 an error, printed on
-// stderr; 130 interrupted.
+// Exit codes: 0 means success; 1 means that the answer is no (see status and watch); 2 means an
+// error, which is printed on stderr; 130 means that the command was interrupted.
 package main
 
 import (
@@ -23,10 +24,10 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// version is set by the linker in a release.
+// The linker sets version in a release.
 var version = "0.1.0-dev"
 
-// Exit codes.
+// The exit codes.
 const (
 	exitOK          = 0
 	exitNo          = 1
@@ -40,12 +41,12 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// An exit is an exit code as an error, without a message.
+// An exit is an error that has only an exit code, and no message.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// run executes the command line and returns the exit code.
+// run executes the command line, and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &command{stdin: stdin, stdout: stdout, stderr: stderr}
 	err := c.run(ctx, args)
@@ -55,10 +56,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil, errors.Is(err, errAnswered):
 		return exitOK
-	case ctx.Err() != nil: // the error is a consequence of the interrupt
+	case ctx.Err() != nil: // the interrupt has caused the error
 		return exitInterrupted
 	}
-	fmt.Fprintln(stderr, "error:", cleanLines(err.Error())) // it may quote files of others
+	fmt.Fprintln(stderr, "error:", cleanLines(err.Error())) // err may quote files of other users
 	return exitError
 }
 
@@ -67,15 +68,15 @@ type command struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	addr, adminAddr, controlAddr string // as given; see client
-	http                         string // address of HTTP; empty means over the sockets
-	config                       string // file; empty means the default
-	logDir                       string // as given; see logFolder
+	addr, adminAddr, controlAddr string // as given on the command line; see client
+	http                         string // URL or unix:PATH; empty means over the sockets
+	config                       string // config file; empty means the default
+	logDir                       string // as given on the command line; see logFolder
 	showVersion                  bool
 }
 
-// client returns a client of the daemon that the flags name. Sockets without a flag are in the
-// folder of --addr, as with the daemon's own --uds; see [paths.Env.Beside].
+// client returns a client of the daemon that the flags name. A socket without a flag is in the
+// folder of --addr, as it is for the daemon's --uds; see [paths.Env.Beside].
 func (c *command) client(w wait) *client.Client {
 	cl := &client.Client{Sockets: make(map[client.Surface]string), Wait: w.limit}
 	if c.addr != "" {
@@ -87,8 +88,8 @@ func (c *command) client(w wait) *client.Client {
 	return cl
 }
 
-// surface returns the generation dialect: v1 if --addr is given and is not named as the
-// length-prefixed socket, else length-prefixed.
+// surface returns the generation dialect: v1 if --addr is given and is not named like the
+// length-prefixed socket, otherwise length-prefixed v2.
 func (c *command) surface() client.Surface {
 	if c.addr != "" {
 		if _, leaf := paths.Default().Beside(c.addr); leaf == paths.V1Leaf {
@@ -98,17 +99,17 @@ func (c *command) surface() client.Surface {
 	return client.LP
 }
 
-// wait is the flag --wait[=DURATION]: the longest wait for a daemon that is not ready.
+// wait is the value of the flag --wait[=DURATION]: the longest wait for a daemon that is not ready.
 type wait struct {
-	limit time.Duration // negative means without limit
+	limit time.Duration // negative means no limit
 }
 
 const waitUsage = "wait until the daemon is ready, with a limit as in --wait=30s"
 
-// String returns the default for package flag.
+// String returns the default value for package flag.
 func (w *wait) String() string { return strconv.FormatBool(w.limit != 0) }
 
-// IsBoolFlag makes the value optional.
+// IsBoolFlag reports true: the value of the flag is optional.
 func (w *wait) IsBoolFlag() bool { return true }
 
 // Set accepts a duration or the value of a boolean flag.
@@ -128,7 +129,7 @@ func (w *wait) Set(s string) error {
 	return nil
 }
 
-// A verb is the first argument.
+// A verb is a command of the program: its first argument.
 type verb struct {
 	name, usage, about string
 	run                func(*command, context.Context, []string) error
@@ -194,7 +195,7 @@ func (c *command) run(ctx context.Context, args []string) error {
 	return v.run(c, ctx, fs.Args()[1:])
 }
 
-// verbOf returns the verb of that name.
+// verbOf returns the verb with the given name.
 func verbOf(name string) (verb, error) {
 	all := verbs()
 	names := make([]string, len(all))
@@ -210,11 +211,12 @@ func verbOf(name string) (verb, error) {
 	return verb{}, fmt.Errorf("no command is called %q: try inferdctl --help", name)
 }
 
-// flags returns a flag set with the flags of the program, to which a verb adds its own. The
-// flags of the program are accepted before and after the verb.
+// flags returns a flag set with the flags of the program, to which a verb adds its own. The flags
+// of the program may be before or after the verb.
 func (c *command) flags(name string) *flag.FlagSet { return c.flagsBut(name, "") }
 
-// flagsBut is flags for a verb that gives one of them a meaning of its own.
+// flagsBut is like flags, but leaves out the flag named own, to which the verb gives another
+// meaning.
 func (c *command) flagsBut(name, own string) *flag.FlagSet {
 	fs := flag.NewFlagSet(strings.TrimSpace("inferdctl "+name), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -231,10 +233,10 @@ func (c *command) flagsBut(name, own string) *flag.FlagSet {
 	return fs
 }
 
-// errAnswered means that a flag such as --help was answered, and nothing is left to do.
+// errAnswered means that a flag such as --help was answered, and that the program is done.
 var errAnswered = errors.New("answered")
 
-// parse reads flags. It prints help only on request, not on errors.
+// parse parses flags. It prints help only if a flag asks for it, not after an error.
 func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	help := fs.Usage
 	fs.Usage = func() {}
@@ -250,7 +252,7 @@ func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	return usage.Explain(fs, err)
 }
 
-// parseVerb reads the flags of a verb and one argument for each of names, in any order. If the
+// parseVerb parses the flags of a verb, and one argument for each of names, in any order. If the
 // last name ends in "...", any number of arguments is accepted.
 func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	name := strings.TrimPrefix(fs.Name(), "inferdctl ")
@@ -282,7 +284,7 @@ func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([
 	return values, nil
 }
 
-// An extraArgumentError has the first argument that a verb does not accept.
+// An extraArgumentError means that a verb does not accept an argument.
 type extraArgumentError struct{ verb, value string }
 
 func (e *extraArgumentError) Error() string {

@@ -26,10 +26,10 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// waitLimit bounds every wait, generously for a busy machine.
+// waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
-// A fake is a folder with the sockets of a daemon that a test serves.
+// A fake is a folder with the sockets of a daemon, which the test serves.
 type fake struct {
 	t   *testing.T
 	dir string
@@ -41,7 +41,7 @@ func newFake(t *testing.T) *fake {
 	return &fake{t, dir}
 }
 
-// serve runs fn on a socket until the test ends or the returned function is called.
+// serve runs fn on a socket until the end of the test or a call of stop.
 func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) (stop func()) {
 	f.t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(f.dir, leaf))
@@ -72,8 +72,8 @@ func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 	})
 }
 
-// scripted serves a socket: on each connection it reads one line if reads is set, writes lines,
-// and closes the connection. The returned channel yields the lines that it read.
+// scripted serves a socket: on each connection it reads one line if reads is set, writes lines, and
+// closes the connection. The returned channel yields the lines that it has read.
 func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string {
 	asked := make(chan string, 16)
 	f.serve(leaf, func(_ context.Context, ln net.Listener) error {
@@ -95,7 +95,7 @@ func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string 
 	return asked
 }
 
-// A result is the outcome of a run.
+// A result is the exit code and the output of a run.
 type result struct {
 	Code        int
 	Out, Stderr string
@@ -125,8 +125,8 @@ func TestUsage(t *testing.T) {
 	for name, test := range map[string]struct {
 		args   []string
 		code   int
-		out    string // part of stdout; "" means no output
-		stderr string // part of stderr; "" means no output
+		out    string // a part of stdout; empty means no output
+		stderr string // a part of stderr; empty means no output
 	}{
 		"nothing":                   {nil, 2, "", "Usage: inferdctl"},
 		"help":                      {[]string{"--help"}, 0, "retry NAME", ""},
@@ -182,7 +182,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Without a daemon, every command exits with 2 and a helpful message.
+// Without a daemon every command exits with 2 and a message that helps.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -199,7 +199,7 @@ func TestNoDaemon(t *testing.T) {
 			f := newFake(t)
 			want := result{2, "", "error: no daemon at DIR/" + test.leaf + ": is inferd running?\n"}
 			f.want(f.run(test.args...), want)
-			// The same with the sockets of a killed daemon.
+			// The sockets of a daemon that was killed give the same result.
 			for _, leaf := range []string{"admin.sock", "control.sock", "infer.sock"} {
 				ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(f.dir, leaf)})
 				if err != nil {
@@ -352,7 +352,7 @@ func TestWatch(t *testing.T) {
 		{loading(), kvCache}, {status.Ready{}, ready}, {status.Draining{}, draining},
 	} {
 		board.Publish(step.ev)
-		lines.want(t, step.want) // at once, without buffering
+		lines.want(t, step.want) // at once: the output is not buffered
 	}
 	stop()
 	if got := <-code; got != 2 || stderr.String() != "error: the daemon has gone away\n" {
@@ -429,7 +429,7 @@ func TestChat(t *testing.T) {
 		args    []string
 		stdin   string
 		answer  []string
-		request string // that the daemon must get
+		request string // the request that the daemon must get
 		want    result
 	}{
 		"a question": {
@@ -521,7 +521,7 @@ func TestChat(t *testing.T) {
 	}
 }
 
-// Ctrl-C closes the connection, so that the daemon stops, and ends the line of output.
+// Ctrl-C closes the connection, so that the daemon stops the request, and ends the line of output.
 func TestInterrupt(t *testing.T) {
 	f := newFake(t)
 	hungUp := make(chan error, 1)
@@ -549,7 +549,7 @@ func TestInterrupt(t *testing.T) {
 	go func() {
 		code <- run(ctx, []string{"--addr", filepath.Join(f.dir, "infer.sock"), "chat", "-m", "Hi"}, nil, out, &stderr)
 	}()
-	out.want(t, "Hel") // before the answer is complete
+	out.want(t, "Hel") // printed before the answer is complete
 	interrupt()
 	if err := <-hungUp; !errors.Is(err, io.EOF) {
 		t.Errorf("the daemon saw %v, want the end", err)

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// The shapes of --json.
+// The objects that --json prints.
 type (
 	modelsJSON struct {
 		Models   []modelJSON   `json:"models"`
@@ -24,7 +24,7 @@ type (
 	}
 	modelJSON struct {
 		Name    string        `json:"name"`
-		Digest  string        `json:"digest"` // "sha256:" and 64 hex digits; of a split model, of its first part
+		Digest  string        `json:"digest"` // "sha256:" and 64 hex digits; of the first part of a split model
 		Size    int64         `json:"size_bytes"`
 		Parts   []store.Part  `json:"parts"` // of a split model
 		Arch    string        `json:"arch"`
@@ -35,7 +35,7 @@ type (
 		State   store.State   `json:"state"`
 		UsedBy  []string      `json:"used_by"`
 		Refers  *store.Refers `json:"refers"`
-		Why     string        `json:"why,omitzero"` // for a state other than ok
+		Why     string        `json:"why,omitzero"` // reason for a state other than ok
 		Asked   []string      `json:"asked,omitempty"`
 	}
 	ingestJSON struct {
@@ -97,7 +97,7 @@ func listingOf(l store.Listing, users map[string][]string) modelsJSON {
 	return out
 }
 
-// list shows the models of the store.
+// list prints the models of the store.
 func (c *command) list(_ context.Context, args []string) error {
 	fs := c.flags("list")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -119,7 +119,7 @@ func (c *command) list(_ context.Context, args []string) error {
 	return c.printListing(listingOf(l, users), s.Home)
 }
 
-// printListing writes models as a table, and the rest in lines below it.
+// printListing prints models as a table, and then reasons, unfinished files and problems.
 func (c *command) printListing(l modelsJSON, home string) error {
 	if len(l.Models) == 0 {
 		fmt.Fprintf(c.stderr, "no models in %s\n", clean(home))
@@ -137,7 +137,7 @@ func (c *command) printListing(l modelsJSON, home string) error {
 	return nil
 }
 
-// printRest writes reasons, unfinished files and problems, one in a line.
+// printRest prints reasons, unfinished files and problems, one to a line.
 func (c *command) printRest(w io.Writer, l modelsJSON) {
 	for _, m := range l.Models {
 		if m.Why != "" && m.State != store.Unverified {
@@ -160,8 +160,8 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 	}
 }
 
-// cell joins words to the text of a table's cell. It cleans them, because other programs write
-// manifests, too.
+// cell joins words to the text of a cell in a table. It cleans the text, because other programs
+// also write manifests.
 func cell(words ...string) string { return cmp.Or(clean(strings.Join(words, ", ")), "-") }
 
 // clean replaces characters that are not printable, such as a terminal's control characters.
@@ -174,7 +174,7 @@ func clean(text string) string {
 	}, text)
 }
 
-// cleanLines is clean for a text of several lines.
+// cleanLines cleans each line of a text.
 func cleanLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -190,7 +190,7 @@ func tokens(n int64) string {
 	return fmt.Sprint(n)
 }
 
-// size is a number of bytes in decimal units, as sources of models state them.
+// size formats a number of bytes in decimal units, as sources of models state them.
 func size(n int64) string {
 	switch {
 	case n >= 1e9:
@@ -203,7 +203,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// show prints one model.
+// show prints a model.
 func (c *command) show(_ context.Context, args []string) error {
 	fs := c.flags("show")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -278,7 +278,7 @@ func (c *command) remove(_ context.Context, args []string) error {
 	return errors.Join(failed...)
 }
 
-// printRemoved writes a line for each file, and their sum.
+// printRemoved prints a line for each removed file, and the sum of their sizes.
 func (c *command) printRemoved(verb string, removed []store.Removed) {
 	sum := int64(0)
 	for _, r := range removed {
@@ -299,7 +299,7 @@ func (c *command) gc(ctx context.Context, args []string) error {
 	}
 	s, users, err := c.storeVerb()
 	if err != nil {
-		return err // the config may name blobs that are needed
+		return err // the config may name blobs that are in use
 	}
 	defer s.Close()
 	removed, problems, err := s.GC(ctx, store.GCOptions{

@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// modelSettings are the members of the daemon's config file that concern the model store. Other
+// modelSettings has the members of the daemon's config file that concern the model store. Other
 // members are not checked: the store can be maintained even if the daemon would refuse the file.
 type modelSettings struct {
 	Home     *string         `json:"models_home"`
@@ -25,7 +25,7 @@ type modelSettings struct {
 	Backends []entrySettings `json:"backends"`
 }
 
-// entrySettings are the models of an entry.
+// entrySettings has the models of an entry.
 type entrySettings struct {
 	Kind   string         `json:"kind"`
 	Name   string         `json:"name"`
@@ -33,9 +33,9 @@ type entrySettings struct {
 	MMProj jsontext.Value `json:"mmproj"`
 }
 
-// modelSettings reads the config file. The default file need not exist: then it sets nothing.
-// A file that the operator names has to exist, as the store and the models that are needed may be
-// others than by default.
+// modelSettings reads the config file. The default file need not exist: then no setting is made. A
+// file that the operator names must exist, because it may name another store and other models that
+// are in use.
 func (c *command) modelSettings() (modelSettings, error) {
 	var s modelSettings
 	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"))
@@ -56,7 +56,7 @@ func (c *command) modelSettings() (modelSettings, error) {
 	return s, nil
 }
 
-// modelStore returns the store that the daemon uses by its config.
+// modelStore returns the store that the daemon uses with the settings.
 func (c *command) modelStore(s modelSettings) *store.Store {
 	env := paths.Default()
 	home := env.ModelsDir()
@@ -71,8 +71,8 @@ func (c *command) modelStore(s modelSettings) *store.Store {
 	return &store.Store{Home: home, BuiltinDir: env.BuiltinDir(), VerifiedFile: env.VerifiedFile()}
 }
 
-// usersOf returns the entries of the config by the models that they name: a name, or a digest
-// in hex.
+// usersOf returns the names of the entries of the config by their models: each model is a name, or
+// a digest in hex.
 func (s modelSettings) usersOf() map[string][]string {
 	users := make(map[string][]string)
 	note := func(entry string, model jsontext.Value) {
@@ -98,8 +98,8 @@ func (s modelSettings) usersOf() map[string][]string {
 	return users
 }
 
-// storeVerb is the beginning of every verb of the store: it returns the store and the entries
-// of the config that name models.
+// storeVerb returns the store, and the names of the entries of the config by their models. Every
+// verb that changes the store begins with it.
 func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	settings, err := c.modelSettings()
 	if err != nil {
@@ -108,8 +108,8 @@ func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	return c.modelStore(settings), settings.usersOf(), nil
 }
 
-// storeOrDefault is storeVerb for verbs that do no harm in the wrong store: a config file that
-// does not exist means the default store, as it does for the daemon.
+// storeOrDefault is for verbs that do no harm in the wrong store: if the config file does not
+// exist, it returns the default store, as the daemon would use it.
 func (c *command) storeOrDefault() (*store.Store, error) {
 	s, _, err := c.storeVerb()
 	if errors.Is(err, os.ErrNotExist) {

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A shelf is a model store of a test, and a model's file to import.
+// A shelf is the model store of a test, and a file with a model to import.
 type shelf struct {
 	t            *testing.T
 	home, config string
@@ -47,7 +47,7 @@ func newShelf(t *testing.T) *shelf {
 	return s
 }
 
-// run runs a verb and compares the exit code.
+// run runs a verb, and compares its exit code with code.
 func (s *shelf) run(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
@@ -149,8 +149,8 @@ func TestImportIsRefused(t *testing.T) {
 	s.run(0, "--config", filepath.Join(s.home, "none.json"), "import", s.file)
 }
 
-// A config file that the operator names has to exist: without it another store would be changed,
-// and models that it names would not be needed.
+// A config file that the operator names must exist: without it another store would be changed, and
+// models that it names would not count as in use.
 func TestNamedConfigIsMissing(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)
@@ -167,7 +167,7 @@ func TestNamedConfigIsMissing(t *testing.T) {
 	}
 	t.Setenv("INFERD_CONFIG", "")
 	s.run(0, "verify", "chain")
-	// The daemon goes on without such a file, and doctor looks at the daemon's settings.
+	// The daemon runs without such a file, and doctor checks the daemon's settings.
 	if out, _ := s.run(1, "doctor", "--config", missing); !strings.Contains(out, "[ ok ] models: "+s.home+", 1 models") {
 		t.Errorf("doctor printed\n%s", out)
 	}
@@ -201,7 +201,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("doctor lacks %q:\n%s", want, out)
 		}
 	}
-	s.run(0, "import", s.file) // mends the blob
+	s.run(0, "import", s.file) // repairs the blob
 	if out, _ := s.run(1, "verify"); !strings.Contains(out, "chain: ok\n") || !strings.Contains(out, "problem: "+torn) {
 		t.Errorf("%q", out)
 	}
@@ -215,7 +215,7 @@ func TestCollect(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.home, "manifests", "chain.json")); err != nil {
 		t.Fatal(err)
 	}
-	if out, errs := s.run(0, "gc"); out != "" || errs != "nothing to remove\n" { // it is young
+	if out, errs := s.run(0, "gc"); out != "" || errs != "nothing to remove\n" { // the blob is not old enough
 		t.Errorf("%q, %q", out, errs)
 	}
 	old := func() {
@@ -269,7 +269,7 @@ func TestRemoveOfWhatIsInUse(t *testing.T) {
 	s.run(0, "rm", "--force", "chain")
 }
 
-// models_home of the config takes precedence over the environment, and a leading ~/ is the home.
+// models_home in the config takes precedence over the environment. A leading ~/ is the home folder.
 func TestModelsHome(t *testing.T) {
 	s := newShelf(t)
 	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
@@ -283,7 +283,7 @@ func TestModelsHome(t *testing.T) {
 	}
 }
 
-// Other programs write manifests, too: their control characters do not reach the terminal.
+// Other programs also write manifests: control characters in them do not reach the terminal.
 func TestManifestsOfStrangers(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)
@@ -299,7 +299,7 @@ func TestManifestsOfStrangers(t *testing.T) {
 	if err := os.WriteFile(name, []byte(strange), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// A blob's file may have any name, too, and an error may quote any text.
+	// A file may have any name, and an error may quote any text.
 	bell := filepath.Join(filepath.Dir(s.home), "bell\a.gguf")
 	if err := os.WriteFile(bell, []byte("no model"), 0o600); err == nil {
 		if _, errs := s.run(0, "import", bell, "--name", "bell"); !strings.Contains(errs, "bell .gguf") || strings.Contains(errs, "\a") {

@@ -20,7 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// pullFlags are the flags of pull.
+// pullFlags are the values of the flags of pull.
 type pullFlags struct {
 	options      pull.Options
 	endpointOnly bool
@@ -37,7 +37,7 @@ func (f *pullFlags) add(fs *flag.FlagSet) {
 	fs.BoolVar(&f.asJSON, "json", false, "lines of JSON on stdout in place of progress")
 }
 
-// pull brings models into the store: those of the names, or without a name those of the config.
+// pull brings models into the store: those that are named or, without a name, those of the config.
 func (c *command) pull(ctx context.Context, args []string) error {
 	fs := c.flags("pull")
 	var flags pullFlags
@@ -79,7 +79,7 @@ func (c *command) pull(ctx context.Context, args []string) error {
 
 func (c *command) warn(text string) { fmt.Fprintln(c.stderr, "warning:", text) }
 
-// puller returns a puller into the store of the config, with the endpoints of the environment.
+// puller returns a puller for the store of the config, with the endpoints of the environment.
 func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller, error) {
 	p := &pull.Puller{
 		Store: c.modelStore(settings), Agent: "inferdctl/" + version,
@@ -96,13 +96,13 @@ func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller,
 	return p, p.Environment(os.Getenv)
 }
 
-// A wantedModel is a name, or a model that the config describes.
+// A wantedModel is a typed name, or a model that the config describes.
 type wantedModel struct {
 	typed     string
 	described pull.Wanted // if typed is empty
 }
 
-// String names it for reports, without secrets.
+// String returns the name of the model for reports, without secrets.
 func (w wantedModel) String() string {
 	if w.typed != "" {
 		return modelname.Public(w.typed)
@@ -110,7 +110,8 @@ func (w wantedModel) String() string {
 	return w.described.Name
 }
 
-// toPull returns the models of the config that have a source, each once.
+// toPull returns the models of the config that have a source, each once. warn receives a message
+// for each model that cannot be pulled.
 func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) {
 	seen := make(map[string]bool)
 	add := func(model jsontext.Value) error {
@@ -140,7 +141,7 @@ func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) 
 					Name: object.Name, SHA256: object.SHA256, Size: object.Size, SourceURL: object.URL, License: object.License,
 				}})
 			}
-		default: // absent, or the daemon refuses it
+		default: // absent, or of a type that the daemon refuses
 		}
 		return nil
 	}
@@ -165,7 +166,7 @@ func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) 
 	return all, nil
 }
 
-// pullAll pulls one model after the other. A failure does not keep it from the next ones.
+// pullAll pulls one model after the other. If one fails, it goes on with the next.
 func (c *command) pullAll(ctx context.Context, p *pull.Puller, wanted []wantedModel, flags pullFlags) error {
 	var show pullView = &plainView{out: c.stderr}
 	switch {
@@ -204,7 +205,7 @@ func (c *command) pullAll(ctx context.Context, p *pull.Puller, wanted []wantedMo
 	return errors.Join(failed...)
 }
 
-// pulled prints a result.
+// pulled prints the result of a pull.
 func (c *command) pulled(r pull.Result, asJSON bool) error {
 	if asJSON {
 		line, err := json.Marshal(map[string]any{
@@ -232,11 +233,11 @@ type pullView interface {
 	begin(name string)
 	phase(p status.Phase)
 	message(text string)
-	failure(err error) // of the present pull; the command prints it at its end
+	failure(err error) // of the present pull; the command prints the error when it ends
 	end()
 }
 
-// A viewHandler shows what the puller logs: retries, and warnings.
+// A viewHandler shows what the puller logs: retries and warnings.
 type viewHandler struct {
 	show  pullView
 	attrs []slog.Attr
@@ -245,7 +246,7 @@ type viewHandler struct {
 // Enabled reports false for levels below Info.
 func (h *viewHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
-// Handle shows a record in a line.
+// Handle shows a record as a line.
 func (h *viewHandler) Handle(_ context.Context, r slog.Record) error {
 	var text strings.Builder
 	text.WriteString(r.Message)
@@ -263,10 +264,10 @@ func (h *viewHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// WithAttrs returns a handler with more attributes.
+// WithAttrs returns a handler with further attributes.
 func (h *viewHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &viewHandler{h.show, append(slices.Clip(h.attrs), attrs...)}
 }
 
-// WithGroup ignores groups, of which there are none.
+// WithGroup returns h: the puller uses no groups.
 func (h *viewHandler) WithGroup(string) slog.Handler { return h }

@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A hubFor is a hub that the command finds by its variables, and the folder of the store.
+// hubFor returns a hub that the command finds through environment variables, and the folder of the
+// store.
 func hubFor(t *testing.T) (*hubtest.Server, string) {
 	t.Helper()
 	hub, home := hubtest.New(t), t.TempDir()
@@ -99,7 +100,7 @@ func TestPullJSON(t *testing.T) {
 	}
 }
 
-// Neither stdout nor stderr has the query of an address.
+// The query of an address is neither in stdout nor in stderr.
 func TestPullShowsNoQuery(t *testing.T) {
 	hub, _ := hubFor(t)
 	link := hub.AddFile("m.gguf", &hubtest.File{Content: gguf(1000, 7)})
@@ -113,7 +114,7 @@ func TestPullShowsNoQuery(t *testing.T) {
 	}
 }
 
-// One failure does not keep the other models from coming.
+// If one model fails, the others are pulled all the same.
 func TestPullFails(t *testing.T) {
 	hub, _ := hubFor(t)
 	addRepo(hub, gguf(1000, 3))
@@ -135,7 +136,8 @@ func TestPullFails(t *testing.T) {
 	}
 }
 
-// Ctrl-C keeps the bytes and says so; the same command goes on from them.
+// Ctrl-C keeps the received bytes, and the message says so. The same command then continues from
+// them.
 func TestPullInterrupted(t *testing.T) {
 	hub, _ := hubFor(t)
 	content := gguf(4<<20, 4)
@@ -241,7 +243,7 @@ func TestRate(t *testing.T) {
 	var r rate
 	start := time.Unix(0, 0)
 	got := 0.0
-	for i := range 30 { // a second apart: 1 MB/s at first, then 3
+	for i := range 30 { // once a second, at 1 MB/s at first and then at 3
 		done := uint64(i) * 1e6
 		if i > 15 {
 			done = 15e6 + uint64(i-15)*3e6
@@ -256,7 +258,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// On a terminal the line is replaced, and ends before anything else is written.
+// On a terminal the line is replaced. It is ended before any other output.
 func TestBarOnTerminal(t *testing.T) {
 	var out strings.Builder
 	clock := time.Unix(0, 0)

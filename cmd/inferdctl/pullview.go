@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	barTime    = 200 * time.Millisecond // between two states of the bar on a terminal
-	rateWindow = 10 * time.Second       // over which the rate is taken
+	barTime    = 200 * time.Millisecond // time between two states of the bar on a terminal
+	rateWindow = 10 * time.Second       // time for which the rate is computed
 )
 
 // A rate is the speed of a download in the last seconds.
@@ -27,10 +27,11 @@ type rateSample struct {
 	done uint64
 }
 
-// add notes that done bytes are there, and returns the bytes per second; 0 if it is unknown.
+// add records that done bytes have been received, and returns the rate in bytes per second; 0 if it
+// is unknown.
 func (r *rate) add(at time.Time, done uint64) float64 {
 	if n := len(r.samples); n > 0 && done < r.samples[n-1].done {
-		r.samples = nil // begun again
+		r.samples = nil // the download was restarted
 	}
 	r.samples = append(r.samples, rateSample{at, done})
 	for len(r.samples) > 2 && at.Sub(r.samples[1].at) >= rateWindow {
@@ -43,7 +44,8 @@ func (r *rate) add(at time.Time, done uint64) float64 {
 	return 0
 }
 
-// timeLeft formats the time that the rest of a download takes; empty if it is unknown.
+// timeLeft formats the time that the rest of a download will take. It returns an empty text if the
+// time is unknown.
 func timeLeft(rest uint64, perSecond float64) string {
 	if perSecond < 1 {
 		return ""
@@ -58,8 +60,8 @@ func timeLeft(rest uint64, perSecond float64) string {
 	return fmt.Sprintf("%d h %02d min left", int(t.Hours()), int(t.Minutes())%60)
 }
 
-// downloadLine formats a download: with a bar if width is not 0, and then in at most that many
-// columns.
+// downloadLine formats the progress of a download. If width is not 0, the line has a bar and is
+// shorter than width columns.
 func downloadLine(d status.Download, perSecond float64, width int) string {
 	what := d.Name
 	if d.Parts > 1 {
@@ -89,18 +91,18 @@ func downloadLine(d status.Download, perSecond float64, width int) string {
 		bar = "[" + strings.Repeat("#", done) + strings.Repeat("-", cells-done) + "] "
 	}
 	line := what + " " + bar + text
-	return line[:min(len(line), width-1)] // names and texts of ours are ASCII
+	return line[:min(len(line), width-1)] // our names and texts are ASCII
 }
 
-// A plainView shows progress as text: on a terminal in a line that changes, else in lines.
+// A plainView shows progress as text: on a terminal as one line that changes, otherwise as lines.
 type plainView struct {
 	out   io.Writer
-	width int              // columns of the terminal; 0: none
-	now   func() time.Time // nil: the clock
+	width int              // columns of the terminal; 0 if there is none
+	now   func() time.Time // nil means time.Now
 
 	mu   sync.Mutex // guards the fields below
 	rate rate
-	open bool // the last line is to be replaced
+	open bool // the next line replaces the last one
 }
 
 func (v *plainView) begin(string) {
@@ -109,7 +111,7 @@ func (v *plainView) begin(string) {
 	v.rate = rate{}
 }
 
-// line writes a line. The next line replaces it unless stays is set.
+// line prints a line. The next line replaces it, unless stays is set.
 func (v *plainView) line(text string, stays bool) {
 	switch {
 	case v.width == 0:
@@ -150,7 +152,7 @@ func (v *plainView) message(text string) {
 
 func (v *plainView) failure(error) {}
 
-// end ends a line that was to be replaced.
+// end ends a line that would have been replaced.
 func (v *plainView) end() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -174,13 +176,13 @@ func (v *jsonView) begin(name string) {
 	v.asked = name
 }
 
-// write prints a line. If that fails, the result's line fails, too.
+// write prints a line. It ignores an error: the line of the result will fail as well.
 func (v *jsonView) write(members map[string]any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	members["asked"] = v.asked
 	if line, err := json.Marshal(members, json.Deterministic(true)); err == nil {
-		_ = v.out(line) // see above
+		_ = v.out(line) // the line of the result will fail as well
 	}
 }
 

@@ -18,11 +18,11 @@ import (
 // maxSchema bounds a schema file, in bytes.
 const maxSchema = 16 << 20
 
-// A schemaReport is what schema check prints with --json.
+// A schemaReport is the output of schema check with --json.
 type schemaReport struct {
 	Enforced    bool             `json:"enforced"`
-	States      int              `json:"states"` // that the shortest value needs; others are made when needed
-	Bytes       int              `json:"bytes"`  // of the grammar and of those states
+	States      int              `json:"states"` // states that the shortest value needs; others are made when needed
+	Bytes       int              `json:"bytes"`  // size of the grammar and of those states
 	CompileMS   float64          `json:"compile_ms"`
 	Refused     []schema.Refusal `json:"refused"`
 	Annotations []string         `json:"annotations"`
@@ -61,7 +61,7 @@ func (c *command) schema(_ context.Context, args []string) error {
 	return nil
 }
 
-// readSchema reads a file, or stdin for "-".
+// readSchema reads a file, or stdin if name is "-".
 func (c *command) readSchema(name string) ([]byte, error) {
 	in := c.stdin
 	if name != "-" {
@@ -79,7 +79,7 @@ func (c *command) readSchema(name string) ([]byte, error) {
 	return source, err
 }
 
-// checkSchema compiles a schema. The error says that the source is no schema.
+// checkSchema compiles a schema. It returns an error if source is not a schema.
 func checkSchema(source []byte) (r schemaReport, shortest string, err error) {
 	begin := time.Now()
 	s, err := schema.Compile(source, nil)
@@ -103,7 +103,7 @@ func checkSchema(source []byte) (r schemaReport, shortest string, err error) {
 	return r, shortest, nil
 }
 
-// print writes the report for readers.
+// print prints the report as text.
 func (r *schemaReport) print(w io.Writer, shortest string) {
 	if r.Enforced {
 		fmt.Fprintf(w, "enforced: compiled in %.1f ms, %d KiB\n", r.CompileMS, (r.Bytes+1023)/1024)

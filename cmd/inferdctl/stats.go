@@ -44,10 +44,10 @@ func (c *command) table(s *client.Stats) error {
 	return nil
 }
 
-// minInterval keeps the load that top causes low.
+// minInterval is the shortest interval, so that top causes little load.
 const minInterval = 100 * time.Millisecond
 
-// top shows live stats, also while no daemon is running. Without a terminal it prints them once.
+// top shows live stats, even while no daemon runs. Without a terminal it prints them once.
 func (c *command) top(ctx context.Context, args []string) error {
 	fs := c.flags("top")
 	interval := fs.Duration("interval", time.Second, "`time` between two updates, at least 100ms")
@@ -70,7 +70,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 		return c.table(s)
 	}
 	users := make(userNames)
-	ask := func() (*client.Stats, error) { // calls do not overlap
+	ask := func() (*client.Stats, error) { // one call at a time
 		ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("no answer for "+askTimeout.String()))
 		defer cancel()
 		s, err := d.Stats(ctx)
@@ -91,14 +91,14 @@ func (c *command) top(ctx context.Context, args []string) error {
 	return nil
 }
 
-// askTimeout bounds top's wait for an answer. A daemon needs half a second if an engine is
+// askTimeout bounds how long top waits for an answer. A daemon needs half a second if an engine is
 // stopped.
 const askTimeout = 5 * time.Second
 
 // userNames caches user names by uid.
 type userNames map[string]string
 
-// put replaces the uids in s by names.
+// put replaces the uids in s by user names.
 func (names userNames) put(s *client.Stats) {
 	for i := range s.Callers {
 		id := s.Callers[i].User

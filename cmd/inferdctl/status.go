@@ -21,7 +21,7 @@ var (
 	errNoState = errors.New("the daemon does not send its state")
 )
 
-// status prints the backlog of the admin socket, unchanged: the capabilities of every entry, and
+// status prints the backlog of the admin socket unchanged: the capabilities of every entry, and
 // then the state. On a terminal it also prints where the daemon listens.
 func (c *command) status(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("status"), args); err != nil {
@@ -58,12 +58,13 @@ func (c *command) status(ctx context.Context, args []string) error {
 	return c.no(ctx, errNoState)
 }
 
-// notReached reports whether there was no answer over HTTP.
+// notReached reports whether err means that no answer came over HTTP.
 func notReached(err error) bool {
 	return err != nil && !errors.Is(err, client.ErrGone) && !errors.Is(err, errSilent)
 }
 
-// printListeners prints where the daemon listens. A daemon that does not say so is none the worse.
+// printListeners prints where the daemon listens. It prints no line if the daemon does not report
+// that.
 func (c *command) printListeners(ctx context.Context, d daemon) {
 	s, err := d.Stats(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func watchUntilSilent(ctx context.Context, d daemon) func(func(client.Status, er
 	}
 }
 
-// no prints the reason and ends the command with the answer no.
+// no prints the reason, and returns the error for the exit code 1.
 func (c *command) no(ctx context.Context, reason error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -99,7 +100,7 @@ func (c *command) no(ctx context.Context, reason error) error {
 	return exit(exitNo)
 }
 
-// printLine writes a frame in one write, so that a reader sees it at once.
+// printLine writes a frame in one write, so that a reader gets it at once.
 func (c *command) printLine(line []byte) error {
 	if _, err := c.stdout.Write(append(slices.Clip(line), '\n')); err != nil {
 		return fmt.Errorf("write: %w", err)

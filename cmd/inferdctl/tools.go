@@ -16,9 +16,9 @@ import (
 // maxToolsFile bounds a file of tools, in bytes.
 const maxToolsFile = 16 << 20
 
-// toolFlags are the flags of chat about tools and thinking.
+// toolFlags are the values of chat's flags about tools and thinking.
 type toolFlags struct {
-	file   string // with the tools; empty is none
+	file   string // file with the tools; empty if there is none
 	choice string
 	think  string
 }
@@ -29,7 +29,7 @@ func (f *toolFlags) add(fs *flag.FlagSet) {
 	fs.StringVar(&f.think, "thinking", "", "on, off, or the most `tokens` of thinking; default: the model's own way")
 }
 
-// apply puts the flags into a request.
+// apply copies the flags to a request.
 func (f *toolFlags) apply(c *command, req *client.Request) error {
 	if *f == (toolFlags{}) {
 		return nil
@@ -62,7 +62,7 @@ func (f *toolFlags) apply(c *command, req *client.Request) error {
 	return err
 }
 
-// readTools reads an array of tools, in either form.
+// readTools reads a file with an array of tools, in v2's form or in OpenAI's.
 func readTools(path string) ([]client.Tool, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -106,7 +106,7 @@ func readTools(path string) ([]client.Tool, error) {
 	return tools, nil
 }
 
-// call prints a call.
+// call prints a tool call on a line of its own.
 func (t *textWriter) call(c *client.ToolCall) error {
 	if err := t.end(); err != nil {
 		return err

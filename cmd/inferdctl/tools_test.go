@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// A file of tools has v2's form or OpenAI's.
+// A file of tools may have v2's form or OpenAI's.
 func TestReadTools(t *testing.T) {
 	for name, test := range map[string]struct{ file, want string }{
 		"v2":       {`[{"name":"now","description":"d","input_schema":{"type":"object"}}]`, `now d {"type":"object"}`},
@@ -36,7 +36,7 @@ func TestReadTools(t *testing.T) {
 	}
 }
 
-// A call is a line of its own.
+// A tool call is printed on a line of its own.
 func TestCallIsPrinted(t *testing.T) {
 	var b strings.Builder
 	w := textWriter{w: &b}

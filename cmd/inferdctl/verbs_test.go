@@ -67,7 +67,7 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
-// Input that is not UTF-8 is refused before anything is sent.
+// Input that is not UTF-8 is refused before any request is sent.
 func TestStdinIsNotUTF8(t *testing.T) {
 	for name, test := range map[string]struct {
 		stdin string
@@ -86,7 +86,8 @@ func TestStdinIsNotUTF8(t *testing.T) {
 	}
 }
 
-// A relative runtime folder is ignored with a warning, since each program would find another one.
+// A relative runtime folder is ignored with a warning, since each program would resolve it to
+// another folder.
 func TestRelativeRuntimeFolder(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "run")
 	t.Setenv("HOME", t.TempDir())
@@ -175,7 +176,7 @@ func TestBar(t *testing.T) {
 	}
 }
 
-// A conversation keeps its messages, continues after a failure, and ends with the input.
+// A conversation keeps its messages, continues after a failed question, and ends with the input.
 func TestConversation(t *testing.T) {
 	f := newFake(t)
 	answers := []string{

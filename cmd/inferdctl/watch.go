@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// watch shows the state of the daemon, until it has the state of --until: on a terminal as a line
-// that changes, else as unchanged frames.
+// watch prints the state of the daemon until it is the state of --until: on a terminal as a line
+// that changes, otherwise as unchanged frames.
 func (c *command) watch(ctx context.Context, args []string) error {
 	fs := c.flags("watch")
 	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon stops before")
@@ -44,8 +44,7 @@ func (c *command) watch(ctx context.Context, args []string) error {
 	return nil
 }
 
-// progress shows a status on a terminal. A status that will be replaced by the next one does not
-// end its line.
+// progress prints a status on a terminal. If the next status is to replace it, the line stays open.
 func (c *command) progress(s client.Status) error {
 	line := bar(s)
 	if line == "" {
@@ -65,8 +64,8 @@ func (c *command) progress(s client.Status) error {
 // barWidth is the width of the progress bar in characters.
 const barWidth = 24
 
-// bar formats a lifecycle status as one line, with a progress bar for the phase mmap. Other
-// statuses are "".
+// bar formats a lifecycle status as one line, with a progress bar for the phase mmap. It returns an
+// empty text for other statuses.
 func bar(s client.Status) string {
 	if !s.Lifecycle() {
 		return ""

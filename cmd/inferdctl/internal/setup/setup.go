@@ -1,6 +1,6 @@
-// Package setup has the texts that connect other tools to a daemon over HTTP: settings to paste, or a
-// small program. Each is a template in the folder clients, whose name is the tool's. The package sends
-// nothing, and knows no key: texts name the variable that holds it.
+// Package setup has the texts that connect other tools to a daemon over HTTP: settings to paste, or
+// a small program. Each is a template in the folder clients, named after the tool. The package
+// sends no request and knows no key: the texts name the environment variable that holds the key.
 package setup
 
 import (
@@ -20,18 +20,18 @@ import (
 //go:embed clients
 var clients embed.FS
 
-// KeyVariable is the variable that holds the key of a client.
+// KeyVariable is the environment variable that holds the key of a client.
 const KeyVariable = "INFERD_HTTP_KEY"
 
-// A Target is the daemon that a tool shall use.
+// A Target is the daemon that a tool is to use.
 type Target struct {
-	Base   string // URL without a path; empty for a daemon with a socket only
-	Socket string // path of its socket of HTTP; empty if there is none
+	Base   string // URL without a path; empty if the daemon has only a socket
+	Socket string // path of its HTTP socket; empty if there is none
 	Model  string
 	Key    bool // KeyVariable holds a key
 }
 
-// byName returns the names of the templates' files by the names of their tools.
+// byName returns the file names of the templates by the names of their tools.
 func byName() map[string]string {
 	all := make(map[string]string)
 	files, err := fs.Glob(clients, "clients/*")
@@ -54,13 +54,13 @@ func Names() []string {
 	return names
 }
 
-// overSocket are the tools that work without TCP.
+// overSocket lists the tools that can use a Unix socket.
 var overSocket = []string{"curl"}
 
-// NeedsTCP reports whether a tool cannot use a socket.
+// NeedsTCP reports whether a tool cannot use a Unix socket.
 func NeedsTCP(name string) bool { return !slices.Contains(overSocket, name) }
 
-// Check returns an error if no tool has that name.
+// Check returns an error if there is no tool with the given name.
 func Check(name string) error {
 	names := Names()
 	if slices.Contains(names, name) {
@@ -73,7 +73,7 @@ func Check(name string) error {
 	return fmt.Errorf("no client is called %q%s (known: %s)", name, hint, strings.Join(names, ", "))
 }
 
-// Text returns the text for a tool.
+// Text returns the text that connects a tool to a daemon.
 func Text(name string, to Target) (string, error) {
 	if err := Check(name); err != nil {
 		return "", err
@@ -90,13 +90,13 @@ func Text(name string, to Target) (string, error) {
 	return b.String(), nil
 }
 
-// quote spells a text as a string of JSON, which is one of TOML, YAML, Python and JavaScript, too.
+// quote returns a JSON string, which is also a string in TOML, YAML, Python and JavaScript.
 func quote(parts ...string) (string, error) {
 	text, err := json.Marshal(strings.Join(parts, ""))
 	return string(text), err
 }
 
-// shell spells a text as one word of a shell.
+// shell returns a text as one word of a shell command.
 func shell(parts ...string) string {
 	text := strings.Join(parts, "")
 	plain := func(r rune) bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferdctl/internal/setup"
 )
 
-// all are the clients, as the documentation lists them.
+// all are the tools in the order of the documentation.
 var all = []string{
 	"aider", "anthropic-js", "anthropic-python", "claude", "codex", "continue", "curl", "ollama-python", "openai-js", "openai-python", "opencode",
 }
@@ -37,7 +37,7 @@ func TestNames(t *testing.T) {
 // odd is a model whose name must be quoted.
 const odd = `it's "a$b" \ ` + "`c`"
 
-// Every text names the address and the model, has no key in it, and is correct in its language.
+// Every text has the address and the model, has no key, and is valid in its language.
 func TestTexts(t *testing.T) {
 	for _, name := range all {
 		for _, model := range []string{"gen", odd} {
@@ -60,7 +60,7 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// check has a text read by a program of its language, if there is one.
+// check runs a program that reads the language of the text, if there is one.
 func check(t *testing.T, name, text string) {
 	t.Helper()
 	switch name {
@@ -90,13 +90,13 @@ func read(t *testing.T, name, text, program string, args ...string) {
 	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "tomllib") && strings.Contains(string(out), "ModuleNotFound") {
-			return // before Python 3.11
+			return // Python before 3.11
 		}
 		t.Errorf("%s: %s: %v\n%s\n%s", name, filepath.Base(program), err, out, text)
 	}
 }
 
-// A shell reads the model back as it is spelled.
+// A shell reads the name of the model unchanged.
 func TestShellQuotes(t *testing.T) {
 	text, err := setup.Text("claude", setup.Target{Base: "http://x:1", Model: odd})
 	if err != nil {
@@ -112,7 +112,7 @@ func TestShellQuotes(t *testing.T) {
 	}
 }
 
-// Without an address, curl uses the socket.
+// Without an address the text for curl uses the socket.
 func TestSocket(t *testing.T) {
 	text, err := setup.Text("curl", setup.Target{Socket: "/run/user/1000/inferd/http.sock", Model: "gen"})
 	if err != nil || !strings.HasPrefix(text, "curl -s --unix-socket /run/user/1000/inferd/http.sock http://inferd/v1/chat/completions") {

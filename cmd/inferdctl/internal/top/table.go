@@ -9,16 +9,16 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// A column of a table. In a narrow terminal the columns with the highest rank are hidden first;
-// columns of rank 0 are always shown.
+// A column of a table. If the terminal is narrow, the columns with the highest rank are hidden
+// first; columns of rank 0 are always shown.
 type column struct {
 	title   string
 	right   bool // aligned to the right, for numbers
 	rank    int
-	squeeze bool // the text may be cut
+	squeeze bool // the text may be cut if the terminal is narrow
 }
 
-// A row has as many cells as the table has columns.
+// A row has one cell for each column of the table.
 type row struct {
 	cells []string
 	bad   bool
@@ -32,10 +32,11 @@ type table struct {
 
 const (
 	gap      = 2 // spaces between two columns
-	squeezed = 8 // least width of a column with cut text
+	squeezed = 8 // least width of a column whose text is cut
 )
 
-// lines returns the head and the rows, within width if possible; 0 means no limit.
+// lines returns the lines of the table: its head and its rows. They are at most width columns wide,
+// if possible; 0 means no limit.
 func (t *table) lines(width int, l look) []string {
 	shown, widths := t.fit(width)
 	titles := make([]string, len(t.columns))
@@ -53,7 +54,7 @@ func (t *table) lines(width int, l look) []string {
 	return lines
 }
 
-// fit returns the columns to show and the width of each column.
+// fit returns the indices of the columns to show, and the widths of all columns.
 func (t *table) fit(width int) (shown, widths []int) {
 	widths = make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -118,11 +119,11 @@ func (t *table) line(cells []string, shown, widths []int) string {
 	return b.String()
 }
 
-// none is shown for values that are unknown or do not apply.
+// none is shown in place of a value that is unknown or does not apply.
 const none = "-"
 
-// clean replaces characters that are not printable. Other users choose the names of their
-// programs, and must not be able to control the operator's terminal.
+// clean replaces characters that are not printable. Other users choose the names of their programs,
+// and must not be able to control the operator's terminal.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -139,7 +140,7 @@ func number(n int64) string {
 	}
 	x := float64(n)
 	for _, unit := range "kMGT" {
-		if x /= 1000; x < 999.95 { // values that round to 1000 get the next unit
+		if x /= 1000; x < 999.95 { // a value that rounds to 1000 gets the next unit
 			return fmt.Sprintf("%.1f%c", x, unit)
 		}
 	}

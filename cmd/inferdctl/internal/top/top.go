@@ -1,6 +1,6 @@
-// Package top shows the stats of a daemon, as a table or as a live screen on a terminal. The
-// output is a pure function of the stats, the keys and the size of the terminal. The package does
-// not know how the stats are fetched.
+// Package top shows the stats of a daemon, as a table or as a live screen on a terminal. The output
+// depends only on the stats, the keys and the size of the terminal. The package does not know how
+// the stats are fetched.
 package top
 
 import (
@@ -13,14 +13,15 @@ import (
 
 // A Model is the live screen.
 type Model struct {
-	// Ask fetches the stats. An error is shown, and Ask is called again.
+	// Ask fetches the stats. If it returns an error, the error is shown, and Ask is called again
+	// later.
 	Ask func() (*client.Stats, error)
 	// Interval is the pause between an answer and the next call of Ask.
 	Interval time.Duration
 
-	stats         *client.Stats // of the latest answer; nil after an error
-	err           error         // of the latest answer
-	width, height int           // of the terminal; 0 means not known yet
+	stats         *client.Stats // stats of the latest answer; nil after an error
+	err           error         // error of the latest answer; nil after stats
+	width, height int           // of the terminal; 0 if unknown
 	order         order
 	backwards     bool
 	paused        bool
@@ -29,13 +30,13 @@ type Model struct {
 
 var _ tea.Model = Model{}
 
-// answered is the result of Ask.
+// answered is the message with the result of Ask.
 type answered struct {
 	stats *client.Stats
 	err   error
 }
 
-// due means that the interval is over.
+// due is the message that the interval is over.
 type due struct{}
 
 // Init calls Ask for the first time.
@@ -46,7 +47,7 @@ func (m Model) ask() tea.Msg {
 	return answered{stats, err}
 }
 
-// wait starts the pause after an answer, so that a slow daemon never gets two requests at once.
+// wait begins the pause after an answer. So a slow daemon never gets two requests at once.
 func (m Model) wait() tea.Cmd {
 	return tea.Tick(m.Interval, func(time.Time) tea.Msg { return due{} })
 }
@@ -99,10 +100,10 @@ func (m Model) key(name string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// page is the number of callers that a page key scrolls by.
+// page is the number of callers by which a page key scrolls.
 const page = 10
 
-// scroll moves the first caller shown by some callers, within the list.
+// scroll moves the first shown caller by a number of callers, within the list.
 func (m *Model) scroll(by int) {
 	last := 0
 	if m.stats != nil {
@@ -111,7 +112,7 @@ func (m *Model) scroll(by int) {
 	m.first = min(max(m.first+by, 0), last)
 }
 
-// View returns the whole screen.
+// View returns the screen.
 func (m Model) View() tea.View {
 	v := tea.NewView(m.screen())
 	v.AltScreen = true

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
 
-// golden compares got with a file.
+// golden compares got with the content of a golden file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
@@ -73,7 +73,7 @@ func busy() *client.Stats {
 	}}
 }
 
-// shown returns a model after it has got the size of the terminal and an answer.
+// shown returns a model that has received the size of the terminal and an answer.
 func shown(width, height int, s *client.Stats) Model {
 	m := Model{Interval: time.Second}
 	m = told(m, tea.WindowSizeMsg{Width: width, Height: height})
@@ -88,7 +88,7 @@ func told(m Model, msgs ...tea.Msg) Model {
 	return m
 }
 
-// press returns the message of a key.
+// press returns the message for a key.
 func press(name string) tea.Msg {
 	codes := map[string]tea.Key{
 		"ctrl+c": {Code: 'c', Mod: tea.ModCtrl}, "ctrl+z": {Code: 'z', Mod: tea.ModCtrl}, "esc": {Code: tea.KeyEscape}, "space": {Code: ' ', Text: " "},
@@ -179,12 +179,12 @@ func TestSorting(t *testing.T) {
 		m = told(m, press("s"))
 	}
 	m = told(m, press("r"))
-	if got := strings.Join(callersOf(m), " "); got != "c b a" { // by running
+	if got := strings.Join(callersOf(m), " "); got != "c b a" { // in the order of running requests
 		t.Errorf("backwards: %s", got)
 	}
 }
 
-// While the screen is paused nothing changes, but the timer continues.
+// While the screen is paused, its content stays the same, but the timer continues.
 func TestPause(t *testing.T) {
 	for _, key := range []string{"p", "space"} {
 		m := told(shown(120, 30, three()), press(key))
@@ -192,7 +192,7 @@ func TestPause(t *testing.T) {
 		if !strings.Contains(m.View().Content, "PAUSED") {
 			t.Error("the screen does not show the pause")
 		}
-		m = told(m, answered{stats: &client.Stats{}}) // requested before the pause
+		m = told(m, answered{stats: &client.Stats{}}) // the answer to a request before the pause
 		if diff := cmp.Diff(before, callersOf(m)); diff != "" {
 			t.Errorf("%s: -before +after\n%s", key, diff)
 		}
@@ -225,7 +225,7 @@ func TestScrolling(t *testing.T) {
 	if got := ansi.Strip(m.View().Content); !strings.Contains(got, "callers 1-6 of 30") {
 		t.Errorf("the screen does not show that there are more:\n%s", got)
 	}
-	m = told(m, press("pgdown"), answered{stats: three()}) // most callers have disappeared
+	m = told(m, press("pgdown"), answered{stats: three()}) // most callers have disappeared meanwhile
 	if got := callersOf(m); len(got) == 0 {
 		t.Error("no caller is shown")
 	}
@@ -245,7 +245,7 @@ func TestQuitAndSuspend(t *testing.T) {
 	}
 }
 
-// While the daemon does not answer, its old figures are hidden and requests continue.
+// While the daemon does not answer, the old figures are hidden, and requests go on.
 func TestDaemonRestarts(t *testing.T) {
 	m := shown(100, 12, busy())
 	for _, test := range []struct {
@@ -275,7 +275,7 @@ func TestDaemonRestarts(t *testing.T) {
 	}
 }
 
-// The model sends one request, waits for the answer and for the interval, and sends the next.
+// The model calls Ask, waits for the answer and then for the interval, and calls Ask again.
 func TestAsking(t *testing.T) {
 	asked := 0
 	m := Model{Interval: time.Millisecond, Ask: func() (*client.Stats, error) {

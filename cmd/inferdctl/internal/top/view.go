@@ -46,7 +46,7 @@ func Table(s *client.Stats, width int) string {
 // screen formats the live screen, cut to the size of the terminal.
 func (m Model) screen() string {
 	if m.width == 0 {
-		return "" // the size is not known yet
+		return "" // the size is unknown
 	}
 	var lines []string
 	foot := "q quit  p pause  s sort: " + m.order.String() + "  r reverse"
@@ -56,7 +56,7 @@ func (m Model) screen() string {
 		top = append(append(top, reasons(m.stats, live)...), "")
 		sorted := m.sorted()
 		table := callers(sorted).lines(m.width, live)
-		room := max(m.height-len(top)-2, 1) // without the head of the table and the foot
+		room := max(m.height-len(top)-2, 1) // the rest is the head of the table and the foot
 		last := min(m.first+room, len(sorted))
 		if len(sorted) > room {
 			foot += fmt.Sprintf("  ↑↓ callers %d-%d of %d", m.first+1, last, len(sorted))
@@ -77,7 +77,7 @@ func (m Model) screen() string {
 	return strings.Join(cut(append(lines, live.faint.Render(foot)), m.width), "\n")
 }
 
-// trouble describes err in a few words.
+// trouble returns a short description of err.
 func trouble(err error) string {
 	if dial, ok := errors.AsType[*client.DialError](err); ok && dial.Transient() {
 		return "inferd is not running"
@@ -111,7 +111,7 @@ func (o order) String() string {
 	return [orders]string{"tok/s", "running", "waiting", "kv", "requests", "name"}[o]
 }
 
-// compare puts the larger value first. It is 0 for byName.
+// compare orders the larger value first. It returns 0 for byName.
 func (o order) compare(a, b client.CallerStats) int {
 	switch o {
 	case byRate:
@@ -129,7 +129,7 @@ func (o order) compare(a, b client.CallerStats) int {
 	}
 }
 
-// sorted returns the callers in the chosen order; equal ones by user and program.
+// sorted returns the callers in the chosen order, and equal ones by user and program.
 func (m Model) sorted() []client.CallerStats {
 	return slices.SortedStableFunc(slices.Values(m.stats.Callers), func(a, b client.CallerStats) int {
 		by := cmp.Or(m.order.compare(a, b), cmp.Compare(a.User, b.User), cmp.Compare(program(a), program(b)))
@@ -153,7 +153,8 @@ func summary(s *client.Stats) string {
 		(time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second), s.Running, s.Waiting, s.Parked, unread, decimal(rate), s.Connections)
 }
 
-// listeners returns a line with the addresses, those of TCP first: other programs need them.
+// listeners returns a line with the addresses of the daemon. TCP addresses are first, because other
+// programs need them.
 func listeners(all []stats.Listener) string {
 	var tcp, others []string
 	for _, l := range all {
@@ -225,7 +226,7 @@ func entries(s *client.Stats) *table {
 		if b.PID > 0 {
 			pid = fmt.Sprint(b.PID)
 		}
-		if b.PID > 0 || b.Restarts > 0 { // it has or had an engine
+		if b.PID > 0 || b.Restarts > 0 { // the entry has or had an engine
 			restarts = fmt.Sprint(b.Restarts)
 			if b.WedgedKills > 0 {
 				restarts = fmt.Sprintf("%d (%d wedged)", b.Restarts, b.WedgedKills)
@@ -240,7 +241,7 @@ func entries(s *client.Stats) *table {
 	return t
 }
 
-// stateOf returns the state of an entry, and whether it needs the operator's attention.
+// stateOf returns the state of an entry. It reports bad if the operator should look at it.
 func stateOf(b client.BackendStats) (state string, bad bool) {
 	switch {
 	case b.State == "gave_up":
