@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// records returns the present lines of the daemon's activity log with that msg. The daemon writes a
-// moment after an answer. A last line without a newline is still being written and is left out.
+// records returns the lines of the daemon's activity log with the given msg. The daemon writes them
+// a moment after an answer. A last line without a newline is still being written, and is left out.
 func (d *daemon) records(msg string) []map[string]any {
 	d.t.Helper()
 	raw, err := os.ReadFile(filepath.Join(d.logDir(), "inferd.ndjson"))
@@ -39,14 +39,14 @@ func (d *daemon) records(msg string) []map[string]any {
 	return all
 }
 
-// recorded waits for the nth line with that msg, and returns it.
+// recorded waits for the nth line with the given msg, and returns it.
 func (d *daemon) recorded(msg string, n int) map[string]any {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("there are %d of %s", n, msg), func() bool { return len(d.records(msg)) >= n })
 	return d.records(msg)[n-1]
 }
 
-// has checks members of a record.
+// has checks that a record has the members in want.
 func has(t *testing.T, record, want map[string]any) {
 	t.Helper()
 	for name, value := range want {
@@ -56,8 +56,8 @@ func has(t *testing.T, record, want map[string]any) {
 	}
 }
 
-// Requests on all surfaces are in the activity log, with the caller, the outcome and figures, and
-// without any text of prompts or answers.
+// The activity log has the requests on all surfaces, with the caller, the outcome and figures. It
+// has no text of prompts or answers.
 func TestActivityLog(t *testing.T) {
 	const secret = "the-prompt-that-nobody-may-read"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["the-answer-that-nobody-may-read","y"]}]}`)
@@ -114,7 +114,7 @@ func TestActivityLog(t *testing.T) {
 	}
 }
 
-// Requests that are not answered are in the log, with the reason.
+// The log has the requests that are not answered, with the reason.
 func TestActivityLogOfFailures(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
 	runs := d.peer("infer.sock")
@@ -175,7 +175,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// A log folder that is not writable fails the start. If it becomes so later, the daemon continues.
+// If the log folder is not writable, the start fails. If it becomes so later, the daemon continues.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -186,7 +186,7 @@ func TestActivityLogFolder(t *testing.T) {
 	}
 
 	d = mocked(t, oneMock)
-	d.recorded("ready", 1) // nothing is written after that, so the folder can be removed
+	d.recorded("ready", 1) // the last line, so the folder can be removed
 	if err := os.RemoveAll(d.logDir()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// agentsVariable is the environment variable that has the agents run.
+// agentsVariable is the environment variable with which the agents run.
 const agentsVariable = "INFERD_TEST_AGENTS"
 
 // An agent is a coding agent that runs one task without a terminal.
 type agent struct {
-	client   string // as inferdctl client knows it; packages in testdata/pins
+	client   string // name for inferdctl client
 	pins     string
-	tool     string // its shell
-	argument string // of the shell: the command
-	settings string // file below the home folder that gets the text of inferdctl
-	command  string // for sh, with the path of the packages' programs in front; the task is $1
+	tool     string // name of its shell tool
+	argument string // argument of the shell tool with the command
+	settings string // file below the home folder for the text that inferdctl prints
+	command  string // command for sh, with the packages' programs in PATH; the task is $1
 	variable []string
-	// word returns the agent's last word, from its output.
+	// word returns the last message of the agent, from its output.
 	word func(t *testing.T, out string) string
 }
 
@@ -66,7 +66,7 @@ var agents = []agent{
 	},
 }
 
-// lines returns the lines of an output that are objects of JSON.
+// lines returns the lines of an output that are JSON objects.
 func lines(t *testing.T, out string) (all []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(out) {
@@ -81,7 +81,7 @@ func lines(t *testing.T, out string) (all []map[string]any) {
 	return all
 }
 
-// Agents run a tool and finish their task, with the settings that inferdctl prints.
+// With the settings that inferdctl prints, agents run a tool and finish their task.
 func TestAgents(t *testing.T) {
 	if os.Getenv(agentsVariable) == "" {
 		t.Skip("run by make test-agents")
@@ -113,7 +113,7 @@ func TestAgents(t *testing.T) {
 	}
 }
 
-// configure writes the settings of the agent as inferdctl prints them.
+// configure writes the agent's settings as inferdctl prints them.
 func (a agent) configure(t *testing.T, d *daemon, home string) {
 	t.Helper()
 	text, err := d.beside(t.Context(), filepath.Join(bin, "inferdctl"), "client", a.client, "--addr", d.httpAddr(), "--model", "gen").Output()
@@ -129,7 +129,7 @@ func (a agent) configure(t *testing.T, d *daemon, home string) {
 	}
 }
 
-// run gives the agent its task, in an environment of its own.
+// run runs the agent with its task, in an environment of its own.
 func (a agent) run(t *testing.T, d *daemon, packages, home, work string) (stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)

@@ -27,11 +27,11 @@ func TestBootIsWatched(t *testing.T) {
 	}
 	seen = slices.Compact(seen)
 	all := []string{"starting", "loading_model checking_local", "loading_model mmap", "loading_model kv_cache", "capabilities", "ready"}
-	// The start of the watcher is random, so it gets any last part of the sequence.
+	// The watcher connects at a random moment, so it sees any last part of the sequence.
 	if len(seen) > len(all) || !slices.Equal(seen, all[len(all)-len(seen):]) {
 		t.Errorf("seen %q, want an end of %q", seen, all)
 	}
-	// A late watcher gets the backlog.
+	// A watcher that connects later gets the backlog.
 	late := d.waitStatus("ready", "")
 	if len(late) != 2 || late[0]["status"] != "capabilities" || late[0]["backend"] != "llamacpp" || late[0]["wire_version"] != 1.0 {
 		t.Errorf("a late watcher saw %v", late)
@@ -78,7 +78,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// Without other flags than the model, everything is in its default path.
+// Without flags other than the model, every file has its default path.
 func TestDefaults(t *testing.T) {
 	run := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", run)
@@ -153,7 +153,7 @@ func TestStaleSockets(t *testing.T) {
 	again.works()
 }
 
-// An engine that is stopped by a signal also ends with its daemon.
+// An engine that is stopped by a signal ends with its daemon all the same.
 func TestStoppedEngineGoesWithItsDaemon(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()
@@ -270,7 +270,7 @@ func TestUsage(t *testing.T) {
 	}{
 		"an unknown flag":     {[]string{"--nonsense"}, 2},
 		"an argument":         {[]string{"serve"}, 2},
-		"uds and pipe":        {[]string{"--pipe", "x"}, 2}, // start gives --uds
+		"uds and pipe":        {[]string{"--pipe", "x"}, 2}, // start adds --uds
 		"a negative depth":    {[]string{"--queue-depth", "-1"}, 2},
 		"a word for a number": {[]string{"--n-ctx", "many"}, 2},
 		"help":                {[]string{"--help"}, 0},
@@ -288,7 +288,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// modelFile copies a built-in model to a temporary folder.
+// modelFile returns a path in a temporary folder, and the content of a built-in model to write
+// there.
 func modelFile(t *testing.T) (path string, content []byte) {
 	t.Helper()
 	d := serve(t, "--model-path", "builtin:chain")
@@ -310,7 +311,7 @@ func TestModelFiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		content []byte
 		args    []string
-		want    []string // parts of the error; nil means that the daemon serves
+		want    []string // parts of the error; nil means that the daemon becomes ready
 	}{
 		"whole":             {content, nil, nil},
 		"missing":           {nil, nil, []string{path, "no such file"}},
@@ -356,7 +357,7 @@ func TestModelFiles(t *testing.T) {
 	})
 }
 
-// libraries makes a folder with links to the real libraries, except some.
+// libraries returns a folder with links to the real libraries, except those in but.
 func libraries(t *testing.T, but ...string) string {
 	t.Helper()
 	dir := shortDir(t)
@@ -387,7 +388,7 @@ func TestLibraries(t *testing.T) {
 		}, "libggml-base"},
 		"another version": {func(t *testing.T) string {
 			dir := libraries(t, "libllama.so")
-			// It loads, but lacks the version function of llama.cpp 0.5.0.
+			// This library loads, but lacks the version function of llama.cpp 0.5.0.
 			if err := os.Symlink(filepath.Join(engineLib, "libggml-base.so"), filepath.Join(dir, "libllama.so")); err != nil {
 				t.Fatal(err)
 			}
@@ -395,7 +396,7 @@ func TestLibraries(t *testing.T) {
 		}, "make engine"},
 		"no libffi": {func(t *testing.T) string {
 			dir := libraries(t)
-			// The folder is searched first, so an invalid file hides the system's library.
+			// The loader searches this folder first, so an invalid file hides the system's library.
 			if err := os.WriteFile(filepath.Join(dir, "libffi.so.8"), []byte("none"), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// inferdctl plays the corpus against a running daemon.
+// inferdctl conform plays the corpus against a running daemon.
 func TestConform(t *testing.T) {
 	const corpusDir = "../spec/corpus"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"mock"}]}`)

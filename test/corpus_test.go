@@ -31,7 +31,8 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// dialer starts the daemon of a transcript, with its hub if it has one, and connects to it.
+// dialer starts the daemon for a transcript, with a hub if the transcript has one. It returns a
+// function that connects to the daemon.
 func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn, error) {
 	t.Helper()
 	if len(script.Hub) == 0 {
@@ -76,7 +77,7 @@ func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn
 	}
 }
 
-// An opening is a connection that opens a hub after its first frame.
+// An opening is a connection that lets a hub answer after its first frame.
 type opening struct {
 	net.Conn
 	open func()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A told is an answer as its client understands it.
+// A told is what a client learns from an answer.
 type told struct {
 	Text   string
 	In     int
@@ -21,7 +21,7 @@ type told struct {
 	Finish string
 }
 
-// overV2 asks over the socket of v2.
+// overV2 sends a request to the v2 socket, and returns the answer.
 func (d *daemon) overV2(body string) (got told) {
 	d.t.Helper()
 	nc, err := net.Dial("unix", d.socket("infer.v2.sock"))
@@ -76,7 +76,7 @@ func (d *daemon) overHTTP(path, body string) (status int, answer string) {
 	return res.StatusCode, string(all)
 }
 
-// An httpAnswer has the members of the answers of all dialects.
+// An httpAnswer has the members of answers in all dialects.
 type httpAnswer struct {
 	Choices []struct {
 		Message struct{ Content string }
@@ -89,7 +89,7 @@ type httpAnswer struct {
 	Status     string
 	Incomplete struct{ Reason string }  `json:"incomplete_details"`
 	StopReason string                   `json:"stop_reason"`
-	Message    struct{ Content string } // of Ollama, as the next three
+	Message    struct{ Content string } // of Ollama, like the next three
 	DoneReason string                   `json:"done_reason"`
 	PromptEval int                      `json:"prompt_eval_count"`
 	Eval       int                      `json:"eval_count"`
@@ -122,11 +122,11 @@ func (a *httpAnswer) told() (got told) {
 	return got
 }
 
-// One case through v2 and through every dialect of HTTP, with the real engine: the same text, the
-// same tokens and the same end.
+// The same request to the real engine gives the same text, the same tokens and the same reason for
+// the end over v2 and in every dialect of HTTP.
 func TestOneCaseInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
-	ends := map[string]string{ // by the words of v2
+	ends := map[string]string{ // by the names of v2 and the others
 		"end_turn": "end", "max_tokens": "length", "stop_sequence": "stop sequence", "stop": "end", "length": "length",
 		"completed": "end", "max_output_tokens": "length",
 	}
@@ -154,14 +154,14 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 			want := d.overV2(v2 + "}")
 			want.Finish = ends[want.Finish]
 			if test.want.Out == 0 {
-				test.want.Out = want.Out // tokens of the stop count, and only v2 is the measure
+				test.want.Out = want.Out // tokens of the stop text count, so take the number of v2
 			}
 			if want != test.want {
 				t.Errorf("v2: %+v, want %+v", want, test.want)
 			}
 			for path, body := range map[string]string{"/v1/chat/completions": chat, "/v1/responses": responses, "/v1/messages": messages, "/api/chat": ollama} {
 				if path == "/v1/responses" && test.stop != "" {
-					continue // it has no stops
+					continue // it has no stop texts
 				}
 				status, answer := d.overHTTP(path, body+"}")
 				var a httpAnswer
@@ -170,7 +170,7 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 				}
 				got := a.told()
 				if got.Finish = ends[got.Finish]; test.stop != "" && path != "/v1/messages" && got.Finish == "end" {
-					got.Finish = "stop sequence" // the others have one word for both
+					got.Finish = "stop sequence" // the other dialects have one name for both
 				}
 				if named := `"stop_sequence":"` + test.stop + `"`; path == "/v1/messages" && strings.Contains(answer, named) != (test.stop != "") {
 					t.Errorf("%s: is %s there? %s", path, named, answer)
@@ -183,7 +183,8 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 	}
 }
 
-// Facts of the engine have the dialect's wording: the size of a prompt, and missing abilities.
+// Errors of the engine, a prompt that is too long and missing abilities, have the form of the
+// dialect.
 func TestEngineInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	if status, answer := d.overHTTP("/v1/messages/count_tokens", `{"system":"ab","messages":[{"role":"user","content":"cde"}]}`); status != http.StatusOK || !strings.HasPrefix(answer, `{"input_tokens":`) || answer == `{"input_tokens":0}` {
@@ -201,7 +202,8 @@ func TestEngineInEveryDialect(t *testing.T) {
 	}
 }
 
-// The requests of agents, as they send them: all members, late system messages, tools of servers.
+// Requests of agents are answered as they send them: with all members, late system messages, and
+// tools of servers.
 func TestRequestsOfAgents(t *testing.T) {
 	d := startWith(t, `{"http":{"any_model":true},"backends":[{"kind":"mock","name":"gen","tokens":["ok"],"prompt_tokens":7}]}`)
 	d.waitReady()

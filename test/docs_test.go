@@ -9,32 +9,32 @@ import (
 	"testing"
 )
 
-// fences are the code blocks of a page: their language and their text.
+// fences matches the code blocks of a page, with their language and their text.
 var fences = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// pageConfig has the entries of the examples.
+// pageConfig is a config with the entries of the examples.
 const pageConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"llamacpp","name":"gen","n_ctx":512,"model":{"builtin":"chain"}},
 	{"kind":"llamacpp","name":"code","n_ctx":512,"model":{"builtin":"fim"}},
 	{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 	{"kind":"llamacpp","name":"embed","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`
 
-// A page runs the examples of documentation against a daemon. In a block of output "…" stands for any
-// text.
+// A page runs the examples of a documentation page against a daemon. In a block of output "…"
+// stands for any text.
 type page struct {
 	d     *daemon
-	place *strings.Replacer // from the page's addresses to real ones
+	place *strings.Replacer // replaces the addresses of the page by real ones
 	ran   int
 }
 
-// run runs the examples of a file, each of which must print the text of the block of output behind it.
+// run runs the examples of a file. Each must print the text of the block of output that follows it.
 func (p *page) run(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := "" // output of the last example; empty if it was not run
+	last := "" // output of the last example; empty if it did not run
 	for _, block := range fences.FindAllStringSubmatch(string(text), -1) {
 		kind, text := block[1], p.place.Replace(block[2])
 		switch kind {
@@ -47,14 +47,14 @@ func (p *page) run(t *testing.T, file string) {
 			if last != "" && !pattern(text).MatchString(strings.TrimSpace(last)) {
 				t.Errorf("the page says\n%s\nit prints\n%s", text, last)
 			}
-		case "json", "toml", "console": // of other programs
+		case "json", "toml", "console": // belongs to another program
 		default:
 			t.Errorf("a block of %s is not run", kind)
 		}
 	}
 }
 
-// pattern returns the expression for the beginning of an output.
+// pattern returns the expression that matches an output from its beginning.
 func pattern(text string) *regexp.Regexp {
 	pieces := strings.Split(strings.TrimSpace(text), "…")
 	for i, piece := range pieces {
@@ -63,7 +63,8 @@ func pattern(text string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.Join(pieces, "(?s:.*)"))
 }
 
-// packagesOf are the pins of examples by a word in them; others need none.
+// packagesOf maps a word in an example to the packages that the example needs. Other examples need
+// no packages.
 var packagesOf = []struct{ word, pins string }{
 	{"import anthropic", "anthropic"},
 	{"from langchain_openai", "langchain"},
@@ -88,7 +89,8 @@ func pinsOf(text string) string {
 	return ""
 }
 
-// example runs an example and returns its output, or nothing if its packages are not there.
+// example runs an example and returns its output. It returns an empty text if the packages are
+// missing.
 func (p *page) example(t *testing.T, kind, text string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -161,7 +163,7 @@ func TestHTTPPage(t *testing.T) {
 	}
 }
 
-// The examples of docs/clients.md run, too.
+// The examples of docs/clients.md run, and print the output on the page.
 func TestStockPage(t *testing.T) {
 	needsClients(t, true)
 	d := startOffline(t, pageConfig)
@@ -173,7 +175,7 @@ func TestStockPage(t *testing.T) {
 	}
 }
 
-// The settings of agents in docs/clients.md are those that inferdctl prints.
+// The settings of agents in docs/clients.md are the same as inferdctl prints.
 func TestSettingsOfAgents(t *testing.T) {
 	text, err := os.ReadFile("../docs/clients.md")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The death of an engine fails its requests. Connections stay open, and the daemon starts another
+// When an engine dies, its requests fail. Connections stay open, and the daemon starts another
 // engine.
 func TestEngineDies(t *testing.T) {
 	for name, die := range map[string]func(t *testing.T, pid int){
@@ -20,7 +20,7 @@ func TestEngineDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, "--model-path", "builtin:loop")
-			stays := d.client() // a connection that outlives every engine
+			stays := d.client() // a connection that is open throughout
 			idle := func() {
 				t.Helper()
 				stays.send(prompt("i", "a", `,"max_tokens":2`))
@@ -60,7 +60,7 @@ func TestEngineDies(t *testing.T) {
 					if _, end := c.answer(); end.Code != "backend_unavailable" || end.ID != fmt.Sprint(i) {
 						t.Errorf("stream %d ended with %+v", i, end)
 					}
-					// The connection still works.
+					// The connection can still be used.
 					c.send(prompt("n", "a", `,"max_tokens":2`))
 					if text, end := c.answer(); text != "bc" || end.ID != "n" {
 						t.Errorf("stream %d then: %q, %+v", i, text, end)
@@ -91,8 +91,8 @@ func TestEngineDies(t *testing.T) {
 	}
 }
 
-// Requests to an engine that is stopped by a signal are not lost: once it is killed, they fail or
-// wait for the next engine.
+// Requests that are sent while an engine is stopped by a signal are not lost: once it is killed,
+// they fail or wait for the next engine.
 func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
 	for range 5 {
@@ -118,7 +118,7 @@ func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	}
 }
 
-// An engine that dies three times while loading is given up. Other entries continue, and an operator
+// An engine that dies three times while loading is given up. Other entries go on, and an operator
 // can restart the engine.
 func TestGivenUp(t *testing.T) {
 	// The programs are in a temporary folder, so that the engine can be replaced.
@@ -193,7 +193,7 @@ func TestCrashAtBoot(t *testing.T) {
 	}
 }
 
-// A load that makes no progress ends at a signal or after a timeout; until then no request is
+// A load that makes no progress ends at a signal or after a timeout. Until then no request is
 // accepted.
 func TestSlowLoad(t *testing.T) {
 	engine := filepath.Join(shortDir(t), "engine")
@@ -241,12 +241,12 @@ func TestSlowLoad(t *testing.T) {
 	})
 }
 
-// SIGTERM with ten streams: each gets exactly one terminal frame, the daemon exits with 0, and no
-// process is left.
+// If SIGTERM comes during ten streams, each gets exactly one terminal frame, the daemon exits with
+// 0, and no process is left.
 func TestDrain(t *testing.T) {
 	for name, test := range map[string]struct {
 		timeout string
-		tokens  int // of each of the four running requests
+		tokens  int // tokens of each of the four running requests
 		want    string
 	}{
 		"enough time":     {"60", 300, "done"},
@@ -336,7 +336,7 @@ func TestNewRequestsWhileDraining(t *testing.T) {
 			t.Errorf("%s got %+v", name, got)
 		}
 	}
-	_ = runs.Close() // the last running request, so the drain ends
+	_ = runs.Close() // ends the last running request, and so the drain
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// newHome is the folder of a user without any file of inferd.
+// newHome returns the home folder of a user who has no file of inferd.
 func newHome(t *testing.T) (home string) {
 	t.Helper()
 	home = shortDir(t)
@@ -22,7 +22,7 @@ func newHome(t *testing.T) (home string) {
 	return home
 }
 
-// On a terminal the first boot asks for a model, and writes the config file that serves it.
+// On a terminal the first start asks for a model, and writes a config file with it.
 func TestFirstBootOnATerminal(t *testing.T) {
 	home := newHome(t)
 	file := filepath.Join(home, ".inferd", "config.json")
@@ -48,7 +48,7 @@ func TestFirstBootOnATerminal(t *testing.T) {
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), `"model": "builtin:chain"`) {
 		t.Errorf("%s, %v", text, err)
 	}
-	// The file is there now: nothing is asked.
+	// The config file exists now, so the next start does not ask.
 	s.press("\x03")
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit %d", code)
@@ -61,7 +61,7 @@ func TestFirstBootOnATerminal(t *testing.T) {
 	}
 }
 
-// Without an answer, and without a terminal, nothing is written.
+// Without an answer, or without a terminal, no config file is written.
 func TestFirstBootWithoutAnswer(t *testing.T) {
 	home := newHome(t)
 	s := onTerminal(t, exec.Command(filepath.Join(bin, "inferd"), "--uds", filepath.Join(home, "infer.sock")))
@@ -85,7 +85,7 @@ func TestFirstBootWithoutAnswer(t *testing.T) {
 	if fileExists(filepath.Join(home, ".inferd")) {
 		t.Error("a config was written")
 	}
-	// A config file that is named and missing is not written, either.
+	// A config file that INFERD_CONFIG names is not written if it is missing.
 	t.Setenv("INFERD_CONFIG", filepath.Join(home, "named.json"))
 	s = onTerminal(t, exec.Command(filepath.Join(bin, "inferd"), "--uds", filepath.Join(home, "infer.sock")))
 	if code := s.exit(); code != 1 || !strings.Contains(s.out.String(), "named.json does not exist") || fileExists(filepath.Join(home, "named.json")) {

@@ -13,21 +13,21 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// A damage is a model file that is not right.
+// A damage is a damaged model file.
 type damage struct {
 	name string
 	data []byte
 }
 
-// anatomy is where the parts of a GGUF file are, in bytes.
+// An anatomy has the offsets of the parts of a GGUF file, in bytes.
 type anatomy struct {
-	keys    []int // starts of the keys' lengths
+	keys    []int // lengths of the keys
 	values  []int // types of the values
 	tensors []tensorAt
-	data    int // first byte of the tensors' content
+	data    int // content of the tensors
 }
 
-// A tensorAt is where the fields of a tensor are.
+// A tensorAt has the offsets of the fields of a tensor.
 type tensorAt struct{ name, dims, size, kind, offset int }
 
 // dissect finds the parts of a file that package gguf has written.
@@ -75,7 +75,8 @@ func dissect(t *testing.T, data []byte) anatomy {
 	return a
 }
 
-// damages makes files with lies in each part of their header, cut files, and files of other content.
+// damages returns copies of a file with wrong numbers in each part of the header, cut copies, and
+// other files.
 func damages(t *testing.T, whole []byte) (all []damage) {
 	t.Helper()
 	a := dissect(t, whole)
@@ -93,7 +94,7 @@ func damages(t *testing.T, whole []byte) (all []damage) {
 		}
 	}
 	huge := []uint64{0, 1 << 20, 1 << 32, math.MaxInt64, math.MaxUint64}
-	for n := range 40 { // in the header, in the tensors, and a byte before the end
+	for n := range 40 { // cut in the header and in the tensors
 		add(fmt.Sprintf("cut at %d/40", n), whole[:len(whole)*n/40])
 	}
 	for n := range 30 {
@@ -125,8 +126,8 @@ func damages(t *testing.T, whole []byte) (all []damage) {
 	return all
 }
 
-// Damaged models replace the file of a served model: each is refused with its path and a reason, or
-// can be loaded. The daemon and its other entry go on, and no load hangs.
+// A damaged model in place of a served file is refused with its path and a reason, or can be
+// loaded. The daemon and its other entry go on, and no load hangs.
 func TestHostileModels(t *testing.T) {
 	var model bytes.Buffer
 	if err := builtin.Write("chain", &model); err != nil {

@@ -15,7 +15,7 @@ import (
 func TestWarningsOfAFailedStart(t *testing.T) {
 	t.Setenv("INFERD_QUEUE_DETPH", "3")
 	for name, test := range map[string]struct {
-		config string // "" means no file
+		config string // empty means no file
 		want   []string
 	}{
 		"no file": {"", []string{
@@ -42,7 +42,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 	}
 }
 
-// A pipe as config file is refused at once, since reading it may never end.
+// A pipe as the config file is refused at once, since reading it might never end.
 func TestConfigIsAPipe(t *testing.T) {
 	dir := shortDir(t)
 	if err := syscall.Mkfifo(filepath.Join(dir, "config.json"), 0o600); err != nil {
@@ -54,9 +54,9 @@ func TestConfigIsAPipe(t *testing.T) {
 	}
 }
 
-// SIGHUP drains as SIGTERM does: a running answer is finished.
+// SIGHUP drains the daemon like SIGTERM: a running answer is finished.
 func TestHangUpOfTheTerminal(t *testing.T) {
-	hangUps := make(chan os.Signal, 1) // if the test ignores SIGHUP, the daemon inherits that
+	hangUps := make(chan os.Signal, 1) // if the test ignored SIGHUP, so would the daemon
 	signal.Notify(hangUps, syscall.SIGHUP)
 	defer signal.Stop(hangUps)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":100}]}`)
@@ -74,7 +74,7 @@ func TestHangUpOfTheTerminal(t *testing.T) {
 	}
 }
 
-// A daemon that was started with SIGHUP ignored, as by nohup, continues.
+// A daemon that was started with SIGHUP ignored, as nohup does it, continues after SIGHUP.
 func TestHangUpIsIgnored(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -90,7 +90,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	select {
 	case <-d.exited:
 		t.Errorf("it ended with %d", d.code)
-	case <-time.After(100 * time.Millisecond): // there is no event to wait for
+	case <-time.After(100 * time.Millisecond): // no event reports that it continues
 	}
 	d.works()
 	d.signal(syscall.SIGTERM)
@@ -99,7 +99,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	}
 }
 
-// GPU layers have no effect without a GPU, and capabilities have the real number.
+// Without a GPU, GPU layers have no effect, and capabilities have the real number.
 func TestLayersWithoutAGPU(t *testing.T) {
 	d := mocked(t, `{"n_gpu_layers":-1,"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
@@ -120,7 +120,7 @@ func TestLayersWithoutAGPU(t *testing.T) {
 	if seen != 2 {
 		t.Errorf("%d capabilities", seen)
 	}
-	// The prefill worker depends on the device, not on the requested number.
+	// The prefill worker depends on the device, not on the number in the config.
 	if out := d.stderr.String(); strings.Contains(out, "prompts are not read beside streams") {
 		t.Error(out)
 	}

@@ -41,7 +41,7 @@ func (d *daemon) memory(key string) int {
 }
 
 // descriptors counts the daemon's open files. Only root may list them, but since Linux 6.2 their
-// number is the size of their folder.
+// number is the size of the folder.
 func (d *daemon) descriptors() int {
 	d.t.Helper()
 	folder := fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid)
@@ -71,7 +71,7 @@ func TestEndlessLine(t *testing.T) {
 			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 				t.Fatal(err)
 			}
-			break // the error is complete
+			break // the error was complete
 		}
 	}
 	if got := c.next(); got.Code != "frame_too_large" || got.ID != "" {
@@ -160,7 +160,7 @@ func TestDeepAndDoubled(t *testing.T) {
 func TestClientThatNeverReads(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "16384", "--write-timeout-secs", "1")
 	deaf := d.client()
-	for i := range 200 { // more answers than any socket buffer holds
+	for i := range 200 { // more answers than the buffer of a socket holds
 		deaf.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
 	}
 	for range 5 {
@@ -175,7 +175,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	d.workOnLoop()
 }
 
-// unread requests a long answer on a new connection and does not read it.
+// unread requests a long answer on a new connection, and does not read it.
 func (d *daemon) unread(id string, tokens int) *client {
 	d.t.Helper()
 	c := d.client()
@@ -183,9 +183,9 @@ func (d *daemon) unread(id string, tokens int) *client {
 	return c
 }
 
-// As many clients as there are slots do not read. The next request of the same caller soon gets a
-// slot, and another user's request gets one at once, although a write may take ten minutes. When the
-// clients read, their answers are complete.
+// As many clients as there are slots do not read. The next request of the same caller gets a slot
+// soon, and a request of another user at once, although a write may take ten minutes. If the
+// clients then read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")
@@ -219,7 +219,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
 }
 
-// A caller's unread answers beyond its queue depth are ended, and its slots are free.
+// The unread answers of a caller beyond its queue depth are ended, and their slots become free.
 func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
 	var deaf []*client
@@ -259,7 +259,7 @@ func TestDrainWithAnUnreadAnswer(t *testing.T) {
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if took := time.Since(begin); took > 30*time.Second { // less than the 60 s that a write may take
+	if took := time.Since(begin); took > 30*time.Second { // less than the 60 s of a write
 		t.Errorf("it took %s", took)
 	}
 }
@@ -271,8 +271,8 @@ func (d *daemon) workOnLoop() {
 	}
 }
 
-// With fifty clients at once, twenty of which hang up during the answer, every answer has one
-// terminal and only its own text.
+// Of fifty clients at once, twenty hang up during the answer. Each other answer has one terminal,
+// and only its own text.
 func TestManyClients(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
 	before := d.descriptors()
@@ -285,7 +285,7 @@ func TestManyClients(t *testing.T) {
 				letter := 'a' + rune((i+j)%20)
 				c.send(prompt(fmt.Sprint(i, j), string(letter), ""))
 				if i < 20 && j == 3 {
-					return // without waiting for the answer
+					return // does not wait for the answer
 				}
 				text, end := c.answer()
 				want := "abcdefghijklmnopqrstuvwxyz"[letter-'a'+1:]
@@ -300,7 +300,7 @@ func TestManyClients(t *testing.T) {
 	eventually(t, "no descriptor is left", func() bool { return d.descriptors() <= before })
 }
 
-// Admin clients that do not read, or send invalid input, do not disturb others.
+// Clients of the admin socket that do not read, or send invalid input, do not affect others.
 func TestHostileWatchers(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	deaf := d.watch()

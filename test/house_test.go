@@ -1,6 +1,6 @@
 // Package test runs the real programs over real sockets: the daemon, the engine with llama.cpp and
-// generated models, and the operator's command. It does not know inferd's codecs: it implements the
-// wire by the specification.
+// generated models, and the operator's command. It does not use inferd's codecs: it implements the
+// wire from the specification.
 package test
 
 import (
@@ -24,11 +24,11 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// bin is the folder of the programs that TestMain builds.
+// bin is the folder of the programs that TestMain has built.
 var bin string
 
-// patience bounds every wait of a test. It is no measurement: a healthy machine needs a fraction of
-// it.
+// patience bounds each wait of a test. It is not a measurement: a healthy machine needs a fraction
+// of it.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
@@ -49,12 +49,12 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 			return 1
 		}
-		// Models are generated once for all tests, outside the user's cache.
+		// The models are generated once for all tests, outside of the user's cache.
 		_ = os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
 		_ = os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the tests' daemons
+		_ = os.Unsetenv("JOURNAL_STREAM") // no service manager starts the daemons of tests
 		_ = os.Unsetenv("INVOCATION_ID")
-		for _, name := range os.Environ() { // only the tests' own settings
+		for _, name := range os.Environ() { // keep only the settings of the tests
 			if key, _, _ := strings.Cut(name, "="); strings.HasPrefix(key, "INFERD_") && key != "INFERD_ENGINE_LIB" && !strings.HasPrefix(key, "INFERD_TEST_") {
 				_ = os.Unsetenv(key)
 			}
@@ -66,13 +66,13 @@ func TestMain(m *testing.M) {
 // A daemon is a running inferd.
 type daemon struct {
 	t      *testing.T
-	dir    string // of the sockets
+	dir    string // folder of the sockets
 	cmd    *exec.Cmd
 	stderr *output
 	exited chan struct{}
-	code   int // once exited
+	code   int // valid once it has exited
 
-	offline bool // it has a network namespace of its own
+	offline bool // runs in a network namespace of its own
 }
 
 // logDir returns the folder of the activity log.
@@ -96,7 +96,7 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// start starts inferd with its sockets in dir; "" means a new folder.
+// start starts inferd with its sockets in dir; an empty dir means a new folder.
 func start(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	if dir == "" {
@@ -149,8 +149,8 @@ func (d *daemon) waitReady() {
 	d.waitStatus("ready", "")
 }
 
-// waitStatus reads admin frames until one has that status and, if it is not empty, that phase. It
-// returns all frames that it has read.
+// waitStatus reads frames of the admin socket until one has the given status and, if it is not
+// empty, the given phase. It returns all frames that it has read.
 func (d *daemon) waitStatus(status, phase string) []map[string]any {
 	d.t.Helper()
 	w := d.watch()
@@ -213,7 +213,7 @@ func (d *daemon) dial(leaf string) net.Conn {
 		select {
 		case <-d.exited:
 			d.t.Fatalf("inferd exited with %d before %s was there:\n%s", d.code, leaf, d.stderr)
-		case <-time.After(2 * time.Millisecond): // there is no event to wait for
+		case <-time.After(2 * time.Millisecond): // no event reports that it listens
 		}
 	}
 	d.t.Fatalf("%s: %v\n%s", leaf, last, d.stderr)
@@ -255,7 +255,7 @@ func childrenOf(t *testing.T, parent int) []int {
 	for _, path := range stats {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		pid, rest, _ := strings.Cut(string(raw), " ")
 		fields := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
@@ -267,7 +267,7 @@ func childrenOf(t *testing.T, parent int) []int {
 	return pids
 }
 
-// engine waits for the only engine and returns its pid.
+// engine waits until there is one engine, and returns its pid.
 func (d *daemon) engine() int {
 	d.t.Helper()
 	var pid int
@@ -298,7 +298,7 @@ func gone(pid int) bool {
 	return err != nil || strings.HasPrefix(s[strings.LastIndex(s, ")")+1:], " Z")
 }
 
-// eventually polls a condition, for states without an event.
+// eventually polls a condition, for states that no event reports.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
@@ -346,7 +346,7 @@ type reply struct {
 
 func (r reply) terminal() bool { return r.Type == "done" || r.Type == "error" }
 
-// next reads a frame. At the end of the stream its type is "EOF".
+// next reads a frame. At the end of the stream it returns one of the type "EOF".
 func (c *client) next() reply {
 	c.t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -367,8 +367,8 @@ func (c *client) next() reply {
 	return r
 }
 
-// answer reads up to the terminal frame. It returns the text of the tokens, and the terminal frame
-// or EOF.
+// answer reads the frames up to the terminal one. It returns the text of the tokens, and the
+// terminal frame or EOF.
 func (c *client) answer() (string, reply) {
 	c.t.Helper()
 	var text strings.Builder
@@ -390,7 +390,7 @@ func prompt(id, text, more string) string {
 	return fmt.Sprintf(`{"id":%q,"messages":[{"role":"user","content":%s}]%s}`, id, content, more)
 }
 
-// ask sends a request on a new connection and returns the answer.
+// ask sends a request on a new connection, and returns the answer.
 func (d *daemon) ask(text, more string) (string, reply) {
 	d.t.Helper()
 	c := d.client()
@@ -399,7 +399,7 @@ func (d *daemon) ask(text, more string) (string, reply) {
 	return c.answer()
 }
 
-// works checks that a well-behaved client is served.
+// works checks that a client with a valid request gets an answer.
 func (d *daemon) works() {
 	d.t.Helper()
 	if text, end := d.ask("w", ""); text != "xyz" || end.Type != "done" {
@@ -407,7 +407,7 @@ func (d *daemon) works() {
 	}
 }
 
-// ctl runs inferdctl and returns its output and exit code.
+// ctl runs inferdctl, and returns its output and exit code.
 func (d *daemon) ctl(args ...string) (stdout, stderr string, code int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// startWith starts a daemon with that config, and does not wait.
+// startWith starts a daemon with the given config, and does not wait until it is ready.
 func startWith(t *testing.T, cfg string, args ...string) *daemon {
 	t.Helper()
 	dir := shortDir(t)
@@ -32,7 +32,7 @@ func startWith(t *testing.T, cfg string, args ...string) *daemon {
 
 var boundAt = regexp.MustCompile(`surface=http path=(127\.0\.0\.1:\d+)`)
 
-// httpAddr waits for the address of HTTP over TCP.
+// httpAddr waits for the TCP address of HTTP, and returns it.
 func (d *daemon) httpAddr() (addr string) {
 	d.t.Helper()
 	eventually(d.t, "HTTP is bound", func() bool {
@@ -49,7 +49,7 @@ func (d *daemon) httpAddr() (addr string) {
 	return addr
 }
 
-// overSocket is a client of http.sock.
+// overSocket returns a client of http.sock.
 func (d *daemon) overSocket() *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", d.socket("http.sock"))
@@ -80,7 +80,7 @@ func exchangeHTTP(t *testing.T, c *http.Client, method, url, body string, header
 	return res.StatusCode, string(all)
 }
 
-// askHTTP sends a chat and returns the status and the body.
+// askHTTP sends a chat request, and returns the status and the body of the answer.
 func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string) (status int, answer string) {
 	t.Helper()
 	return exchangeHTTP(t, c, http.MethodPost, base+"/v1/chat/completions", body, headers...)
@@ -88,8 +88,8 @@ func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string)
 
 const hiGen = `{"model":"gen","messages":[{"role":"user","content":"abc"}],"max_tokens":4}`
 
-// HTTP is bound before any model is there: it says that models are loading, requests wait, and no
-// other program can take the address.
+// HTTP is bound before the models are loaded. /health says that they are loading, requests wait,
+// and no other program can bind the address.
 func TestHTTPIsBoundEarly(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","ready_after_ms":2000}]}`)
 	base := "http://" + d.httpAddr()
@@ -112,8 +112,8 @@ func TestHTTPIsBoundEarly(t *testing.T) {
 	}
 }
 
-// The real engine answers over http.sock, which is there by default, for the group, and goes with
-// the daemon.
+// The real engine answers over http.sock. The socket exists by default, allows access to the group,
+// and is removed when the daemon ends.
 func TestHTTPSocket(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	info, err := os.Stat(d.socket("http.sock"))
@@ -150,8 +150,8 @@ func TestHTTPSocket(t *testing.T) {
 	}
 }
 
-// A running stream ends with an error in its own words when the daemon stops, and its record names
-// the user.
+// When the daemon stops, a running stream ends with an error in the form of its dialect, and its
+// record has the user.
 func TestHTTPDrain(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
 	d.waitReady()
@@ -203,8 +203,8 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	return string(out[i+1:]), string(out[:i])
 }
 
-// Over TCP, too, the kernel identifies the user: other users need a key, and a key is a caller of its
-// own.
+// Over TCP the kernel identifies the user as well: other users need a key, and each key is a caller
+// of its own.
 func TestHTTPOtherUsers(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -245,8 +245,8 @@ func TestHTTPOtherUsers(t *testing.T) {
 	}
 }
 
-// A user that opens connections without end, and lets them idle, gets a status, and another user is
-// served meanwhile; once they are closed, nothing of them is left.
+// While a user keeps opening connections that stay idle, its requests get a status and another user
+// gets answers. Once the connections are closed, all resources are free again.
 func TestHTTPFlood(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -289,7 +289,7 @@ func TestHTTPFlood(t *testing.T) {
 	d.recovers(before)
 }
 
-// descriptorsLeft is how many connections this process may open.
+// descriptorsLeft returns how many connections this process may open.
 func descriptorsLeft(t *testing.T) int {
 	t.Helper()
 	var limit syscall.Rlimit
@@ -300,8 +300,8 @@ func descriptorsLeft(t *testing.T) int {
 	return int(min(limit.Cur, 1<<20)) - others
 }
 
-// A user that sends requests without end fills its own queue only: over TCP, too, another user's
-// request gets the next slot that is free.
+// A user that keeps sending requests fills only its own queue: over TCP as well, the next free slot
+// goes to the request of another user.
 func TestHTTPFloodOfRequests(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -313,7 +313,7 @@ func TestHTTPFloodOfRequests(t *testing.T) {
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	c := &http.Client{Timeout: patience}
-	for range 24 { // 2 run, 10 wait, others are refused
+	for range 24 { // 2 run, 10 wait, the others are refused
 		flood.Go(func() {
 			for {
 				select {
@@ -344,7 +344,7 @@ func TestHTTPFloodOfRequests(t *testing.T) {
 		}
 		least = min(least, time.Duration(answer.Timings.QueueMS*float64(time.Millisecond)))
 	}
-	// The ten requests that wait would take 1.5 s.
+	// If it waited behind the ten requests, it would wait for 1.5 s.
 	if least > 900*time.Millisecond {
 		t.Errorf("another user waited for %s or more", least)
 	}

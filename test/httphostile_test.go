@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// spoken returns the class and the text of an error in a dialect of HTTP.
+// spoken has, for each dialect of HTTP, a function that returns the class and the text of an error.
 var spoken = map[string]func(body []byte) (kind, message string){
 	"openai": func(body []byte) (kind, message string) {
 		var m struct {
@@ -50,7 +50,7 @@ var spoken = map[string]func(body []byte) (kind, message string){
 	},
 }
 
-// asked is a request of a dialect of HTTP that is answered.
+// asked has valid requests in the dialects of HTTP.
 var asked = []struct{ dialect, path, body string }{
 	{"openai", "/v1/chat/completions", `{"model":"gen","messages":[{"role":"user","content":"hi"}]}`},
 	{"openai", "/v1/completions", `{"model":"gen","prompt":"hi"}`},
@@ -78,18 +78,19 @@ func rawHTTP(method, path, body string, headers ...string) string {
 	return method + " " + path + " HTTP/1.1\r\n" + host + length + more.String() + "\r\n" + body
 }
 
-// lastly is a request that closes its connection. If nothing of a request before it is left, its
-// answer is the next one, and the last.
+// lastly is a request that closes the connection. Its answer is the next one, and the last, unless
+// bytes of an earlier request are left.
 var lastly = rawHTTP("GET", "/health", "", "Connection: close")
 
-// answered is one response.
+// An answered is a response.
 type answered struct {
 	status int
 	body   []byte
 }
 
-// onlyResponse sends bytes, and a last request behind them, and returns the one response that belongs
-// to the bytes. A connection that is closed behind it has no other.
+// onlyResponse sends text, followed by lastly, and returns the response to text. It returns an
+// error if there is any response but that and the one to lastly. If the first response closes the
+// connection, no other may follow.
 func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -104,7 +105,7 @@ func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	r := bufio.NewReader(nc)
 	got, closes, err := response(r)
 	if err != nil || closes {
-		return got, err // a reset may follow
+		return got, err // the connection may be reset now
 	}
 	last, closes, err := response(r)
 	if err != nil || !closes || string(last.body) != `{"status":"ok"}` {
@@ -126,8 +127,8 @@ func response(r *bufio.Reader) (got answered, closes bool, err error) {
 	return answered{res.StatusCode, body}, res.Close, err
 }
 
-// Bad requests over TCP get the error of their dialect, once, and disturb nobody: on the same
-// connection, beside it, and afterwards.
+// A bad request over TCP gets one error, in the form of its dialect. Other requests on the same
+// connection, beside it and after it, are not affected.
 func TestHostileHTTP(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()
@@ -182,7 +183,7 @@ func TestHostileHTTP(t *testing.T) {
 				t.Errorf("%s, %s: %s is no error of %s", a.path, name, got.body, a.dialect)
 			}
 		}
-		for i := range 10 { // whole for HTTP, but no JSON
+		for i := range 10 { // complete for HTTP, but not valid JSON
 			got, err := onlyResponse(t, addr, rawHTTP("POST", a.path, a.body[:i*len(a.body)/10]))
 			if kind, message := spoken[a.dialect](got.body); got.status != http.StatusBadRequest || kind == "" || message == "" || err != nil {
 				t.Errorf("%s, %d tenths: %d %s, %v", a.path, i, got.status, got.body, err)
@@ -208,16 +209,16 @@ func TestHostileHTTP(t *testing.T) {
 	d.recovers(before)
 }
 
-// dialectOf is the dialect of an error. Below the paths of some dialects others may answer.
+// dialectOf returns the dialect of an error. Paths below those of a dialect may have another one.
 func dialectOf(dialect, name string) string {
 	if name == "a path below" && dialect == "llama" {
-		return "openai" // of unknown paths
+		return "openai" // the dialect of unknown paths
 	}
 	return dialect
 }
 
-// A body that breaks off gets its dialect's error if the client still reads, and nothing of it
-// runs; a client that closes gets nothing, and leaves nothing.
+// A body that is cut off gets an error in the form of its dialect if the client still reads, and
+// does not run. A client that closes the connection gets no answer, and its resources become free.
 func TestHTTPBodiesBreakOff(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()

@@ -28,16 +28,16 @@ type gateway struct {
 	cmd    *exec.Cmd
 	stderr *output
 	exited chan struct{}
-	code   int // once exited
+	code   int // valid once it has exited
 	token  string
 }
 
 var gatewayAt = regexp.MustCompile(`msg=listening addr=(\S+)`)
 
-// gateway starts inferd-http over the sockets of the daemon.
+// gateway starts inferd-http for the sockets of the daemon.
 func (d *daemon) gateway(args ...string) *gateway { return startGateway(d.t, d.dir, args...) }
 
-// startGateway starts inferd-http over the sockets in dir, and waits until it listens.
+// startGateway starts inferd-http for the sockets in dir, and waits until it listens.
 func startGateway(t *testing.T, dir string, args ...string) *gateway {
 	t.Helper()
 	g := runGateway(t, dir, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
@@ -79,7 +79,7 @@ func runGateway(t *testing.T, dir string, args ...string) *gateway {
 	return g
 }
 
-// do sends a request and returns the status and the body.
+// do sends a request, and returns the status and the body of the answer.
 func (g *gateway) do(method, path, body string, headers ...string) (status int, answer string) {
 	g.t.Helper()
 	req, err := http.NewRequestWithContext(g.t.Context(), method, g.base+path, strings.NewReader(body))
@@ -109,7 +109,7 @@ func (g *gateway) do(method, path, body string, headers ...string) (status int, 
 	return res.StatusCode, string(all)
 }
 
-// chat sends a chat with one message of the user, and further members.
+// chat sends a chat request with one message of the user. more is appended to its members.
 func (g *gateway) chat(more string) (status int, answer string) {
 	g.t.Helper()
 	return g.do(http.MethodPost, "/v1/chat/completions", `{"model":"any","messages":[{"role":"user","content":"hi"}]`+more+`}`)
@@ -131,7 +131,7 @@ func events(t *testing.T, stream string) (all []string) {
 	return all
 }
 
-// Check 143: health, models, an answer in one piece, and a stream.
+// Check 143 of the contract: health, models, an answer in one piece, and a stream.
 func TestGatewayAnswers(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["Hel","lo"],"prompt_tokens":3}]}`)
 	g := d.gateway("--model-name", "house")
@@ -175,7 +175,7 @@ func TestGatewayAnswers(t *testing.T) {
 
 const lookTool = `,"tools":[{"type":"function","function":{"name":"look","parameters":{"type":"object"}}}]`
 
-// Check 144: calls of tools, and the way back of a message that has them.
+// Check 144 of the contract: tool calls, and messages with tool calls in a later request.
 func TestGatewayTools(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look","tools":true}]}`)
 	g := d.gateway()
@@ -209,7 +209,7 @@ func TestGatewayTools(t *testing.T) {
 	}
 }
 
-// Check 145: requests that the bridge refuses itself.
+// Check 145 of the contract: requests that the bridge itself refuses.
 func TestGatewayRefuses(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","vision":true}]}`)
 	g := d.gateway("--token", "sesame")

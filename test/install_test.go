@@ -15,8 +15,8 @@ import (
 // installTime bounds the installation of one client.
 const installTime = 5 * time.Minute
 
-// tryPython returns an interpreter with the packages of testdata/pins/NAME.txt, which are installed
-// once and kept. It reports false, with a line in the log, if that fails.
+// tryPython returns an interpreter with the packages in testdata/pins/NAME.txt. They are installed
+// once and kept. It reports false if the installation fails, and logs why.
 func tryPython(t *testing.T, name string) (program string, ok bool) {
 	t.Helper()
 	pins := filepath.Join("testdata", "pins", name+".txt")
@@ -29,8 +29,8 @@ func tryPython(t *testing.T, name string) (program string, ok bool) {
 	return filepath.Join(venv, "bin", "python"), ok
 }
 
-// tryNode returns a folder with the npm packages of testdata/pins/NAME, which are installed once and
-// kept. It reports false, with a line in the log, if that fails.
+// tryNode returns a folder with the npm packages in testdata/pins/NAME. They are installed once and
+// kept. It reports false if the installation fails, and logs why.
 func tryNode(t *testing.T, name string) (folder string, ok bool) {
 	t.Helper()
 	from := filepath.Join("testdata", "pins", name)
@@ -46,7 +46,8 @@ func tryNode(t *testing.T, name string) (folder string, ok bool) {
 	})
 }
 
-// install returns the folder of an installation, which is made again when the file with its pins changes.
+// install returns the folder of an installation, which begin makes. It is made again when the file
+// pins has changed.
 func install(t *testing.T, kind, name, pins string, begin func(ctx context.Context, folder string) error) (folder string, ok bool) {
 	t.Helper()
 	text, err := os.ReadFile(pins)
@@ -76,7 +77,7 @@ func install(t *testing.T, kind, name, pins string, begin func(ctx context.Conte
 	return folder, err == nil
 }
 
-// runQuietly runs a program; an error has the beginning of its output, on one line.
+// runQuietly runs a program. If it fails, the error has the beginning of its output, on one line.
 func runQuietly(ctx context.Context, program string, args ...string) error {
 	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// spied returns an engine program that records its environment and working folder, runs a line of
-// shell, and becomes the real engine; and a function that returns a record, "environ" or "cwd".
-// Unlike the files in /proc, the records are readable for every user.
+// spied returns a program in place of the engine, and a function that returns one of its records,
+// "environ" or "cwd". The program records its environment and working folder, runs a line of shell,
+// and becomes the real engine. Unlike the files in /proc, the records are readable for every user.
 func spied(t *testing.T, line string) (engine string, seen func(what string) string) {
 	t.Helper()
 	dir := shortDir(t)
@@ -41,8 +41,8 @@ exec %[3]s "$@"
 	}
 }
 
-// An engine gets only the variables that it needs: none that load code, and no secrets. Its working
-// folder is /, where only root can put a library.
+// An engine gets only the environment variables that it needs: none that load code, and no secrets.
+// Its working folder is /, where only root can put a library.
 func TestEnvironmentOfAnEngine(t *testing.T) {
 	for name, value := range map[string]string{
 		"LD_PRELOAD": "/nonexistent/evil.so", "LD_LIBRARY_PATH": "/nonexistent", "LD_AUDIT": "/nonexistent/evil.so",
@@ -76,8 +76,8 @@ func TestEnvironmentOfAnEngine(t *testing.T) {
 	}
 }
 
-// Neither the daemon nor an engine writes core files, or allows other processes of its user to read
-// its memory.
+// Neither the daemon nor an engine writes core files, or lets other processes of its user read its
+// memory.
 func TestNoDumps(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	for name, pid := range map[string]int{"inferd": d.cmd.Process.Pid, "the engine": d.engine()} {
@@ -99,8 +99,8 @@ func TestNoDumps(t *testing.T) {
 	}
 }
 
-// The engine loads no library from the daemon's working folder, and paths relative to that
-// folder are found.
+// The engine loads no library from the daemon's working folder. Relative paths in the config are
+// resolved against that folder.
 func TestRelativePaths(t *testing.T) {
 	_, content := modelFile(t)
 	dir := shortDir(t)
@@ -112,7 +112,7 @@ func TestRelativePaths(t *testing.T) {
 	if err := os.Symlink(engineLib, filepath.Join(dir, "lib")); err != nil {
 		t.Fatal(err)
 	}
-	// Both engines use the compute lock, which is in the folder of the daemon's lock.
+	// Both engines use the compute lock in the folder of the daemon's lock.
 	const config = `{"engine":{"lib_dir":"lib"},"backends":[
 		{"kind":"llamacpp","name":"a","model":{"path":"m.gguf"}},
 		{"kind":"llamacpp","name":"b","model":{"path":"./m.gguf"}}]}`
@@ -131,7 +131,7 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
-// startIn starts a daemon with dir as its working folder and as the folder of its sockets.
+// startIn starts a daemon whose working folder and folder of sockets is dir.
 func startIn(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	program := filepath.Join(dir, "start")
@@ -146,14 +146,14 @@ func startIn(t *testing.T, dir string, args ...string) *daemon {
 	return startProgram(t, program, dir, args...)
 }
 
-// The engine loads the verified file, even if another file has replaced it at its path.
+// The engine loads the verified file, even if another file has taken its path.
 func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 	path, content := modelFile(t)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(content)
-	// The engine's start comes after the check and before the load.
+	// The engine starts after the check and before the load.
 	engine, _ := spied(t, fmt.Sprintf("echo another >%[1]s.new && mv %[1]s.new %[1]s", path))
 	d := start(t, "", "--model-path", path, "--model-sha256", hex.EncodeToString(sum[:]), "--engine", engine)
 	var mapped bool
@@ -178,7 +178,7 @@ func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 	}
 }
 
-// A named pipe in place of a model is refused; the start does not wait for a writer.
+// A named pipe in place of a model is refused. The start does not wait for a writer.
 func TestModelIsAPipe(t *testing.T) {
 	path := filepath.Join(shortDir(t), "model.gguf")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -190,7 +190,7 @@ func TestModelIsAPipe(t *testing.T) {
 	}
 }
 
-// A split model is loaded from its parts, which may be links, as in caches of models.
+// A split model is loaded from its parts, which may be links, as they are in caches of models.
 func TestSplitModel(t *testing.T) {
 	_, content := modelFile(t)
 	dir := shortDir(t)
@@ -239,7 +239,7 @@ func TestSplitModel(t *testing.T) {
 	}
 }
 
-// split divides a GGUF file like llama.cpp's tool: the first part has the metadata, the second one
+// split divides a GGUF file as llama.cpp's tool does: the first part has the metadata, the second
 // the tensors.
 func split(t *testing.T, file []byte) (first, second []byte) {
 	t.Helper()
@@ -251,9 +251,9 @@ func split(t *testing.T, file []byte) (first, second []byte) {
 	var value func(kind uint32)
 	value = func(kind uint32) {
 		switch kind {
-		case 4, 5, 6: // 32 bits
+		case 4, 5, 6: // values of 32 bits
 			at += 4
-		case 7: // a bool
+		case 7: // booleans
 			at++
 		case 8:
 			text()
@@ -284,7 +284,7 @@ func split(t *testing.T, file []byte) (first, second []byte) {
 		var b bytes.Buffer
 		b.Write(file[:8])
 		key := func(name string, kind uint32, value ...byte) {
-			_ = binary.Write(&b, le, uint64(len(name))) // a buffer takes everything
+			_ = binary.Write(&b, le, uint64(len(name))) // writing to a buffer does not fail
 			b.WriteString(name)
 			_ = binary.Write(&b, le, kind)
 			b.Write(value)
@@ -303,10 +303,10 @@ func split(t *testing.T, file []byte) (first, second []byte) {
 	return part(0, 0, keys, meta, nil, nil), part(1, tensors, 0, nil, infos, data)
 }
 
-// A daemon without root supervises its engine although the engine forbids dumps: the files of /proc
-// that the watchdog reads are open to every user.
+// A daemon that does not run as root supervises its engine although the engine forbids dumps: the
+// files in /proc that the watchdog reads are open to every user.
 func TestDaemonWithoutRoot(t *testing.T) {
-	asRoot(t) // to give it up
+	asRoot(t) // the test gives up root
 	const user = 65534
 	if _, err := exec.LookPath("setpriv"); err != nil {
 		t.Skip("there is no setpriv")
@@ -315,7 +315,7 @@ func TestDaemonWithoutRoot(t *testing.T) {
 	for _, name := range []string{"inferd", "inferd-engine"} {
 		copyFile(t, filepath.Join(bin, name), filepath.Join(programs, name))
 	}
-	lib := filepath.Join(programs, "lib") // the real ones may be in root's home
+	lib := filepath.Join(programs, "lib") // the real libraries may be in root's home
 	if err := os.CopyFS(lib, os.DirFS(libraryFiles(t))); err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func TestDaemonWithoutRoot(t *testing.T) {
 	}
 }
 
-// libraryFiles returns the folder that has the libraries, resolved.
+// libraryFiles returns the folder of the libraries, with links resolved.
 func libraryFiles(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(engineLib)

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// servedFile starts a daemon on a copy of builtin:loop, with a request that runs. The test is skipped
-// where there are no leases.
+// servedFile starts a daemon with a copy of builtin:loop, and a request that runs. It skips the
+// test if there are no leases.
 func servedFile(t *testing.T) (d *daemon, path string, running *client) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "loop.gguf")
@@ -46,8 +46,9 @@ func servedFile(t *testing.T) (d *daemon, path string, running *client) {
 	return d, path, running
 }
 
-// A writer to the file of a served model is held until its engine has stopped; an unchanged file is
-// served again, and the end of the engine does not count as a death.
+// A process that opens the file of a served model for writing has to wait until the engine has
+// stopped. If the file is unchanged, it is served again. The end of the engine does not count as a
+// crash.
 func TestModelIsOpenedForWriting(t *testing.T) {
 	d, path, running := servedFile(t)
 	first := d.engine()
@@ -55,7 +56,7 @@ func TestModelIsOpenedForWriting(t *testing.T) {
 	defer w.Close()
 	w.until("ready", "")
 	begun := time.Now()
-	f, err := os.OpenFile(path, os.O_RDWR, 0) // held
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // waits for the engine
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestModelIsOpenedForWriting(t *testing.T) {
 	t.Logf("the writer was held for %v", held)
 }
 
-// A file that was truncated is refused by name, and nothing maps it meanwhile.
+// A file that was truncated is refused with its path, and no engine maps it meanwhile.
 func TestModelIsTruncated(t *testing.T) {
 	d, path, running := servedFile(t)
 	if err := os.Truncate(path, 5000); err != nil {
@@ -106,7 +107,7 @@ func TestModelIsTruncated(t *testing.T) {
 	if out := d.stderr.String(); strings.Contains(out, "SIGBUS") || !strings.Contains(out, "was opened for writing while the engine had it loaded") {
 		t.Errorf("the log lacks the cause")
 	}
-	// The right file, put in its place, is served again on demand.
+	// Once the right file is in its place, the model is served on request.
 	repaired := path + ".new"
 	f, err := os.Create(repaired)
 	if err != nil {
@@ -128,8 +129,8 @@ func TestModelIsTruncated(t *testing.T) {
 	d.workOnLoop()
 }
 
-// Without a lease, as the file is open for writing from the start, a truncated file ends the engine by
-// SIGBUS. The daemon lives, and names the cause.
+// If the file is open for writing from the beginning, there is no lease, and truncating the file
+// ends the engine by SIGBUS. The daemon goes on, and logs the cause.
 func TestModelIsTruncatedWithoutLease(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits some seconds for the writer")

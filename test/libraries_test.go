@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// compile makes a shared library of C source. The test is skipped without a compiler.
+// compile makes a shared library of C source. It skips the test if there is no compiler.
 func compile(t *testing.T, path, source string) {
 	t.Helper()
 	cc, err := exec.LookPath("cc")
@@ -25,7 +25,7 @@ func compile(t *testing.T, path, source string) {
 	}
 }
 
-// installation makes a copy of the data folder of "make engine", for changes.
+// installation returns a copy of the data folder of "make engine" that the test can change.
 func installation(t *testing.T) (data, dir string) {
 	t.Helper()
 	data = shortDir(t)
@@ -58,14 +58,14 @@ func installation(t *testing.T) (data, dir string) {
 	return data, dir
 }
 
-// constructor is a library that makes a file when it is loaded.
+// constructor returns the source of a library that makes a file when it is loaded.
 func constructor(file string) string {
 	return fmt.Sprintf(`#include <fcntl.h>
 __attribute__((constructor)) static void loaded(void) { open(%q, O_CREAT | O_WRONLY, 0600); }
 `, file)
 }
 
-// Other libraries in the folder than llama.cpp's are not loaded, whatever their names are.
+// Libraries in the folder that are not llama.cpp's are not loaded, whatever their names are.
 func TestForeignLibraries(t *testing.T) {
 	for name, test := range map[string]struct {
 		files    []string
@@ -146,13 +146,13 @@ func TestChangedLibrary(t *testing.T) {
 	}
 }
 
-// variants are the fastest ones of this processor's family.
+// variants are the fastest CPU variants for this processor's family.
 var variants = map[string][]string{
 	"amd64": {"sapphirerapids", "zen4", "cooperlake", "icelake"}, "arm64": {"armv9.2_2", "armv9.2_1", "armv8.6_2", "armv8.6_1"},
 }[runtime.GOARCH]
 
-// liars are CPU variants that report support for every processor, but end with an illegal
-// instruction: during their load, during their initialisation, or in a thread.
+// liars are sources of CPU variants that report support for every processor, but end with an
+// illegal instruction: while they are loaded, while they are initialised, or in a thread.
 var liars = []string{
 	`__attribute__((constructor)) static void loaded(void) { __builtin_trap(); }`,
 	`int ggml_backend_score(void) { return 9999; }
@@ -163,10 +163,10 @@ int ggml_backend_score(void) { return 9999; }
 void *ggml_backend_init(void) { pthread_t t; pthread_create(&t, 0, die, 0); pthread_join(t, 0); return 0; }`,
 }
 
-// lying makes a folder in which the fastest variants end with an illegal instruction.
+// lying returns a folder in which the fastest variants end with an illegal instruction.
 func lying(t *testing.T) string {
 	t.Helper()
-	if runtime.GOARCH != "amd64" { // a trap is another signal elsewhere
+	if runtime.GOARCH != "amd64" { // on other processors a trap is another signal
 		t.Skip("__builtin_trap is no illegal instruction here")
 	}
 	var but []string
@@ -181,7 +181,7 @@ func lying(t *testing.T) string {
 }
 
 // If the processor lacks instructions that it reports, the engine gets the next lower variant. The
-// daemon logs that once, and the next daemon avoids the variant from its start.
+// daemon logs that once, and the next daemon avoids that variant from its start.
 func TestProcessorThatLies(t *testing.T) {
 	dir, cache := lying(t), shortDir(t)
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -212,7 +212,8 @@ func TestProcessorThatLies(t *testing.T) {
 	}
 	ended(d)
 
-	// A broken memory file is ignored and replaced; variants of other libraries are tried again.
+	// An invalid memory file is ignored and replaced. Variants of changed libraries are tried
+	// again.
 	memory := filepath.Join(cache, "inferd", "cpu-variants.json")
 	write(t, memory, "{")
 	d = serve(t, args...)
@@ -225,7 +226,7 @@ func TestProcessorThatLies(t *testing.T) {
 	check(serve(t, args...), len(liars))
 }
 
-// ended stops a daemon.
+// ended stops a daemon, and checks its exit code.
 func ended(d *daemon) {
 	d.t.Helper()
 	d.signal(syscall.SIGTERM)
@@ -234,7 +235,7 @@ func ended(d *daemon) {
 	}
 }
 
-// If no variant runs, the daemon names them and exits; the next daemon tries them again.
+// If no variant runs, the daemon lists them and exits. The next daemon tries them again.
 func TestEveryVariantLies(t *testing.T) {
 	dir := lying(t)
 	others, err := filepath.Glob(filepath.Join(dir, "libggml-cpu-*.so"))
@@ -261,11 +262,11 @@ func TestEveryVariantLies(t *testing.T) {
 	}
 }
 
-// Programs, logs and a run folder that other users can change are refused, with the command that
-// corrects them.
+// Programs, logs and a run folder that other users can change are refused, and the error has the
+// command that corrects it.
 func TestGroundThatOthersCanChange(t *testing.T) {
 	for name, test := range map[string]struct {
-		prepare func(t *testing.T, dir string) []string // arguments
+		prepare func(t *testing.T, dir string) []string // returns the arguments
 		want    string                                  // "DIR" is the run folder
 	}{
 		"the run folder": {func(t *testing.T, dir string) []string {
@@ -325,7 +326,7 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 	}
 }
 
-// A link in the place of the compute lock is replaced, and its target is not changed.
+// A link in place of the compute lock is replaced, and its target is not changed.
 func TestLinkAtTheComputeLock(t *testing.T) {
 	dir := shortDir(t)
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "compute.lock")
@@ -354,7 +355,7 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	}
 }
 
-// engineCopy copies the engine into a folder of its own, with that mode.
+// engineCopy copies the engine into a new folder with the given mode.
 func engineCopy(t *testing.T, dir string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(dir, "bin", "inferd-engine")

@@ -12,11 +12,11 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// mixed is the number of requests of TestMixed; make bench-peers sends 10,000.
+// mixed is the number of requests in each case of TestMixed; make bench-peers sends 10,000.
 var mixed = flag.Int("mixed", 600, "requests to send in each case of TestMixed")
 
-// Sixteen callers send requests of all kinds to all generation sockets. Each answer ends once and has
-// only its own text, and the daemon's counts are the usage in the answers.
+// Sixteen callers send requests of all kinds to all generation sockets. Each answer ends once and
+// has only its own text, and the daemon's counts equal the usage in the answers.
 func TestMixed(t *testing.T) {
 	for name, leave := range map[string]bool{"everybody stays": false, "a third leaves": true} {
 		t.Run(name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestMixed(t *testing.T) {
 	}
 }
 
-// tokens returns the tokens of all entries, in and out.
+// tokens returns the numbers of input and output tokens of all entries.
 func (d *daemon) tokens() (in, out int64) {
 	d.t.Helper()
 	for _, b := range d.stats().Backends {

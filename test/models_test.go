@@ -10,13 +10,15 @@ import (
 	inferd "github.com/inferd-go/inferd/client"
 )
 
-// The variables of make test-models: a model without tools in its template, and perhaps one with tools.
+// Environment variables of make test-models: a model whose template has no tools and, if available,
+// one whose template has tools.
 const (
 	modelVariable      = "INFERD_TEST_MODEL"
 	toolsModelVariable = "INFERD_TEST_TOOLS_MODEL"
 )
 
-// Real models call a tool that is demanded and keep a schema, with and without tools in their templates.
+// Real models make a required tool call, and answer by a schema, with and without tools in their
+// templates.
 func TestRealModels(t *testing.T) {
 	for variable, generic := range map[string]bool{modelVariable: true, toolsModelVariable: false} {
 		t.Run(variable, func(t *testing.T) {
@@ -53,7 +55,7 @@ func (d *daemon) capable() map[string]any {
 	return nil
 }
 
-// realCalls demands calls, any and a named one.
+// realCalls requires a call of any tool, and of a named one.
 func realCalls(t *testing.T, d *daemon) {
 	t.Helper()
 	for _, choice := range []inferd.ToolChoice{"required", "get_weather"} {
@@ -71,7 +73,7 @@ func realCalls(t *testing.T, d *daemon) {
 	}
 }
 
-// realSchema asks for a value of a schema.
+// realSchema requests a value of a schema.
 func realSchema(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Describe a person.")
@@ -94,7 +96,7 @@ func realSchema(t *testing.T, d *daemon) {
 	t.Logf("schema: %s", got.Text)
 }
 
-// realThinking asks a model without thoughts to think.
+// realThinking requests thinking from a model that cannot think.
 func realThinking(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Hello")
@@ -109,8 +111,9 @@ func realThinking(t *testing.T, d *daemon) {
 	}
 }
 
-// realTurns answers a call: the second prompt finds the tokens of the first turn in the cache. At temperature 0 it might
-// not: there only tokens count that the same kernels would compute.
+// realTurns answers a tool call. The second prompt must find the tokens of the first turn in the
+// cache. The temperature is not 0, because then only tokens that the same kernels would compute
+// count as cached.
 func realTurns(t *testing.T, d *daemon) {
 	t.Helper()
 	const question = `{"role":"user","content":[{"type":"text","text":"The weather in Rome?"}]}`

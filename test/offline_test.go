@@ -9,11 +9,12 @@ import (
 	"testing"
 )
 
-// enter is a shell's command that runs its arguments in a network namespace with a loopback device.
+// enter is a shell command that runs its arguments with the loopback device switched on, in a
+// network namespace.
 const enter = `PATH="$PATH:/usr/sbin:/sbin"; ip link set lo up && exec "$@"`
 
-// startOffline starts a daemon with that config, in a network namespace with nothing but a loopback
-// device. Where the system does not allow that, it starts one with the network.
+// startOffline starts a daemon with the given config in a network namespace that has only a
+// loopback device. If the system does not allow that, it starts a daemon with the network.
 func startOffline(t *testing.T, cfg string) *daemon {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), "unshare", "-rn", "sh", "-c", enter, "sh", "true").CombinedOutput(); err != nil {
@@ -34,10 +35,11 @@ func startOffline(t *testing.T, cfg string) *daemon {
 	return d
 }
 
-// beside returns a command that reaches the daemon over TCP: it runs in the daemon's network namespace.
+// beside returns a command that runs in the daemon's network namespace, so that it reaches the
+// daemon over TCP.
 func (d *daemon) beside(ctx context.Context, program string, args ...string) *exec.Cmd {
 	d.t.Helper()
-	d.httpAddr() // the daemon is in its namespace
+	d.httpAddr() // once it listens, it is in the namespace
 	if d.offline {
 		args = append([]string{"--preserve-credentials", "-U", "-n", "-t", strconv.Itoa(d.cmd.Process.Pid), program}, args...)
 		program = "nsenter"
@@ -47,7 +49,7 @@ func (d *daemon) beside(ctx context.Context, program string, args ...string) *ex
 	return cmd
 }
 
-// Programs beside a daemon that is offline reach the daemon, and no other address.
+// A program beside an offline daemon reaches the daemon, and no other address.
 func TestOffline(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("no curl")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// builtinModels are entries with real engines.
+// builtinModels is a config with entries that have real engines.
 const builtinModels = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"llamacpp","name":"gen","n_ctx":512,"model":{"builtin":"chain"}},
 	{"kind":"llamacpp","name":"code","n_ctx":512,"model":{"builtin":"fim"}},
@@ -15,7 +15,7 @@ const builtinModels = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"llamacpp","name":"rank","rerank_n_ctx":64,"model":{"builtin":"rerank"}},
 	{"kind":"llamacpp","name":"vec","embed_n_ctx":64,"model":{"builtin":"embed"}}]}`
 
-// post sends a body and returns the status, and the answer in out.
+// post sends a body, decodes the answer into out, and returns the status.
 func post(t *testing.T, url, body string, out any) int {
 	t.Helper()
 	status, answer := exchangeHTTP(t, &http.Client{Timeout: patience}, http.MethodPost, url, body)
@@ -35,8 +35,8 @@ func encode(t *testing.T, v any) string {
 	return string(text)
 }
 
-// With the real engine tokens become the text again; a template, and its tokens, agree; and a
-// completion of tokens is that of their text.
+// With the real engine, tokens of a text become that text again, a conversation's template agrees
+// with its tokens, and a completion of tokens equals that of their text.
 func TestTokensOverHTTP(t *testing.T) {
 	d := startWith(t, builtinModels)
 	d.waitReady()
@@ -105,7 +105,7 @@ func TestTokensOverHTTP(t *testing.T) {
 	}
 }
 
-// Gaps, scores and vectors come from the real engines.
+// The real engines fill gaps, and compute scores and vectors.
 func TestGapsAndScoresOverHTTP(t *testing.T) {
 	d := startWith(t, builtinModels)
 	d.waitReady()
@@ -151,8 +151,9 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 	}
 }
 
-// One case through chats of OpenAI, Ollama and through completions, with the real engine: the same
-// text, the same tokens and the same end. The template of the model is the last message itself.
+// The same request to the real engine gives the same text, the same tokens and the same reason for
+// the end over chats of OpenAI and Ollama and over completions. The template of the model is just
+// the last message.
 func TestOneCaseOverOtherPaths(t *testing.T) {
 	d := startWith(t, builtinModels)
 	d.waitReady()

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The service manager gets READY when every socket accepts, and not before.
+// The service manager gets READY once every socket accepts, and not earlier.
 func TestServiceManager(t *testing.T) {
 	dir := shortDir(t)
 	address := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
@@ -101,7 +101,8 @@ func packaged(t *testing.T, name string) string {
 	return string(text)
 }
 
-// systemd-analyze prints no complaint about the unit. (It does not fail for ignored settings.)
+// systemd-analyze has no complaint about the unit. (Its exit code is 0 even for settings that it
+// ignores.)
 func TestSystemdUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -126,10 +127,10 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
-// The launchd file, with its placeholders replaced, is a property list with valid keys of launchd.
+// The launchd file, with its placeholders replaced, is a property list whose keys launchd knows.
 func TestLaunchdFile(t *testing.T) {
 	text := packaged(t, "launchd/inferd.plist")
-	text = strings.NewReplacer("@HOME@", "/Users/u", "@TMPDIR@", "/var/folders/ab/T/").Replace(text) // as in its README
+	text = strings.NewReplacer("@HOME@", "/Users/u", "@TMPDIR@", "/var/folders/ab/T/").Replace(text) // as its README says
 	if strings.Contains(text, "@") {
 		t.Errorf("something is not filled in:\n%s", text)
 	}

@@ -11,13 +11,13 @@ import (
 	"testing"
 )
 
-// getHTTP gets a path as a browser does, and returns the status and the body.
+// getHTTP requests a path as a browser does, and returns the status and the body.
 func getHTTP(t *testing.T, url string) (status int, body string) {
 	t.Helper()
 	return exchangeHTTP(t, &http.Client{Timeout: patience}, http.MethodGet, url, "", "Accept: text/html")
 }
 
-// The daemon serves the page, says where it listens, and can be asked over HTTP.
+// The daemon serves the page, reports where it listens, and answers inferdctl over HTTP.
 func TestPageOfTheDaemon(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen"}]}`)
 	base := "http://" + d.httpAddr()
@@ -76,7 +76,7 @@ func TestPageOfTheDaemon(t *testing.T) {
 	}
 }
 
-// Another user gets the page; with access also its own rows, and nothing of others.
+// Another user gets the page. If it has access, it also gets its own rows, and none of other users.
 func TestPageOfOthers(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -119,7 +119,7 @@ func TestPageOfOthers(t *testing.T) {
 	}
 }
 
-// listener accepts one connection, and prints all bytes until its end.
+// listener is a Python program that accepts one connection, and prints the bytes that it receives.
 const listener = `
 import socket, sys
 s = socket.create_server(("127.0.0.1", 0))
@@ -130,10 +130,10 @@ while True:
     c.close()
 `
 
-// inferdctl sends nothing to a listener of another user, which may have taken the port.
+// inferdctl sends no byte to a listener of another user, which may have taken the port.
 func TestForeignListener(t *testing.T) {
 	asRoot(t)
-	const python = "/usr/bin/python3" // one that every user can run
+	const python = "/usr/bin/python3" // every user can run it
 	if _, err := os.Stat(python); err != nil {
 		t.Skip("no ", python)
 	}

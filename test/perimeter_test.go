@@ -22,10 +22,10 @@ import (
 	"time"
 )
 
-// frames is the number of random messages of TestRandomFrames.
+// frames is the number of random messages in TestRandomFrames.
 var frames = flag.Int("frames", 20_000, "random messages that a daemon has to judge")
 
-// mocked starts a daemon with that config, and waits until it is ready.
+// mocked starts a daemon with the given config, and waits until it is ready.
 func mocked(t *testing.T, cfg string, args ...string) *daemon {
 	t.Helper()
 	dir := shortDir(t)
@@ -39,7 +39,7 @@ func mocked(t *testing.T, cfg string, args ...string) *daemon {
 
 const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"]}]}`
 
-// leaves are the names of the surfaces' sockets.
+// leaves are the names of the sockets of the surfaces.
 var leaves = []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"}
 
 // good has a valid request for each surface.
@@ -109,7 +109,7 @@ func (p *peer) next() (map[string]any, error) {
 	return m, nil
 }
 
-// terminal reads to the end of an answer.
+// terminal reads an answer up to its terminal message, which it returns.
 func (p *peer) terminal() (map[string]any, error) {
 	for {
 		m, err := p.next()
@@ -122,7 +122,7 @@ func (p *peer) terminal() (map[string]any, error) {
 	}
 }
 
-// serves checks that every surface serves a well-behaved client.
+// serves checks that every surface answers a valid request.
 func (d *daemon) serves() {
 	d.t.Helper()
 	for _, leaf := range leaves {
@@ -132,7 +132,7 @@ func (d *daemon) serves() {
 	}
 }
 
-// answers returns nil if a surface completely answers a well-behaved client.
+// answers returns nil if a surface answers a valid request completely.
 func (d *daemon) answers(leaf string) error {
 	p := d.peer(leaf)
 	defer p.Close()
@@ -146,7 +146,7 @@ func (d *daemon) answers(leaf string) error {
 	return err
 }
 
-// stats returns the stats from the control socket.
+// stats returns stats from the control socket.
 func (d *daemon) stats() (s struct {
 	Running, Waiting, Stalled int
 	Goroutines, Connections   int
@@ -172,17 +172,17 @@ func (d *daemon) stats() (s struct {
 	return s
 }
 
-// A trace has the resources of an idle daemon.
+// A trace has the resources that an idle daemon uses.
 type trace struct {
 	descriptors, goroutines int
-	memory                  int // resident bytes; a small increase is allowed
+	memory                  int // resident bytes; they may grow a little
 }
 
 const somewhat = 48 << 20
 
 func (d *daemon) trace() trace {
 	d.t.Helper()
-	d.serves() // so that lazily made resources exist
+	d.serves() // makes resources that are made on first use
 	var last trace
 	eventually(d.t, "the daemon is at rest", func() bool {
 		s := d.stats()
@@ -195,7 +195,7 @@ func (d *daemon) trace() trace {
 	return last
 }
 
-// recovers checks that all surfaces work and that the daemon holds no more resources than before.
+// recovers checks that all surfaces work and that the daemon uses no more resources than before.
 func (d *daemon) recovers(before trace) {
 	d.t.Helper()
 	d.serves()
@@ -238,9 +238,9 @@ func TestRandomFrames(t *testing.T) {
 	}
 }
 
-// babble sends a few mutants of a good request on one connection, and returns the number of mutants
-// that the daemon has read: it stops at the first malformed one. The daemon must send only complete
-// messages, and then close.
+// babble sends a few mutants of a valid request on one connection. It returns the number of mutants
+// that the daemon has read: the daemon stops at the first malformed one. It must send only complete
+// messages before it closes the connection.
 func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	p := d.peer(leaf)
 	defer p.Close()
@@ -274,20 +274,20 @@ func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 // mutant returns a request with at most one fault.
 func mutant(r *rand.Rand, lp bool, msg string) []byte {
 	b := []byte(msg)
-	switch r.IntN(60) { // most are valid, so that the daemon reads the next
-	case 0: // a changed byte
+	switch r.IntN(60) { // most are valid, so that the daemon reads the next one
+	case 0: // change a byte
 		b[r.IntN(len(b))] = byte(r.IntN(256))
-	case 1: // truncated
+	case 1: // truncate
 		b = b[:r.IntN(len(b))]
-	case 2: // a doubled part
+	case 2: // double a part
 		at, n := r.IntN(len(b)), r.IntN(8)
 		b = append(b[:at:at], append(bytes.Clone(b[at:min(len(b), at+n)]), b[at:]...)...)
-	case 3: // noise
+	case 3: // insert noise
 		b = make([]byte, r.IntN(64))
 		for i := range b {
 			b[i] = byte(r.IntN(256))
 		}
-	case 4, 5: // other values
+	case 4, 5: // change values
 		for _, swap := range [][2]string{{`"g"`, `""`}, {`"w"`, `""`}, {`"user"`, `"nobody"`}, {`[`, `[[`}, {`"text"`, `"image"`}, {`1`, `99`}} {
 			if r.IntN(3) == 0 {
 				b = bytes.Replace(b, []byte(swap[0]), []byte(swap[1]), 1)
@@ -295,7 +295,7 @@ func mutant(r *rand.Rand, lp bool, msg string) []byte {
 		}
 	}
 	whole := framed(lp, string(b))
-	switch r.IntN(40) { // now and then the framing is wrong, so the rest of the stream is malformed
+	switch r.IntN(40) { // sometimes the framing is wrong, so that the rest of the stream is malformed
 	case 0:
 		whole = whole[:r.IntN(len(whole))]
 	case 1:
@@ -316,7 +316,7 @@ func TestCrowd(t *testing.T) {
 		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
 			t.Fatal(err)
 		}
-		if m, err := p.terminal(); err != nil || m["type"] == "error" { // so that it is certainly admitted
+		if m, err := p.terminal(); err != nil || m["type"] == "error" { // makes sure that it is admitted
 			t.Fatalf("connection %d: %v, %v", i, m, err)
 		}
 		open = append(open, p)
@@ -342,8 +342,8 @@ func TestCrowd(t *testing.T) {
 	d.recovers(before)
 }
 
-// roomAgain waits until the daemon has noticed the end of the excess connections. It checks each
-// socket, since each has its own queue of pending connections.
+// roomAgain waits until the daemon has noticed that the excess connections are closed. It checks
+// each socket, since each has a backlog of its own.
 func (d *daemon) roomAgain() {
 	d.t.Helper()
 	for _, leaf := range leaves {
@@ -407,7 +407,7 @@ func TestHalfFrames(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestNeverReads requests far more than a socket buffers, and does not read it.
+// TestNeverReads requests far more bytes than a socket buffers, and does not read them.
 func TestNeverReads(t *testing.T) {
 	tokens := make([]string, 240) // a config has at most 1 MiB
 	for i := range tokens {
@@ -420,13 +420,13 @@ func TestNeverReads(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":`+string(list)+`}]}`,
 		"--active-permits", "1", "--queue-depth", "0", "--write-timeout-secs", "1")
 	before := d.trace()
-	for _, leaf := range leaves[:4] { // rerank's answers fit into any socket
+	for _, leaf := range leaves[:4] { // an answer of rerank fits into the buffer of a socket
 		silent := d.peer(leaf)
 		long := strings.Replace(good[leaf], `"input":["w"`, `"input":["w"`+strings.Repeat(`,"w"`, 20_000), 1)
 		if _, err := silent.Write(silent.framed(long)); err != nil {
 			t.Fatal(err)
 		}
-		if leaf != "infer.embed.sock" { // it sends its only message after the slot is free
+		if leaf != "infer.embed.sock" { // its only message is sent after the slot is free
 			eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
 		}
 		p := d.peer(leaf)
@@ -479,7 +479,7 @@ func TestSpaces(t *testing.T) {
 	}
 }
 
-// TestDeep nests ten thousand levels, on every surface.
+// TestDeep sends ten thousand levels of nesting on every surface.
 func TestDeep(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -504,7 +504,7 @@ func TestDeep(t *testing.T) {
 	d.recovers(before)
 }
 
-// full has a request for each surface with strings at every possible place.
+// full has a request for each surface that has strings in every possible place.
 var full = map[string]string{
 	"infer.sock": `{"id":"g","messages":[{"role":"user","content":"w"}],"stop":["s"],"grammar":"root ::= []","model":"m","priority":"normal",
 		"client":"c","x":{"y":["z",{"a":"b"}]}}`,
@@ -518,8 +518,8 @@ var full = map[string]string{
 	"control.sock":      `{"id":"g","type":"log_level","level":"info","backend":"m","x":{"y":["z"]}}`,
 }
 
-// TestEveryStringAndObject corrupts each string of a request, names of members included, and doubles
-// a member of each object. The daemon must refuse all of these requests.
+// TestEveryStringAndObject corrupts each string of a request, names of members included, and
+// doubles a member of each object. The daemon must refuse each of these requests.
 func TestEveryStringAndObject(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -546,7 +546,7 @@ func TestEveryStringAndObject(t *testing.T) {
 			}
 			_ = p.Close()
 		}
-		p := d.peer(leaf) // the unspoiled request is accepted
+		p := d.peer(leaf) // the unchanged request is accepted
 		if _, err := p.Write(p.framed(msg)); err != nil {
 			t.Fatal(err)
 		}
@@ -586,8 +586,8 @@ func spoil(msg string) (all []string) {
 	return all
 }
 
-// TestManyValues sends many messages at once whose decoded form is much larger than their bytes: with
-// the shortest values, up to the memory limit, and up to the maximum number of values.
+// TestManyValues sends many messages at once whose decoded form is much larger than their bytes:
+// with the shortest values, up to the memory limit, and up to the limit of values.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -601,7 +601,7 @@ func TestManyValues(t *testing.T) {
 	} {
 		for _, n := range []int{tooMany, most, most, most, most, most, most} {
 			p := d.peer(leaf)
-			// The brackets are not closed, which the decoder notices only after the values.
+			// The brackets are not closed. The decoder notices that only after the values.
 			if _, err := p.Write(p.framed(parts[0] + strings.Repeat(parts[1], n))); err != nil && !errors.Is(err, syscall.EPIPE) {
 				t.Fatal(err)
 			}
@@ -620,13 +620,13 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
-// TestLargeRequestsAtOnce sends attachments over several connections at once that together exceed the
-// memory limit of their caller. They wait for each other, and all are served.
+// TestLargeRequestsAtOnce sends attachments on several connections at once that together exceed the
+// memory limit of their caller. Each waits for memory, and all are answered.
 func TestLargeRequestsAtOnce(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
 	request := strings.Replace(good["inferd.sock"], "{", `{"attachments":[{"kind":"image","id":"a"},{"kind":"image","id":"b"},{"kind":"image","id":"c"}],`, 1)
-	const size = 40 << 20 // sent three times
+	const size = 40 << 20 // three of them are sent
 	blob := append(binary.AppendUvarint(nil, size), append([]byte{2}, make([]byte, size)...)...)
 	var all sync.WaitGroup
 	for range 5 {
@@ -695,8 +695,8 @@ func TestManyAtOnce(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestDrainAnswersAll stops a daemon with fifty requests in flight: each gets exactly one terminal
-// frame, and the daemon exits within its time.
+// TestDrainAnswersAll stops a daemon while fifty requests run or wait: each gets exactly one
+// terminal frame, and the daemon exits in time.
 func TestDrainAnswersAll(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":60000}]}`,
 		"--queue-depth", "64", "--drain-timeout-secs", "1")

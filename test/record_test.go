@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// A sum has the counts of a caller and an entry, by the daemon's stats or by the activity log.
+// A sum has the counts of a caller or an entry, from the daemon's stats or from the activity log.
 type sum struct {
 	Requests int
 	In       int `json:"input_tokens"`
@@ -31,7 +31,8 @@ func (s sum) plus(other sum) sum {
 	return sum{s.Requests + other.Requests, s.In + other.In, s.Out + other.Out}
 }
 
-// counted returns the daemon's counts, by caller (name of the executable) and by entry.
+// counted returns the daemon's counts, by caller (the name of the executable) and entry. busy
+// reports whether a request runs or waits.
 func (d *daemon) counted() (all map[string]sum, busy bool) {
 	d.t.Helper()
 	out, errs, code := d.ctl("stats")
@@ -60,7 +61,8 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage returns these counts by inferdctl usage. Requests without an entry are separate.
+// recordedUsage returns the same counts from inferdctl usage. Requests without an entry are counted
+// separately.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
@@ -94,7 +96,7 @@ func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int)
 	return all, errors, gone, nowhere
 }
 
-// The sums of the activity log equal the daemon's counts, to the token, for all outcomes of requests:
+// The sums of the activity log equal the daemon's counts exactly, for all outcomes of requests:
 // answered, refused, and ended in the queue, during prefill or during decode.
 func TestUsageEqualsTheCounts(t *testing.T) {
 	d := mocked(t, threeModels, "--queue-depth", "3")
@@ -164,12 +166,12 @@ func TestUsageEqualsTheCounts(t *testing.T) {
 	if total() != int(n.Load())+1 || failed == 0 || gone == 0 || nowhere == 0 || gone > int(hungUp.Load()) {
 		t.Errorf("%d of %d requests: %d failed, %d gone of %d, %d nowhere", total(), n.Load()+1, failed, gone, hungUp.Load(), nowhere)
 	}
-	if len(want) != 5 { // two programs, three entries
+	if len(want) != 5 { // two programs and three entries
 		t.Errorf("%v", want)
 	}
 }
 
-// The log has a line for each connection and each request, and none for a token.
+// The log has one line for each connection and each request, and none for tokens.
 func TestLogHasNoLinePerToken(t *testing.T) {
 	tokens := strings.TrimSuffix(strings.Repeat(`"x",`, 1000), ",")
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":[`+tokens+`]}]}`)
@@ -185,7 +187,7 @@ func TestLogHasNoLinePerToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(string(raw), `"component":"activity"`); got != 1+3 { // one connection, three requests
+	if got := strings.Count(string(raw), `"component":"activity"`); got != 1+3 { // one connection and three requests
 		t.Errorf("%d lines of what callers did:\n%s", got, raw)
 	}
 	if got := strings.Count(string(raw), "\n"); got > 50 {
@@ -193,7 +195,7 @@ func TestLogHasNoLinePerToken(t *testing.T) {
 	}
 }
 
-// fill writes a log just below the size of rotation, for a daemon that is started later.
+// fill writes a log that lacks room bytes until rotation, for a daemon that is started later.
 func fill(t *testing.T, dir string, room int) {
 	t.Helper()
 	if err := os.Mkdir(dir+".logs", 0o700); err != nil {
@@ -203,7 +205,7 @@ func fill(t *testing.T, dir string, room int) {
 	write(t, filepath.Join(dir+".logs", "inferd.ndjson"), strings.Repeat(line, (16<<20-room)/len(line)))
 }
 
-// inferdctl log -f prints every request once and in order while the daemon rotates the log.
+// inferdctl log -f prints every request once and in order, although the daemon rotates the log.
 func TestLogIsFollowed(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -222,7 +224,7 @@ func TestLogIsFollowed(t *testing.T) {
 	}
 	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer watchdog.Stop()
-	const asked = 800 // of some 300 bytes
+	const asked = 800 // of some 300 bytes each
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		c := d.client()
@@ -263,8 +265,8 @@ func TestLogIsFollowed(t *testing.T) {
 	}
 }
 
-// A daemon that is killed while writing leaves at most one torn line. The next daemon ends the line,
-// and the reader leaves it out. The load and the kills are real.
+// A daemon that is killed while it writes leaves at most one torn line. The next daemon ends the
+// line, and the reader skips it. The load and the kills are real.
 func TestKilledWhileItWrites(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -314,7 +316,7 @@ func TestKilledWhileItWrites(t *testing.T) {
 	}
 }
 
-// A full disk fails no request, and the doctor reports the lost lines.
+// A full disk fails no request, and doctor reports the lost lines.
 func TestLogOnAFullDisk(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -337,8 +339,8 @@ func TestLogOnAFullDisk(t *testing.T) {
 	})
 }
 
-// withFullDisk returns a program that runs inferd with a full disk at logs, which no other program
-// sees, and a function that frees the disk.
+// withFullDisk returns a program that runs inferd with a full disk at logs, which other programs do
+// not see. It also returns a function that makes room on the disk.
 func withFullDisk(t *testing.T, logs string) (program string, free func()) {
 	t.Helper()
 	dir := shortDir(t)
@@ -365,8 +367,9 @@ func withFullDisk(t *testing.T, logs string) (program string, free func()) {
 	return script, func() { write(t, filepath.Join(dir, "free"), "") }
 }
 
-// No spelling of a secret is in the daemon's log, on its stderr or in a file of its folders, whether
-// it arrives in an id that is cut at any place, in the name of a model, or in malformed input.
+// No secret, in whatever spelling, is in the daemon's log, on its stderr or in a file of its
+// folders, whether it comes in an ID that is cut at any place, in the name of a model, or in
+// malformed input.
 func TestNoSecretIsLeft(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "internal", "redact", "testdata", "secrets.txt"))
 	if err != nil {
@@ -407,7 +410,7 @@ func TestNoSecretIsLeft(t *testing.T) {
 				}
 				return string(b)
 			}
-			before := max(0, 128-i*7%(len(text)+1)) // so that the id is cut within the secret
+			before := max(0, 128-i*7%(len(text)+1)) // so that the ID is cut within the secret
 			id := q(strings.Repeat("-", before) + text)
 			leaf := leaves[i%len(leaves)]
 			ask(leaf, strings.Replace(good[leaf], `"g"`, id, 1))

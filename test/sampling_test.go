@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// asked sends a v2 request and returns the frames of the answer, including the terminal one.
+// asked sends a v2 request, and returns the frames of the answer with the terminal one.
 func (p *peer) asked(text, more string) []map[string]any {
 	p.t.Helper()
 	content, err := json.Marshal(text)
@@ -51,8 +51,8 @@ func said(frames []map[string]any) string {
 	return text.String()
 }
 
-// Logprobs reach the client in both framings, with and without stream: one for each token, and the
-// bytes of all tokens are the text.
+// Logprobs reach the client in both framings, with stream and without: there is one for each token,
+// and the bytes of all tokens together are the text.
 func TestLogprobs(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
@@ -97,7 +97,7 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// The Go client returns logprobs.
+// The Go client returns logprobs, too.
 func TestLogprobsInGo(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := inferd.Client{Dir: d.dir}
@@ -135,7 +135,7 @@ func bytesOf(token map[string]any) []byte {
 	return all
 }
 
-// Extreme sampling settings are answered or refused by name, and the engine survives.
+// Extreme sampling settings are answered, or refused with their names, and the engine goes on.
 func TestBadSampling(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	engine := d.engine()
@@ -148,7 +148,7 @@ func TestBadSampling(t *testing.T) {
 		t.Fatal(err)
 	}
 	grammar := func(source string) string {
-		quoted, _ := json.Marshal(source) // strings can always be encoded
+		quoted, _ := json.Marshal(source) // cannot fail
 		return `,"response_format":{"type":"grammar","grammar":` + string(quoted) + `}`
 	}
 	for name, test := range map[string]struct{ more, says string }{
@@ -190,7 +190,7 @@ func TestBadSampling(t *testing.T) {
 			if message, _ := end["message"].(string); end["code"] != "invalid_request" || end["id"] != "q" || test.says == "" || !strings.Contains(message, test.says) {
 				t.Errorf("got %v, want %q", end, test.says)
 			}
-			if got := said(p.asked("w", "")); got != "xyz" { // the connection still works
+			if got := said(p.asked("w", "")); got != "xyz" { // the connection can still be used
 				t.Errorf("then: %q", got)
 			}
 		})
@@ -206,10 +206,10 @@ func TestBadSampling(t *testing.T) {
 	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
-		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but invalid
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but not valid
 			t.Errorf("%s: %+v", more, got)
 		}
-		c.send(prompt("r", "w", "")) // the connection still works
+		c.send(prompt("r", "w", "")) // the connection can still be used
 		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
 			t.Errorf("behind %s: %q, %+v", more, text, end)
 		}
@@ -221,7 +221,7 @@ func TestBadSampling(t *testing.T) {
 	}
 }
 
-// A template that does not end fails the request, and the engine survives.
+// If the template does not end, the request fails, and the engine goes on.
 func TestEndlessTemplate(t *testing.T) {
 	var model bytes.Buffer
 	if err := builtin.Write("tiny", &model); err != nil {
@@ -253,7 +253,7 @@ func TestEndlessTemplate(t *testing.T) {
 	}
 }
 
-// Ten thousand requests of one token are each answered once.
+// Each of ten thousand requests for one token is answered once.
 func TestTinyRequests(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()
@@ -278,10 +278,10 @@ func TestTinyRequests(t *testing.T) {
 	for _, more := range []string{`,"temperature":1e999`, `,"max_tokens":4294967296`, `,"max_tokens":-1`, `,"top_k":-1`, `,"seed":18446744073709551616`} {
 		c := d.client()
 		c.send(prompt("q", "w", more))
-		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but invalid
+		if got := c.next(); got.Code != "invalid_request" || got.ID != "q" { // well-formed, but not valid
 			t.Errorf("%s: %+v", more, got)
 		}
-		c.send(prompt("r", "w", "")) // the connection still works
+		c.send(prompt("r", "w", "")) // the connection can still be used
 		if text, end := c.answer(); text != "xyz" || end.ID != "r" {
 			t.Errorf("behind %s: %q, %+v", more, text, end)
 		}

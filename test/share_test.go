@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A stream reads an answer in the background.
+// A stream is a client that reads its answer in the background.
 type stream struct {
 	*client
 	text output
@@ -18,7 +18,7 @@ func (d *daemon) stream(request string) *stream {
 	d.t.Helper()
 	s := &stream{client: d.client()}
 	s.send(request)
-	go func() { // ends with the connection
+	go func() { // runs until the connection is closed
 		for dec := json.NewDecoder(s.UnixConn); ; {
 			var r reply
 			if dec.Decode(&r) != nil || r.Type != "token" {
@@ -30,8 +30,8 @@ func (d *daemon) stream(request string) *stream {
 	return s
 }
 
-// crowd takes both slots of a daemon with endless answers, and four places in its queue, all for one
-// caller. It returns the streams in the order of their requests.
+// crowd takes both slots of a daemon with endless answers, and four places in its queue, all for
+// one caller. It returns the streams in the order of their requests.
 func crowd(d *daemon) (all []*stream) {
 	d.t.Helper()
 	for i := range 6 {
@@ -44,8 +44,9 @@ func crowd(d *daemon) (all []*stream) {
 	return all
 }
 
-// One caller has all slots, with endless answers, and a queue. A request of another program is
-// answered at once, and the preempted request then continues with the same text as undisturbed.
+// One caller holds all slots, with endless answers, and has a queue. A request of another program
+// is answered at once. Then the preempted answer continues with the text that it would have without
+// preemption.
 func TestPreemption(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "32768")
 	const alphabet = "bcdefghijklmnopqrstuvwxyza"
@@ -68,7 +69,7 @@ func TestPreemption(t *testing.T) {
 	}
 }
 
-// The client of a preempted request may hang up: the request is removed.
+// If the client of a preempted request hangs up, the request is removed.
 func TestHangUpWhilePreempted(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "32768")
 	all := crowd(d)
@@ -84,7 +85,7 @@ func TestHangUpWhilePreempted(t *testing.T) {
 	if s := d.stats(); s.Running != 2 || s.Waiting != 5 {
 		t.Errorf("beside it %d run and %d wait\n%s", s.Running, s.Waiting, out)
 	}
-	_ = all[1].Close() // the request that started last was preempted
+	_ = all[1].Close() // the request that was started last is the preempted one
 	eventually(t, "it is out", func() bool { s := d.stats(); return s.Running == 2 && s.Waiting == 4 })
 	_ = other.Process.Kill()
 	eventually(t, "the next one is answered", func() bool { return all[2].text.String() != "" })

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An entry is an entry in the stats.
+// An entry has the stats of an entry.
 type entry struct {
 	Name, Kind, State, Model, Device string
 	PID                              int
@@ -48,8 +48,8 @@ func (d *daemon) entries() map[string]entry {
 	return all
 }
 
-// Stats have the report of an engine, its restarts, and whether it is silent, without waiting for an
-// engine that is stopped.
+// Stats have the report of an engine, its restarts, and whether it is silent. They do not wait for
+// an engine that is stopped.
 func TestStatsOfEngines(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"},"n_ctx":256},
@@ -94,7 +94,7 @@ func TestStatsOfEngines(t *testing.T) {
 	})
 }
 
-// A screen is a program on a terminal, with its output.
+// A screen is a program on a terminal, and its output.
 type screen struct {
 	t      *testing.T
 	master *os.File
@@ -144,13 +144,13 @@ func onTerminal(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-s.ended
-		_ = cmd.Wait() // a second call, if the test has waited, is harmless
+		_ = cmd.Wait() // harmless if the test has waited already
 		_ = master.Close()
 	})
 	return s
 }
 
-// resize changes the width of the terminal, so that the program redraws everything.
+// resize changes the width of the terminal, so that the program redraws the screen.
 func (s *screen) resize() {
 	s.t.Helper()
 	s.wide = !s.wide
@@ -201,7 +201,7 @@ func (d *daemon) top(env ...string) *screen {
 	return onTerminal(d.t, cmd)
 }
 
-// exit waits for the program and returns its exit code.
+// exit waits for the end of the program, and returns its exit code.
 func (s *screen) exit() int {
 	s.t.Helper()
 	select {
@@ -213,7 +213,7 @@ func (s *screen) exit() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// top shows a real daemon on a real terminal, also after a restart of the daemon.
+// top shows a real daemon on a real terminal, and continues after a restart of the daemon.
 func TestTop(t *testing.T) {
 	dir := shortDir(t)
 	write(t, filepath.Join(dir, "config.json"), `{"backends":[
@@ -250,7 +250,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// On a terminal, stats are a table within its width, or JSON with a flag.
+// On a terminal stats are a table of the terminal's width, or JSON with --json.
 func TestStatsOnATerminal(t *testing.T) {
 	d := mocked(t, oneMock)
 	for _, test := range []struct{ flag, begins string }{{"--json=false", "inferd "}, {"--json", `{"uptime_ms"`}} {

@@ -10,11 +10,12 @@ import (
 	"testing"
 )
 
-// clientsVariable is the environment variable that has stock clients run: the SDKs, or all of them.
+// clientsVariable is the environment variable that selects the stock clients to run: only the SDKs,
+// or all of them.
 const clientsVariable = "INFERD_TEST_CLIENTS"
 
-// needsClients skips a test that make test-clients does not run, or, if all is true, only
-// make test-clients-all runs.
+// needsClients skips the test unless make test-clients runs it or, if all is true, make
+// test-clients-all.
 func needsClients(t *testing.T, all bool) {
 	t.Helper()
 	if which := os.Getenv(clientsVariable); which != "all" && (all || which != "sdk") {
@@ -42,13 +43,13 @@ var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
 	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 600) + `"a"],"token_delay_ms":200}]}`
 
-// A stockClient is a program with a stock client, which prints a line for each case that holds.
+// A stockClient is a program that uses a stock client, and prints a line for each case that holds.
 type stockClient struct {
 	script, pins string // files of testdata and of testdata/pins
-	path         string // of the base URL
-	cases        int    // least number of cases
+	path         string // path of the base URL
+	cases        int    // the program prints at least so many cases
 	config       string
-	library      bool // one that takes longer to install and to start than an SDK
+	library      bool // takes longer to install and to start than an SDK
 }
 
 var stockClients = []stockClient{
@@ -68,8 +69,8 @@ var stockClients = []stockClient{
 	{"pydantic_client.py", "pydantic-ai", "", 7, stockConfig, true},
 }
 
-// program installs the client, and returns the command up to its address. It skips the test if that
-// is not possible.
+// program installs the client. It returns the program and its arguments before the address. It
+// skips the test if the installation fails.
 func (c stockClient) program(t *testing.T) (program string, args []string) {
 	t.Helper()
 	ok := true
@@ -113,7 +114,7 @@ func TestStockClients(t *testing.T) {
 	}
 }
 
-// The stock Go clients are a module of their own.
+// The stock Go clients work unchanged. They are in a module of their own.
 func TestStockGoClients(t *testing.T) {
 	needsClients(t, false)
 	ctx, cancel := context.WithTimeout(t.Context(), installTime)
@@ -123,7 +124,7 @@ func TestStockGoClients(t *testing.T) {
 	}
 	program := filepath.Join(t.TempDir(), "sdk.test")
 	build := exec.CommandContext(t.Context(), "go", "test", "-C", "sdk", "-c", "-o", program)
-	build.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // else Go's cache is empty
+	build.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // otherwise Go's cache is empty
 		return strings.HasPrefix(v, "XDG_CACHE_HOME=")
 	})
 	if out, err := build.CombinedOutput(); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// bound returns the surfaces with a socket.
+// bound returns the names of the surfaces' sockets that exist.
 func (d *daemon) bound() []string {
 	var all []string
 	for _, leaf := range leaves {
@@ -25,8 +25,8 @@ func (d *daemon) bound() []string {
 	return all
 }
 
-// A surface has a socket if it is enabled and an entry can serve it. If a flag enables a surface that
-// no entry can serve, there is a warning, and the other surfaces serve.
+// A surface has a socket if it is enabled and an entry can serve it. If a flag enables a surface
+// that no entry can serve, the daemon logs a warning, and the other surfaces work.
 func TestSurfaceIsBoundOrNot(t *testing.T) {
 	const generates, embeds, reranks = "infer.sock infer.v2.sock inferd.sock", "infer.embed.sock", "infer.rerank.sock"
 	for name, test := range map[string]struct {
@@ -64,7 +64,7 @@ func TestSurfaceIsBoundOrNot(t *testing.T) {
 	}
 }
 
-// served checks that a surface serves.
+// served checks that a surface answers.
 func (d *daemon) served(leaf string) {
 	d.t.Helper()
 	p := d.peer(leaf)
@@ -75,7 +75,7 @@ func (d *daemon) served(leaf string) {
 	}
 }
 
-// ask sends the surface's good request with another id.
+// ask sends the valid request of the surface, with another ID.
 func (p *peer) ask(id string) {
 	p.t.Helper()
 	if _, err := p.Write(p.framed(strings.Replace(good[p.leaf], `"id":"g"`, fmt.Sprintf(`"id":%q`, id), 1))); err != nil {
@@ -83,7 +83,7 @@ func (p *peer) ask(id string) {
 	}
 }
 
-// refused reads the answer to a request and checks that it is a refusal with that code.
+// refused reads the answer to a request, and checks that it is a refusal with the given code.
 func (p *peer) refused(id, code string) {
 	p.t.Helper()
 	if m, err := p.next(); err != nil || m["type"] != "error" || m["id"] != id || m["code"] != code {
@@ -91,8 +91,8 @@ func (p *peer) refused(id, code string) {
 	}
 }
 
-// One gate serves all surfaces: a request on one surface takes a slot from the others, and its end,
-// failure or hang-up frees the slot.
+// One gate is in front of all surfaces: a request on one surface takes a slot from all, and its
+// end, failure or hang-up frees the slot.
 func TestOneGate(t *testing.T) {
 	const slow = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000,"n_slots":8}]}`
 	for _, permits := range []string{"1", "0"} { // 0 means 1
@@ -106,11 +106,11 @@ func TestOneGate(t *testing.T) {
 					p := d.peer(leaf)
 					p.ask("too many")
 					p.refused("too many", "queue_full")
-					// The same connection is served after a slot is free, see below.
+					// The same connection is used again below, once a slot is free.
 					if _, err := p.Write(p.framed(`{"id":"bad","wire_version":1,"messages":[],"input":[],"query":"","documents":[]}`)); err != nil {
 						t.Fatal(err)
 					}
-					p.refused("bad", "invalid_request") // a bad request needs no slot
+					p.refused("bad", "invalid_request") // an invalid request needs no slot
 				}
 				waits := d.peer("infer.embed.sock")
 				waits.ask("first")
@@ -141,8 +141,8 @@ func TestOneGate(t *testing.T) {
 			p.ask("15")
 			p.refused("15", "queue_full")
 		}
-		_ = all[0].Close()  // runs
-		_ = all[13].Close() // waits
+		_ = all[0].Close()  // this one runs
+		_ = all[13].Close() // this one waits
 		eventually(t, "both are gone", func() bool { s := d.stats(); return s.Running == 4 && s.Waiting == 8 })
 	})
 	t.Run("a failure frees its slot", func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	for _, name := range []string{"", "first", "copied", "linked", "twins", "others"} {
 		embeds(name, "")
 	}
-	// The first entry cannot be loaded again.
+	// Then the first entry cannot be loaded again.
 	if err := os.Remove(first); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ const threeModels = `{"backends":[
 	{"kind":"llamacpp","name":"emb","model":{"builtin":"embed"}},
 	{"kind":"llamacpp","name":"rank","model":{"builtin":"rerank"}}]}`
 
-// Three models, each in its own process, serve at the same time.
+// Three models, each in a process of its own, answer at the same time.
 func TestThreeModels(t *testing.T) {
 	d := mocked(t, threeModels)
 	if n := len(d.engines()); n != 3 {
@@ -273,7 +273,7 @@ func TestThreeModels(t *testing.T) {
 	if len(results) != 2 || first["index"] != 1.0 || first["score"].(float64) < second["score"].(float64) {
 		t.Errorf("ranked %v", m["results"])
 	}
-	// The death of an engine fails only its own requests.
+	// When an engine dies, only its own requests fail.
 	for _, pid := range d.engines() {
 		kill(t, pid, syscall.SIGKILL)
 		eventually(t, "there is another engine", func() bool {
@@ -292,7 +292,8 @@ func dot(a, b []float64) float64 {
 	return sum
 }
 
-// Input that is too long for a model is refused with both numbers, and the connection continues.
+// Input that is too long for a model is refused with the number of tokens and the limit, and the
+// connection can still be used.
 func TestTooLongForTheModel(t *testing.T) {
 	d := mocked(t, threeModels)
 	long, err := json.Marshal(strings.Repeat("apple ", 5000))
@@ -320,8 +321,8 @@ func TestTooLongForTheModel(t *testing.T) {
 	}
 }
 
-// Features that an engine lacks are refused by name in both framings of v2, and the connection
-// continues.
+// Features that an engine lacks are refused by name, in both framings of v2, and the connection can
+// still be used.
 func TestEnginesRefuseByName(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`)
 	const text = `"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]`
@@ -360,8 +361,8 @@ func TestEnginesRefuseByName(t *testing.T) {
 	p.refused("x", "attachment_unsupported")
 }
 
-// A request beyond the abilities of an engine is refused at once, even while other requests wait for
-// a slot: it needs no place in the queue, and a full queue does not change its error.
+// A request beyond the abilities of an engine is refused at once, even while other requests wait
+// for a slot: it takes no place in the queue, and a full queue does not change its error.
 func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
 		{"kind":"mock","name":"slow","tokens":["x"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
@@ -412,7 +413,8 @@ func TestMockThinks(t *testing.T) {
 	}
 }
 
-// A hang-up on any surface frees the slot: in the queue, during prefill, and during an answer.
+// A hang-up on any surface frees the slot or the place, in the queue, during prefill and during an
+// answer.
 func TestHangUpOnAnySurface(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":100,"n_slots":1}]}`, "--queue-depth", "1")
 	before := d.trace()
@@ -493,7 +495,7 @@ func TestCommands(t *testing.T) {
 	if strings.Contains(out, "[FAIL]") || code != 0 || strings.Count(out, "[ ok ]") < 8 {
 		t.Errorf("doctor: exit %d\n%s%s", code, out, errs)
 	}
-	// The doctor reports faults, and works without a daemon.
+	// doctor reports faults, and works without a daemon.
 	d.signal(syscall.SIGTERM)
 	d.exit()
 	if out, _, code := d.ctl("--config", filepath.Join(d.dir, "config.json"), "doctor"); code != 1 || !strings.Contains(out, "[FAIL] admin") || !strings.Contains(out, "[ ok ] config") {
@@ -501,8 +503,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// Another user's request runs next, however many requests of the first user wait: the kernel
-// reports the user. Needs root, to act as two users.
+// A request of another user runs next, however many requests of the first user wait: the kernel
+// reports the user. The test needs root to act as two users.
 func TestFairBetweenUsers(t *testing.T) {
 	asRoot(t)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":50,"n_slots":1}]}`, "--queue-depth", "64")
@@ -520,7 +522,7 @@ func TestFairBetweenUsers(t *testing.T) {
 		t.Errorf("the other user: %v", m)
 	}
 	s := d.stats()
-	// Each request takes 50 ms, so this one did not wait for all sixty.
+	// Each request takes 50 ms: the request did not wait for all sixty.
 	if s.Waiting == 0 {
 		t.Errorf("nobody waits any more: %+v", s)
 	}

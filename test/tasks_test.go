@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The tasks of an entry determine its sockets, its capabilities and its contexts. The assumptions of
-// the engine about a model are logged once.
+// The tasks of an entry determine its sockets, its capabilities and its contexts. What the engine
+// assumes about a model is logged once.
 func TestTasksOfAnEntry(t *testing.T) {
 	const noPooling, noRank = "the model's file does not say how vectors are pooled", "the model's file does not say that the model was trained to rank"
 	for name, test := range map[string]struct {
@@ -64,7 +64,7 @@ func TestTasksOfAnEntry(t *testing.T) {
 	}
 }
 
-// An entry without any task is refused at the start, with the reason.
+// An entry that has no task is refused at the start, with the reason.
 func TestEntryWithoutATask(t *testing.T) {
 	d := start(t, "", "--model-path", "builtin:chain", "--llamacpp-generate=false")
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "generate is switched off, and neither embed nor rerank is on") {
@@ -72,7 +72,7 @@ func TestEntryWithoutATask(t *testing.T) {
 	}
 }
 
-// both is a config of one entry that generates, embeds and reranks.
+// both is a config with one entry that generates, embeds and reranks.
 const both = `{"backends":[{"kind":"llamacpp","name":"gen","n_slots":%d,"embed":true,"embed_pooling":"mean","rerank":true,"model":{"builtin":"loop"}}]}`
 
 // encodes sends n requests for vectors and scores, and checks the answers.
@@ -90,7 +90,7 @@ func (d *daemon) encodes(n int) {
 	}
 }
 
-// A reader reads a stream, so that it never stalls.
+// A reader reads a stream all the time, so that it never stalls.
 type reader struct {
 	*client
 	tokens atomic.Int64
@@ -130,7 +130,7 @@ func (r *reader) end() {
 	<-r.ended
 }
 
-// Vectors and scores are computed while two streams continue.
+// Vectors and scores are computed while two answers continue.
 func TestEncodingBesideStreams(t *testing.T) {
 	d := mocked(t, fmt.Sprintf(both, 3))
 	running := read(d.streams(2))
@@ -170,12 +170,12 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 		code      int
 	}
 	answers := make(chan result, 1)
-	go func() { // another program, without a running request
+	go func() { // another program, which has no running request
 		out, errs, code := d.ctl("embed", "text")
 		answers <- result{out, errs, code}
 	}()
 	eventually(t, "the request for vectors waits", func() bool { return d.stats().Waiting == 1 })
-	for _, r := range running { // longer than a quantum
+	for _, r := range running { // for longer than a quantum
 		r.writes(200)
 	}
 	if n := d.entries()["gen"].Parked; n != 0 {
@@ -193,7 +193,8 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 	running[1].writes(1)
 }
 
-// If the config asks for exact answers, the stats report them, or the reason why not.
+// If the config asks for exact answers, stats and capabilities say whether they are exact, and why
+// not.
 func TestExactIsShown(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"exact","exact":true,"model":{"builtin":"chain"}},
@@ -232,8 +233,8 @@ func TestExactIsShown(t *testing.T) {
 	}
 }
 
-// The watchdog notices that one loop hangs, although the other one works. A call that waits for that
-// loop is not the cause, so the next engine answers it.
+// The watchdog notices that one loop hangs although the other one works. A call that waits for the
+// loop has not caused that, so the next engine answers it.
 func TestOneOfSeveralLoopsWedges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")

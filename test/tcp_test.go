@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// tcpAddr waits for the address of a surface in the daemon's log, since the tests use any free port.
+// tcpAddr waits for the address of a surface in the daemon's log, and returns it: the tests let the
+// system choose a port.
 func (d *daemon) tcpAddr(surface string) string {
 	d.t.Helper()
 	bound := regexp.MustCompile(`surface=` + surface + ` path=(127\.0\.0\.1:\d+)`)
 	var m []string
-	eventually(d.t, surface+" listens on TCP", func() bool { // the log may come after the readiness
+	eventually(d.t, surface+" listens on TCP", func() bool { // the log may be later than the readiness
 		m = bound.FindStringSubmatch(d.stderr.String())
 		return m != nil
 	})
@@ -46,12 +47,12 @@ func (d *daemon) overTCP(surface, text string) string {
 	return string(said)
 }
 
-// The surfaces over TCP, and the sockets with the same dialects.
+// overTCP maps the surfaces over TCP to the sockets with the same dialects.
 var overTCP = map[string]string{"v1": "infer.sock", "v2": "infer.v2.sock", "embed": "infer.embed.sock"}
 
 var tcpFlags = []string{"--tcp", "127.0.0.1:0", "--v2-tcp", "127.0.0.1:0", "--embed-tcp", "127.0.0.1:0"}
 
-// Over TCP the key is the first line. Without it a client gets no answer. Unix sockets need no key.
+// Over TCP the key is the first line. A client without it gets no answer. Unix sockets need no key.
 func TestTCP(t *testing.T) {
 	const key = "correct horse"
 	t.Setenv("INFERD_API_KEY", key)
@@ -89,11 +90,11 @@ func TestTCP(t *testing.T) {
 	d.recovers(before)
 }
 
-// The key opens the socket, and the engine does not have it.
+// The key opens the TCP surface, and the engine does not get it.
 func TestEngineHasNoKey(t *testing.T) {
 	t.Setenv("INFERD_API_KEY", "correct horse")
 	t.Setenv("MY_KEY", "battery staple")
-	t.Setenv("LC_ALL", "battery staple") // a variable that engines get, unless it is a key
+	t.Setenv("LC_ALL", "battery staple") // engines get this variable, unless it holds a key
 	engine, seen := spied(t, "")
 	d := mocked(t, `{"listen":{"tcp":"127.0.0.1:0","api_key_env":"LC_ALL"},"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`, "--engine", engine)
 	if env := seen("environ"); strings.Contains(env, "horse") || strings.Contains(env, "staple") || strings.Contains(env, "LC_ALL") {

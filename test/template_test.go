@@ -15,8 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// untaught starts a daemon with an entry of kind llamacpp, whose model recites pieces and has no
-// chat template.
+// untaught starts a daemon whose model recites pieces and has no chat template.
 func untaught(t *testing.T, pieces ...string) *daemon {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
@@ -34,8 +33,8 @@ func untaught(t *testing.T, pieces ...string) *daemon {
 type talk struct {
 	t     *testing.T
 	conn  *bufio.ReadWriter
-	turns []string // JSON messages
-	texts []string // of the frames of the last answer
+	turns []string // messages as JSON
+	texts []string // texts of the frames of the last answer
 }
 
 type v2Done struct {
@@ -98,8 +97,8 @@ func (k *talk) ask(question, more string) (text, told string, done v2Done) {
 	}
 }
 
-// Answers of a model without a chat template end at markers, with the reason end of turn, begin
-// without white space, and are found in the cache by the next turn, on every surface.
+// On every surface, an answer of a model without a chat template ends at a marker, with the reason
+// end of turn, begins without white space, and is found in the cache by the next turn.
 func TestNoTemplate(t *testing.T) {
 	d := untaught(t, " Hello", " there", ".", "\n", "User", ":")
 	for _, stream := range []string{"", `,"stream":false`} {
@@ -136,7 +135,7 @@ func TestNoTemplate(t *testing.T) {
 				if turn > 0 && done.Usage.Cached != before {
 					t.Errorf("turn %d had %d tokens in the cache, want %d", turn, done.Usage.Cached, before)
 				}
-				before = done.Usage.In + done.Usage.Out - 1 // the last token was never decoded
+				before = done.Usage.In + done.Usage.Out - 1 // the last token was not decoded
 			}
 			for stop, want := range map[string]string{"\n": "Hello there.", "User:": "Hello there.", "there": "Hello "} {
 				quoted, _ := json.Marshal(stop)
@@ -148,7 +147,7 @@ func TestNoTemplate(t *testing.T) {
 	}
 }
 
-// An answer of only white space has only the last frame.
+// An answer that consists of white space has only the last frame.
 func TestNoTemplateNoText(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"white space":       {" ", "\t", "\n", "User", ":"},
@@ -176,7 +175,7 @@ func TestNoTemplateNoText(t *testing.T) {
 	}
 }
 
-// A missing chat template is logged once.
+// A missing chat template is shown in capabilities, doctor and the log, where it is logged once.
 func TestNoTemplateIsSaid(t *testing.T) {
 	const said = "model without a chat template"
 	template := func(d *daemon) any {

@@ -10,14 +10,14 @@ import (
 	inferd "github.com/inferd-go/inferd/client"
 )
 
-// The tools of the tests, in the forms of v2 and of OpenAI.
+// The tools in these tests, in the forms of v2 and of OpenAI.
 const (
 	weatherSchema = `{"type":"object","properties":{"city":{"type":"string","maxLength":8},"days":{"type":"integer","minimum":1,"maximum":9}},"required":["city","days"],"additionalProperties":false}`
 	weatherTools  = `[{"name":"get_weather","description":"d","input_schema":` + weatherSchema + `}]`
 	weatherOpenAI = `[{"type":"function","function":{"name":"get_weather","parameters":` + weatherSchema + `}}]`
 )
 
-// checkWeather checks the arguments of a call.
+// checkWeather checks the arguments of a call. where is the surface, for errors.
 func checkWeather(t *testing.T, where string, input []byte) {
 	t.Helper()
 	var args struct {
@@ -31,8 +31,7 @@ func checkWeather(t *testing.T, where string, input []byte) {
 	}
 }
 
-// A demanded call comes over every surface, with arguments that validate, from a model with random
-// weights. Its result pairs with it in the next turn.
+// On every surface a model with random weights makes the required call, with valid arguments.
 func TestTools(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "4096")
 	if able := d.capable(); able["tools"] != true || able["tools_dialect"] != "hermes" {
@@ -78,7 +77,8 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// What cannot be kept is refused by name, before the prompt is prefilled.
+// A request that cannot be fulfilled is refused with the name of the member, before the prompt is
+// prefilled.
 func TestToolRefusals(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
 	p := d.peer("inferd.sock")

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// asUser is the variable with the socket for a test process that runs as another user.
+// asUser is the environment variable with the socket for a test process that runs as another user.
 const asUser = "INFERD_TEST_ASK"
 
 // asRoot skips a test that needs several users.
@@ -26,7 +26,7 @@ func asRoot(t *testing.T) {
 }
 
 // TestAskAsUser is not a test but the main function of a [stranger]: it sends the requests on its
-// stdin, one per line, and prints the last message of each answer.
+// stdin, one to a line, and prints the last message of each answer.
 func TestAskAsUser(t *testing.T) {
 	path := os.Getenv(asUser)
 	if path == "" {
@@ -64,10 +64,10 @@ type stranger struct {
 	out *bufio.Reader
 }
 
-// stranger starts a stranger. The test must run as root.
+// stranger starts a process of another user. The test must run as root.
 func (d *daemon) stranger(leaf string, uid uint32) *stranger {
 	d.t.Helper()
-	// Let another user connect.
+	// Allow the other user to connect.
 	for path, mode := range map[string]os.FileMode{d.dir: 0o755, d.socket(leaf): 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
 			d.t.Fatal(err)
@@ -132,8 +132,8 @@ func (s *stranger) terminal() (m map[string]any) {
 	return m
 }
 
-// A user's prompts are cached for the same user, also in another program, and never for another user,
-// on any surface.
+// On any surface, cached prompts of a user are used for requests of the same user, even of another
+// program, and never for other users.
 func TestUsersDoNotShare(t *testing.T) {
 	asRoot(t)
 	d := serve(t, "--model-path", "builtin:tiny")
@@ -163,8 +163,8 @@ func TestUsersDoNotShare(t *testing.T) {
 	}
 	one, two := d.stranger("infer.v2.sock", 65534), d.stranger("infer.v2.sock", 65533)
 	for i := range 8 {
-		// The prompt is new: one user sends it first, then the others. The template is the same
-		// in all prompts, and each user has it cached after its own first request.
+		// The prompt is new: one user sends it first, then the others. Its template is the same as
+		// before, so each user has it cached after its own first request.
 		text := fmt.Sprint(i, " is the number of this question, which is rather long")
 		own(text)
 		for who, s := range map[string]*stranger{"one": one, "two": two} {

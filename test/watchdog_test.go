@@ -22,11 +22,11 @@ import (
 // TestWatchdogSpares; the default is 10 s.
 const soakVariable = "INFERD_TEST_SOAK"
 
-// wedgeVariable is the environment variable with a file that makes an engine wedge, if the engine was
-// built with the tag wedge.
+// wedgeVariable is the environment variable with a file that makes an engine wedge, if the engine
+// was built with the tag wedge.
 const wedgeVariable = "INFERD_ENGINE_WEDGE"
 
-// A backendStats is a part of the stats of an entry.
+// A backendStats has some of the stats of an entry.
 type backendStats struct {
 	Restarts    int
 	WedgedKills int    `json:"wedged_kills"`
@@ -47,7 +47,7 @@ func (d *daemon) backend() backendStats {
 	return s.Backends[0]
 }
 
-// streams starts endless answers and returns their clients, which have each read a token.
+// streams starts n endless answers. It returns their clients, each of which has read a token.
 func (d *daemon) streams(n int) (all []*client) {
 	d.t.Helper()
 	for i := range n {
@@ -72,8 +72,8 @@ func (c *client) flows() {
 	}
 }
 
-// An engine that is stopped by a signal is resumed once, and its streams continue. If it is stopped
-// again, it is replaced.
+// An engine that was stopped by a signal is resumed once, and its streams continue. If it is
+// stopped again, it is replaced.
 func TestEngineStops(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes 20 s")
@@ -92,7 +92,7 @@ func TestEngineStops(t *testing.T) {
 		t.Errorf("admin said %v", last)
 	}
 	newcomer := d.watch()
-	frames = newcomer.until("backend_state", "") // before the lifecycle
+	frames = newcomer.until("backend_state", "") // before a lifecycle state
 	_ = newcomer.Close()
 	if last := frames[len(frames)-1]; last["state"] != "silent" {
 		t.Errorf("a newcomer learns %v", last)
@@ -115,7 +115,7 @@ func TestEngineStops(t *testing.T) {
 	stopped = time.Now()
 	kill(t, pid, syscall.SIGSTOP)
 	silent, queued := d.client(), d.client()
-	silent.send(prompt("silent", "a", `,"max_tokens":2`)) // in the third slot
+	silent.send(prompt("silent", "a", `,"max_tokens":2`)) // takes the third slot
 	d.admitted(2)
 	queued.send(prompt("queued", "a", `,"max_tokens":2`))
 	for i, c := range running {
@@ -153,8 +153,8 @@ var buildWedge = sync.OnceValues(func() (engine string, err error) {
 	return engine, nil
 })
 
-// wedgeable returns an engine program that wedges on request, and the file that requests it. It skips
-// the test if the engine cannot wedge.
+// wedgeable returns an engine that wedges on request, and the file that requests it. It skips the
+// test if no such engine can be built.
 func wedgeable(t *testing.T) (engine, file string) {
 	t.Helper()
 	engine, err := buildWedge()
@@ -184,7 +184,7 @@ func wedge(t *testing.T, file, mode string) {
 	}
 }
 
-// An engine with a step that does not end is replaced. The requests in the step fail, and the next
+// An engine whose step does not end is replaced. The requests in that step fail, and the next
 // engine answers the others.
 func TestEngineWedges(t *testing.T) {
 	if testing.Short() {
@@ -228,7 +228,7 @@ func TestEngineWedges(t *testing.T) {
 	}
 }
 
-// An engine that is slow, starved, frozen, or in a debugger is not killed.
+// An engine that is slow, starved, frozen or in a debugger is not killed.
 func TestWatchdogSpares(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
@@ -252,7 +252,7 @@ func TestWatchdogSpares(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, thread := range threads { // nice values are per thread
+			for _, thread := range threads { // each thread has a nice value of its own
 				id, _ := strconv.Atoi(filepath.Base(thread))
 				if err := syscall.Setpriority(syscall.PRIO_PROCESS, id, 19); err != nil && !errors.Is(err, syscall.ESRCH) {
 					t.Fatal(err)
@@ -278,7 +278,7 @@ func TestWatchdogSpares(t *testing.T) {
 		},
 		"long prompts": func(_ *testing.T, d *daemon) {
 			for begin := time.Now(); time.Since(begin) < duration; {
-				// On a busy machine 1,000 tokens take seconds. A soak has time for 7,000.
+				// On a busy machine 1,000 tokens take seconds. Only a soak has time for 7,000.
 				pairs := 500
 				if duration > time.Minute {
 					pairs = 3500
@@ -319,15 +319,15 @@ func TestWatchdogSpares(t *testing.T) {
 					_, err := os.Stat(file)
 					return errors.Is(err, os.ErrNotExist)
 				})
-				// A step's bound is derived from the steps before it, so many usual steps must
-				// precede it.
+				// The time limit of a step follows from the steps before it, so many usual steps
+				// must come first.
 				d.finishes(prompt("usual", "a", `,"max_tokens":50`))
 			}
 		})
 	})
 }
 
-// finishes checks that a request is answered, without a limit on a busy machine.
+// finishes checks that a request is answered, however long a busy machine needs.
 func (d *daemon) finishes(request string) {
 	d.t.Helper()
 	c := d.client()
@@ -342,8 +342,8 @@ func (d *daemon) finishes(request string) {
 	}
 }
 
-// spared disturbs a daemon with streams, and checks that the engine is not killed, that the streams
-// continue, and that a client is answered afterwards.
+// spared calls disturb with a daemon that has streams. It checks that the engine is not killed,
+// that the streams continue, and that a client is answered afterwards.
 func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	t.Helper()
 	pid := d.engine()
@@ -392,7 +392,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 	}
 }
 
-// busy runs n processes that compute until the test ends.
+// busy runs n processes that compute until the end of the test.
 func busy(t *testing.T, n int) {
 	t.Helper()
 	for range n {
@@ -407,8 +407,8 @@ func busy(t *testing.T, n int) {
 	}
 }
 
-// newCgroup makes a cgroup and moves a process into it, or skips the test. It uses the first of the
-// given folders that has the file.
+// newCgroup makes a cgroup and moves a process into it, or skips the test. It makes the cgroup in
+// the first of the roots that has the file.
 func newCgroup(t *testing.T, pid int, file string, roots ...string) string {
 	t.Helper()
 	for _, root := range roots {
@@ -421,7 +421,7 @@ func newCgroup(t *testing.T, pid int, file string, roots ...string) string {
 			continue
 		}
 		t.Cleanup(func() {
-			_ = os.WriteFile(home, []byte(strconv.Itoa(pid)), 0o600) // fails if it has ended
+			_ = os.WriteFile(home, []byte(strconv.Itoa(pid)), 0o600) // fails if the process has ended
 			eventually(t, "the cgroup is empty", func() bool { return os.Remove(group) == nil })
 		})
 		if _, err := os.Stat(filepath.Join(group, file)); err != nil {
@@ -436,12 +436,12 @@ func newCgroup(t *testing.T, pid int, file string, roots ...string) string {
 	return ""
 }
 
-// throttled gives a process 5 % of one processor.
+// throttled limits a process to 5 % of one processor.
 func throttled(t *testing.T, pid int) {
 	t.Helper()
 	file, value := "cpu.max", "5000 100000"
 	roots := []string{"/sys/fs/cgroup"}
-	if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); err == nil { // version 1
+	if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); err == nil { // cgroups of version 1
 		file, value, roots = "cpu.cfs_quota_us", "5000", []string{"/sys/fs/cgroup/cpu"}
 	}
 	group := newCgroup(t, pid, file, roots...)
@@ -450,7 +450,7 @@ func throttled(t *testing.T, pid int) {
 	}
 }
 
-// frozen puts a process into a cgroup of version 2 and returns a function that freezes it
+// frozen puts a process into a cgroup of version 2. It returns a function that freezes the process
 // ("1") or thaws it ("0").
 func frozen(t *testing.T, pid int) func(value string) {
 	t.Helper()
@@ -482,7 +482,7 @@ func TestFewDescriptors(t *testing.T) {
 	defer w.Close()
 	w.until("ready", "")
 	d.works()
-	// Refused clients connect again at once, others send nothing and stay connected.
+	// Clients that are refused connect again at once. Others stay connected and send no request.
 	var flood sync.WaitGroup
 	over := make(chan struct{})
 	for range 64 {
@@ -511,7 +511,7 @@ func TestFewDescriptors(t *testing.T) {
 	for range 5 {
 		kill(t, d.engine(), syscall.SIGKILL)
 		w.until("restarting", "engine_exited")
-		w.until("ready", "") // in the flood
+		w.until("ready", "") // during the flood
 	}
 	close(over)
 	flood.Wait()
@@ -520,7 +520,7 @@ func TestFewDescriptors(t *testing.T) {
 		text, _ := d.ask("w", "")
 		return text == "xyz"
 	})
-	t.Logf("a client is served %s after the flood", time.Since(ended).Round(time.Millisecond)) // 5 s at most on a quiet machine
+	t.Logf("a client is served %s after the flood", time.Since(ended).Round(time.Millisecond)) // at most 5 s on a quiet machine
 	if s := d.stats(); s.LogLost > 0 {
 		t.Errorf("%d lines of the log are lost", s.LogLost)
 	}

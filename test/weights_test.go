@@ -17,17 +17,17 @@ import (
 
 const modelCommit = "0123456789abcdef0123456789abcdef01234567"
 
-// A shelf is a hub and a model store for daemons.
+// A shelf is a hub, and a model store for daemons.
 type shelf struct {
 	t       *testing.T
 	hub     *hubtest.Server
 	home    string
-	content []byte // of a model, which is "O/R" at the hub
+	content []byte // content of the model "O/R" at the hub
 	digest  string
 
 	mu      sync.Mutex // guards the fields below
 	fault   func(hubtest.Request) *hubtest.Fault
-	watched chan struct{} // the hub answers once it is closed; nil: at once
+	watched chan struct{} // the hub answers once it is closed; nil means at once
 }
 
 // answer is the script of the hub.
@@ -68,19 +68,20 @@ func newShelf(t *testing.T) *shelf {
 	return s
 }
 
-// described is the model as an object of the config, from an address at the hub's second origin.
+// described returns the model as an object of the config, with an address at the hub's second
+// origin.
 func (s *shelf) described() string {
 	link := s.hub.AddFile("c.gguf", &hubtest.File{Content: s.content})
 	return fmt.Sprintf(`{"name":"described","sha256":%q,"size_bytes":%d,"source_url":%q,"license":"mit"}`, s.digest, len(s.content), link)
 }
 
-// blob is the path of the model in the store.
+// blob returns the path of the model in the store.
 func (s *shelf) blob() string {
 	return filepath.Join(s.home, "blobs", "sha256", s.digest[:2], s.digest, "data")
 }
 
-// boot starts a daemon with a config. The first answer of the hub waits until the admin socket is
-// watched; the frames up to that status are returned.
+// boot starts a daemon with a config. The hub does not answer before the admin socket is watched.
+// boot returns the daemon, and the frames up to one with the given status and phase.
 func (s *shelf) boot(config, status, phase string) (*daemon, []map[string]any) {
 	s.t.Helper()
 	dir := shortDir(s.t)
@@ -98,7 +99,7 @@ func (s *shelf) boot(config, status, phase string) (*daemon, []map[string]any) {
 	return d, w.until(status, phase)
 }
 
-// phases are the phases of the entry's load, without repetitions.
+// phases returns the phases of the entry's load, without repetitions.
 func phases(frames []map[string]any) []string {
 	var all []string
 	for _, f := range frames {
@@ -109,7 +110,8 @@ func phases(frames []map[string]any) []string {
 	return slices.Compact(all)
 }
 
-// downloads checks the frames of downloads: from 0 to the total, never back.
+// downloads returns the frames of downloads. It checks that they go from 0 to the total, and never
+// back.
 func (s *shelf) downloads(frames []map[string]any, name, backend string) (all []map[string]any) {
 	s.t.Helper()
 	last := -1.0
@@ -168,7 +170,7 @@ func TestBootPulls(t *testing.T) {
 			d.signal(syscall.SIGTERM)
 			d.exit()
 
-			// The next boot has no dial and no hash.
+			// The next start sends no request, and hashes no file.
 			s.hub.Forget()
 			d, frames = s.boot(config, "ready", "")
 			if seen := phases(frames); slices.Contains(seen, "verify") || slices.Contains(seen, "download") {
@@ -181,7 +183,7 @@ func TestBootPulls(t *testing.T) {
 			d.signal(syscall.SIGTERM)
 			d.exit()
 
-			// It needs no hub at all, and has the content hashed on demand.
+			// The start needs no hub at all. With verify it hashes the content.
 			t.Setenv("HF_ENDPOINT", "http://not-encrypted")
 			d, frames = s.boot(strings.Replace(config, "{", `{"verify":"always",`, 1), "ready", "")
 			if seen := phases(frames); !slices.Contains(seen, "verify") && seen[0] == "checking_local" {
@@ -192,7 +194,7 @@ func TestBootPulls(t *testing.T) {
 	}
 }
 
-// Two entries of one model fetch it once.
+// Two entries with the same model fetch it once.
 func TestBootPullsOnce(t *testing.T) {
 	s := newShelf(t)
 	object := s.described()
@@ -203,7 +205,8 @@ func TestBootPullsOnce(t *testing.T) {
 	}
 }
 
-// A daemon that is stopped during a download keeps the bytes, and the next one goes on from them.
+// A daemon that is stopped during a download keeps the received bytes, and the next daemon
+// continues from them.
 func TestBootInterrupted(t *testing.T) {
 	s := newShelf(t)
 	kept := int64(len(s.content) / 2)
@@ -237,7 +240,7 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// A model with a wrong digest is fetched twice, and never again.
+// A model with a wrong digest is fetched twice, and then never again.
 func TestBootWithAWrongDigest(t *testing.T) {
 	s := newShelf(t)
 	lie := slices.Clone(s.content)
@@ -273,7 +276,7 @@ func TestBootWithAWrongDigest(t *testing.T) {
 	}
 }
 
-// Without auto_pull the daemon names the command that pulls the model. A blob needs no manifest then.
+// Without auto_pull the error has the command that pulls the model. A blob then needs no manifest.
 func TestBootWithoutPull(t *testing.T) {
 	s := newShelf(t)
 	for model, want := range map[string]string{
@@ -306,8 +309,8 @@ func TestBootWithoutPull(t *testing.T) {
 	}
 }
 
-// A blob that lies in the store without a manifest is hashed: the right one gets its manifest, the
-// wrong one goes to the quarantine, and is fetched.
+// A blob in the store that has no manifest is hashed: a right one gets a manifest, and a wrong one
+// is quarantined and fetched.
 func TestBootWithABlob(t *testing.T) {
 	s := newShelf(t)
 	if err := os.MkdirAll(filepath.Dir(s.blob()), 0o755); err != nil {

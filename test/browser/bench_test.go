@@ -8,16 +8,16 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// times records when the field for a message gets the focus.
+// times records the time at which the field for a message gets the focus.
 const times = `addEventListener("focusin", (e) => { if (e.target.id === "draft") window.typing ??= performance.now(); });`
 
-// loaded are the figures of a page that was loaded without a cache: milliseconds since the navigation
-// began, and bytes as they were sent.
+// loaded returns the figures of a page that was loaded without a cache: the milliseconds since the
+// navigation began, and the bytes as they were sent.
 const loaded = `[performance.getEntriesByType("paint")[0]?.startTime ?? 0, window.typing ?? 0,
 	[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].filter((e) => !e.name.includes("/inferd/events") && !e.name.includes("/v1/")).reduce((n, e) => n + e.encodedBodySize, 0)]`
 
-// BenchmarkFirstLoad measures the page from the navigation to the first paint, and from there until a
-// person can type: medians. Reach: 300 ms from the paint to typing, 60 KB.
+// BenchmarkFirstLoad measures the time from the navigation to the first paint, and from there until
+// a user can type, as medians. The aims are 300 ms from the paint to typing, and 60 KB.
 func BenchmarkFirstLoad(b *testing.B) {
 	d := start(b, `{"kind":"mock","name":"gen"}`)
 	var paints, types, bytes []float64
@@ -44,5 +44,5 @@ func BenchmarkFirstLoad(b *testing.B) {
 		slices.Sort(all)
 		b.ReportMetric(all[len(all)/2], unit)
 	}
-	b.ReportMetric(0, "ns/op") // the browser's start is in it
+	b.ReportMetric(0, "ns/op") // it would include the browser's start
 }

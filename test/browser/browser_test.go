@@ -1,6 +1,6 @@
-// Package browser runs the page in a real Chromium against a real daemon. It is a module of its own,
-// so that the driver of the browser is no dependency of inferd. Without a Chromium its tests are
-// skipped.
+// Package browser runs the page in a real Chromium against a real daemon. It is a module of its
+// own, so that inferd does not depend on the driver of the browser. Without a Chromium its tests
+// are skipped.
 package browser
 
 import (
@@ -24,16 +24,16 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience bounds every wait of a test. It is no measurement.
+// patience bounds each wait of a test. It is not a measurement.
 const patience = 20 * time.Second
 
-// bin is the folder of the programs; browsers makes tabs.
+// bin is the folder of the programs. browsers is the context in which tabs are made.
 var (
 	bin      string
 	browsers context.Context
 )
 
-// chromium returns the path of a browser; empty if there is none.
+// chromium returns the path of a browser, or an empty text if there is none.
 func chromium() string {
 	names := []string{"chromium", "chromium-browser", "google-chrome"}
 	if name := os.Getenv("CHROMIUM"); name != "" {
@@ -92,7 +92,7 @@ type daemon struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	stderr *output
-	base   string // URL
+	base   string // URL of HTTP
 }
 
 type output struct {
@@ -114,7 +114,7 @@ func (o *output) String() string {
 
 var boundAt = regexp.MustCompile(`surface=http path=(127\.0\.0\.1:\d+)`)
 
-// start starts a daemon with those entries, and waits until HTTP is bound.
+// start starts a daemon with the given entries, and waits until HTTP is bound.
 func start(t testing.TB, entries string) *daemon {
 	t.Helper()
 	return startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[`+entries+`]}`)
@@ -177,7 +177,7 @@ func (d *daemon) running() int {
 	return s.Running
 }
 
-// eventually polls a condition, for states without an event.
+// eventually polls a condition, for states that no event reports.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
@@ -193,13 +193,14 @@ type tab struct {
 	ctx context.Context
 }
 
-// guard records what the policy of the page has stopped.
+// guard records what the policy of the page has prevented, and errors.
 const guard = `window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));
 window.addEventListener("error", (e) => window.violations.push("error " + e.message));
 window.addEventListener("unhandledrejection", (e) => window.violations.push("rejection " + e.reason));`
 
-// open opens a page in a new tab. At the end of the test nothing may have violated its policy.
+// open opens a page in a new tab. At the end of the test it checks that the page has not violated
+// its policy.
 func open(t *testing.T, url string, media ...string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browsers)
@@ -223,7 +224,7 @@ func open(t *testing.T, url string, media ...string) *tab {
 	return b
 }
 
-// media sets features of the screen, such as prefers-color-scheme=dark.
+// media sets media features, such as prefers-color-scheme=dark.
 func (b *tab) media(features ...string) {
 	b.t.Helper()
 	var params emulation.SetEmulatedMediaParams
@@ -256,7 +257,7 @@ func (b *tab) until(what, expression string) {
 	}
 }
 
-// text returns the text of an element as it is seen; empty if there is none.
+// text returns the visible text of an element, or an empty text if there is no such element.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	return value[string](b, `document.querySelector(`+quote(selector)+`)?.innerText ?? ""`)
@@ -268,7 +269,7 @@ func (b *tab) has(selector, text string) {
 	b.until(selector+" has "+text, `(document.querySelector(`+quote(selector)+`)?.innerText ?? "").includes(`+quote(text)+`)`)
 }
 
-// do runs steps.
+// do runs the steps.
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, steps...); err != nil {
@@ -282,7 +283,7 @@ func (b *tab) press(keys string, options ...chromedp.KeyOption) {
 	b.do(chromedp.KeyEvent(keys, options...))
 }
 
-// enter presses Enter as a keyboard does: without a character beside the key.
+// enter presses Enter as a keyboard does: the key event has no character.
 func (b *tab) enter() {
 	b.t.Helper()
 	for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeRawKeyDown, input.DispatchKeyEventTypeKeyUp} {
@@ -296,7 +297,7 @@ func (b *tab) enter() {
 func (b *tab) ask(text string) {
 	b.t.Helper()
 	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
-	// The browser drops keys for a moment after a dialog was closed.
+	// For a moment after a dialog was closed, the browser drops keys.
 	eventually(b.t, "the text is in the field", func() bool {
 		value[bool](b, `document.querySelector("#draft").focus(), document.querySelector("#draft").select(), true`)
 		b.press(text)
@@ -306,15 +307,15 @@ func (b *tab) ask(text string) {
 	b.until("it is sent", `document.querySelector("#draft").value === ""`)
 }
 
-// click clicks the first button with that text.
+// click clicks the first button with the given text.
 func (b *tab) click(text string) {
 	b.t.Helper()
 	b.until("there is a button "+text, `!![...document.querySelectorAll("button")].find((x) => x.innerText === `+quote(text)+` && !x.disabled)`)
 	value[bool](b, `[...document.querySelectorAll("button")].find((x) => x.innerText === `+quote(text)+` && !x.disabled).click(), true`)
 }
 
-// again clicks a button below an answer that asks for another one, and waits until that has been drawn: for
-// a moment the page still shows the old one.
+// again clicks a button that requests another answer, and waits until that answer has been drawn:
+// for a moment the page still shows the old one.
 func (b *tab) again(text string) {
 	b.t.Helper()
 	value[bool](b, `(() => {

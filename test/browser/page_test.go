@@ -16,7 +16,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// mock returns an entry that answers with a text, in pieces.
+// mock returns an entry that answers with a text in pieces. more is appended to its members.
 func mock(t *testing.T, text, more string) string {
 	t.Helper()
 	tokens, err := json.Marshal(strings.SplitAfter(text, " "))
@@ -26,11 +26,11 @@ func mock(t *testing.T, text, more string) string {
 	return `{"kind":"mock","name":"gen","prompt_tokens":12,"tokens":` + string(tokens) + more + `}`
 }
 
-// An answer arrives in pieces, from the real engine, with its figures.
+// An answer of the real engine arrives in pieces, and the page shows its figures.
 func TestStream(t *testing.T) {
 	d := start(t, `{"kind":"llamacpp","name":"chain","n_ctx":512,"model":{"builtin":"chain"}}`)
 	b := open(t, d.base)
-	b.has(".banner, main", "") // it is there before the model
+	b.has(".banner, main", "") // the page is there before the model
 	b.ask("abc")
 	b.has(".answer .prose", "defghi")
 	b.idle()
@@ -47,7 +47,8 @@ func TestStream(t *testing.T) {
 	b.has("[role=status]", "The answer is complete.")
 }
 
-// Stop closes the connection, and the daemon frees the slot at once; the text so far stays.
+// Stop closes the connection, and the daemon frees the slot at once. The text so far stays on the
+// page.
 func TestStop(t *testing.T) {
 	d := start(t, mock(t, strings.Repeat("word ", 2000), `,"token_delay_ms":30`))
 	b := open(t, d.base)
@@ -62,12 +63,12 @@ func TestStop(t *testing.T) {
 	b.has(".answer footer", "stopped")
 	b.ask("again")
 	b.until("another answer", `document.querySelectorAll(".answer").length === 2`)
-	b.press(kb.Escape) // in the field
+	b.press(kb.Escape) // pressed in the field
 	eventually(t, "the slot is free again", func() bool { return d.running() == 0 })
 }
 
-// The page is there before the models, and shows how they are loaded. The events come from the test, so
-// that it can look between two of them; all else is the daemon's.
+// The page is there before the models, and shows how they are loaded. The test sends the events, so
+// that it can check the page between two of them; the daemon answers all other requests.
 func TestLoadProgress(t *testing.T) {
 	d := start(t, mock(t, "ready now", ""))
 	target, err := url.Parse(d.base)
@@ -112,7 +113,7 @@ func TestLoadProgress(t *testing.T) {
 	b.has(".answer .prose", "ready now")
 }
 
-// A daemon that is loading for real: the page waits with it.
+// The page waits with a daemon that is really loading.
 func TestLoading(t *testing.T) {
 	d := start(t, mock(t, "at last", `,"ready_after_ms":1500`))
 	b := open(t, d.base)
@@ -129,7 +130,8 @@ const hostile = "<script>window.hacked = 1</script>\n\n<img src=x onerror=\"wind
 	"<iframe srcdoc=\"<script>top.hacked = 6</script>\"></iframe>\n\n" +
 	"```go\nfunc main() { println(\"</code><script>window.hacked=7</script>\") }\n```\n\nend\n"
 
-// An answer is text only: no script runs, nothing is loaded, and the policy has nothing to stop.
+// An answer is shown as text only: no script runs, no file is loaded, and the policy has no
+// violation to report.
 func TestHostileMarkdown(t *testing.T) {
 	d := start(t, mock(t, hostile, `,"thinking_tokens":["<script>window.hacked = 8</script>"]`))
 	b := open(t, d.base)
@@ -166,13 +168,13 @@ func TestHostileMarkdown(t *testing.T) {
 	if loaded := value[[]string](b, `performance.getEntriesByType("resource").map((e) => e.name).filter((n) => !n.startsWith(location.origin))`); len(loaded) > 0 {
 		t.Errorf("loaded from elsewhere: %q", loaded)
 	}
-	// Nesting beyond any stack is shown as it is.
+	// Nesting deeper than the stack allows is shown as plain text.
 	deep := open(t, start(t, mock(t, strings.Repeat(">", 20_000)+"deep", "")).base)
 	deep.ask("hi")
 	deep.has(".answer", "deep")
 }
 
-// What the policy forbids does not happen: a page with a hole would have it closed.
+// The policy prevents forbidden actions, even if the page has a hole.
 func TestPolicyHolds(t *testing.T) {
 	d := start(t, mock(t, "a", ""))
 	b := open(t, d.base)
@@ -188,10 +190,10 @@ func TestPolicyHolds(t *testing.T) {
 	value[bool](b, `(window.violations = [], true)`)
 }
 
-// The parts of the page whose text must be easy to read.
+// Elements of the page whose text must be easy to read.
 var readable = []string{"body", ".name", ".quiet", ".question p", ".answer .prose", ".answer small", ".main", ".code code", ".code figcaption", ".c-keyword", ".c-string", "#draft", ".prose a"}
 
-// contrast computes the contrast of the text of an element, after WCAG 2.
+// contrast computes the contrast of the text of an element as WCAG 2 defines it.
 const contrast = `(selector) => {
   const e = document.querySelector(selector);
   if (!e) return 0;
@@ -203,8 +205,8 @@ const contrast = `(selector) => {
   return (a + 0.05) / (b + 0.05);
 }`
 
-// Light and dark follow the system; in both, text has the contrast of WCAG AA. With PAGE_SHOTS, a
-// folder, the screens are kept there.
+// The page is light or dark as the system is. In both, texts have the contrast of WCAG AA. If
+// PAGE_SHOTS names a folder, the screens are written there.
 func TestLightAndDark(t *testing.T) {
 	d := start(t, mock(t, "Rayleigh scattering: short waves are scattered **more**. See [the article](https://example.org).\n\n"+
 		"| colour | wavelength |\n|---|--:|\n| blue | 450 nm |\n| red | 700 nm |\n\n```go\n// ratio of both\nfunc ratio() float64 { return math.Pow(700.0/450, 4) } // \"5.9\"\nvar s = \"blue\"\n```\n\nSo the sky is blue.", `,"thinking_tokens":["Which ","waves?"]`))
@@ -249,7 +251,7 @@ func TestLightAndDark(t *testing.T) {
 	}
 }
 
-// thinks asks for thoughts in the settings of the conversation.
+// thinks switches thinking on in the settings of the conversation.
 func (b *tab) thinks() {
 	b.t.Helper()
 	b.click("Settings")
@@ -259,7 +261,7 @@ func (b *tab) thinks() {
 	b.until("the dialog is closed", `!document.querySelector("dialog")`)
 }
 
-// shot keeps a picture of the screen.
+// shot writes a picture of the screen.
 func (b *tab) shot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("PAGE_SHOTS")

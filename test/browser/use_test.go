@@ -9,7 +9,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// focus presses Tab until the focus is on an element with that text or label.
+// focus presses Tab until an element with the given text or label has the focus.
 func (b *tab) focus(name string, options ...chromedp.KeyOption) {
 	b.t.Helper()
 	const label = `((e) => e.ariaLabel || e.innerText || e.id)(document.activeElement)`
@@ -25,7 +25,7 @@ func (b *tab) focus(name string, options ...chromedp.KeyOption) {
 	b.t.Fatalf("Tab does not reach %s; the page says\n%s", name, b.text("body"))
 }
 
-// Everything works without a mouse, and the focus can be seen.
+// The page can be used without a mouse, and the focus is visible.
 func TestKeyboardOnly(t *testing.T) {
 	back := chromedp.KeyModifiers(chromedp.ModifierShift)
 	d := start(t, mock(t, "an answer of words ", ""))
@@ -33,7 +33,7 @@ func TestKeyboardOnly(t *testing.T) {
 	b.until("the field has the focus", `document.activeElement.id === "draft"`)
 	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
 	b.press("one")
-	b.press(kb.Enter, back) // a new line
+	b.press(kb.Enter, back) // inserts a new line
 	b.press("two")
 	b.enter()
 	b.has(".answer .prose", "an answer of words")
@@ -69,7 +69,7 @@ func TestKeyboardOnly(t *testing.T) {
 	b.until("the field has the focus again", `document.activeElement.id === "draft"`)
 }
 
-// Every field and button has a name, every image a text, and ids are unique.
+// Every field and button has a name, every image has a text, and IDs are unique.
 func TestNames(t *testing.T) {
 	d := start(t, mock(t, "text\n\n```go\nvar x int\n```\n", ""))
 	b := open(t, d.base)
@@ -98,7 +98,7 @@ func TestNames(t *testing.T) {
 	check("status")
 }
 
-// A question can be changed, and an answer computed again.
+// A question can be changed, and an answer can be requested again.
 func TestEditAndRegenerate(t *testing.T) {
 	d := start(t, `{"kind":"llamacpp","name":"chain","n_ctx":512,"model":{"builtin":"chain"}}`)
 	b := open(t, d.base)
@@ -113,7 +113,7 @@ func TestEditAndRegenerate(t *testing.T) {
 	b.press("bc")
 	b.enter()
 	b.until("the rest is gone", `document.querySelectorAll(".question").length === 1`)
-	b.has(".answer .prose", "defg") // after abc
+	b.has(".answer .prose", "defg") // the continuation of abc
 	b.idle()
 	before := b.text(".answer .prose")
 	b.again("Regenerate")
@@ -124,7 +124,7 @@ func TestEditAndRegenerate(t *testing.T) {
 	}
 }
 
-// Conversations are there again after a reload, with their settings, and can be removed.
+// Conversations and their settings are there again after a reload, and can be removed.
 func TestHistory(t *testing.T) {
 	d := start(t, mock(t, "kept in this browser", ""))
 	b := open(t, d.base)
@@ -142,7 +142,7 @@ func TestHistory(t *testing.T) {
 	b.ask("second question")
 	b.idle()
 	b.do(chromedp.Reload())
-	b.has(".question", "second question") // the address names it
+	b.has(".question", "second question") // the address names the conversation
 	b.click("History")
 	b.has("dialog", "first question")
 	b.click(b.text(".chats li:last-child .open"))
@@ -165,7 +165,7 @@ func TestHistory(t *testing.T) {
 	b.has("dialog", "There is none yet")
 }
 
-// Calls of tools are shown, and the conversation goes on behind them.
+// Tool calls are shown, and the conversation can continue after them.
 func TestToolCalls(t *testing.T) {
 	d := start(t, mock(t, "x", `,"emit_tool_use":"look_up","tools":true`))
 	b := open(t, d.base)
@@ -180,7 +180,7 @@ func TestToolCalls(t *testing.T) {
 	}
 }
 
-// Failures are shown in the daemon's words, and can be tried again.
+// Errors are shown with the daemon's message, and the request can be tried again.
 func TestErrors(t *testing.T) {
 	d := start(t, mock(t, "better", `,"fail_first":1`))
 	b := open(t, d.base)
@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 	value[bool](b, `(window.violations = window.violations.filter((v) => !v.includes("connect")), true)`)
 }
 
-// Images are shown before they are sent, and can be removed; for another file a message is shown.
+// Images are shown before they are sent, and can be removed. Any other file causes a message.
 func TestImages(t *testing.T) {
 	d := start(t, mock(t, "a picture", `,"vision":true`))
 	b := open(t, d.base)
@@ -220,7 +220,7 @@ func TestImages(t *testing.T) {
 	const draw = `await new Promise((r) => { const c = document.createElement("canvas"); c.width = c.height = 4; c.getContext("2d").fillRect(0, 0, 2, 2); c.toBlob(r, "image/%s"); })`
 	paste("png", fmt.Sprintf(draw, "png"))
 	b.until("one image", `document.querySelectorAll(".images img").length === 1`)
-	paste("webp", fmt.Sprintf(draw, "webp")) // is converted
+	paste("webp", fmt.Sprintf(draw, "webp")) // converted by the page
 	b.until("two images", `document.querySelectorAll(".images img").length === 2`)
 	if kinds := value[string](b, `[...document.querySelectorAll(".images img")].map((i) => i.src.slice(0, 14)).join()`); kinds != "data:image/png,data:image/png" {
 		t.Errorf("kinds %s", kinds)
@@ -238,7 +238,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// A page that is refused asks for a key, sends it, and forgets it with the tab.
+// If the daemon refuses the page, it asks for a key, sends it, and forgets it when the tab is
+// closed.
 func TestKey(t *testing.T) {
 	t.Setenv("TEST_PAGE_KEY", "0123456789abcdef")
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"keys":[{"name":"me","key_env":"TEST_PAGE_KEY"}]},"backends":[`+mock(t, "let in", "")+`]}`)

@@ -13,7 +13,7 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 )
 
-// address returns that of the daemon.
+// address returns the URL of the daemon.
 func address(t *testing.T) string {
 	t.Helper()
 	url := os.Getenv("INFERD_TEST_URL")
@@ -53,7 +53,7 @@ func TestChat(t *testing.T) {
 	if err != nil || answer.Choices[0].Message.Content != "Hello" || answer.Choices[0].FinishReason != "stop" || answer.Usage.TotalTokens != 9 {
 		t.Errorf("%+v, %v", answer, err)
 	}
-	for _, model := range []string{"gen", "slow-start"} { // the second one sends comments first
+	for _, model := range []string{"gen", "slow-start"} { // the second sends comments first
 		stream := c.Chat.Completions.NewStreaming(t.Context(), chat(model))
 		var all openai.ChatCompletionAccumulator
 		for stream.Next() {
