@@ -23,21 +23,21 @@ import (
 )
 
 // answers measures whether an answer depends only on its request: "bench answers", or make
-// bench-answers. A fresh engine answers each prompt first; then one engine answers the same prompts
-// in several situations, and each answer is compared with the fresh one bit for bit. It also
-// compares sampled texts with one seed, vectors and scores, and repeats everything on engines with
-// the kernels of one kind of CPU.
+// bench-answers. First a fresh engine answers each prompt. Then one engine answers the same prompts
+// in several situations, and each answer is compared with the fresh one bit for bit. The command
+// also compares texts that are sampled with one seed, vectors and scores, and repeats all
+// comparisons on engines that have the kernels of only one kind of CPU.
 type answers struct {
 	*bench
 	ctx     context.Context //nolint:containedctx // of the command
 	lib     string          // folder with the kernels of one kind of CPU
-	cpu     string          // its name
+	cpu     string          // name of that kind
 	exact   bool
-	seeded  bool // the requests of row texts have a seed
+	seeded  bool // requests of the row texts have a seed
 	threads int
-	prompts int // of each length
-	draws   int // with one seed
-	uid     int // of another user; 0 is our own
+	prompts int // number of prompts of each length
+	draws   int // number of texts with one seed
+	uid     int // uid of another user; 0 means this user
 }
 
 // answerTokens is the maximum number of tokens in a compared answer.
@@ -77,7 +77,7 @@ func runAnswers(args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // another user runs a program from here
+	if err := os.Chmod(dir, 0o755); err != nil { // another user runs a program in it
 		return err
 	}
 	if a.bench, err = newBench(dir, out); err != nil {
@@ -131,14 +131,14 @@ func chooseRows(names string) ([]func(*answers, []subject) error, error) {
 	return rows, nil
 }
 
-// A subject is a model under measurement.
+// A subject is a model that is measured.
 type subject struct {
 	name  string
-	file  string // GGUF
-	bytes bool   // each byte of a text is a token; if false, roughly each word is
+	file  string // GGUF file
+	bytes bool   // each byte of a text is a token; otherwise roughly each word is
 }
 
-// subject returns a model by its name on the command line.
+// subject returns the model with the given name on the command line.
 func (a *answers) subject(name string) (subject, error) {
 	written := map[string]func(io.Writer) error{"sliding": builtin.Sliding, "recurrent": builtin.Recurrent}
 	switch {
@@ -164,8 +164,8 @@ func (a *answers) subject(name string) (subject, error) {
 	}
 }
 
-// restricted makes a folder of links to llama.cpp's libraries in from, with the kernels of one
-// kind of CPU only, so that an engine has no choice. It returns from if cpu is "all".
+// restricted returns a folder with links to llama.cpp's libraries in from. It has the kernels of
+// only one kind of CPU, so that an engine has no choice. If cpu is "all", restricted returns from.
 func restricted(from, folder, cpu string) (string, error) {
 	if cpu == "all" {
 		return from, nil
@@ -203,15 +203,15 @@ func restricted(from, folder, cpu string) (string, error) {
 
 // A comparison counts answers that equal those of a fresh engine.
 type comparison struct {
-	of     int       // answers compared
-	equal  int       // answers with equal bits in the first value
-	texts  int       // answers with an equal text
-	other  int       // answers with another first token
+	of     int       // number of answers
+	equal  int       // those whose first value has the same bits
+	texts  int       // those with the same text
+	other  int       // those with another first token
 	values []float64 // differences of the first values
 	cached int64     // tokens of prompts that were not computed
 }
 
-// A firstValue is the first token of an answer, and its log probability. If ok is false, the answer
+// A firstValue is the first token of an answer and its log probability. If ok is false, the answer
 // is empty.
 type firstValue struct {
 	token   int
@@ -234,14 +234,14 @@ func (c *comparison) add(fresh, now answered) {
 	c.values = append(c.values, math.Abs(fresh.first.logprob-now.first.logprob))
 }
 
-// line prints a comparison.
+// line prints a comparison as a row of the table.
 func (a *answers) line(model, situation string, c *comparison) {
 	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s %-9s %-9.2g %-9.2g %-6d %d\n", a.cpu, model, situation,
 		fmt.Sprintf("%d of %d", c.equal, c.of), fmt.Sprintf("%d of %d", c.texts, c.of), median(c.values), slices.Max(c.values), c.other, c.cached)
 }
 
-// begin starts a daemon with one entry, with the model file and more settings in JSON, and waits
-// until it is ready. Other users can connect to its sockets.
+// begin starts a daemon with one entry, which has the model file and more settings in JSON, and
+// waits until it is ready. Other users can connect to its sockets.
 func (a *answers) begin(file, more string) (*daemon, error) {
 	if a.exact {
 		more += `,"exact":true`
@@ -261,7 +261,7 @@ func (a *answers) begin(file, more string) (*daemon, error) {
 	}
 	err = os.Chmod(d.dir, 0o755)
 	if socket := filepath.Join(d.dir, v2Leaf); err == nil {
-		if err = os.Chmod(socket, 0o666); errors.Is(err, os.ErrNotExist) { // an entry that only embeds or reranks
+		if err = os.Chmod(socket, 0o666); errors.Is(err, os.ErrNotExist) { // the entry only embeds or reranks
 			err = nil
 		}
 	}
@@ -272,8 +272,8 @@ func (a *answers) begin(file, more string) (*daemon, error) {
 	return d, nil
 }
 
-// stranger starts a process that sends requests as another user, or as another program if the bench
-// is not root.
+// stranger starts a process that sends requests as another user or, if bench does not run as root,
+// as another program.
 func (a *answers) stranger() (*load.Caller, error) {
 	path := filepath.Join(a.bin, "stranger")
 	if _, err := os.Stat(path); err != nil {
@@ -284,5 +284,5 @@ func (a *answers) stranger() (*load.Caller, error) {
 	return startCaller(path, a.uid, os.Stderr)
 }
 
-// restLimit bounds the time until an idle engine has offloaded its retained KV.
+// restLimit bounds the time in which an idle engine offloads its retained KV.
 const restLimit = time.Minute

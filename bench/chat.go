@@ -22,16 +22,16 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// chats measures the rate of one, four and eight streams through chat completions over HTTP, in
-// turns with the length-prefixed socket of the same daemon, and beside llama-server's own chat
-// completions.
+// chats measures the rate of one, four and eight streams over HTTP with chat completions. It
+// alternates with the length-prefixed socket of the same daemon, and with chat completions of
+// llama-server.
 func (p *peers) chats() error {
 	streams := []int{1, 4, 8}
 	tokens := make([]int, len(streams))
 	for i := range tokens {
 		tokens[i] = p.size(128, 64)
 	}
-	// of returns the rates through each target, of each number of streams.
+	// of returns the rates for each target and each number of streams.
 	of := func(s *side, targets ...load.Target) ([]float64, error) {
 		var rates []float64
 		for _, t := range targets {
@@ -49,7 +49,7 @@ func (p *peers) chats() error {
 		return rates, nil
 	}
 	reach := make([]string, 2*len(streams))
-	flip := false // which of both is first
+	flip := false // whether HTTP is first
 	all := []runner{p.runner(contender{"inferd", func() (*side, error) { return p.inferd(inferdOptions{}) }}, reach, func(s *side) ([]float64, error) {
 		flip = !flip
 		chat := load.Target{Dialect: load.Chat, Path: filepath.Join(s.daemon.dir, httpLeaf)}
@@ -89,7 +89,7 @@ func (p *peers) chats() error {
 	return nil
 }
 
-// chatRates is chats without peers.
+// chatRates is like chats, without llama-server and older builds.
 func (b *bench) chatRates(model string) error {
 	p := &peers{
 		bench: b, ctx: context.Background(), threads: runtime.NumCPU(), model: model, builds: []build{{name: "inferd", dir: b.bin}},
@@ -98,8 +98,8 @@ func (b *bench) chatRates(model string) error {
 	return p.row(p.ctx, row{what: "decode through chat completions", full: time.Hour, quick: time.Hour, measure: (*peers).chats})
 }
 
-// tokenCost measures the processor time and the allocations of a token in the daemon, over HTTP
-// and over the length-prefixed socket. Each token is sent as it comes: none waits for others.
+// tokenCost measures the CPU time and the allocations of a token in the daemon, over HTTP and over
+// the length-prefixed socket. Each token is sent at once, without waiting for the next ones.
 func (b *bench) tokenCost() error {
 	const tokens, streams, rounds = 1000, 8, 5
 	d, err := b.mocked(`"n_slots":8,"token_delay_ms":1,"tokens":[` + strings.TrimSuffix(strings.Repeat(`" token",`, tokens), ",") + `]`)
@@ -136,7 +136,7 @@ func (b *bench) tokenCost() error {
 	return nil
 }
 
-// readAll reads n answers at once.
+// readAll requests n answers at once, and reads them.
 func readAll(t load.Target, n int) error {
 	var asker load.Asker
 	defer asker.Close()
@@ -156,8 +156,8 @@ func readAll(t load.Target, n int) error {
 	return failed
 }
 
-// tokenAllocations returns the allocations of a token on its way from a handler to a client that
-// allocates nothing, over the length-prefixed socket and over HTTP.
+// tokenAllocations returns the number of allocations for a token on its way from a handler to a
+// client that allocates nothing, over the length-prefixed socket and over HTTP.
 func (b *bench) tokenAllocations() (lp, chat float64, err error) {
 	const tokens = 20_000
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -194,15 +194,15 @@ func (b *bench) tokenAllocations() (lp, chat float64, err error) {
 	return lp, chat, nil
 }
 
-// allocations returns the allocations of this process for each of n tokens of an answer, whose last
-// bytes have end.
+// allocations returns the number of allocations in this process for each of the n tokens of an
+// answer. The last bytes of the answer contain end.
 func (b *bench) allocations(ask []byte, end string, n int, serve func(context.Context, net.Listener) error) (float64, error) {
 	ln, err := net.Listen("unix", filepath.Join(b.bin, fmt.Sprintf("tokens-%d", len(ask))))
 	if err != nil {
 		return 0, err
 	}
 	defer ln.Close()
-	go func() { _ = serve(context.Background(), ln) }() // ends when ln is closed
+	go func() { _ = serve(context.Background(), ln) }() // runs until ln is closed
 	nc, err := net.Dial("unix", ln.Addr().String())
 	if err != nil {
 		return 0, err

@@ -21,9 +21,8 @@ import (
 // pace is the time between two tokens of the clock engine.
 const pace = time.Millisecond
 
-// clockEngine is an engine without a model: each of its tokens is the time at which it was
-// written. Its reader can therefore compute the latency through the link, the daemon and the
-// client's socket.
+// clockEngine is an engine without a model. Each of its tokens is the time at which it was written,
+// so that the reader can compute the latency through the link, the daemon and the client's socket.
 func clockEngine(conn net.Conn) error {
 	srv := &link.Server{Conn: conn, Handler: infer.HandlerFunc(clockTokens)}
 	if err := srv.Report(link.Report{State: link.Ready, NCtx: 1 << 20, Slots: 4, Model: "clock", Device: "cpu", Abilities: infer.Abilities{Generate: true}}); err != nil {
@@ -54,18 +53,18 @@ func clockTokens(ctx context.Context, req *infer.Request, emit infer.Sink) error
 	return emit(&infer.Done{Reason: infer.Length, Out: gen.MaxTokens, Backend: "clock"})
 }
 
-// now returns the time of a clock that all processes of a machine share, in nanoseconds.
+// now returns the time in nanoseconds, from a clock that all processes of a machine share.
 func now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err) // the clock exists on every Linux
+		panic(err) // every Linux has the clock
 	}
 	return t.Nano()
 }
 
-// relay measures the latency of a token from the engine's process through the daemon to a
-// client. For comparison it reads the same engine directly: that latency is the machine's time to
-// wake a process, and not the daemon's.
+// relay measures the latency of a token from the engine's process through the daemon to a client.
+// For comparison it also reads the same engine directly: that latency is the time that the machine
+// needs to wake a process, without the daemon.
 func (b *bench) relay(what, reach string, tokens int) error {
 	direct, err := b.direct(tokens)
 	if err != nil {
@@ -82,7 +81,7 @@ func (b *bench) relay(what, reach string, tokens int) error {
 	return nil
 }
 
-// direct reads the clock engine without a daemon, and returns the latencies.
+// direct reads the clock engine without a daemon. It returns the latencies.
 func (b *bench) direct(tokens int) ([]time.Duration, error) {
 	child, err := proc.Start(proc.Command{Path: filepath.Join(b.bin, "bench")})
 	if err != nil {
@@ -91,7 +90,7 @@ func (b *bench) direct(tokens int) ([]time.Duration, error) {
 	defer child.Kill()
 	client := link.NewClient(child.Conn())
 	defer client.Close()
-	go func() { _ = client.Run(func(link.Report) {}) }() // ends with the connection
+	go func() { _ = client.Run(func(link.Report) {}) }() // runs until the connection is closed
 	var latencies []time.Duration
 	err = client.Handle(context.Background(), &infer.Request{Task: &infer.Generate{MaxTokens: tokens}}, func(ev infer.Event) error {
 		if text, ok := ev.(*infer.Text); ok {
@@ -103,9 +102,9 @@ func (b *bench) direct(tokens int) ([]time.Duration, error) {
 	return warm(latencies), err
 }
 
-// appendLatencies appends the latency of each time stamp in text.
+// appendLatencies appends the latency of each timestamp in text.
 func appendLatencies(latencies []time.Duration, text string, arrived int64) ([]time.Duration, error) {
-	for stamp := range strings.FieldsSeq(text) { // delayed tokens arrive in one text
+	for stamp := range strings.FieldsSeq(text) { // delayed tokens are in one text
 		sent, err := strconv.ParseInt(stamp, 10, 64)
 		if err != nil {
 			return latencies, err
@@ -115,7 +114,7 @@ func appendLatencies(latencies []time.Duration, text string, arrived int64) ([]t
 	return latencies, nil
 }
 
-// warm returns latencies without the first ones.
+// warm returns the latencies without the first ones, at most 100.
 func warm(latencies []time.Duration) []time.Duration { return latencies[min(100, len(latencies)/10):] }
 
 // through returns the latencies of tokens from the clock engine to a client of the daemon.

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// flood measures the TTFT of a short request beside sixty waiting requests of another caller, and
-// on an idle server.
+// flood measures the TTFT of a short request on an idle server, and beside sixty waiting requests
+// of another caller.
 func (p *peers) flood() error {
 	ours := p.inferds(inferdOptions{queueDepth: 64})
 	rounds := p.rounds()
@@ -38,7 +38,7 @@ func (p *peers) flood() error {
 		figure[*flooded]{"TTFT p50, idle", true, func(f *flooded) float64 { return median(f.idle).Seconds() * 1000 }},
 		figure[*flooded]{"step", true, func(f *flooded) float64 { return f.step.Seconds() * 1000 }})
 	for _, c := range p.llamaServers(false) {
-		// Requests take so long here that only a few are measured.
+		// Requests take so long on this server that only a few are measured.
 		f, err := serve(p, c, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func (p *peers) flood() error {
 	return nil
 }
 
-// flooded has the TTFTs of short requests, and the step time, of one server.
+// A flooded has the TTFTs of short requests on one server, and its step time.
 type flooded struct {
 	idle, busy []time.Duration
 	step       time.Duration // beside the flood
@@ -69,8 +69,8 @@ func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
 	return max(500*time.Millisecond, 3*median(took)), nil
 }
 
-// besideFlood sends n short requests on an idle server, and n while another caller keeps
-// all slots running and sixty requests waiting.
+// besideFlood sends n short requests on an idle server, and then n while another caller keeps all
+// slots running and sixty requests waiting.
 func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	short, err := p.caller(1, 0)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	wait := again(ctx, client, peerSlots+60, func() load.Shot {
 		return load.Shot{Target: s.target, Request: prompt(64, 32), Trace: true}
 	}, func(o *load.Outcome) {
-		// While short requests run, the queue is too short for a few requests of the flood.
+		// While short requests run, there is no room in the queue for some requests of the flood.
 		if !o.Gone && o.Code != "queue_full" {
 			failed.add(o.Err())
 		}
@@ -120,7 +120,7 @@ func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	return &flooded{idle: idle.ttft, busy: busy.ttft, step: median(gaps)}, nil
 }
 
-// shares measures the shares of backlogged callers.
+// shares measures the shares of callers that always have requests waiting.
 func (p *peers) shares() error {
 	servers := p.inferds(inferdOptions{queueDepth: 64})
 	sizes := []int{1, 4, 16, 64}
@@ -180,7 +180,7 @@ func (p *peers) competeInTurns(servers []contender, callers []backlogged) ([][]*
 	return serveInTurns(p, servers, p.rounds(), func(s *side) (*usage, error) { return p.compete(s, callers) })
 }
 
-// reportShares prints a measure of the shares of each server.
+// reportShares prints a measure of the shares on each server.
 func (p *peers) reportShares(servers []contender, results [][]*usage, what, reach, measure string, of func([]float64) float64) {
 	for i, c := range servers {
 		if i > 0 {
@@ -193,15 +193,15 @@ func (p *peers) reportShares(servers []contender, results [][]*usage, what, reac
 		figure[*usage]{"tokens/s of all", false, func(g *usage) float64 { return sum(g.fresh) / p.backlog.Seconds() }})
 }
 
-// watched returns the time that results cover.
+// watched returns the time that the results cover.
 func (p *peers) watched(results []*usage) time.Duration {
 	return time.Duration(len(results)) * p.backlog
 }
 
-// usage has the tokens of each caller within one measurement.
+// A usage has the tokens of each caller in one measurement.
 type usage struct {
-	fresh []float64 // computed
-	all   []float64 // computed or cached
+	fresh []float64 // tokens that were computed
+	all   []float64 // tokens that were computed or cached
 }
 
 // summed adds up the tokens of each caller over all rounds.
@@ -223,15 +223,15 @@ func sum(all []float64) float64 {
 	return total
 }
 
-// A backlogged caller has a request on each of its connections at any time.
+// A backlogged caller always has a request on each of its connections.
 type backlogged struct {
 	clients     []load.Doer
-	connections int // of each client
-	in, out     int // tokens of a request
+	connections int // connections of each client
+	in, out     int // tokens of the prompt and of the answer of a request
 }
 
-// compete runs callers at once and returns the tokens of each during the measurement. The
-// measurement begins when each caller has two answers: the first requests take the free slots
+// compete runs callers at once, and returns the tokens of each during the measurement. The
+// measurement begins when each caller has had two answers: the first requests take the free slots
 // regardless of shares, and hold them until they are answered.
 func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
 	ctx, leave := context.WithCancel(p.ctx)
@@ -293,7 +293,8 @@ func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
 	return g, failed.err()
 }
 
-// jain is 1 for equal shares, and 1/n for one share of all.
+// jain returns Jain's index of fairness: 1 if all shares are equal, and 1/n if one of n has
+// everything.
 func jain(all []float64) float64 {
 	squares := 0.0
 	for _, x := range all {
@@ -302,7 +303,7 @@ func jain(all []float64) float64 {
 	return sum(all) * sum(all) / (float64(len(all)) * squares)
 }
 
-// share returns the share of the second of two callers.
+// share returns the share that the second of two callers has.
 func share(tokens []float64) float64 { return tokens[1] / (tokens[0] + tokens[1]) }
 
 func perSecond(got []float64, in time.Duration) string {

@@ -29,7 +29,8 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// admission measures the TTFT of a backend that takes no time, with and without the gate, in turns.
+// admission measures the TTFT of a backend that takes no time, alternating between one with the
+// gate and one without.
 func (b *bench) admission() error {
 	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 4, Handler: new(mock.Backend)}}, nil
@@ -76,7 +77,8 @@ func (b *bench) admission() error {
 	return nil
 }
 
-// firstToken sends a request, reads the whole answer, and returns the time of its first message.
+// firstToken sends a request and reads the whole answer. It returns the time until the first
+// message.
 func firstToken(nc net.Conn, ask []byte) (time.Duration, error) {
 	begin := time.Now()
 	if _, err := nc.Write(ask); err != nil {
@@ -102,8 +104,8 @@ func firstToken(nc net.Conn, ask []byte) (time.Duration, error) {
 	}
 }
 
-// routing measures the choice among eight entries, of which only the last is able, and the update of
-// its breaker.
+// routing measures the choice among eight entries, of which only the last has the abilities, and
+// the update of its breaker.
 func (b *bench) routing() error {
 	r := new(route.Router)
 	const entries = 8
@@ -130,9 +132,9 @@ func (b *bench) routing() error {
 	return nil
 }
 
-// recording measures the cost of a request's line in the activity log, with and without a suspected
-// secret: the time that the request waits, and the CPU time in total, most of which the writing
-// goroutine uses.
+// recording measures what the line of a request in the activity log costs, with and without text
+// that may be a secret: the time for which the request waits, and the CPU time, most of which the
+// writing goroutine uses.
 func (b *bench) recording() error {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -148,7 +150,7 @@ func (b *bench) recording() error {
 		{"no rule can match", "<= 5 µs", "5f2b8a"},
 		{"a secret in it", "<= 25 µs", "5f2b8a token=swordfish"},
 	} {
-		const rounds, burst = 25, 2000 // less than the log's buffer
+		const rounds, burst = 25, 2000 // less than the queue of the log holds
 		took := make([]time.Duration, 0, rounds*burst)
 		before, err := cpuTime()
 		if err != nil {

@@ -38,7 +38,7 @@ func startFrom(bin string, args ...string) (*daemon, error) {
 	return d, d.cmd.Start()
 }
 
-// stopLimit bounds the stop of a daemon; older builds may hang.
+// stopLimit bounds the time in which a daemon stops: an older build may hang.
 const stopLimit = 20 * time.Second
 
 func (d *daemon) stop() {
@@ -49,7 +49,7 @@ func (d *daemon) stop() {
 	_ = os.RemoveAll(d.dir)
 }
 
-// dial connects to a socket, and retries for a minute while that fails.
+// dial connects to a socket. It tries again for a minute if that fails.
 func (d *daemon) dial(leaf string) (net.Conn, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
 		nc, err := net.Dial("unix", filepath.Join(d.dir, leaf))
@@ -74,10 +74,10 @@ func (d *daemon) waitReady() error {
 	return errors.New("the daemon ended before it was ready")
 }
 
-// memory returns the resident size of the daemon's own process, in bytes.
+// memory returns the resident bytes of the daemon's process, without the engine.
 func (d *daemon) memory() (int, error) { return d.sizeOf("VmRSS:") }
 
-// peak returns the maximum of memory so far.
+// peak returns the largest value of memory so far.
 func (d *daemon) peak() (int, error) { return d.sizeOf("VmHWM:") }
 
 func (d *daemon) sizeOf(key string) (int, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// stall measures the gaps between the tokens of running streams during the prefill of
-// another caller's prompt, and the slowdown of that prefill.
+// stall measures the gaps between the tokens of running streams while another caller's prompt is
+// prefilled, and how much slower that prefill is.
 func (p *peers) stall() error {
 	prompts := []int{1800, 8000}
 	if p.quick {
@@ -23,7 +23,7 @@ func (p *peers) stall() error {
 	for _, kind := range []struct {
 		servers []contender
 		note    string
-		// reach returns the goals for the gap and for the prefill.
+		// reach returns the goals for the gap and the prefill.
 		reach func(streams int, step time.Duration) (gap, prefill string)
 		n     int
 	}{
@@ -64,7 +64,7 @@ func (p *peers) stall() error {
 	return nil
 }
 
-// reportStalled prints the gaps and the slowdown of one server.
+// reportStalled prints the gaps and the slowdown on one server.
 func reportStalled(p *peers, what string, results []*stalled, reach func(step time.Duration) (gap, prefill string)) {
 	gaps := pooled(results, func(st *stalled) []time.Duration { return st.gaps })
 	step := time.Duration(medianOf(results, func(st *stalled) int { return int(st.step) }))
@@ -77,18 +77,18 @@ func reportStalled(p *peers, what string, results []*stalled, reach func(step ti
 		took.Round(10*time.Millisecond), alone.Round(10*time.Millisecond))
 }
 
-// defaultStall is the default of max_stall_ms for streams with that step.
+// defaultStall returns the default of max_stall_ms for streams with the given step time.
 func defaultStall(step time.Duration) time.Duration { return max(100*time.Millisecond, 4*step) }
 
-// stalled has the figures of streams beside a prefill.
+// A stalled has the figures of streams beside a prefill.
 type stalled struct {
-	step  time.Duration   // between two tokens, before the prefill
-	gaps  []time.Duration // during the prefill
-	took  time.Duration   // prefill beside the streams
-	alone time.Duration   // prefill on the idle server
+	step  time.Duration   // time between two tokens before the prefill
+	gaps  []time.Duration // gaps between tokens during the prefill
+	took  time.Duration   // time of the prefill beside the streams
+	alone time.Duration   // time of the prefill on the idle server
 }
 
-// besidePrefill measures a prefill alone and then beside n streams of another caller.
+// besidePrefill measures a prefill on the idle server, and then beside n streams of another caller.
 func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 	other, err := p.caller(1, 0)
 	if err != nil {
@@ -105,7 +105,7 @@ func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 	}
 	sleepFor(p.ctx, 2*time.Second)
 	o, err := p.ask(other, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
-	sleepFor(p.ctx, time.Second) // so that the last gap ends
+	sleepFor(p.ctx, time.Second) // until the last gap has ended
 	answers, err2 := end()
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
@@ -117,9 +117,9 @@ func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 	return &stalled{step: median(before), gaps: beside, took: o.TTFT(), alone: alone.TTFT()}, nil
 }
 
-// startStreams runs n streams of the first caller and returns when each has its first token. A
-// stream that ends is started again, so that a fast server always has n streams, too. end hangs up and
-// returns all answers.
+// startStreams runs n streams of the first caller, and returns when each has its first token. A
+// stream that ends is started again, so that even a fast server always has n streams. end hangs up,
+// and returns all answers.
 func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome, error), err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -164,8 +164,8 @@ func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome
 	return end, nil
 }
 
-// gapsWithin returns the gaps between two tokens of an answer that overlap the interval from from
-// to to.
+// gapsWithin returns the gaps between tokens of an answer that overlap the time between from and
+// to.
 func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 	var gaps []time.Duration
 	for i := range answers {
@@ -179,11 +179,11 @@ func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 	return gaps
 }
 
-// costly is a grammar with many parses of one text, so that its mask takes long.
+// costly is a grammar that parses a text in many ways, so that its mask takes long.
 const costly = "root ::= ([a-z]? [a-z]? [a-z]?){0,60}"
 
-// grammars measures the gaps of two streams beside another user's requests with a grammar. The
-// cost of a mask grows with the vocabulary, and the big model has the larger one.
+// grammars measures the gaps of two streams beside requests of another user with a grammar. The
+// cost of a mask grows with the vocabulary; that of the big model is larger.
 func (p *peers) grammars() error {
 	type named struct{ name, file string }
 	models := []named{{p.name, p.model}}
@@ -199,7 +199,7 @@ func (p *peers) grammars() error {
 		results, err := inTurns(servers, p.rounds(), func(c contender) (*masked, error) {
 			m, err := serve(p, c, p.besideGrammars)
 			if err != nil && c.name != p.builds[0].name && p.ctx.Err() == nil {
-				return &masked{err: err}, nil // the older build may fail here
+				return &masked{err: err}, nil // an older build may fail here
 			}
 			return m, err
 		})
@@ -218,14 +218,14 @@ func (p *peers) grammars() error {
 	return nil
 }
 
-// masked has the figures of streams beside requests with a grammar.
+// A masked has the figures of streams beside requests with a grammar.
 type masked struct {
-	alone, beside []time.Duration // gaps without and with these requests
-	requests      map[string]int  // requests with a grammar, by code
-	err           error           // the reason why nothing was measured
+	alone, beside []time.Duration // gaps without the requests and beside them
+	requests      map[string]int  // number of requests with a grammar, by code
+	err           error           // why nothing was measured
 }
 
-// besideGrammars runs two streams, first alone and then beside six requests with a grammar.
+// besideGrammars runs two streams on the idle server, and then beside six requests with a grammar.
 func (p *peers) besideGrammars(s *side) (*masked, error) {
 	other, err := p.caller(1, 0)
 	if err != nil {
@@ -262,7 +262,7 @@ func (p *peers) besideGrammars(s *side) (*masked, error) {
 	until := load.Now()
 	leave()
 	wait()
-	sleepFor(p.ctx, time.Second) // so that the last gap ends
+	sleepFor(p.ctx, time.Second) // until the last gap has ended
 	answers, err := end()
 	m.alone, m.beside = gapsWithin(answers, begin, middle), gapsWithin(answers, middle, until)
 	if err == nil && (len(m.alone) == 0 || len(m.beside) == 0) {
@@ -271,7 +271,7 @@ func (p *peers) besideGrammars(s *side) (*masked, error) {
 	return m, err
 }
 
-// reportMasked prints the gaps of one server. It reports whether the server was measured.
+// reportMasked prints the gaps on one server. It reports whether there are any.
 func reportMasked(p *peers, what string, results []*masked, reaches bool) bool {
 	requests := make(map[string]int)
 	for _, m := range results {

@@ -19,14 +19,14 @@ import (
 
 const httpLeaf = "http.sock"
 
-// chatOf is a chat over HTTP with further members.
+// chatOf returns a chat request over HTTP with further members.
 func chatOf(more string) string {
 	body := `{"model":"m","messages":[{"role":"user","content":"hello"}]` + more + `}`
 	return "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
 		strconv.Itoa(len(body)) + "\r\n\r\n" + body
 }
 
-// onlyHTTP measures the bridge alone.
+// onlyHTTP measures only the bridge.
 func (b *bench) onlyHTTP() error {
 	if err := b.overHTTP(); err != nil {
 		return err
@@ -38,8 +38,8 @@ func (b *bench) onlyHTTP() error {
 	return b.chatRates(model)
 }
 
-// overHTTP measures the bridge beside the socket of v2, with a backend that takes no time, and
-// what net/http leaves: a handler that answers at once, in a process of its own.
+// overHTTP measures the v2 socket, the bridge with a backend that takes no time, and the limit that
+// net/http sets: a handler that answers at once, in a process of its own.
 func (b *bench) overHTTP() error {
 	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
 	if err != nil {
@@ -57,9 +57,9 @@ func (b *bench) overHTTP() error {
 		leaf string
 		ask  func(net.Conn, *bufio.Reader) error
 		rate []float64
-		cpu  []time.Duration // of a request, in the daemon
+		cpu  []time.Duration // CPU time of the daemon for a request
 	}{{of: d, leaf: v2Leaf, ask: askV2}, {of: d, leaf: httpLeaf, ask: askHTTP}, {of: bare, leaf: httpLeaf, ask: askHTTP}}
-	for round := range rounds { // in turns, because the machine is never the same for long
+	for round := range rounds { // in turns, because the speed of the machine changes
 		for i := range sides {
 			s := &sides[(i+round)%len(sides)]
 			before, err := s.of.usage()
@@ -92,11 +92,11 @@ func (b *bench) overHTTP() error {
 	return b.identified()
 }
 
-// echoHTTPFlag makes this program a server of net/http at the socket that follows, which reads each
-// request and sends the same answer.
+// echoHTTPFlag makes this program an HTTP server at the socket that follows. It reads each request
+// and sends the same answer.
 const echoHTTPFlag = "--echo-http"
 
-// echoHTTP is the main function of that server. It returns only with an error.
+// echoHTTP is the main function of the HTTP server. It returns only with an error.
 func echoHTTP(path string) error {
 	ln, err := net.Listen("unix", path)
 	if err != nil {
@@ -143,7 +143,8 @@ func askV2(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v2Leaf) 
 
 var shortChat = chatOf("")
 
-// askHTTP reads as little of the answer as a client can: its costs count, too.
+// askHTTP sends a request, and reads as little of the answer as a client can: the client's costs
+// count as well.
 func askHTTP(nc net.Conn, r *bufio.Reader) error {
 	if _, err := io.WriteString(nc, shortChat); err != nil {
 		return err
@@ -174,7 +175,7 @@ func askHTTP(nc net.Conn, r *bufio.Reader) error {
 	}
 }
 
-// freed measures the time from a client's hang-up until its slot is free.
+// freed measures the time from the hang-up of a client until its slot is free.
 func (b *bench) freed() error {
 	d, err := b.mocked(`"n_slots":1,"tokens":["a"],"token_delay_ms":1000000`)
 	if err != nil {
@@ -224,7 +225,7 @@ func (b *bench) freed() error {
 	return nil
 }
 
-// identified measures the question for the user of a new connection over TCP.
+// identified measures how long it takes to ask the kernel for the user of a new TCP connection.
 func (b *bench) identified() error {
 	users, err := sockdiag.Open()
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -17,13 +17,13 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// letters is a grammar whose answers the big model tokenises as it generated them. Its free
-// answers are words of five letters for which it has no merges: in a prompt each would be five
-// tokens.
+// letters is a grammar for which the big model generates the tokens that a prompt with the same
+// text has. Its answers without a grammar are words of five letters for which it has no merges: in
+// a prompt each would be five tokens.
 const letters = "root ::= [a-z]+"
 
-// secondTurn compares the TTFT of the second turn of a long conversation with the TTFT of the
-// first turn.
+// secondTurn compares the TTFT of the second turn of a long conversation with that of the first
+// turn.
 func (p *peers) secondTurn() error {
 	tokens := p.size(2000, 600)
 	all := slices.Concat(p.inferds(inferdOptions{}), p.llamaServers(true))
@@ -47,10 +47,10 @@ func (p *peers) secondTurn() error {
 	return nil
 }
 
-// turns has the figures of a conversation with two turns.
+// A turns has the figures of a conversation with two turns.
 type turns struct {
-	first, second float64 // TTFT, ms
-	cached, fresh int     // tokens of the second prompt
+	first, second float64 // TTFT in ms
+	cached, fresh int     // cached and computed tokens of the second prompt
 }
 
 func (p *peers) twoTurns(s *side, tokens int) (*turns, error) {
@@ -72,9 +72,9 @@ func (p *peers) twoTurns(s *side, tokens int) (*turns, error) {
 	return &turns{a.TTFT().Seconds() * 1000, b.TTFT().Seconds() * 1000, b.Cached, b.In - b.Cached}, nil
 }
 
-// probe checks that a user cannot detect another user's prompts. One user sends a prompt with a
-// long prefix, another user a prompt with the same prefix or a new one. probe tries to tell the
-// two cases apart by the cached tokens in the answer and by the TTFT.
+// probe checks that a user cannot detect the prompts of another user. One user sends a prompt with
+// a long prefix, another user a prompt with the same prefix or with a new one. probe tries to
+// distinguish the two cases by the cached tokens in the answer and by the TTFT.
 func (p *peers) probe() error {
 	s, err := p.inferd(inferdOptions{backends: `{"kind":"llamacpp","name":"gen","n_slots":4,"threads":` + strconv.Itoa(p.threads) + `,"model":{"builtin":"tiny"}}`})
 	if err != nil {
@@ -113,14 +113,14 @@ func (p *peers) probe() error {
 	return nil
 }
 
-// A leak is the result of probes.
+// A leak is the result of many such tries.
 type leak struct {
-	cached     int // the most cached tokens, without the template
+	cached     int // most cached tokens of a try, without the template
 	auc, doubt float64
 }
 
-// probeOf sends n pairs of a victim's prompt and the prober's, with the same or another prefix.
-// The victim is another user, or with own the prober itself.
+// probeOf sends n pairs of a prompt of the victim and one of the prober, with the same prefix or
+// another. The victim is another user or, if own is set, the prober itself.
 func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 	const prefix = 400 // tokens
 	victim, err := p.caller(0, 0)
@@ -150,7 +150,8 @@ func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Every prompt begins with the template, and by chance with a few equal letters.
+		// Every prompt begins with the template, and may by chance continue with a few equal
+		// letters.
 		if more := o.Cached - load.TemplateTokens; shared && more > 0 {
 			all.cached = max(all.cached, more)
 		}
@@ -167,8 +168,8 @@ func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 	return &all, nil
 }
 
-// auc returns the probability that a random element of a is faster than one of b, and two
-// standard errors of it under the hypothesis of no difference.
+// auc returns the probability that a random element of a is faster than one of b, and two standard
+// errors of that probability if there is no difference.
 func auc(a, b []time.Duration) (p, doubt float64) {
 	type timed struct {
 		d    time.Duration
@@ -182,7 +183,7 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 		all = append(all, timed{d, 1})
 	}
 	slices.SortFunc(all, func(x, y timed) int { return cmp.Compare(x.d, y.d) })
-	ranks := 0.0 // sum of the ranks of a; equal values share theirs
+	ranks := 0.0 // sum of the ranks of a; equal values share a rank
 	for i := 0; i < len(all); {
 		j := i
 		for j < len(all) && all[j].d == all[i].d {
@@ -199,8 +200,8 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 	return 1 - (ranks-m*(m+1)/2)/(m*n), 2 * math.Sqrt((m+n+1)/(12*m*n))
 }
 
-// hangUps measures the time from a client's hang-up until its slot is free, by the server's own
-// count, and the TTFT of a request that is sent at that moment.
+// hangUps measures the time from the hang-up of a client until its slot is free, as the server
+// reports it, and the TTFT of a request that is sent at that moment.
 func (p *peers) hangUps() error {
 	all := slices.Concat(p.inferds(inferdOptions{})[:1], p.llamaServers(true))
 	_, err := serveInTurns(p, all, 1, func(s *side) (struct{}, error) {
@@ -257,8 +258,8 @@ func (p *peers) hangUpsOf(s *side, reach string) error {
 	return nil
 }
 
-// hangUp sends a request that hangs up, and returns the time until the server runs nothing. Then
-// it repeats that, and returns the TTFT of another user's request at the hang-up.
+// hangUp sends a request that hangs up, and returns the time until no request runs on the server.
+// Then it repeats that, and returns the TTFT of a request that another user sends at the hang-up.
 func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Duration, err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -295,8 +296,8 @@ func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Durati
 	return free, o.TTFT(), err
 }
 
-// mixed sends requests of all kinds from sixteen callers, which hang up at random, and checks
-// every answer.
+// mixed sends requests of all kinds from sixteen callers, which hang up at random, and checks every
+// answer.
 func (p *peers) mixed() error {
 	s, err := p.inferd(inferdOptions{backends: load.MixedBackends, queueDepth: 64})
 	if err != nil {
@@ -337,14 +338,14 @@ func (p *peers) runMixed(m *load.Mixed) ([]load.Tally, error) {
 			return nil, err
 		}
 		some := *m
-		some.Leave = i%2 == 1 // every second caller never hangs up: its usage is known exactly
+		some.Leave = i%2 == 1 // every second caller never hangs up, so its usage is known exactly
 		all.Go(func() { tallies[i] = some.Run(ctx, client, i) })
 	}
 	all.Wait()
 	return tallies, nil
 }
 
-// reportMixed prints the faults, and whether the usage of the answers is that of the daemon.
+// reportMixed prints the faults, and whether the usage in the answers equals that of the daemon.
 func (p *peers) reportMixed(requests int, tallies []load.Tally, counted *daemonStats, took time.Duration) {
 	var total load.Tally
 	wrong := 0

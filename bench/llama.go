@@ -22,8 +22,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// buildLlama returns the folder of llama.cpp's programs, and builds them at the first time. kind is
-// empty for a build with all CPU variants, or "native".
+// buildLlama returns the folder of llama.cpp's programs, which it builds if they are missing. kind
+// is empty for a build with all CPU variants, or "native".
 func buildLlama(kind string) (string, error) {
 	build := exec.Command("sh", "scripts/peers.sh", kind)
 	build.Stderr = os.Stderr
@@ -34,15 +34,15 @@ func buildLlama(kind string) (string, error) {
 	return strings.TrimSpace(string(dir)), nil
 }
 
-// A variant is a folder of llama.cpp's programs that may run on this machine.
+// A variant is a folder with llama.cpp's programs that may run on this machine.
 type variant struct {
 	name string
 	get  func() (dir string, err error)
 }
 
-// workingLlama returns a folder of llama.cpp's programs that run on this machine, and prints its
-// name. The programs in built may die of an illegal instruction, depending on the compiler and the
-// CPU variant that they choose.
+// workingLlama returns a folder with llama.cpp's programs that run on this machine, and prints its
+// name. The programs in built may end with an illegal instruction, depending on the compiler and
+// the CPU variant that they choose.
 func (p *peers) workingLlama(built string) (string, error) {
 	return firstWorking(p.out, []variant{
 		{"its own CPU variants", func() (string, error) { return built, nil }},
@@ -54,8 +54,8 @@ func (p *peers) workingLlama(built string) (string, error) {
 	}, p.tryLlama)
 }
 
-// firstWorking returns the folder of the first variant that try accepts, and prints its name and
-// the errors of the variants before it.
+// firstWorking returns the folder of the first variant that try accepts. It prints the name of that
+// variant, and the errors of those before it.
 func firstWorking(out io.Writer, variants []variant, try func(dir string) error) (string, error) {
 	var errs []error
 	for _, v := range variants {
@@ -78,7 +78,7 @@ func firstWorking(out io.Writer, variants []variant, try func(dir string) error)
 }
 
 // tryLlama runs a short prefill and decode with the programs in dir, with two models: each type of
-// weights has its own code, so the model itself is needed beside builtin:tiny.
+// weights has code of its own, so the measured model is needed as well as builtin:tiny.
 func (p *peers) tryLlama(dir string) error {
 	tiny, err := builtin.Ensure(p.bin, "tiny")
 	if err != nil {
@@ -96,9 +96,9 @@ func (p *peers) tryLlama(dir string) error {
 	return nil
 }
 
-// joinLlama makes a folder with the programs in built and the CPU variants in libraries. The
-// programs are copied, because they look for the variants in their real folder, even if they are
-// started through a link.
+// joinLlama makes a folder with the programs in built and the CPU variants in libraries. It copies
+// the programs, because they look for the variants in their real folder, even if they are started
+// through a link.
 func joinLlama(dir, built, libraries string) error {
 	variants, err := filepath.Glob(filepath.Join(libraries, "libggml-cpu-*.so"))
 	if err != nil {
@@ -171,8 +171,8 @@ func (p *peers) ggufOf(name, built string) (string, error) {
 	return path, moveFile(temp, path)
 }
 
-// moveFile moves a file, also to another file system. The file appears under its new name when it
-// is complete.
+// moveFile moves a file, even to another file system. The file gets its new name only when it is
+// complete.
 func moveFile(from, to string) error {
 	f, err := os.Open(from)
 	if err != nil {
@@ -193,7 +193,7 @@ func moveFile(from, to string) error {
 	return os.Rename(half.Name(), to)
 }
 
-// batchedBench returns the rate at which llama-batched-bench decodes a number of sequences.
+// batchedBench returns the rate at which llama-batched-bench decodes the given number of sequences.
 func (p *peers) batchedBench(model string, tokens, sequences int) (float64, error) {
 	out, err := p.tool("llama-batched-bench", "-m", model, "-c", fmt.Sprint(peerContext), "-npp", "32", "-ntg", fmt.Sprint(tokens),
 		"-npl", fmt.Sprint(sequences), "-kvu", "-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--output-format", "jsonl")
@@ -215,7 +215,7 @@ func (p *peers) batchedBench(model string, tokens, sequences int) (float64, erro
 	return 0, fmt.Errorf("llama-batched-bench printed no rate of %d sequences", sequences)
 }
 
-// llamaBench returns llama-bench's rate of prefill, in tokens per second.
+// llamaBench returns the rate at which llama-bench prefills, in tokens per second.
 func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	out, err := p.tool("llama-bench", "-m", p.model, "-p", fmt.Sprint(tokens), "-n", "0", "-r", fmt.Sprint(times),
 		"-t", fmt.Sprint(p.threads), "-o", "jsonl")
@@ -234,7 +234,7 @@ func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	return r.Rate, nil
 }
 
-// tool runs a program of llama.cpp and returns the JSON objects that it prints, one per line. The
+// tool runs a program of llama.cpp and returns the JSON objects that it prints, one to a line. The
 // program's logger sometimes loses all output at the end; then tool runs the program again.
 func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
 	for range 5 {
@@ -260,7 +260,8 @@ func (p *peers) tool(name string, args ...string) ([]json.RawMessage, error) {
 
 func tail(text []byte) []byte { return text[max(0, len(text)-1000):] }
 
-// llamaServers returns a contender for each of these modes of llama-server, or none without peers.
+// llamaServers returns a contender for each of the given modes of llama-server, or none if
+// llama.cpp is not measured.
 func (p *peers) llamaServers(unified ...bool) []contender {
 	if p.llama == "" {
 		return nil
@@ -280,8 +281,8 @@ func llamaName(unified bool) string {
 	return "llama-server"
 }
 
-// llamaServer starts llama-server with eight slots. With unified they share one cache, otherwise
-// each has its part of the context.
+// llamaServer starts llama-server with eight slots. If unified is set, they share one cache;
+// otherwise each has its part of the context.
 func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	dir, err := os.MkdirTemp("", "ls")
 	if err != nil {
@@ -295,13 +296,13 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	cmd := exec.Command(filepath.Join(p.llama, "llama-server"), "-m", model, "-c", fmt.Sprint(peerContext), "-np", fmt.Sprint(peerSlots), kv,
 		"-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--host", path, "--no-ui", "--slots")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var output bytes.Buffer // read only after the program has ended
+	var output bytes.Buffer // read only after the end of the program
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	ended := make(chan struct{})
-	go func() { // ends with the program
+	go func() { // runs until the program ends
 		_ = cmd.Wait()
 		close(ended)
 	}()
@@ -334,7 +335,7 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 	return s, errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o777)) // so that other users can connect
 }
 
-// llamaRunning returns the number of requests that llama-server runs.
+// llamaRunning returns the number of running requests on llama-server.
 func llamaRunning(ctx context.Context, get func(ctx context.Context, path string) ([]byte, error)) (int, error) {
 	text, err := get(ctx, "/slots")
 	if err != nil {
@@ -355,7 +356,7 @@ func llamaRunning(ctx context.Context, get func(ctx context.Context, path string
 	return n, nil
 }
 
-// httpGet returns a function that gets a path from the HTTP server at a socket.
+// httpGet returns a function that requests a path from the HTTP server at a socket.
 func httpGet(socket string) func(ctx context.Context, path string) ([]byte, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -1,10 +1,10 @@
-// Command bench measures inferd's performance goals on this machine, and prints the figures beside
-// the goals. It uses ratios where possible, because machines differ and are noisy. It does not
-// know the daemon's inside, only its programs and sockets.
+// Command bench measures on this machine how far inferd reaches its goals for performance, and
+// prints the figures beside the goals. It uses ratios where possible, because machines differ and
+// their speed varies. It knows only the daemon's programs and sockets.
 //
-// "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go),
-// "bench reference" beside the published reference implementation (see reference.go), and
-// "bench answers" compares answers bit for bit (see answers.go).
+// "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), "bench
+// reference" beside the published reference implementation (see reference.go), and "bench answers"
+// compares answers bit for bit (see answers.go).
 package main
 
 import (
@@ -32,8 +32,8 @@ import (
 
 func main() {
 	if len(os.Args) == 1 {
-		// With a connection, this program was started by a daemon as its engine. The contract does
-		// not matter.
+		// If there is a connection, a daemon has started this program as its engine. The launch
+		// contract does not matter.
 		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
 			if err := clockEngine(conn); err != nil {
 				fmt.Fprintln(os.Stderr, "clock engine:", err)
@@ -65,9 +65,9 @@ func dispatch(args []string, out io.Writer) error {
 			return runReference(args[1:], out)
 		case "answers":
 			return runAnswers(args[1:], out)
-		case "load": // a caller's process, see package load
+		case "load": // the process of a caller; see package load
 			return load.Serve(os.Stdin, out)
-		case "never-read": // the process of clients that never read, see package load
+		case "never-read": // the process of clients that never read; see package load
 			return load.NeverRead(os.Stdin, out)
 		}
 	}
@@ -76,7 +76,7 @@ func dispatch(args []string, out io.Writer) error {
 
 type bench struct {
 	out io.Writer
-	bin string // the programs
+	bin string // folder of the programs
 }
 
 // newBench builds the programs into dir.
@@ -89,7 +89,7 @@ func newBench(dir string, out io.Writer) (*bench, error) {
 	return &bench{out: out, bin: dir}, nil
 }
 
-// report prints a line of the report.
+// report prints a row of the report.
 func (b *bench) report(what, reach, format string, args ...any) {
 	fmt.Fprintf(b.out, "%-58s %-34s %s\n", what, fmt.Sprintf(format, args...), reach)
 }
@@ -145,7 +145,7 @@ func run(args []string, out io.Writer) error {
 // changes.
 const bigEdition = "2"
 
-// bigModel returns the file of a generated model of some 300 million parameters, from the user's
+// bigModel returns the file of a generated model with some 300 million parameters, from the user's
 // cache.
 func bigModel() (string, error) {
 	cache, err := os.UserCacheDir()
@@ -170,7 +170,8 @@ func bigModel() (string, error) {
 	return path, os.Rename(f.Name(), path)
 }
 
-// starts measures the time from the start to the admin socket and to ready.
+// starts measures the time from the start of a daemon until its admin socket exists, and until it
+// is ready.
 func (b *bench) starts(n int) error {
 	var admin, ready []time.Duration
 	rss := 0
@@ -193,7 +194,7 @@ func (b *bench) starts(n int) error {
 			admin, ready = append(admin, accepts), append(ready, time.Since(begin))
 		}
 		if i == n {
-			time.Sleep(2 * time.Second) // idle
+			time.Sleep(2 * time.Second) // measure the memory of an idle daemon
 			if rss, err = d.memory(); err != nil {
 				return err
 			}
@@ -211,14 +212,14 @@ func median[T int | float64 | time.Duration](all []T) T {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// percentile returns the p-th percentile, by the nearest-rank method.
+// percentile returns the p-th percentile by the nearest-rank method.
 func percentile(all []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }
 
-// stream compares one stream through the socket with the bare loop of the same engine, and
-// measures the relay while the engine computes.
+// stream compares one stream over the socket with the bare loop of the same engine, and measures
+// the relay while the engine computes.
 func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	d, err := b.start("--model-path", model)
 	if err != nil {
@@ -236,7 +237,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 
 	var ratios, bareRates, rates []float64
 	for i := range pairs + 1 {
-		// Threads of a finished computation spin for a while; wait until they sleep.
+		// The threads of a finished computation spin for a while. Wait until they sleep.
 		time.Sleep(500 * time.Millisecond)
 		alone, err := bare.run(tokens, 1)
 		if err != nil {
@@ -256,7 +257,7 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	b.report("  through the socket, 300 M parameters in Q8_0", "", "median %.1f tokens/s", median(rates))
 	b.report("  bare loop", "", "median %.1f tokens/s", median(bareRates))
 
-	// Keep the engine computing.
+	// Keep the engine busy.
 	nc, err := d.dial("infer.sock")
 	if err != nil {
 		return err
@@ -268,7 +269,8 @@ func (b *bench) stream(model string, pairs, tokens, paced int) error {
 	return b.relay("relay a token, clock engine, another model computing", "reported only", paced)
 }
 
-// A baseline is the engine's loop in its own process, without a daemon, a link or a scheduler.
+// A baseline is the engine's loop in a process of its own, without a daemon, a link and a
+// scheduler.
 type baseline struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -290,7 +292,7 @@ func (b *bench) baseline(model string, threads int) (*baseline, error) {
 	return l, l.cmd.Start()
 }
 
-// run decodes n tokens of each sequence and returns the total rate in tokens per second.
+// run decodes n tokens of each sequence, and returns the total rate in tokens per second.
 func (l *baseline) run(n, sequences int) (float64, error) {
 	if _, err := fmt.Fprintln(l.in, n, sequences); err != nil {
 		return 0, err
@@ -312,7 +314,8 @@ func ask(nc net.Conn, tokens int) error {
 	return err
 }
 
-// rate requests n tokens and returns the rate from the first to the last, in tokens per second.
+// rate requests n tokens, and returns the rate from the first to the last one, in tokens per
+// second.
 func (d *daemon) rate(n int) (float64, error) {
 	nc, err := d.dial("infer.sock")
 	if err != nil {

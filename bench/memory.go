@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// idle measures the memory of a connection that is idle after one request.
+// idle measures the memory that a connection takes when it is idle after a request.
 func (b *bench) idle() error {
 	d, err := b.mocked(`"n_slots":4`)
 	if err != nil {
@@ -53,7 +53,7 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-// attachments measures the daemon's peak memory during a large attachment.
+// attachments measures the daemon's peak memory while it reads a large attachment.
 func (b *bench) attachments() error {
 	const mib = 1 << 20
 	for _, test := range []struct {
@@ -80,7 +80,7 @@ func (b *bench) attachments() error {
 	return nil
 }
 
-// attach sends an image of size bytes and reads the answer.
+// attach sends an image of size bytes, and reads the answer.
 func (d *daemon) attach(leaf string, size int) error {
 	nc, err := d.dial(leaf)
 	if err != nil {

@@ -21,16 +21,16 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// Settings of every server of a comparison.
+// Settings of every server in a comparison.
 const (
 	peerSlots   = 8
 	peerContext = 16384
 )
 
-// peers compares inferd with an older build and with the programs of llama.cpp, of the same version,
-// on the same model, with the same number of threads, in turns: "bench peers", or make
-// bench-peers. Separate processes send the requests (package load): of different users as root,
-// otherwise of different programs. If a row of the table fails, its error is printed and the next
+// peers compares inferd with an older build and with programs of llama.cpp of the same version, on
+// the same model, with the same number of threads, in turns: "bench peers", or make bench-peers.
+// Separate processes send the requests (package load): as different users if bench runs as root,
+// otherwise as different programs. If a row of the table fails, its error is printed, and the next
 // row is measured.
 type peers struct {
 	*bench
@@ -38,25 +38,25 @@ type peers struct {
 	quick    bool
 	patience float64
 	threads  int
-	model    string    // GGUF file of all sides
-	name     string    // of the model
-	builds   []build   // of inferd: the present one, and another one if two are compared
-	exact    bool      // the present build with exact entries is compared with the default
-	llama    string    // folder of llama.cpp's programs; empty without peers
-	errors   io.Writer // for stderr of processes
+	model    string    // GGUF file for all servers
+	name     string    // name of the model
+	builds   []build   // builds of inferd: the present one and, for a comparison, another one
+	exact    bool      // compare entries of the present build that are exact with the default
+	llama    string    // folder of llama.cpp's programs; empty if they are not measured
+	errors   io.Writer // receives the stderr of processes
 	root     bool
-	uid      int // of the first user
+	uid      int // uid of the first user
 
 	probes, requests int
 	backlog          time.Duration
 	crowd            bool
-	tcp              bool // rows d and e go over HTTP on loopback TCP
+	tcp              bool // rows d and e use HTTP on loopback TCP
 
 	callers map[[2]int]*load.Caller
 	servers []*side
 }
 
-// A row is a part of the table.
+// A row is a row of the table.
 type row struct {
 	key, what   string
 	full, quick time.Duration // time limit; four times as long for two builds, which are measured in rounds
@@ -94,7 +94,7 @@ func runPeers(args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // other users run programs from here
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run programs in it
 		return err
 	}
 	if err := p.prepare(dir, out, before, withLlama); err != nil {
@@ -103,7 +103,7 @@ func runPeers(args []string, out io.Writer) error {
 	return p.measure(ctx, chosen)
 }
 
-// parse reads the flags into p. It returns the rows to measure, the folder of the older build, and
+// parse parses the flags. It returns the rows to measure, the folder of the older build, and
 // whether llama.cpp is measured.
 func (p *peers) parse(args []string) (chosen []row, before string, withLlama bool, err error) {
 	fs := flag.NewFlagSet("bench peers", flag.ContinueOnError)
@@ -152,7 +152,7 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 	return chosen, before, withLlama, err
 }
 
-// prepare builds the programs into dir, makes the model, and prints the settings.
+// prepare builds the programs in dir, makes the model, and prints the settings.
 func (p *peers) prepare(dir string, out io.Writer, before string, withLlama bool) (err error) {
 	if p.bench, err = newBench(dir, out); err != nil {
 		return err
@@ -235,7 +235,7 @@ func orElse[T comparable](v, other T) T {
 	return v
 }
 
-// size returns full, or quick with --quick.
+// size returns full or, with --quick, quick.
 func (p *peers) size(full, quick int) int {
 	if p.quick {
 		return quick
@@ -243,7 +243,7 @@ func (p *peers) size(full, quick int) int {
 	return full
 }
 
-// row measures one row, and then ends all processes that it has started.
+// row measures a row, and then ends all processes that it has started.
 func (p *peers) row(ctx context.Context, r row) (err error) {
 	limit := r.full
 	if p.quick {
@@ -272,15 +272,15 @@ func (p *peers) row(ctx context.Context, r row) (err error) {
 		}
 		p.servers = nil
 		if ctx.Err() != nil && err != nil {
-			err = context.Cause(ctx) // the other errors are consequences
+			err = context.Cause(ctx) // the other errors follow from it
 		}
 		fmt.Fprintf(p.out, "   (%s; before it, others had %.0f %% of the cores)\n", time.Since(begin).Round(time.Second), 100*others)
 	}()
 	return r.measure(p)
 }
 
-// others returns the part of the cores that other programs use. Two threads that wait for each
-// other lose more by a third thread than its share of the cores.
+// others returns the share of the CPU time that other programs use. Two threads that wait for each
+// other lose more to a third thread than its share.
 func (p *peers) others() (float64, error) {
 	sample := func() (busy, all float64, err error) {
 		raw, err := os.ReadFile("/proc/stat")
@@ -310,7 +310,7 @@ func (p *peers) others() (float64, error) {
 	return (busy2 - busy) / max(all2-all, 1), err
 }
 
-// prompt returns a request with a new random prompt of that many tokens.
+// prompt returns a request with a new random prompt of the given number of tokens.
 func prompt(tokens, maxTokens int) load.Request {
 	return load.Request{Turns: []string{text(tokens - load.TemplateTokens)}, MaxTokens: maxTokens}
 }
@@ -324,14 +324,14 @@ func text(n int) string {
 	return b.String()
 }
 
-// ask sends one request. It fails unless the request is answered.
+// ask sends a request. It returns an error unless the request is answered completely.
 func (p *peers) ask(client load.Doer, s load.Shot) (load.Outcome, error) {
 	o := client.Ask(p.ctx, s, nil)
 	return o, o.Err()
 }
 
-// again sends requests on n connections, one after the other on each, until ctx ends. Outcomes go
-// to settle, one at a time. The returned function waits for the end.
+// again sends requests on n connections, one after the other on each, until ctx ends. It passes
+// each outcome to settle, one at a time. The returned function waits for the end.
 func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -342,7 +342,7 @@ func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, 
 				mu.Lock()
 				settle(&o)
 				mu.Unlock()
-				if o.Code != "" || o.Fault != "" { // pause after a refusal
+				if o.Code != "" || o.Fault != "" { // refused: make a pause
 					sleepFor(ctx, 100*time.Millisecond)
 				}
 			}
@@ -372,7 +372,7 @@ func (s *settled) add(err error) {
 	}
 }
 
-// err returns the first error, with the number of errors.
+// err returns the first error, and the number of errors.
 func (s *settled) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,7 @@ func TestJain(t *testing.T) {
 }
 
 func TestServed(t *testing.T) {
-	// Twelve tokens in six frames.
+	// Twelve tokens arrive in six frames.
 	o := load.Outcome{Arrivals: []load.Stamp{10, 20, 30, 40, 50, 60}, Frames: 6, Out: 12}
 	for name, test := range map[string]struct {
 		from, to load.Stamp

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// The sockets that are measured.
+// The names of the measured sockets.
 const (
 	v1Leaf = "infer.sock"
 	v2Leaf = "infer.v2.sock"
 	lpLeaf = "inferd.sock"
 )
 
-// questions has a short request of each dialect.
+// questions has a short request for each socket.
 var questions = map[string]string{
 	v1Leaf: `{"id":"b","messages":[{"role":"user","content":"hello"}]}` + "\n",
 	v2Leaf: `{"id":"b","messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}]}` + "\n",
 }
 
-// perimeter measures the daemon's own cost, with a backend that takes no time.
+// perimeter measures the cost of the daemon alone, with a backend that takes no time.
 func (b *bench) perimeter() error {
 	for _, step := range []struct {
 		name string
@@ -47,7 +47,7 @@ func (b *bench) perimeter() error {
 	return nil
 }
 
-// mocked starts a daemon with a mock with those settings.
+// mocked starts a daemon with a mock that has the given settings.
 func (b *bench) mocked(settings string, args ...string) (*daemon, error) {
 	f, err := os.CreateTemp(b.bin, "config-*.json")
 	if err != nil {
@@ -114,7 +114,7 @@ func (b *bench) crowd() error {
 	return nil
 }
 
-// exchange sends a request on a new v1 connection and returns the whole answer.
+// exchange sends a request on a new v1 connection, and returns the whole answer.
 func (d *daemon) exchange(question string) ([]byte, error) {
 	nc, err := d.dial(v1Leaf)
 	if err != nil {
@@ -130,8 +130,7 @@ func (d *daemon) exchange(question string) ([]byte, error) {
 	return io.ReadAll(nc)
 }
 
-// tokenFrames measures the rate of token frames, in answers of 20,000 tokens over eight
-// connections.
+// tokenFrames measures the rate of token frames, in answers of 20,000 tokens on eight connections.
 func (b *bench) tokenFrames() error {
 	const tokens, conns = 20_000, 8
 	d, err := b.mocked(`"n_slots":8,"tokens":[` + strings.TrimSuffix(strings.Repeat(`" token",`, tokens), ",") + `]`)
@@ -166,7 +165,7 @@ func (b *bench) tokenFrames() error {
 	return nil
 }
 
-// countLines sends a question n times and counts the lines of the answers.
+// countLines sends a request n times, and counts the lines of the answers.
 func (d *daemon) countLines(leaf string, n int) (int64, error) {
 	nc, err := d.dial(leaf)
 	if err != nil {

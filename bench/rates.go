@@ -14,7 +14,7 @@ import (
 func (p *peers) decode() error {
 	streams := []int{1, 4, 8}
 	tokens := slices.Repeat([]int{p.size(128, 64)}, len(streams))
-	// of returns a measurement of each number of streams.
+	// of returns the rate for each number of streams.
 	of := func(rate func(i int) (float64, error)) ([]float64, error) {
 		rates := make([]float64, len(streams))
 		for i := range streams {
@@ -51,7 +51,7 @@ func (p *peers) decode() error {
 		}
 		return of(func(i int) (float64, error) { return bare.run(tokens[i], streams[i]) })
 	}})
-	modes := len(all) // the runners from here on are the modes of llama-server
+	modes := len(all) // the following runners are the modes of llama-server
 	for _, c := range p.llamaServers(false, true) {
 		all = append(all, p.runner(c, none, through))
 	}
@@ -69,7 +69,8 @@ func (p *peers) decode() error {
 	return nil
 }
 
-// fastest returns the runner with the highest median rate of a kind, among those from index from.
+// fastest returns the index of the runner with the highest median rate of a kind, among those from
+// index from on.
 func fastest(rates [][][]float64, from, kind int) int {
 	best := from
 	for i := from + 1; i < len(rates); i++ {
@@ -80,10 +81,10 @@ func fastest(rates [][][]float64, from, kind int) int {
 	return best
 }
 
-// rest waits until idle compute threads sleep.
+// rest waits until the threads of the last computation sleep.
 func (p *peers) rest() { sleepFor(p.ctx, 500*time.Millisecond) }
 
-// ratios divides the first side's figure by the second's, for every round.
+// ratios divides the figures of the first side by those of the second, round by round.
 func ratios(a, b []float64) []float64 {
 	all := make([]float64, len(a))
 	for i := range a {
@@ -92,7 +93,7 @@ func ratios(a, b []float64) []float64 {
 	return all
 }
 
-// spread formats the median of all, with the minimum and the maximum if there are several.
+// spread formats the median of all and, if there are several, the minimum and the maximum.
 func spread(all []float64) string {
 	if len(all) == 0 {
 		return "none"
@@ -107,8 +108,8 @@ func spread(all []float64) string {
 	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(all), slices.Min(all), slices.Max(all))
 }
 
-// streams measures the rate of n streams while all of them run. The answers have *tokens tokens;
-// if they do not overlap enough, streams doubles *tokens and measures again.
+// streams measures the rate of n streams while all of them run. The answers have *tokens tokens. If
+// they do not overlap enough, streams doubles *tokens and measures again.
 func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
 	const longest = peerContext/peerSlots - 64 // tokens of an answer that fit beside the prompt in a slot of a split cache
 	for {
@@ -128,7 +129,7 @@ func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
 	}
 }
 
-// answers requests n answers of that length at once.
+// answers requests n answers of the given length at once.
 func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -159,8 +160,8 @@ func (p *peers) together(client load.Doer, n int, shot func() load.Shot) []load.
 	return outcomes
 }
 
-// overlap returns the rate of answers within the window in which all of them are running,
-// and the part of their tokens within it.
+// overlap returns the rate of answers during the time in which all of them run, and the share of
+// their tokens in that time.
 func overlap(outcomes []load.Outcome) (rate, part float64) {
 	from, to := outcomes[0].First, outcomes[0].End
 	for i := range outcomes {
@@ -178,8 +179,8 @@ func overlap(outcomes []load.Outcome) (rate, part float64) {
 	return tokens / to.Sub(from).Seconds(), tokens / all
 }
 
-// served returns the number of tokens of an answer that arrived after from, up to to. A frame may
-// have several tokens.
+// served returns how many tokens of an answer arrived after from, up to to. A frame may have
+// several tokens.
 func served(o *load.Outcome, from, to load.Stamp) float64 {
 	frames := 0
 	for _, at := range o.Arrivals {
@@ -190,13 +191,13 @@ func served(o *load.Outcome, from, to load.Stamp) float64 {
 	if frames == 0 {
 		return 0
 	}
-	if o.Gone { // the number of tokens is unknown, since the server reports it at the end
+	if o.Gone { // the number of tokens is unknown: the server reports it at the end
 		return float64(frames)
 	}
 	return float64(frames) * float64(o.Out) / float64(o.Frames)
 }
 
-// prefill measures the rate of prefill of 512 tokens, from the request to its first token.
+// prefill measures the rate at which 512 tokens are prefilled, from the request to the first token.
 func (p *peers) prefill() error {
 	const tokens = 512
 	client, err := p.caller(0, 0)

@@ -23,16 +23,15 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// The published implementation with which short requests are compared.
+// The published implementation to which short requests are compared.
 const (
 	referenceCrate   = "inferd-daemon"
 	referenceVersion = "0.6.0"
 )
 
-// runReference measures short requests of inferd beside those of the published reference,
-// both with their mock, in turns: "bench reference", or make bench-reference. Each daemon is
-// started for its measurement and runs alone. Without cargo it prints one line and measures
-// nothing.
+// runReference measures short requests of inferd beside those of the published reference, both with
+// a mock, in turns: "bench reference", or make bench-reference. Each daemon is started for its
+// measurement, and runs alone. Without cargo the command prints one line and measures nothing.
 func runReference(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("bench reference", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 7, "`rounds` of each daemon")
@@ -99,8 +98,8 @@ func runReference(args []string, out io.Writer) error {
 	return nil
 }
 
-// buildReference returns the reference's program, which is built once and kept in the user's
-// cache. It is built without an engine: only its mock is measured.
+// buildReference returns the program of the reference. It is built once, without an engine since
+// only its mock is measured, and kept in the user's cache.
 func buildReference(ctx context.Context, cargo string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -118,7 +117,7 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 	target := filepath.Join(root, "target")
 	build := exec.CommandContext(ctx, cargo, "install", referenceCrate, "--version", referenceVersion, "--locked", "--no-default-features", "--root", root)
 	build.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target)
-	build.Dir = root // ignore cargo settings of the present folder
+	build.Dir = root // ignores cargo settings in the present folder
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return "", err
@@ -132,19 +131,19 @@ type rival struct{ name, program string }
 
 // A lone holds the figures of one run of a daemon.
 type lone struct {
-	full, slow, paced burst // one connection: without a pause, 50 and 100 requests a second
-	eight             burst // eight connections, without a pause
+	full, slow, paced burst // one connection: without a pause, with 50 and with 100 requests a second
+	eight             burst // eight connections without a pause
 }
 
 // A burst holds the figures of short requests.
 type burst struct {
-	rate   float64 // requests a second
-	cpu    float64 // of the daemon, µs a request
-	wakes  float64 // of the daemon's threads, a request
-	median float64 // µs from a request to the end of its answer
+	rate   float64 // requests per second
+	cpu    float64 // CPU time of the daemon for a request, in µs
+	wakes  float64 // wake-ups of the daemon's threads for a request
+	median float64 // time from a request to the end of its answer, in µs
 }
 
-// A loneFigure is a figure with its goal, a ratio to the reference.
+// A loneFigure is a figure with its goal: a ratio to the reference.
 type loneFigure struct {
 	figure[lone]
 
@@ -164,7 +163,7 @@ var loneFigures = []loneFigure{
 	{figure[lone]{name: "eight connections: CPU of the daemon, µs a request", of: func(l lone) float64 { return l.eight.cpu }}, "reported only"},
 }
 
-// measure starts the daemon, measures it and stops it.
+// measure starts the daemon, measures it, and stops it.
 func (r rival) measure(ctx context.Context, length time.Duration) (l lone, err error) {
 	d, err := r.start()
 	if err != nil {
@@ -189,7 +188,7 @@ func (r rival) measure(ctx context.Context, length time.Duration) (l lone, err e
 	return l, ctx.Err()
 }
 
-// start starts the daemon with its mock, in a folder of its own, with default settings.
+// start starts the daemon with a mock, in a new folder, with default settings.
 func (r rival) start() (*daemon, error) {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -209,8 +208,8 @@ func (r rival) start() (*daemon, error) {
 	return d, nil
 }
 
-// fire sends short requests over conns connections for the time length: rate requests per second
-// over each or, if rate is 0, without a pause.
+// fire sends short requests on conns connections for a time: on each, rate requests per second or,
+// if rate is 0, requests without a pause.
 func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration) (l burst, err error) {
 	var askers []*asker
 	defer func() {
@@ -224,7 +223,7 @@ func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration
 			return l, err
 		}
 		askers = append(askers, a)
-		if err := askers[i].ask(); err != nil { // ensures that the connection is accepted
+		if err := askers[i].ask(); err != nil { // makes sure that the connection is accepted
 			return l, err
 		}
 	}
@@ -268,7 +267,7 @@ type asker struct {
 	r    frame.Reader
 }
 
-// shortQuestion is a short request of v2, as a frame.
+// shortQuestion is a short v2 request, as a frame.
 var shortQuestion = func() []byte {
 	const text = `{"id":"b","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}]}`
 	return append(frame.AppendHead(nil, frame.JSON, len(text)), text...)
@@ -290,7 +289,7 @@ func (d *daemon) asker() (*asker, error) {
 	return &asker{file: file, r: frame.Prefixed.NewReader(file, frame.Limit)}, nil
 }
 
-// ask sends a request and reads to the end of its answer.
+// ask sends a request, and reads the answer to its end.
 func (a *asker) ask() error {
 	if _, err := a.file.Write(shortQuestion); err != nil {
 		return err
@@ -309,8 +308,8 @@ func (a *asker) ask() error {
 	}
 }
 
-// run sends requests until a time, rate per second or without a pause if rate is 0, and returns the
-// time of each answer.
+// run sends requests until a time, at a rate per second, or without a pause if rate is 0. It
+// returns how long each answer took.
 func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -330,13 +329,13 @@ func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time
 	}
 }
 
-// A processUsage is the resource usage of a process's threads so far.
+// A processUsage is what the threads of a process have used so far.
 type processUsage struct {
 	cpu   time.Duration
 	wakes int64
 }
 
-// usage adds up the threads of the daemon's own process.
+// usage returns the sum for all threads of the daemon's process.
 func (d *daemon) usage() (u processUsage, err error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", d.cmd.Process.Pid))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Without cargo the bench prints one line and succeeds.
+// Without cargo the command prints one line and succeeds.
 func TestReferenceWithoutCargo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	var out strings.Builder
@@ -17,7 +17,7 @@ func TestReferenceWithoutCargo(t *testing.T) {
 	}
 }
 
-// A daemon is measured with the command line of the reference.
+// A daemon can be measured with the command line of the reference.
 func TestRival(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and runs a daemon")

@@ -7,21 +7,21 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// records is a schema whose answers are long, and have free strings, numbers and words.
+// records is a schema for long answers with strings, numbers and words.
 const records = `{"type":"object","properties":{"records":{"type":"array","minItems":4,"items":{"type":"object",` +
 	`"properties":{"name":{"type":"string","minLength":4,"maxLength":24},"count":{"type":"integer","minimum":0,"maximum":9999},` +
 	`"kind":{"enum":["alpha","beta","gamma"]},"done":{"type":"boolean"}},` +
 	`"required":["name","count","kind","done"],"additionalProperties":false}}},"required":["records"],"additionalProperties":false}`
 
-// schemas measures the rate of streams with a schema, beside those without.
+// schemas measures the rate of streams with a schema, and of streams without one.
 func (p *peers) schemas() error {
 	return p.beside("a schema", func(s *side) (func(n, with int) (float64, error), error) {
 		return func(n, with int) (float64, error) { return p.constrained(s, n, [2]string{"", records}[with]) }, nil
 	})
 }
 
-// constrained measures the rate of n streams while all of them run. Their answers may end before their
-// last token; those that end soon are asked for again.
+// constrained measures the rate of n streams while all of them run. An answer may end before its
+// last token; if one ends early, all are requested again.
 func (p *peers) constrained(s *side, n int, schema string) (float64, error) {
 	const tokens, tries = 256, 8
 	client, err := p.caller(0, 0)

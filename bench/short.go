@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// shortRequests measures the rate of requests of one token, and their latency at a thousand
-// requests a second that do not wait for each other's answers.
+// shortRequests measures the rate of requests for one token, and their latency at a thousand
+// requests a second that do not wait for the answers of others.
 func (b *bench) shortRequests() error {
 	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
 	if err != nil {
@@ -59,7 +59,7 @@ func (b *bench) shortRequests() error {
 }
 
 // echoFlag makes this program an echo server at the socket that follows. It sends the same answer
-// to every request: the cost of a request without a daemon.
+// to every request, which shows what a request costs without a daemon.
 const echoFlag = "--echo"
 
 func newEcho(flag, leaf string) (*daemon, error) {
@@ -123,7 +123,7 @@ func (d *daemon) askMany(n int) error {
 
 func askShort(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v1Leaf) }
 
-// askLines sends the short request of a socket of lines, and reads its answer.
+// askLines sends the short request for a socket of lines, and reads the answer.
 func askLines(nc net.Conn, r *bufio.Reader, leaf string) error {
 	if _, err := io.WriteString(nc, questions[leaf]); err != nil {
 		return err
@@ -141,8 +141,8 @@ func askLines(nc net.Conn, r *bufio.Reader, leaf string) error {
 	}
 }
 
-// openLoop sends requests at a fixed rate for the time length, and measures each from the time at
-// which it was due, so that a slow answer neither delays nor hides others.
+// openLoop sends requests at a fixed rate for a time. It measures each from the time at which it
+// was due, so that a slow answer neither delays nor hides others.
 func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]time.Duration, error) {
 	const conns = 32
 	due := make(chan time.Time, rate)
@@ -173,7 +173,7 @@ func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]
 	step := time.Second / time.Duration(rate)
 	for at := begin; at.Before(begin.Add(length)); at = at.Add(step) {
 		time.Sleep(time.Until(at))
-		due <- time.Now() // a late timer is not the daemon's fault
+		due <- time.Now() // a late timer does not count against the daemon
 	}
 	close(due)
 	all.Wait()

@@ -14,29 +14,29 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// A side of a comparison is a server.
+// A side is a server in a comparison.
 type side struct {
 	name   string
 	target load.Target
 	stop   func()
-	// running returns the number of running requests, by the server's own report.
+	// running returns the number of running requests, as the server reports it.
 	running func() (int, error)
-	daemon  *daemon // nil if it is a peer
+	daemon  *daemon // nil unless it is an inferd
 }
 
-// inferdOptions are the settings of an inferd.
+// inferdOptions are the settings of an inferd server.
 type inferdOptions struct {
 	backends   string // JSON; empty means one entry with the model
 	model      string // file; empty means the model of the comparison
 	slots      int    // 0 means peerSlots
-	maxStall   int    // ms; 0 means the default
+	maxStall   int    // in ms; 0 means the default
 	queueDepth int    // 0 means the default
 }
 
 // inferd starts a server of the present build.
 func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.builds[0], o) }
 
-// startBuild starts a server of a build and lets other users connect to it.
+// startBuild starts a server of a build. Other users can connect to it.
 func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if o.backends == "" {
 		more := ""
@@ -89,7 +89,7 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	return s, nil
 }
 
-// freeAddress returns an address of loopback TCP that nothing uses.
+// freeAddress returns an unused loopback TCP address.
 func freeAddress() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -104,7 +104,7 @@ func (p *peers) stop(s *side) {
 	p.servers = slices.DeleteFunc(p.servers, func(o *side) bool { return o == s })
 }
 
-// daemonStats are stats from control.sock.
+// daemonStats has stats from control.sock.
 type daemonStats struct {
 	Running, Waiting int
 	Callers          []struct {
@@ -135,7 +135,7 @@ func (d *daemon) stats() (s daemonStats, err error) {
 	return s, json.NewDecoder(nc).Decode(&answer)
 }
 
-// caller returns the process of a user and program, both counted from 0. Without root, all users
+// caller returns the process for a user and a program, both counted from 0. Without root all users
 // are the same, and only the programs differ.
 func (p *peers) caller(user, program int) (*load.Caller, error) {
 	key := [2]int{user, program}
@@ -144,7 +144,7 @@ func (p *peers) caller(user, program int) (*load.Caller, error) {
 	}
 	path := p.program(user, program)
 	if _, err := os.Stat(path); err != nil {
-		// Callers differ by the inode of the program, so it is copied and not linked.
+		// Callers differ by the inode of the program, so the program is copied and not linked.
 		if err := copyFile(filepath.Join(p.bin, "bench"), path); err != nil {
 			return nil, err
 		}
@@ -161,11 +161,11 @@ func (p *peers) caller(user, program int) (*load.Caller, error) {
 	return c, nil
 }
 
-// startCaller starts a copy of this program that asks for a user; uid 0 is our own.
+// startCaller starts a copy of this program that sends requests as a user; uid 0 means this user.
 func startCaller(path string, uid int, errs io.Writer) (*load.Caller, error) {
 	cmd := exec.Command(path, "load")
 	cmd.Dir, cmd.Stderr = "/", errs
-	cmd.Env = []string{"GOMAXPROCS=1"} // the cores are the engine's
+	cmd.Env = []string{"GOMAXPROCS=1"} // leaves the cores to the engine
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if uid != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}

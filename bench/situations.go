@@ -23,7 +23,7 @@ var vocabulary = strings.Fields(`the of and to in is that for it as was with be 
 	here old life both between being under three never know same last another while us might great go come since against
 	right came take used himself few house use during without again place around home small found part once general high`)
 
-// prose returns a text of roughly n tokens, determined by seed.
+// prose returns a text of roughly n tokens, which depends only on seed and n.
 func (s subject) prose(seed uint64, n int) string {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
 	var b bytes.Buffer
@@ -39,17 +39,17 @@ func (s subject) prose(seed uint64, n int) string {
 	return b.String()
 }
 
-// between returns the i-th of n evenly spaced numbers from one number to another.
+// between returns the i-th of n evenly spaced numbers between from and to.
 func between(from, to, i, n int) int { return from + (to-from)*i/max(n-1, 1) }
 
-// An answered holds the compared parts of an answer.
+// An answered has the parts of an answer that are compared.
 type answered struct {
 	first firstValue
 	text  string
 	in    int // tokens of the prompt
 }
 
-// ask sends a conversation to a daemon, for a greedy answer.
+// ask sends a conversation to a daemon, and returns the greedy answer.
 func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	zero := 0.0
 	req := &client.Request{MaxTokens: answerTokens, Temperature: &zero, Logprobs: 1}
@@ -59,7 +59,7 @@ func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	return a.generate(d, req, turns)
 }
 
-// generate sends a conversation to a daemon; its turns are of the user and of the assistant
+// generate sends a conversation to a daemon. Its turns are those of the user and the assistant,
 // alternately.
 func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answered, error) {
 	for i, turn := range turns {
@@ -82,7 +82,7 @@ func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answ
 	return out, nil
 }
 
-// fresh sends a conversation to a new engine.
+// fresh sends a conversation to a new engine, and returns the answer.
 func (a *answers) fresh(s subject, turns ...string) (answered, error) {
 	d, err := a.begin(s.file, "")
 	if err != nil {
@@ -92,15 +92,15 @@ func (a *answers) fresh(s subject, turns ...string) (answered, error) {
 	return a.ask(d, turns...)
 }
 
-// A trial is one model in all situations.
+// A trial compares the answers of one model in all situations.
 type trial struct {
 	*answers
 	subject
 
 	prompts []string
 	follows string     // second question of each conversation
-	first   []answered // of a fresh engine
-	second  []answered // of a fresh engine, to the second question
+	first   []answered // answers of fresh engines
+	second  []answered // answers of fresh engines to the second question
 
 	daemon   *daemon
 	stranger *load.Caller
@@ -123,10 +123,10 @@ func (a *answers) texts(models []subject) error {
 	return nil
 }
 
-// control is the number of prompts that a second fresh engine answers, too.
+// control is the number of prompts that a second fresh engine also answers.
 const control = 8
 
-// reference collects the answers of fresh engines.
+// reference gets the answers of fresh engines.
 func (t *trial) reference() error {
 	var c comparison
 	var in []int
@@ -158,9 +158,9 @@ func (t *trial) reference() error {
 // A situation is the state of an engine during the prompts.
 type situation struct {
 	name   string
-	before func(*trial) error                          // once; nil does nothing
-	beside func(*trial, context.Context) (wait func()) // until the context ends; nil is nothing
-	warm   func(t *trial, i int) error                 // before each question; nil does nothing
+	before func(*trial) error                          // called once before the prompts; may be nil
+	beside func(*trial, context.Context) (wait func()) // runs until ctx ends; may be nil
+	warm   func(t *trial, i int) error                 // called before each prompt; may be nil
 	turn   func(t *trial, i int) (turns []string, fresh answered)
 }
 
@@ -234,8 +234,8 @@ func (t *trial) compare(s situation) error {
 
 func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1], t.first[i] }
 
-// followUp is the second question of a conversation. The conversation always contains the first
-// answer of a fresh engine.
+// followUp returns a conversation up to the second question, and the answer to it. The conversation
+// always has the first answer of a fresh engine.
 func (t *trial) followUp(i int) ([]string, answered) {
 	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
 }
@@ -245,7 +245,7 @@ func (t *trial) warmUp(i int) error {
 	return err
 }
 
-// cached is the engine's count of prompt tokens found in its cache.
+// cached returns how many prompt tokens the engine has found in its cache so far.
 func (t *trial) cached() (int64, error) {
 	stats, err := t.engine()
 	if err != nil {
@@ -266,7 +266,7 @@ func (t *trial) engine() (*client.EngineStats, error) {
 	return stats.Backends[0].Engine, nil
 }
 
-// shot is a request of the other user with a new prompt.
+// shot returns a request of the other user with a new prompt.
 func (t *trial) shot(in, out int) load.Shot {
 	return load.Shot{
 		Target:  load.Target{Dialect: load.V2, Path: filepath.Join(t.daemon.dir, v2Leaf)},
@@ -274,7 +274,7 @@ func (t *trial) shot(in, out int) load.Shot {
 	}
 }
 
-// history sends 12 requests of the other user, at most 4 at once.
+// history sends 12 requests of the other user, at most 4 of them at once.
 func (t *trial) history() error {
 	var failed settled
 	left := make(chan load.Shot, 12)
@@ -309,25 +309,26 @@ func (t *trial) rest() error {
 	return fmt.Errorf("the engine has not moved its retained KV within %s", restLimit)
 }
 
-// writers keeps three answers to the other user running.
+// writers keeps three answers to the other user running until ctx ends.
 func (t *trial) writers(ctx context.Context) (wait func()) {
 	return t.strangers(ctx, 3, func() load.Shot { return t.shot(30, 400) })
 }
 
-// reader sends prompts of 400 tokens of the other user, one after the other.
+// reader sends prompts of 400 tokens of the other user, one after the other, until ctx ends.
 func (t *trial) reader(ctx context.Context) (wait func()) {
 	return t.strangers(ctx, 1, func() load.Shot { return t.shot(400, 2) })
 }
 
-// strangers sends requests of the other user on n connections, and returns after the first text.
+// strangers sends requests of the other user on n connections until ctx ends. It returns after half
+// a second, when they run.
 func (t *trial) strangers(ctx context.Context, n int, shot func() load.Shot) (wait func()) {
 	wait = again(ctx, t.stranger, n, shot, func(*load.Outcome) {})
 	sleepFor(ctx, 500*time.Millisecond)
 	return wait
 }
 
-// seeds samples many texts with one seed on an otherwise idle engine, which is fresh for the first
-// text. Some texts follow at once, for some the prompt is offloaded.
+// seeds samples many texts with one seed on an engine that is idle otherwise. The engine is fresh
+// for the first text. Some texts follow at once; before some others the prompt is offloaded.
 func (a *answers) seeds(models []subject) error {
 	for _, s := range models {
 		d, err := a.begin(s.file, "")

@@ -7,14 +7,14 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// declared are tools like those of an agent.
+// declared are tools like those of a coding agent.
 const declared = `[{"name":"read_file","description":"Reads a file","input_schema":{"type":"object","properties":` +
 	`{"path":{"type":"string"},"from":{"type":"integer","minimum":1},"lines":{"type":"integer","minimum":1}},"required":["path"],"additionalProperties":false}},` +
 	`{"name":"run","description":"Runs a command","input_schema":{"type":"object","properties":` +
 	`{"command":{"type":"string"},"timeout_s":{"type":"number"}},"required":["command"]}}]`
 
-// tooled measures the rate of streams of text with tools that may be called, beside those without.
-// The prompts have equally many tokens.
+// tooled measures the rate of streams of text with tools that may be called, and of streams without
+// tools. The prompts have the same number of tokens.
 func (p *peers) tooled() error {
 	return p.beside("tools", func(s *side) (func(n, with int) (float64, error), error) {
 		requests, err := p.alike(s)
@@ -25,7 +25,8 @@ func (p *peers) tooled() error {
 	})
 }
 
-// alike returns a request without tools and one with tools, whose prompts are equally long.
+// alike returns a request without tools and one with tools. Their prompts have the same number of
+// tokens.
 func (p *peers) alike(s *side) (requests [2]load.Request, err error) {
 	const longest = 256 // tokens of an answer
 	client, err := p.caller(0, 0)

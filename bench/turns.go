@@ -8,15 +8,15 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// A build is a folder with the programs inferd and inferd-engine, and a setting of them.
+// A build is a folder with the programs inferd and inferd-engine, and a setting for them.
 type build struct {
 	name  string
 	dir   string
-	reach string // the goal for every ratio of the first build to this one
+	reach string // goal for every ratio of the first build to this one
 	exact bool   // its entries have "exact": true
 }
 
-// olderBuild returns the build in dir, the programs of an older commit.
+// olderBuild returns the build in dir, which has the programs of an older commit.
 func olderBuild(dir string) (build, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -36,7 +36,7 @@ type contender struct {
 	start func() (*side, error)
 }
 
-// inferds returns a contender of each build. The present build is the first.
+// inferds returns a contender for each build, the present one first.
 func (p *peers) inferds(o inferdOptions) []contender {
 	all := make([]contender, len(p.builds))
 	for i, b := range p.builds {
@@ -45,8 +45,8 @@ func (p *peers) inferds(o inferdOptions) []contender {
 	return all
 }
 
-// rounds returns the number of long measurements of each build in a row of the table: one for the
-// figures of a build, several for the ratios of two builds.
+// rounds returns how often each build is measured in a row of the table if a measurement is long:
+// once for the figures of a build, several times for the ratios of two builds.
 func (p *peers) rounds() int {
 	if len(p.builds) == 1 {
 		return 1
@@ -54,8 +54,8 @@ func (p *peers) rounds() int {
 	return 3
 }
 
-// repeats returns the number of short measurements in a row of the table: more for the ratios of
-// two builds.
+// repeats returns how often each build is measured in a row of the table if a measurement is short:
+// more often for the ratios of two builds.
 func (p *peers) repeats() int {
 	if len(p.builds) == 1 {
 		return p.size(7, 3)
@@ -63,8 +63,8 @@ func (p *peers) repeats() int {
 	return p.size(15, 5)
 }
 
-// inTurns measures each of all n times, in turns; the order rotates from round to round.
-// results[i] belongs to all[i].
+// inTurns measures each of all n times, in turns. The order rotates from round to round. results[i]
+// belongs to all[i].
 func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]R, err error) {
 	results = make([][]R, len(all))
 	for round := range n {
@@ -80,13 +80,13 @@ func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]
 	return results, nil
 }
 
-// serveInTurns measures servers in turns. Each runs alone: of two equal servers that ran side by
-// side, the one started first was up to 10 % slower for its whole run.
+// serveInTurns measures servers in turns. Each runs alone: when two equal servers ran at once, the
+// one that was started first was up to 10 % slower all the time.
 func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
 	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
 }
 
-// serve starts a server, warms it up, measures it and stops it.
+// serve starts a server, warms it up, measures it, and stops it.
 func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, err error) {
 	defer func() {
 		if err != nil {
@@ -125,8 +125,8 @@ func (f figure[R]) each(results []R) []float64 {
 	return all
 }
 
-// versus divides the figures of two builds round by round. A ratio of 1 or more means that
-// the present build is as good or better.
+// versus divides the figures of two builds round by round. A ratio of 1 or more means that the
+// present build is as good or better.
 func (f figure[R]) versus(present, older []R) []float64 {
 	a, b := f.each(present), f.each(older)
 	if f.lower {
@@ -135,7 +135,7 @@ func (f figure[R]) versus(present, older []R) []float64 {
 	return ratios(a, b)
 }
 
-// reportVersus prints ratios of the present build, results[0], to the older one, results[1].
+// reportVersus prints the ratios of the present build, results[0], to the older one, results[1].
 // Without an older build it prints nothing.
 func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
 	if len(p.builds) == 1 {
@@ -146,7 +146,7 @@ func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
 	}
 }
 
-// pooled joins the results of all rounds.
+// pooled joins the values of all rounds.
 func pooled[R, V any](results []R, of func(R) []V) []V {
 	var all []V
 	for _, r := range results {
@@ -155,7 +155,7 @@ func pooled[R, V any](results []R, of func(R) []V) []V {
 	return all
 }
 
-// medianOf returns the median of a figure over all rounds.
+// medianOf returns the median of a value over all rounds.
 func medianOf[R any, V int | float64](results []R, of func(R) V) V {
 	all := make([]V, len(results))
 	for i, r := range results {
@@ -164,10 +164,10 @@ func medianOf[R any, V int | float64](results []R, of func(R) V) V {
 	return median(all)
 }
 
-// A runner measures rates of tokens, of a server or of a program without one.
+// A runner measures token rates, of a server or of a program that has no socket.
 type runner struct {
 	name  string
-	reach []string // the goal of each rate
+	reach []string // goal for each rate
 	rates func() ([]float64, error)
 }
 
@@ -176,7 +176,7 @@ func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64
 	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
 }
 
-// compareRates measures all runners in turns. rates[r][i] are the rates of runner r and kind i.
+// compareRates measures all runners in turns. rates[r][i] has the rates of runner r and kind i.
 func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	results, err := inTurns(all, n, func(r runner) ([]float64, error) { return r.rates() })
 	if err != nil {
@@ -191,7 +191,7 @@ func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	return rates, nil
 }
 
-// reportRates prints the rates of the first runner, of one kind, and their ratios to the rates of
+// reportRates prints the rates of one kind of the first runner, and their ratios to the rates of
 // the others.
 func (p *peers) reportRates(what string, all []runner, rates [][][]float64, kind int) {
 	ours := rates[0][kind]

@@ -37,9 +37,9 @@ func (c crowd) String() string {
 	return fmt.Sprintf("%d users of %d never-readers", c.users, c.each)
 }
 
-// unread measures the TTFT of short requests beside clients that ask for long answers and never
+// unread measures the TTFT of short requests beside clients that request long answers and never
 // read. The model is builtin:tiny on every machine: its answers fill the daemon's socket buffers
-// within a second, after which the daemon cannot write.
+// within a second, and then the daemon cannot write.
 func (p *peers) unread() error {
 	crowds := []crowd{{1, 4}, {1, 40}}
 	if p.root {
@@ -59,7 +59,7 @@ func (p *peers) unread() error {
 			switch {
 			case err == nil:
 				p.reportUnread(b, c, r)
-			case i > 0 && p.ctx.Err() == nil: // the older build may fail here
+			case i > 0 && p.ctx.Err() == nil: // an older build may fail here
 				p.report(fmt.Sprintf("%s, %s", b.name, c), "", "NOT MEASURED: %v", err)
 			default:
 				return fmt.Errorf("%s, %s: %w", b.name, c, err)
@@ -72,13 +72,13 @@ func (p *peers) unread() error {
 	return nil
 }
 
-// An unreadResult holds short requests of two users, on an idle server and beside a crowd.
+// An unreadResult has short requests of two users, on an idle server and beside a crowd.
 type unreadResult struct {
-	idle, beside [2]*shorts // of the bystander; of a user and program in the crowd
-	asked        int        // requests of the crowd
+	idle, beside [2]*shorts // of the bystander, and of a user and program in the crowd
+	asked        int        // number of requests of the crowd
 
-	settled          time.Duration // until the crowd's requests neither ran nor waited
-	running, waiting int           // requests of the crowd after that; not 0 if the limit was reached
+	settled          time.Duration // until no request of the crowd ran or waited
+	running, waiting int           // requests of the crowd after that; not 0 if the time limit was reached
 }
 
 func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, err error) {
@@ -106,8 +106,8 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 }
 
 // settle waits until every request of the crowd is blocked in a write. Before that, the daemon
-// cannot distinguish the crowd from readers, because the buffer of each socket holds hundreds of
-// tokens, and other users get only their share beside it.
+// cannot distinguish the crowd from clients that read, because the buffer of each socket holds
+// hundreds of tokens, and other users get only their share beside it.
 func (r *unreadResult) settle(p *peers, s *side) error {
 	begin := time.Now()
 	for {
@@ -126,7 +126,7 @@ func (r *unreadResult) settle(p *peers, s *side) error {
 	}
 }
 
-// twoUsers sends short requests of the bystander and of the crowd's first user and program.
+// twoUsers sends short requests of the bystander, and of the first user and program in the crowd.
 func (p *peers) twoUsers(s *side) (all [2]*shorts, err error) {
 	var group sync.WaitGroup
 	errs := make([]error, len(all))
@@ -145,10 +145,10 @@ func (p *peers) twoUsers(s *side) (all [2]*shorts, err error) {
 	return all, errors.Join(errs...)
 }
 
-// startUnread starts the crowd's process, which runs the first user's program. stop ends it and
-// returns the number of requests that it has sent.
+// startUnread starts the crowd's process, which runs the program of the first user. stop ends the
+// process, and returns the number of requests that it has sent.
 func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err error) {
-	if _, err := p.caller(0, 0); err != nil { // creates the program's file
+	if _, err := p.caller(0, 0); err != nil { // makes the file of the program
 		return nil, err
 	}
 	order := load.Unread{
@@ -192,7 +192,7 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	step := median(r.idle[0].gaps)
 	reach := [2]string{"p99 <= " + ms(3*idle/2+step), "p99 <= 1.5 s"}
 	if c.each > unreadQueue {
-		reach[1] = "queue_full" // the caller's own queue is full
+		reach[1] = "queue_full" // the queue of the caller is full
 	}
 	for i, name := range []string{fmt.Sprintf("%s, %s: TTFT, another user", b.name, c), "  TTFT, the same user and program"} {
 		if b != p.builds[0] {
@@ -204,12 +204,12 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	p.report("  requests of the never-readers", "", "%d (settled after %.1f s; then %d running, %d waiting)", r.asked, r.settled.Seconds(), r.running, r.waiting)
 }
 
-// shorts are the outcomes of short requests that are sent at fixed times.
+// shorts has the outcomes of short requests that are sent at fixed times.
 type shorts struct {
-	ttft   []time.Duration // of a request without a first token: the limit
-	gaps   []time.Duration // between tokens
-	missed int             // requests without a first token
-	why    string          // the reason for one of these
+	ttft   []time.Duration // the time limit for a request without a first token
+	gaps   []time.Duration // gaps between tokens
+	missed int             // number of requests without a first token
+	why    string          // why one of these had none
 }
 
 func (s *shorts) String() string {
@@ -242,7 +242,7 @@ func (s *shorts) add(o *load.Outcome, limit time.Duration) {
 }
 
 // shortOnes sends n short requests at a fixed interval, without waiting for answers. Each may take
-// limit until its first token; without a limit, each must be answered.
+// limit until its first token; if limit is 0, each must be answered.
 func (p *peers) shortOnes(s *side, client load.Doer, n int, every, limit time.Duration) (*shorts, error) {
 	var (
 		all    sync.WaitGroup

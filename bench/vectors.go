@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// Texts of a batch, and documents of a ranking.
+// Number of texts in a batch, and of documents in a ranking.
 const (
 	together  = 10
 	documents = 5

@@ -11,12 +11,12 @@ import (
 type chat struct {
 	events
 
-	usage event // the tokens, which come before the end
+	usage event // the numbers of tokens, which come before the end
 }
 
 func dialChat(t Target) *chat { return &chat{events: overHTTP(t)} }
 
-// A chatQuestion is a request.
+// A chatQuestion is a chat request.
 type chatQuestion struct {
 	Model       string         `json:"model,omitempty"`
 	Messages    []message      `json:"messages"`
@@ -48,7 +48,7 @@ func (c *chat) ask(ctx context.Context, r *Request) error {
 }
 
 func (c *chat) next() (event, error) {
-	if c.usage.code != "" { // there is no stream
+	if c.usage.code != "" { // the request failed, so there is no stream
 		c.usage.last = true
 		return c.usage, c.end()
 	}

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// events is a connection that sends requests over HTTP, and reads streams of events.
+// events is a connection on which requests are sent over HTTP, and streams of events are read.
 type events struct {
 	client http.Client
 	ctx    context.Context //nolint:containedctx // of the current request
@@ -33,7 +33,7 @@ func overHTTP(t Target) events {
 	}}}
 }
 
-// errFull reports that a queue of the server is full.
+// errFull means that the queue of the server is full.
 var errFull = errors.New("the server: 429")
 
 // post sends a request.
@@ -44,9 +44,9 @@ func (c *events) post(ctx context.Context, path string, body []byte) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	// A server may close a connection after a number of requests. A request that meets such a
-	// close is sent again on another connection; http.Transport does that only if this header is
-	// present, and does not send it.
+	// A server may close a connection after a number of requests. If a request meets such a close,
+	// it is sent again on another connection. http.Transport does that only if this header is
+	// present, which it does not send.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := c.client.Do(req) //nolint:bodyclose // closed by done
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *events) data() ([]byte, error) {
 	}
 }
 
-// end reads the end of a stream, so that the connection can be reused.
+// end reads the end of a stream, so that the connection can be used again.
 func (c *events) end() error {
 	if _, err := io.Copy(io.Discard, c.lines); err != nil {
 		return fmt.Errorf("behind the last event: %w", err)
@@ -97,7 +97,7 @@ func (c *events) done() bool {
 
 func (c *events) rest() error { return c.Close() }
 
-// Close hangs up: closing the body of an unfinished answer closes its connection.
+// Close hangs up. Closing the body of an unfinished answer closes the connection.
 func (c *events) Close() error {
 	var err error
 	if c.body != nil {

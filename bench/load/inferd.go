@@ -14,14 +14,14 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// An inferdConn is a connection to a generation socket of inferd. It implements the wire by spec/,
-// without inferd's own codecs.
+// An inferdConn is a connection to a generation socket of inferd. It implements the wire from
+// spec/, without inferd's codecs.
 type inferdConn struct {
 	dialect Dialect
 	nc      *net.UnixConn
 	r       frame.Reader
 	w       frame.Writer
-	id      string // of the current request
+	id      string // ID of the current request
 	stop    func() bool
 }
 
@@ -125,7 +125,8 @@ func (c *inferdConn) next() (event, error) {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return event{}, fmt.Errorf("a frame that is none: %w", err)
 	}
-	// A client with too many connections is refused before its request is read.
+	// A client above the limit of connections is refused before its request is read, so without an
+	// ID.
 	if f.ID != c.id && (f.Type != "error" || f.ID != "") {
 		return event{}, fmt.Errorf("a frame of %q in the answer to %q", f.ID, c.id)
 	}
@@ -148,11 +149,11 @@ func (c *inferdConn) next() (event, error) {
 
 func (c *inferdConn) done() bool { return c.stop() }
 
-// rest reads after the last answer, where nothing may follow.
+// rest closes the connection. It returns an error if there is any byte after the last answer.
 func (c *inferdConn) rest() error {
 	defer c.nc.Close()
 	if err := c.nc.CloseWrite(); err != nil {
-		return nil // the server has closed it
+		return nil // the server has closed the connection
 	}
 	if err := c.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err

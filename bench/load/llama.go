@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// A completion is a connection to llama-server. It renders the prompt like the template of the
+// A completion is a connection to llama-server. It renders the prompt with the template of the
 // built-in models, so that both servers get the same tokens.
 type completion struct{ events }
 
 func dialCompletions(t Target) *completion { return &completion{overHTTP(t)} }
 
-// chatML renders the conversation for the built-in models.
+// chatML renders a conversation for the built-in models.
 func chatML(turns []string) string {
 	var b strings.Builder
 	for i, turn := range turns {

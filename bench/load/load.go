@@ -1,12 +1,12 @@
-// Package load sends requests to inferd and its peers as programs do, and records the times of the
-// answers. A [Shot] is one request that is due at a certain time, an [Outcome] is its result. An
-// [Asker] sends shots from this process, a [Caller] from another process, which may belong to
+// Package load sends requests to inferd and other servers as programs do, and records the times of
+// the answers. A [Shot] is one request that is due at a certain time, an [Outcome] is its result.
+// An [Asker] sends shots from this process, a [Caller] from another process, which may belong to
 // another user and another program. The package does not evaluate the figures, but it checks the
-// protocol: frames of another request's answer, or after the last frame, are a fault.
+// protocol: a frame that belongs to another request, or comes after the last frame, is a fault.
 //
-// Shots do not wait for each other: each has its own connection while it runs, and is measured from
-// the time at which it was due. If a server stalls, the delay of all requests that become due
-// meanwhile is therefore in the statistics.
+// Shots do not wait for each other: each has a connection of its own while it runs, and is measured
+// from the time at which it was due. So if a server stalls, the delays of all requests that become
+// due meanwhile are in the statistics.
 package load
 
 import (
@@ -21,7 +21,7 @@ import (
 // A Dialect is the protocol of a server.
 type Dialect string
 
-// Dialects.
+// The dialects.
 const (
 	V1    Dialect = "v1"    // inferd, lines of JSON
 	V2    Dialect = "v2"    // inferd, lines of JSON
@@ -33,41 +33,41 @@ const (
 // A Target is a Unix socket and its dialect.
 type Target struct {
 	Dialect Dialect
-	Path    string // of a socket; a chat's may also be HOST:PORT
+	Path    string // path of a socket; for Chat it may also be HOST:PORT
 }
 
 // A Request is a request to generate. For the built-in models each byte of its text is one token.
 type Request struct {
-	Turns       []string // of user and assistant in turns; at least one, of the user
+	Turns       []string // turns of the user and the assistant, alternately; the first is the user's
 	MaxTokens   int
 	Temperature float64
-	Model       string // name of an entry of inferd; empty means the first
+	Model       string // name of an entry of inferd; empty means the first entry
 	Grammar     string // GBNF
-	Schema      string // of JSON, in v2; empty is none
-	Tools       string // a list of v2, not of v1; empty is none
+	Schema      string // JSON Schema, for v2; empty if there is none
+	Tools       string // tools in v2's form, not for v1; empty if there are none
 }
 
-// A Shot is a request with its time, its hang-up and the data to record.
+// A Shot is a request, with its time, its hang-up and what to record.
 type Shot struct {
 	Target  Target
 	Request Request
 	Due     Stamp // 0 means now
 
-	LeaveAfter  int           // frames; 0 means never
-	LeaveWithin time.Duration // after Due; 0 means never
+	LeaveAfter  int           // hang up after so many frames; 0 means never
+	LeaveWithin time.Duration // hang up so long after Due; 0 means never
 
 	Trace bool // record the time of each frame
 	Keep  bool // record the text
 }
 
-// A Stamp is a time in nanoseconds since 1970. Stamps of several processes are comparable; within a
-// process they are monotonic.
+// A Stamp is a time in nanoseconds since 1970. Stamps of several processes can be compared; within
+// a process they are monotonic.
 type Stamp int64
 
-// began is the reference of the monotonic clock.
+// began is the time to which the monotonic clock is related.
 var began = time.Now()
 
-// Now returns the present time.
+// Now returns the time.
 func Now() Stamp { return Stamp(began.UnixNano() + int64(time.Since(began))) }
 
 // After returns t plus d.
@@ -78,17 +78,17 @@ func (s Stamp) Sub(t Stamp) time.Duration { return time.Duration(s - t) }
 
 // An Outcome is the result of a shot.
 type Outcome struct {
-	Due, First, End Stamp   // First: the first text, 0 without any; End: the last frame, or the hang-up
-	Arrivals        []Stamp // of frames with text, with Trace
-	Frames          int     // with text
-	Text            string  // with Keep
-	In, Out, Cached int     // tokens, as the server counts them
-	Code            string  // of the server's refusal or failure
+	Due, First, End Stamp   // First: of the first text, or 0; End: of the last frame or the hang-up
+	Arrivals        []Stamp // times of the frames with text; only with Trace
+	Frames          int     // number of frames with text
+	Text            string  // text of the answer; only with Keep
+	In, Out, Cached int     // numbers of tokens, as the server counts them
+	Code            string  // code with which the server refused or failed the request
 	Gone            bool    // the client hung up before the end
-	Fault           string  // a violation of the protocol, or an error of the client
+	Fault           string  // violation of the protocol, or error of the client
 }
 
-// Err returns an error unless the request was answered to its end.
+// Err returns an error unless the request was answered completely.
 func (o *Outcome) Err() error {
 	switch {
 	case o.Fault != "":
@@ -104,13 +104,14 @@ func (o *Outcome) Err() error {
 // TTFT returns the time from Due to the first text.
 func (o *Outcome) TTFT() time.Duration { return o.First.Sub(o.Due) }
 
-// A Doer sends shots. It calls first, if not nil, at the first text. When ctx ends, it hangs up.
+// A Doer sends shots. If first is not nil, it is called at the first text. If ctx ends, the Doer
+// hangs up.
 type Doer interface {
 	Ask(ctx context.Context, s Shot, first func()) Outcome
 }
 
-// An Asker sends shots from this process. The zero value works. It reuses connections after an
-// answer.
+// An Asker sends shots from this process. The zero value can be used. It uses a connection again
+// after an answer.
 type Asker struct {
 	mu   sync.Mutex // guards the fields below
 	idle map[Target][]session
@@ -139,7 +140,7 @@ type event struct {
 	code            string
 }
 
-// Ask sends s and waits for its outcome.
+// Ask sends s, and returns its outcome.
 func (a *Asker) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	o := Outcome{Due: s.Due}
 	if o.Due == 0 {
@@ -201,11 +202,11 @@ func (a *Asker) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	}
 }
 
-// failed completes the outcome of a shot that ended with an error. If ctx has ended, that is a
+// failed completes the outcome of a shot that ended with an error. If ctx has ended, it counts as a
 // hang-up.
 func (o *Outcome) failed(ctx context.Context, err error) Outcome {
 	o.End = Now()
-	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) { // a dial may report the deadline before ctx does
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) { // dialling may report the deadline before ctx does
 		o.Gone = true
 	} else {
 		o.Fault = err.Error()
@@ -227,7 +228,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// session returns an idle connection, or a new one.
+// session returns an idle connection to t, or a new one.
 func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 	a.mu.Lock()
 	if idle := a.idle[t]; len(idle) > 0 {
@@ -247,7 +248,7 @@ func (a *Asker) session(ctx context.Context, t Target) (session, error) {
 	return dialInferd(ctx, t)
 }
 
-// keep stores a connection for the next shot.
+// keep keeps a connection for the next shot.
 func (a *Asker) keep(t Target, c session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -257,7 +258,8 @@ func (a *Asker) keep(t Target, c session) {
 	a.idle[t] = append(a.idle[t], c)
 }
 
-// Close closes all connections. It fails if a server sends anything after the end of an answer.
+// Close closes all connections. It returns an error if a server has sent a byte after the end of an
+// answer.
 func (a *Asker) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// asCaller is set in the process of a Caller.
+// asCaller is the environment variable that is set in the process of a Caller.
 const asCaller = "INFERD_TEST_CALLER"
 
 func TestMain(m *testing.M) {
@@ -34,10 +34,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A script has the lines of a server's answer; ID stands for the request's id.
+// A script returns the lines of a server's answer; in them ID stands for the ID of the request.
 type script func(question map[string]any) string
 
-// serve answers on a v1 socket until the test ends.
+// serve answers on a v1 socket until the end of the test.
 func serve(t *testing.T, answer script) load.Target {
 	t.Helper()
 	dir := shortdir.New(t)
@@ -85,7 +85,7 @@ func TestOutcomes(t *testing.T) {
 	for name, test := range map[string]struct {
 		says string
 		want load.Outcome // text, tokens, code
-		err  string       // of the outcome, or of Close
+		err  string       // error of the outcome or of Close
 	}{
 		"an answer":                   {tokenA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, ""},
 		"a refusal":                   {`{"type":"error","id":"ID","code":"queue_full"}` + "\n", load.Outcome{Code: "queue_full"}, "queue_full"},
@@ -112,7 +112,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A hang-up of either kind ends the request, and does not delay others.
+// A hang-up, after some frames or after a time, ends the request, and does not delay others.
 func TestLeaving(t *testing.T) {
 	talks := serve(t, func(map[string]any) string { return strings.Repeat(tokenA, 3) })
 	silent := serve(t, func(map[string]any) string { return "" })
@@ -182,7 +182,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// Mixed detects faults: each of these servers makes one.
+// Mixed detects faults: each of these servers has one.
 func TestMixedFinds(t *testing.T) {
 	recite := func(q map[string]any, n int) string {
 		var text strings.Builder

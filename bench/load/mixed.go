@@ -14,13 +14,13 @@ import (
 const MixedBackends = `{"kind":"llamacpp","name":"recites","n_slots":4,"threads":1,"model":{"builtin":"loop"}},
 	{"kind":"llamacpp","name":"babbles","n_slots":4,"threads":1,"model":{"builtin":"tiny"}}`
 
-// Mixed has the settings of many callers' requests of all kinds. Each caller has letters that must
-// not be in the answer to another caller, and every answer has a known length or text. A token that
-// reaches another caller or is lost is therefore noticed.
+// Mixed sends requests of all kinds for many callers. Each caller has letters that must not be in
+// an answer to another caller, and every answer has a known length or text. So a token that is lost
+// or reaches another caller is noticed.
 type Mixed struct {
 	Targets  []Target // sockets of one inferd that has [MixedBackends]
-	Requests int      // of a caller
-	Streams  int      // at once, of a caller
+	Requests int      // number of requests of each caller
+	Streams  int      // number of requests of a caller at once
 	Leave    bool     // a third of the requests hang up at a random time
 	Seed     uint64
 }
@@ -28,9 +28,9 @@ type Mixed struct {
 // A Tally counts the outcomes of a caller's requests.
 type Tally struct {
 	Answered, Refused, Left int
-	In, Out                 int      // tokens of answered requests
-	LeftIn, LeftOut         int      // upper bound of the tokens of requests that hung up
-	Faults                  []string // one for each wrong outcome
+	In, Out                 int      // tokens of the answered requests
+	LeftIn, LeftOut         int      // upper bound for the tokens of requests that hung up
+	Faults                  []string // a text for each wrong outcome
 }
 
 // Add adds the tally of another caller.
@@ -45,8 +45,8 @@ func (t *Tally) Add(u *Tally) {
 	t.Faults = append(t.Faults, u.Faults...)
 }
 
-// Agrees returns an error unless the server's counts are consistent with the answers. For requests
-// that hung up, any count up to the bound is.
+// Agrees returns an error unless the server's counts agree with the answers. For requests that hung
+// up, it accepts any count up to the bound.
 func (t *Tally) Agrees(in, out int64) error {
 	between := func(what string, counted int64, least, more int) error {
 		if counted < int64(least) || counted > int64(least+more) {
@@ -65,14 +65,14 @@ const MixedCallers = 16
 
 const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	marks   = len(letters) / MixedCallers // letters of a caller
+	marks   = len(letters) / MixedCallers // number of letters of a caller
 )
 
-// TemplateTokens is the number of tokens that the template of builtin:tiny and the big model adds to
-// one user message: control tokens, here S and E, and bytes.
+// TemplateTokens is the number of tokens that the template of builtin:tiny and of the big model
+// adds to one user message: control tokens, which are S and E here, and bytes.
 const TemplateTokens = len("Suser\nE\nSassistant\n")
 
-// Run sends the requests of the caller with that number, which is less than [MixedCallers].
+// Run sends the requests of a caller, whose number is below [MixedCallers].
 func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	var (
 		all   sync.WaitGroup
@@ -98,12 +98,12 @@ func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	return tally
 }
 
-// A marked is a shot with a known answer.
+// A marked is a shot whose answer is known.
 type marked struct {
 	shot    Shot
 	in      int    // tokens of the prompt
-	exactly string // the answer; empty if it is random
-	of      string // the letters of a random answer
+	exactly string // the text of the answer; empty if it is random
+	of      string // letters of a random answer
 }
 
 // draw returns a random request.
@@ -135,7 +135,7 @@ func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	}
 	s.Request.Turns = []string{string(said)}
 	if r.IntN(20) == 0 {
-		s.Request.MaxTokens = 0 // invalid, and must be refused
+		s.Request.MaxTokens = 0 // not valid: must be refused
 	}
 	if m.Leave {
 		switch r.IntN(6) {
@@ -149,7 +149,7 @@ func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	return one
 }
 
-// settle adds the outcome to the tally.
+// settle adds the outcome of the shot to the tally.
 func (one *marked) settle(o *Outcome, t *Tally) {
 	fault := func(format string, args ...any) {
 		t.Faults = append(t.Faults, fmt.Sprintf("%s, %s, %d tokens: ", one.shot.Target.Dialect, one.shot.Request.Model, one.shot.Request.MaxTokens)+fmt.Sprintf(format, args...))

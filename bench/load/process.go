@@ -18,15 +18,15 @@ type order struct {
 	Leave bool  `json:",omitempty"`
 }
 
-// news is a process's message about a shot: the first text, or the outcome.
+// news is the message of a process about a shot: its first text or its outcome.
 type news struct {
 	Call    int
 	First   bool     `json:",omitempty"`
 	Outcome *Outcome `json:",omitempty"`
 }
 
-// Serve sends the shots ordered on in and writes news to out, until in has ended and all shots are
-// over. It is the main function of a [Caller]'s process.
+// Serve sends the shots that are ordered on in, and writes news to out, until in has ended and all
+// shots are over. It is the main function of the process of a [Caller].
 func Serve(in io.Reader, out io.Writer) error {
 	var (
 		asker  Asker
@@ -77,14 +77,14 @@ func Serve(in io.Reader, out io.Writer) error {
 // A Caller sends shots from another process, which runs [Serve] on its standard input and output.
 type Caller struct {
 	cmd  *exec.Cmd
-	over chan struct{} // closed at the end of the process's output
+	over chan struct{} // closed when the output of the process ends
 
 	mu    sync.Mutex // guards the fields below, and serialises writes to the process's input
 	in    io.WriteCloser
 	enc   *json.Encoder
 	next  int
 	calls map[int]*call
-	err   error // the reason for the end of news
+	err   error // why no more news will come
 }
 
 var _ Doer = (*Caller)(nil)
@@ -108,7 +108,7 @@ func Start(cmd *exec.Cmd) (*Caller, error) {
 		return nil, fmt.Errorf("start a caller: %w", err)
 	}
 	c := &Caller{cmd: cmd, over: make(chan struct{}), in: in, enc: json.NewEncoder(in), calls: make(map[int]*call)}
-	go c.listen(out) // ends with the process
+	go c.listen(out) // runs until the process ends
 	return c, nil
 }
 
@@ -146,7 +146,7 @@ func (c *Caller) fail(err error) {
 	c.calls = nil
 }
 
-// Ask sends s from the process and waits for its outcome. It is safe for concurrent use.
+// Ask sends s from the process, and returns its outcome. It is safe for concurrent use.
 func (c *Caller) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	one := &call{first: first, done: make(chan Outcome, 1)}
 	c.mu.Lock()
@@ -172,8 +172,8 @@ func (c *Caller) Ask(ctx context.Context, s Shot, first func()) Outcome {
 	return <-one.done
 }
 
-// Close ends the process and waits for it. It also fails if a server has sent anything after the
-// end of an answer.
+// Close ends the process, and waits for its end. It also returns an error if a server has sent a
+// byte after the end of an answer.
 func (c *Caller) Close() error {
 	c.mu.Lock()
 	err := c.in.Close()

@@ -14,18 +14,19 @@ import (
 type Unread struct {
 	Target  Target // v1 or v2
 	Request Request
-	First   int // uid of the first user; -1 means that all users are the process's own
+	First   int // uid of the first user; -1 means that all users are the user of the process
 	Users   int
-	Each    int // connections of a user
+	Each    int // number of connections of each user
 }
 
-// UnreadState is the state of these connections.
+// An UnreadState is the state of these connections.
 type UnreadState struct {
-	Asked int // requests so far
+	Asked int // number of requests so far
 }
 
-// NeverRead opens the connections ordered on in. It writes their state to out once all have sent
-// their request, and again when in ends. A connection that the server closes is opened again.
+// NeverRead opens the connections that are ordered on in. It writes their state to out once all
+// have sent their requests, and again when in ends. If the server closes a connection, it opens
+// another.
 //
 // One process acts as all users: the kernel takes the uid of a Unix socket's peer from the thread
 // that connects, and root may change the uid of a thread.
@@ -36,7 +37,7 @@ func NeverRead(in io.Reader, out io.Writer) error {
 		return err
 	}
 	over := make(chan struct{})
-	go func() { // ends with the input
+	go func() { // runs until the input ends
 		defer close(over)
 		_, _ = io.Copy(io.Discard, in)
 	}()
@@ -67,7 +68,7 @@ func NeverRead(in io.Reader, out io.Writer) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 		if _, err := unix.Poll(conns, 0); err != nil {
-			continue // interrupted
+			continue // a signal interrupted the call
 		}
 		for i := range conns {
 			if conns[i].Revents == 0 {
@@ -77,7 +78,7 @@ func NeverRead(in io.Reader, out io.Writer) error {
 				_ = unix.Close(int(conns[i].Fd))
 			}
 			if err := open(i); err != nil {
-				conns[i] = unix.PollFd{Fd: -1} // the server refuses it, or has ended; poll skips it
+				conns[i] = unix.PollFd{Fd: -1} // the server refuses connections or has ended; poll skips this one
 			}
 		}
 	}
@@ -122,8 +123,8 @@ func (u *Unread) as(user int, do func() error) error {
 	return err
 }
 
-// setThreadUID sets the effective uid of this thread only. [unix.Setresuid] would set the uid of all
-// threads.
+// setThreadUID sets the effective uid of this thread only. [unix.Setresuid] would set the uid of
+// all threads.
 func setThreadUID(uid int) error {
 	const unchanged = ^uintptr(0)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged); errno != 0 {
