@@ -167,8 +167,8 @@ func spelling(text string) string {
 // all distances below their product differ in a remainder. Remainders are written in binary.
 var periods = [...]int{9, 11, 13}
 
-// scriptWidth is the width of an attention head of a scripted model. On a processor with AVX-512, llama.cpp computes
-// narrower heads number by number, which takes three times as long.
+// scriptWidth is the width of an attention head of a scripted model. On a processor with AVX-512,
+// llama.cpp computes narrower heads number by number, which takes three times as long.
 const scriptWidth = 64
 
 const (
@@ -327,84 +327,4 @@ func (p *play) metadata(f *gguf.File, embd uint32) {
 	f.Float32("llama.rope.freq_base", ropeBase)
 	f.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
 	p.x.add(f)
-}
-
-const ropeBase = 10000
-
-// sign returns a bit of the remainders of a place, as 1 or -1.
-func sign(place, bit int) float64 {
-	if place%periods[bit/digitBits]>>(bit%digitBits)&1 == 1 {
-		return 1
-	}
-	return -1
-}
-
-// pairs calls each for the pairs of dimensions that rotate, with the index of its period and its
-// frequency in radians per token. The last pair of a head does not rotate.
-func pairs(each func(pair, period int, frequency float64)) {
-	pair := 0
-	for i, period := range periods {
-		for harmonic := 1; harmonic <= period/2; harmonic++ {
-			each(pair, i, 2*math.Pi*float64(harmonic)/float64(period))
-			pair++
-		}
-	}
-}
-
-// still is the first dimension of the pair that does not rotate.
-const still = scriptWidth - 2
-
-// factors returns divisors for llama's frequencies, which turn them into those of [pairs].
-func factors() []float32 {
-	all := slices.Repeat([]float32{1e12}, scriptWidth/2)
-	pairs(func(pair, _ int, frequency float64) {
-		all[pair] = float32(math.Pow(ropeBase, -2*float64(pair)/scriptWidth) / frequency)
-	})
-	return all
-}
-
-// query returns a dimension of the query of a head: a coefficient of the Fourier series of its bit.
-func query(head, dimension int) (value float64) {
-	if head == signBits {
-		if dimension == still {
-			value = sharpness
-		}
-		return value
-	}
-	period := periods[head/digitBits]
-	if dimension == still {
-		for remainder := range period {
-			value += sharpness * sign(remainder, head) / float64(period)
-		}
-	}
-	pairs(func(pair, own int, frequency float64) {
-		if own != head/digitBits || dimension/2 != pair {
-			return
-		}
-		for remainder := range period {
-			sin, cos := math.Sincos(float64(remainder) * frequency)
-			if dimension%2 == 1 {
-				cos = -sin
-			}
-			value += 2 * sharpness * sign(remainder, head) * cos / float64(period)
-		}
-	})
-	return value
-}
-
-// key returns a dimension of the key of an anchor. It is rotated as if the anchor stood first
-// tokens earlier, so that distances count places of the script.
-func key(dimension, first int) (value float64) {
-	if dimension == still {
-		return 1
-	}
-	pairs(func(pair, _ int, frequency float64) {
-		switch dimension {
-		case 2 * pair:
-			value = math.Cos(-float64(first) * frequency)
-		case 2*pair + 1:
-			value = math.Sin(-float64(first) * frequency)
-		}
-	})
-	return value
 }
