@@ -65,34 +65,36 @@ func TestOrigins(t *testing.T) {
 		get     int    // status of a GET
 		allowed string // Access-Control-Allow-Origin
 	}{
-		"no page":                      {nil, 200, 200, ""},
-		"Node's fetch":                 {[]string{"Sec-Fetch-Mode: cors"}, 200, 200, ""},
-		"its own page":                 {[]string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin", jsonType}, 200, 200, ""},
-		"its own page, old browser":    {[]string{"Origin: http://localhost", jsonType}, 200, 200, ""},
-		"a listed page":                {[]string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site", jsonType}, 200, 200, "https://app.example"},
-		"an extension":                 {[]string{"Origin: chrome-extension://abc", "Sec-Fetch-Site: none", jsonType}, 200, 200, "chrome-extension://abc"},
-		"an app":                       {[]string{"Origin: app://obsidian.md", jsonType}, 200, 200, "app://obsidian.md"},
-		"another page":                 {[]string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
-		"another page, old browser":    {[]string{"Origin: https://evil.example", jsonType}, 403, 200, ""}, // the page cannot read the answer
-		"another port of this machine": {[]string{"Origin: http://localhost:3000", "Sec-Fetch-Site: same-site", jsonType}, 403, 403, ""},
-		"no origin, another site":      {[]string{"Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
-		"null":                         {[]string{"Origin: null", jsonType}, 403, 403, ""},
-		"a subdomain of a listed one":  {[]string{"Origin: https://x.app.example", jsonType}, 403, 200, ""},
-		"a listed one, not https":      {[]string{"Origin: http://app.example", jsonType}, 403, 200, ""},
-		"an extension without a name":  {[]string{"Origin: chrome-extension://", jsonType}, 403, 200, ""},
-		"a page that needs no asking":  {[]string{"Origin: https://app.example", "Content-Type: text/plain"}, 415, 200, "https://app.example"},
-		"its own page, without a type": {[]string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin"}, 415, 200, ""},
-		"curl -d":                      {[]string{"Content-Type: application/x-www-form-urlencoded"}, 200, 200, ""},
+		"no page":                   {nil, 200, 200, ""},
+		"Node's fetch":              {[]string{"Sec-Fetch-Mode: cors"}, 200, 200, ""},
+		"its own page":              {[]string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin", jsonType}, 200, 200, ""},
+		"its own page, old browser": {[]string{"Origin: http://localhost", jsonType}, 200, 200, ""},
+		"a listed page (ggml-org/llama.cpp#26988)": {[]string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site", jsonType}, 200, 200, "https://app.example"},
+		"an extension": {[]string{"Origin: chrome-extension://abc", "Sec-Fetch-Site: none", jsonType}, 200, 200, "chrome-extension://abc"},
+		"an app":       {[]string{"Origin: app://obsidian.md", jsonType}, 200, 200, "app://obsidian.md"},
+		"another page (ggml-org/llama.cpp#25606)": {[]string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
+		"another page, old browser":               {[]string{"Origin: https://evil.example", jsonType}, 403, 200, ""}, // the page cannot read the answer
+		"another port of this machine":            {[]string{"Origin: http://localhost:3000", "Sec-Fetch-Site: same-site", jsonType}, 403, 403, ""},
+		"no origin, another site":                 {[]string{"Sec-Fetch-Site: cross-site", jsonType}, 403, 403, ""},
+		"null (janhq/jan#8131)":                   {[]string{"Origin: null", jsonType}, 403, 403, ""},
+		"a subdomain of a listed one":             {[]string{"Origin: https://x.app.example", jsonType}, 403, 200, ""},
+		"a listed one, not https":                 {[]string{"Origin: http://app.example", jsonType}, 403, 200, ""},
+		"an extension without a name":             {[]string{"Origin: chrome-extension://", jsonType}, 403, 200, ""},
+		"a page that needs no asking":             {[]string{"Origin: https://app.example", "Content-Type: text/plain"}, 415, 200, "https://app.example"},
+		"its own page, without a type":            {[]string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin"}, 415, 200, ""},
+		"curl -d":                                 {[]string{"Content-Type: application/x-www-form-urlencoded"}, 200, 200, ""},
 	} {
 		for method, status := range map[string]int{"POST": test.status, "GET": test.get} {
 			path, body := chatPath, hi("")
 			if method == "GET" {
 				path, body = "/v1/models", ""
 			}
-			got := h.once(request(method, path, body, test.headers...))
-			if got.status != status || got.header.Get("Access-Control-Allow-Origin") != test.allowed || got.header.Get("Vary") != "Origin" {
-				t.Errorf("%s, %s: %d, want %d: %+v", method, name, got.status, status, got)
-			}
+			t.Run(name+", "+method, func(t *testing.T) {
+				got := h.once(request(method, path, body, test.headers...))
+				if got.status != status || got.header.Get("Access-Control-Allow-Origin") != test.allowed || got.header.Get("Vary") != "Origin" {
+					t.Errorf("%d, want %d: %+v", got.status, status, got)
+				}
+			})
 		}
 	}
 }
@@ -106,20 +108,33 @@ func TestPreflight(t *testing.T) {
 	asks := func(origin string, more ...string) answered {
 		return h.once(request("OPTIONS", chatPath, "", append([]string{"Origin: " + origin, "Access-Control-Request-Method: POST"}, more...)...))
 	}
-	got := asks("https://app.example", "Access-Control-Request-Headers: authorization, content-type", "Access-Control-Request-Private-Network: true")
+	got := asks("https://app.example", "Access-Control-Request-Headers: authorization, content-type")
 	if got.status != 204 || got.header.Get("Access-Control-Allow-Origin") != "https://app.example" || got.header.Get("Access-Control-Allow-Methods") != "GET, POST, OPTIONS" ||
-		got.header.Get("Access-Control-Allow-Headers") != "authorization, content-type" || got.header.Get("Access-Control-Allow-Private-Network") != "true" {
+		got.header.Get("Access-Control-Allow-Headers") != "authorization, content-type" {
 		t.Errorf("a listed page: %+v", got)
 	}
-	if got := asks("https://app.example"); got.header.Get("Access-Control-Allow-Private-Network") != "" {
-		t.Errorf("unasked: %+v", got)
-	}
 	for _, origin := range []string{"https://evil.example", "null"} {
-		got := asks(origin, "Access-Control-Request-Private-Network: true")
-		if got.status != 403 || got.header.Get("Access-Control-Allow-Origin") != "" || got.header.Get("Access-Control-Allow-Private-Network") != "" {
+		if got := asks(origin); got.status != 403 || got.header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: %+v", origin, got)
 		}
 	}
+	t.Run("lmstudio-ai/lmstudio-bug-tracker#392: a listed page may reach this machine if it asks", func(t *testing.T) {
+		const asked, allowed = "Access-Control-Request-Private-Network: true", "Access-Control-Allow-Private-Network"
+		if got := asks("https://app.example", asked); got.status != 204 || got.header.Get(allowed) != "true" {
+			t.Errorf("a listed page: %+v", got)
+		}
+		if got := asks("https://app.example"); got.header.Get(allowed) != "" {
+			t.Errorf("unasked: %+v", got)
+		}
+		if got := h.once(request("GET", "/health", "", "Origin: https://app.example", asked)); got.header.Get(allowed) != "" {
+			t.Errorf("no preflight: %+v", got)
+		}
+		for _, origin := range []string{"https://evil.example", "null"} {
+			if got := asks(origin, asked); got.status != 403 || got.header.Get(allowed) != "" {
+				t.Errorf("%s: %+v", origin, got)
+			}
+		}
+	})
 }
 
 // Over TCP the daemon's user needs no key; other and unknown users do. A key divides the share of
