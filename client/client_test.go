@@ -102,7 +102,7 @@ func TestGenerate(t *testing.T) {
 // A prompt is continued without messages. The number of its tokens is the first event, and the
 // answer of Count.
 func TestPromptAndCount(t *testing.T) {
-	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7}]}`)
+	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7,"cached_tokens":3}]}`)
 	req := &client.Request{Prompt: new("once"), CacheSalt: "s"}
 	var got []client.Event
 	for ev, err := range c.Generate(t.Context(), req) {
@@ -111,7 +111,7 @@ func TestPromptAndCount(t *testing.T) {
 		}
 		got = append(got, ev)
 	}
-	want := []client.Event{{InputTokens: 7}, {Text: "a"}, {Done: &client.Done{StopReason: client.EndTurn, InputTokens: 7, OutputTokens: 1, Backend: "mock"}}}
+	want := []client.Event{{InputTokens: 7, CachedTokens: 3}, {Text: "a"}, {Done: &client.Done{StopReason: client.EndTurn, InputTokens: 7, CachedTokens: 3, OutputTokens: 1, Backend: "mock"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

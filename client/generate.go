@@ -154,14 +154,16 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
-// An Event is a part of an answer. Exactly one field is set; only Logprobs come together with Text.
+// An Event is a part of an answer. Exactly one field is set; only Logprobs come together with Text,
+// and CachedTokens with InputTokens.
 type Event struct {
-	InputTokens int // tokens of the prompt: the first event, if the daemon knows the number by then
-	Text        string
-	Logprobs    []Logprob // of the tokens of Text, if requested
-	Thinking    string    // reasoning of the model
-	Call        *ToolCall // a complete call
-	Done        *Done     // the last event
+	InputTokens  int // tokens of the prompt: the first event, if the daemon knows the number by then
+	CachedTokens int // tokens of the prompt that were found in the cache, left there by earlier requests of the user
+	Text         string
+	Logprobs     []Logprob // of the tokens of Text, if requested
+	Thinking     string    // reasoning of the model
+	Call         *ToolCall // a complete call
+	Done         *Done     // the last event
 }
 
 // A Logprob is a token of the answer with its probability, and the likeliest tokens at its
@@ -182,6 +184,7 @@ type Candidate struct {
 type Done struct {
 	StopReason   StopReason
 	InputTokens  int
+	CachedTokens int // as in [Event]
 	OutputTokens int
 	Backend      string // "llamacpp" or "mock"
 	// ToolChoiceUnsatisfied means that a required tool call is missing.
@@ -311,7 +314,7 @@ func (c *Conn) ask(req *Request, emit infer.Sink) error {
 func eventOf(ev infer.Event) (Event, bool) {
 	switch ev := ev.(type) {
 	case *infer.Prompt:
-		return Event{InputTokens: ev.Tokens}, true
+		return Event{InputTokens: ev.Tokens, CachedTokens: ev.Cached}, true
 	case *infer.Text:
 		return Event{Text: string(ev.Delta), Logprobs: logprobsOf(ev.Logprobs)}, true
 	case *infer.Thinking:
@@ -320,7 +323,7 @@ func eventOf(ev infer.Event) (Event, bool) {
 		return Event{Call: &ToolCall{ID: ev.ID, Name: ev.Name, Input: append([]byte(nil), ev.Input...)}}, true
 	case *infer.Done:
 		return Event{Done: &Done{
-			StopReason: reasons[ev.Reason], InputTokens: ev.In, OutputTokens: ev.Out, Backend: ev.Backend, ToolChoiceUnsatisfied: ev.Unsatisfied,
+			StopReason: reasons[ev.Reason], InputTokens: ev.In, CachedTokens: ev.Cached, OutputTokens: ev.Out, Backend: ev.Backend, ToolChoiceUnsatisfied: ev.Unsatisfied,
 			StopIgnored: ev.StopIgnored,
 		}}, true
 	default:

@@ -26,6 +26,7 @@ type Admitted struct {
 // request begins anew.
 type Prompt struct {
 	Tokens int
+	Cached int // as in Done; 0 if the backend does not know it yet
 	IDs    []int32
 	Pieces [][]byte // the texts of the tokens, any bytes; control tokens have their spelling
 	Text   []byte   // of a conversation, as its template renders it

@@ -40,6 +40,7 @@ type Backend struct {
 	// PromptTokens is the reported size of every prompt: at the end of an answer, before its
 	// beginning if it is not 0, and for requests to count.
 	PromptTokens int
+	CachedTokens int // reported as found in the cache, of PromptTokens; not for requests to count
 	// NotReadyAfter is the number of requests that it answers before it is no longer ready; 0
 	// means no limit.
 	NotReadyAfter int
@@ -99,7 +100,7 @@ func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sin
 				return err
 			}
 		}
-		return emit(b.done(infer.EndOfTurn, 0))
+		return emit(&infer.Done{Reason: infer.EndOfTurn, In: b.PromptTokens, Backend: kind, Model: kind})
 	}
 	return infer.Errorf(infer.Internal, "the mock does not know a %T", req.Task)
 }
@@ -187,7 +188,7 @@ func (b *Backend) reveal(t *infer.Generate, emit infer.Sink) error {
 		if b.PromptTokens == 0 {
 			return nil
 		}
-		return emit(&infer.Prompt{Tokens: b.PromptTokens})
+		return emit(&infer.Prompt{Tokens: b.PromptTokens, Cached: b.CachedTokens})
 	}
 	var text []byte
 	if t.Prompt != nil {
@@ -202,7 +203,7 @@ func (b *Backend) reveal(t *infer.Generate, emit infer.Sink) error {
 			ids = append(ids, int32(c))
 		}
 	}
-	ev := &infer.Prompt{Tokens: b.PromptTokens, IDs: ids}
+	ev := &infer.Prompt{Tokens: b.PromptTokens, Cached: b.CachedTokens, IDs: ids}
 	for _, id := range ids {
 		var piece []byte
 		if id >= 0 && id < 256 {
@@ -215,7 +216,7 @@ func (b *Backend) reveal(t *infer.Generate, emit infer.Sink) error {
 }
 
 func (b *Backend) done(reason infer.Reason, out int) *infer.Done {
-	return &infer.Done{Reason: reason, In: b.PromptTokens, Out: out, Backend: kind, Model: kind}
+	return &infer.Done{Reason: reason, In: b.PromptTokens, Cached: b.CachedTokens, Out: out, Backend: kind, Model: kind}
 }
 
 func (b *Backend) noV2() error {

@@ -26,7 +26,7 @@ type Answer struct {
 	open   kind // of the block that has begun
 	blocks int  // begun
 	calls  int
-	prompt int // tokens of the prompt, as far as they are known before the end
+	prompt infer.Prompt // as far as it is known before the end
 
 	content []byte // blocks of an answer in one piece that have ended, as JSON, without brackets
 	text    []byte // of its current block
@@ -50,15 +50,15 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
 	case *infer.Prompt:
-		a.prompt = ev.Tokens
+		a.prompt = infer.Prompt{Tokens: ev.Tokens, Cached: ev.Cached}
 	case *infer.Text:
-		dst = a.turnTo(a.start(dst, a.prompt, 0), text)
+		dst = a.turnTo(a.start(dst, a.prompt.Tokens, a.prompt.Cached), text)
 		dst = a.delta(dst, `{"type":"text_delta","text":`, ev.Delta)
 	case *infer.Thinking:
-		dst = a.turnTo(a.start(dst, a.prompt, 0), thinking)
+		dst = a.turnTo(a.start(dst, a.prompt.Tokens, a.prompt.Cached), thinking)
 		dst = a.delta(dst, `{"type":"thinking_delta","thinking":`, ev.Delta)
 	case *infer.ToolCall:
-		dst = a.close(a.start(dst, a.prompt, 0))
+		dst = a.close(a.start(dst, a.prompt.Tokens, a.prompt.Cached))
 		dst = append(a.about(dst, "content_block_start"), `,"content_block":`...)
 		dst = end(a.call(dst, ev, "{}"))
 		dst = a.delta(dst, `{"type":"input_json_delta","partial_json":`, ev.Input)

@@ -205,6 +205,7 @@ func TestAnswers(t *testing.T) {
 	}{
 		"text": {"", []infer.Event{&infer.Admitted{}, &infer.Prompt{Tokens: 7}, text("a\n\""), text("é"), done(infer.EndOfTurn)}, outcome{"text(a\n\"é)", "end_turn", known}},
 		"nothing, and the size of the prompt at the end":    {"", []infer.Event{done(infer.EndOfTurn)}, outcome{"", "end_turn", "4 0 3 0, 4 0 3 5"}},
+		"a prompt with a cached beginning":                  {"", []infer.Event{&infer.Prompt{Tokens: 7, Cached: 3}, text("a"), done(infer.EndOfTurn)}, outcome{"text(a)", "end_turn", "4 0 3 0, 4 0 3 5"}},
 		"a size that is not said before":                    {"", []infer.Event{text("a"), done(infer.EndOfTurn)}, outcome{"text(a)", "end_turn", unknown}},
 		"thinking":                                          {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), thinking("m"), text("a"), done(infer.EndOfTurn)}, outcome{"thinking(hm signed) text(a)", "end_turn", known}},
 		"thinking without an end":                           {"", []infer.Event{&infer.Prompt{Tokens: 7}, thinking("h"), &infer.Done{Reason: infer.Length, In: 7, Cached: 3, Out: 9}}, outcome{"thinking(h signed)", "max_tokens", "7 0 0 0, 4 0 3 9"}},

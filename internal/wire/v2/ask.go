@@ -46,7 +46,7 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 			})
 		}
 		if a.Type == "frame" && a.InputTokens > 0 {
-			if err := emit(&infer.Prompt{Tokens: a.InputTokens}); err != nil {
+			if err := emit(&infer.Prompt{Tokens: a.InputTokens, Cached: a.CachedTokens}); err != nil {
 				return err
 			}
 		}
@@ -228,9 +228,10 @@ type answer struct {
 		Name       string         `json:"name"`
 		Input      jsontext.Value `json:"input"`
 	} `json:"block"`
-	Logprobs    []logprob `json:"logprobs"`
-	InputTokens int       `json:"input_tokens"`
-	Usage       struct {
+	Logprobs     []logprob `json:"logprobs"`
+	InputTokens  int       `json:"input_tokens"`
+	CachedTokens int       `json:"cached_tokens"`
+	Usage        struct {
 		Input  int `json:"input_tokens"`
 		Output int `json:"output_tokens"`
 		Cached int `json:"cached_tokens"`

@@ -33,9 +33,9 @@ type Codec struct {
 
 	asked    request // memory for a request; zero except during Read
 	reply    wire.Reply
-	withheld *held  // the answer to the current request; nil if it is streamed
-	logprobs []byte // buffer for the logprobs of a frame
-	prompt   int    // tokens of the prompt for the first frame; 0 if unknown or sent
+	withheld *held        // answer of the current request; nil if it is streamed
+	logprobs []byte       // buffer for the logprobs of a frame
+	prompt   infer.Prompt // for the first frame; without tokens if there is none to report
 }
 
 // A held collects an answer if stream is false.
@@ -52,7 +52,7 @@ type held struct {
 // hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
-	c.withheld, c.logprobs, c.prompt = nil, nil, 0
+	c.withheld, c.logprobs, c.prompt = nil, nil, infer.Prompt{}
 	m := &c.asked
 	defer func() { *m = request{} }()
 	msg, err := wire.ReadMessage(c.R, m)
@@ -124,7 +124,7 @@ func (c *Codec) Write(ev infer.Event) error {
 	case *infer.Admitted:
 		return nil // v2 has no message for it
 	case *infer.Prompt:
-		c.prompt = ev.Tokens
+		c.prompt = infer.Prompt{Tokens: ev.Tokens, Cached: ev.Cached}
 		return nil
 	case *infer.Text:
 		c.logprobs = appendLogprobs(c.logprobs[:0], ev.Logprobs)
@@ -171,10 +171,20 @@ func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 
 // inputTokens appends the number of tokens of the prompt to the first frame, if it is known.
 func (c *Codec) inputTokens() {
-	if c.prompt > 0 {
-		c.reply.Raw(`,"input_tokens":`)
-		c.reply.Int(c.prompt)
-		c.prompt = 0
+	if c.prompt.Tokens == 0 {
+		return
+	}
+	c.reply.Raw(`,"input_tokens":`)
+	c.reply.Int(c.prompt.Tokens)
+	c.cachedTokens(c.prompt.Cached)
+	c.prompt = infer.Prompt{}
+}
+
+// cachedTokens adds the cached tokens of the prompt, if there are any.
+func (c *Codec) cachedTokens(n int) {
+	if n > 0 {
+		c.reply.Raw(`,"cached_tokens":`)
+		c.reply.Int(n)
 	}
 }
 
@@ -205,10 +215,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	c.reply.Int(ev.In)
 	c.reply.Raw(`,"output_tokens":`)
 	c.reply.Int(ev.Out)
-	if ev.Cached > 0 {
-		c.reply.Raw(`,"cached_tokens":`)
-		c.reply.Int(ev.Cached)
-	}
+	c.cachedTokens(ev.Cached)
 	c.reply.Raw(`},"stop_reason":"`)
 	c.reply.Raw(reasons[ev.Reason])
 	c.reply.Raw(`","backend":`)

@@ -108,7 +108,7 @@ func likely() []infer.Logprob {
 
 func answers() []infer.Event {
 	return []infer.Event{
-		&infer.Prompt{Tokens: 5},
+		&infer.Prompt{Tokens: 5, Cached: 4},
 		&infer.Thinking{Delta: []byte("hm")},
 		&infer.Text{Delta: []byte("<é"), Logprobs: likely()[:2]},
 		&infer.Text{Delta: []byte("\n\""), Logprobs: likely()[2:]},

@@ -266,6 +266,13 @@ func TestLoopLives(t *testing.T) {
 								}
 								return true
 							}
+							begun := -1
+							seq.Begin = func(cached int) {
+								if begun >= 0 || len(out) > 0 {
+									t.Error("it begins twice, or late")
+								}
+								begun = cached
+							}
 							seq.Ends = func(batch.Token) bool { return false }
 							seq.Paused = func() bool { return (len(out)+who)%11 == 5 && time.Now().UnixMicro()%3 > 0 }
 							go func() {
@@ -278,6 +285,9 @@ func TestLoopLives(t *testing.T) {
 							cancel()
 							if err != nil && !errors.Is(err, context.Canceled) {
 								t.Errorf("Do = %v", err)
+							}
+							if len(out) > 0 && begun != got.Cached {
+								t.Errorf("%d tokens were cached at first, %d at the end", begun, got.Cached)
 							}
 							if err == nil && got.Out != most || got.Out != len(out) {
 								t.Errorf("%+v of %d, %d came", got, most, len(out))

@@ -26,6 +26,9 @@ type Sequence struct {
 	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
+	// Begin receives the number of tokens of the prompt that were found in the cache, once, before the
+	// first step. It may be nil.
+	Begin func(cached int)
 	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
 	// mean step of one token; the rest is carried over. It reports false to end the sequence.
 	Emit func(tok Token, cost int) bool
@@ -199,6 +202,9 @@ func (l *stepper) allocate(s *sequence) error {
 		s.result.Cached = n
 		l.cachedOf[s.Owner] += int64(n)
 		l.addStats(func(st *Stats) { st.CachedTokens += int64(n) })
+		if s.Begin != nil {
+			s.Begin(n)
+		}
 	}
 	s.prefillLen = len(s.tokens)
 	return nil

@@ -110,9 +110,6 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if err != nil {
 		return e.charge(spent, emit, err)
 	}
-	if err := emit(e.reveal(gen.Reveal, read)); err != nil {
-		return err
-	}
 	sampler, err := llama.NewSampler(e.Model, llama.SamplerOptions{Sampling: gen.Sampling, Masked: format != nil})
 	if err != nil {
 		return infer.Errorf(infer.Invalid, "%w", err)
@@ -123,7 +120,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{engine: e, gen: gen, sampler: sampler, emit: emit, text: e.answer(gen)}
+	g := &generation{engine: e, gen: gen, prompt: e.reveal(gen.Reveal, read), sampler: sampler, emit: emit, text: e.answer(gen)}
 	seq := g.sequence()
 	if format != nil {
 		if g.allowed, err = format.Open(most); err != nil {
@@ -138,7 +135,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	seq.Call, seq.Prompt, seq.Max = callOf(req), prompt, most
 	seq.Owner, seq.Part, seq.Uncached = req.Peer.Owner(), req.CachePart(), !req.Peer.Owns()
 	result, err := e.Loop.Do(ctx, seq)
-	return g.finish(result, len(prompt), err)
+	return g.finish(result, err)
 }
 
 // compile compiles the constraint of an answer; it returns nil if any text is allowed. The second

@@ -22,6 +22,7 @@ import (
 type generation struct {
 	engine  *Engine
 	gen     *infer.Generate
+	prompt  *infer.Prompt
 	sampler *llama.Sampler
 	allowed *constraint.Answer // the constraint; nil if any text is allowed
 	parser  *speech.Parser     // parses the answer; nil if allowed is nil
@@ -53,10 +54,16 @@ func (g *generation) repeats() bool {
 func (g *generation) sequence() batch.Sequence {
 	return batch.Sequence{
 		Paused: g.paused.Load, Repeats: g.repeats(),
-		Sample: g.sample,
-		Ends:   g.engine.Model.IsEOG,
-		Emit:   g.token,
+		Begin: g.begin, Sample: g.sample,
+		Ends: g.engine.Model.IsEOG,
+		Emit: g.token,
 	}
+}
+
+// begin reports the prompt.
+func (g *generation) begin(cached int) {
+	g.prompt.Cached = cached
+	g.lost = g.emit(g.prompt)
 }
 
 // sample chooses the next token from the logits of entry i of the batch.
@@ -112,9 +119,9 @@ func (g *generation) send(delta []byte) {
 }
 
 // finish ends the answer, or returns the failure of its sequence.
-func (g *generation) finish(result batch.Result, prompt int, err error) error {
+func (g *generation) finish(result batch.Result, err error) error {
 	done := infer.Done{
-		In: prompt, Cached: result.Cached, Out: result.Out,
+		In: g.prompt.Tokens, Cached: result.Cached, Out: result.Out,
 		Backend: Kind, Model: g.engine.Model.Name(),
 		StopIgnored: constraint.Has(&g.gen.Format) && len(g.gen.Stop) > 0,
 	}

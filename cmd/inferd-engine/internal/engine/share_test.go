@@ -63,16 +63,21 @@ func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int)
 // answer returns an engine's answer; seen, if not nil, is called with each piece of text.
 func answer(ctx context.Context, e *engine.Engine, req *infer.Request, seen func(string)) (string, infer.Done, error) {
 	var text strings.Builder
+	var prompt infer.Prompt
 	var done infer.Done
 	err := e.Handle(ctx, req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
+		case *infer.Prompt:
+			prompt = *ev
 		case *infer.Text:
 			text.Write(ev.Delta)
 			if seen != nil {
 				seen(text.String())
 			}
 		case *infer.Done:
-			done = *ev
+			if done = *ev; done.Out > 0 && (prompt.Tokens != done.In || prompt.Cached != done.Cached) {
+				return fmt.Errorf("%d of %d tokens were cached at first, %d of %d at the end", prompt.Cached, prompt.Tokens, done.Cached, done.In)
+			}
 		}
 		return nil
 	})
