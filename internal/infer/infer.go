@@ -209,6 +209,9 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
+// Constrains reports whether a field is set. Then Generate.Stop has no effect.
+func (f *Format) Constrains() bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
+
 // Sampling holds the parameters for choosing the next token, as far as they are said: nil is not
 // said. Without any the choice is greedy.
 type Sampling struct {

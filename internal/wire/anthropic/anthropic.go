@@ -99,6 +99,7 @@ func Read(body []byte) (*Request, error) {
 			return nil, err
 		}
 	}
+	r.IgnoreStops("stop_sequences")
 	return r, nil
 }
 

@@ -142,7 +142,10 @@ func TestImages(t *testing.T) {
 // Members, blocks and tools without effect are named.
 func TestIgnored(t *testing.T) {
 	for more, want := range map[string][]string{
-		"": nil,
+		"":                        nil,
+		`,"stop_sequences":["x"]`: nil,
+		`,"stop_sequences":["x"],"output_config":{"format":{"type":"json_schema","schema":{}}}`: {"stop_sequences"},
+		`,"output_config":{"format":{"type":"json_schema","schema":{}}}`:                        nil,
 		`,"metadata":{"user_id":"u"},"context_management":{"edits":[]},"service_tier":"auto","cache_control":{"type":"ephemeral"},"container":"c","mcp_servers":[]`: {
 			"cache_control", "container", "context_management", "mcp_servers", "metadata", "service_tier",
 		},

@@ -209,7 +209,11 @@ func (m *request) read() (*Completion, error) {
 	if m.Stream && len(m.Fields) > 0 { // an event of a stream always has all members
 		c.Ignore("response_fields")
 	}
-	return c, m.format(gen)
+	if err := m.format(gen); err != nil {
+		return nil, err
+	}
+	c.IgnoreStops("stop")
+	return c, nil
 }
 
 // numbers copies the limit of tokens, and the members that request reports about tokens. A negative

@@ -208,6 +208,7 @@ func (m *common) apply(r *Request) error {
 	if err := m.format(r.Generate); err != nil {
 		return err
 	}
+	r.IgnoreStops("stop")
 	if m.TopLogprobs != nil {
 		n, err := web.Integer("top_logprobs", m.TopLogprobs, 0)
 		if err != nil {

@@ -99,6 +99,11 @@ func TestReadChat(t *testing.T) {
 			messages(infer.TextMessage(infer.System, "a\n\nb"), infer.TextMessage(infer.User, "hi"), infer.TextMessage(infer.System, "later")),
 			nil,
 		},
+		"a stop beside a format": {
+			`{"model":"gen","messages":[{"role":"user","content":"hi"}],"format":"json","options":{"stop":["x"]}}`,
+			func(g *infer.Generate) { g.Stop, g.Format.JSONObject = []string{"x"}, true },
+			[]string{"stop"},
+		},
 		"a system message alone": {`{"model":"gen","messages":[{"role":"system","content":"a"}]}`, messages(infer.TextMessage(infer.System, "a")), nil},
 		"a round of tools": {
 			`{"model":"gen","messages":[{"role":"user","content":"hi"},

@@ -129,6 +129,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	if err := m.constraint.apply(gen); err != nil {
 		return nil, err
 	}
+	c.IgnoreStops("stop")
 	if err := m.numbers(c); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,7 @@ func ReadCompletion(body []byte) (*Completion, error) {
 	if err := m.constraint.apply(gen); err != nil {
 		return nil, err
 	}
+	c.IgnoreStops("stop")
 	return c, c.numbers(m.MaxTokens, m.Logprobs)
 }
 

@@ -50,8 +50,9 @@ func TestReadCompletion(t *testing.T) {
 		"sampling, and a stop": {`{"model":"gen","prompt":"hi","temperature":0,"stop":"x","logit_bias":{"5":1}}`, func(g *infer.Generate) {
 			g.Stop, g.Sampling.Temperature, g.Sampling.LogitBias = []string{"x"}, new(0.0), map[int]float64{5: 1}
 		}, nil},
-		"a grammar":          {`{"model":"gen","prompt":"hi","grammar":"root ::= \"a\""}`, func(g *infer.Generate) { g.Format.Grammar = `root ::= "a"` }, nil},
-		"what has no effect": {`{"model":"gen","prompt":"hi","user":"u","cache_prompt":true,"x":1}`, func(*infer.Generate) {}, []string{"cache_prompt", "user"}},
+		"a grammar":              {`{"model":"gen","prompt":"hi","grammar":"root ::= \"a\""}`, func(g *infer.Generate) { g.Format.Grammar = `root ::= "a"` }, nil},
+		"a stop beside a schema": {`{"model":"gen","prompt":"hi","stop":"x","json_schema":{}}`, func(g *infer.Generate) { g.Stop, g.Format.Schema = []string{"x"}, []byte("{}") }, []string{"stop"}},
+		"what has no effect":     {`{"model":"gen","prompt":"hi","user":"u","cache_prompt":true,"x":1}`, func(*infer.Generate) {}, []string{"cache_prompt", "user"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := readCompletion(t, test.in)

@@ -159,6 +159,24 @@ func TestChatMembers(t *testing.T) {
 	}
 }
 
+// Texts that end an answer have no effect beside a format, and the request is told.
+func TestStopBesideFormat(t *testing.T) {
+	for more, want := range map[string][]string{
+		`,"stop":["x"]`: nil,
+		`,"stop":["x"],"response_format":{"type":"text"}`:                                             nil,
+		`,"response_format":{"type":"json_object"}`:                                                   nil,
+		`,"stop":[],"response_format":{"type":"json_object"}`:                                         nil,
+		`,"stop":["x"],"response_format":{"type":"json_object"}`:                                      {"stop"},
+		`,"stop":"x","response_format":{"type":"json_schema","json_schema":{"schema":{}}},"user":"u"`: {"stop", "user"},
+		`,"stop":"x","grammar":"root ::= \"a\""`:                                                      {"stop"},
+	} {
+		c, err := openai.ReadChat([]byte(ask(more)))
+		if err != nil || !slices.Equal(c.Ignored, want) {
+			t.Errorf("%s: %v, ignored %q, want %q", more, err, c.Ignored, want)
+		}
+	}
+}
+
 // A model without the ability ignores a wish for thinking, and says so.
 func TestOffer(t *testing.T) {
 	for member, more := range map[string]string{

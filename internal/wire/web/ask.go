@@ -37,6 +37,14 @@ func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	}
 }
 
+// IgnoreStops notes that the texts that end an answer have no effect beside a format; member has
+// them.
+func (a *Ask) IgnoreStops(member string) {
+	if len(a.Generate.Stop) > 0 && a.Generate.Format.Constrains() {
+		a.Ignore(member)
+	}
+}
+
 // Offer adapts the request to the abilities of the model: thinking that it does not offer is
 // ignored.
 func (a *Ask) Offer(can infer.Abilities) {

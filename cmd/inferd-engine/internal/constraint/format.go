@@ -14,9 +14,6 @@ type Format struct{ *infer.Format }
 
 var _ Source = Format{}
 
-// Has reports whether a format constrains an answer.
-func Has(f *infer.Format) bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
-
 // anyObject is the schema of json_object.
 const anyObject = `{"type":"object"}`
 

@@ -175,7 +175,7 @@ func errTooShort(member string, least, asked, most int) error {
 // there are no turns: nothing is trimmed, and markers of turns are text like any other.
 func (e *Engine) answer(gen *infer.Generate) answer {
 	var a answer
-	if constraint.Has(&gen.Format) {
+	if gen.Format.Constrains() {
 		return a
 	}
 	for _, text := range gen.Stop {

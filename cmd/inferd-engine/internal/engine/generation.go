@@ -123,7 +123,7 @@ func (g *generation) finish(result batch.Result, err error) error {
 	done := infer.Done{
 		In: g.prompt.Tokens, Cached: result.Cached, Out: result.Out,
 		Backend: Kind, Model: g.engine.Model.Name(),
-		StopIgnored: constraint.Has(&g.gen.Format) && len(g.gen.Stop) > 0,
+		StopIgnored: g.gen.Format.Constrains() && len(g.gen.Stop) > 0,
 	}
 	late := errors.Is(err, errLate)
 	switch {

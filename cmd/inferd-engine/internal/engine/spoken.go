@@ -22,7 +22,7 @@ func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error
 	if o.Dialect == nil || gen.Raw() {
 		o.Dialect = new(dialect.Dialect)
 	}
-	if constraint.Has(&gen.Format) {
+	if gen.Format.Constrains() {
 		o.Format = &gen.Format
 	}
 	o.Place = o.Dialect.Thinking.Place(tail)
