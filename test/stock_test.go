@@ -135,7 +135,7 @@ func TestStockGoClients(t *testing.T) {
 	d.waitReady()
 	cmd := d.beside(t.Context(), program, "-test.v")
 	cmd.Env = append(os.Environ(), "INFERD_TEST_URL=http://"+d.httpAddr())
-	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), "--- PASS") < 5 {
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), "--- PASS") < 9 {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
