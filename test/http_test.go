@@ -150,8 +150,38 @@ func TestHTTPSocket(t *testing.T) {
 	}
 }
 
-// When the daemon stops, a running stream ends with an error in the form of its dialect, and its
-// record has the user.
+// Connections whose user is unknown are counted. A client that closes at once is one, if it is faster
+// than the daemon.
+func TestUnknownPeers(t *testing.T) {
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen"}]}`)
+	d.waitReady()
+	unknown := func() int64 {
+		out, _, _ := d.ctl("stats")
+		var s struct {
+			Unknown *int64 `json:"unknown_peers"`
+		}
+		if err := json.Unmarshal([]byte(out), &s); err != nil || s.Unknown == nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return *s.Unknown
+	}
+	if status, body := getHTTP(t, "http://"+d.httpAddr()+"/v1/models"); status != 200 || unknown() != 0 {
+		t.Errorf("a client that stays: %d %s, %d unknown", status, body, unknown())
+	}
+	eventually(t, "a user is unknown", func() bool {
+		for range 100 {
+			nc, err := net.Dial("tcp", d.httpAddr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.Close()
+		}
+		return unknown() > 0
+	})
+}
+
+// A running stream ends with an error in its own words when the daemon stops, and its record names
+// the user.
 func TestHTTPDrain(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
 	d.waitReady()

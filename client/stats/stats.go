@@ -7,19 +7,22 @@ package stats
 
 // A Daemon is the load of a daemon, with its counts since it started.
 type Daemon struct {
-	UptimeMS    int64     `json:"uptime_ms"`
-	Version     string    `json:"version"`
-	Running     int       `json:"running"`     // requests
-	Waiting     int       `json:"waiting"`     // requests in the queue
-	Parked      int       `json:"parked"`      // requests, part of waiting
-	Stalled     int       `json:"stalled"`     // requests whose client does not read
-	Connections int       `json:"connections"` // on all sockets
-	HeldBytes   int64     `json:"held_bytes"`  // reserved for large messages
-	Goroutines  int       `json:"goroutines"`  // of the daemon
-	HeapBytes   uint64    `json:"heap_bytes"`  // of the daemon, in use
-	LogLost     int64     `json:"log_lost"`    // lines of the activity log that were not written
-	Callers     []Caller  `json:"callers"`     // active and recent
-	Backends    []Backend `json:"backends"`    // in config order
+	UptimeMS    int64  `json:"uptime_ms"`
+	Version     string `json:"version"`
+	Running     int    `json:"running"`     // requests
+	Waiting     int    `json:"waiting"`     // requests in the queue
+	Parked      int    `json:"parked"`      // requests, part of waiting
+	Stalled     int    `json:"stalled"`     // requests whose client does not read
+	Connections int    `json:"connections"` // on all sockets
+	// UnknownPeers are connections to HTTP over TCP of users that the kernel did not know, for example
+	// because the client had closed its end. They need a key.
+	UnknownPeers int64     `json:"unknown_peers"`
+	HeldBytes    int64     `json:"held_bytes"` // reserved for large messages
+	Goroutines   int       `json:"goroutines"` // of the daemon
+	HeapBytes    uint64    `json:"heap_bytes"` // of the daemon, in use
+	LogLost      int64     `json:"log_lost"`   // lines of the activity log that were not written
+	Callers      []Caller  `json:"callers"`    // active and recent
+	Backends     []Backend `json:"backends"`   // in config order
 	// Listeners are the sockets and addresses, in the order of binding; empty from an older daemon.
 	Listeners []Listener `json:"listeners,omitzero"`
 }

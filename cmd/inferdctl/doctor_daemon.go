@@ -123,6 +123,9 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 	} else {
 		d.ok(recordLabel, "the daemon has lost no line")
 	}
+	if s.UnknownPeers > 0 {
+		d.ok("http", "warning: the users of %d connections over TCP were unknown: such clients need a key, see http.keys", s.UnknownPeers)
+	}
 	for _, b := range s.Backends {
 		d.entry(b)
 	}

@@ -325,7 +325,7 @@ func TestDoctor(t *testing.T) {
 		board.Publish(status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}})
 		board.Publish(status.Liveness{Backend: "gen", Silent: true, Reason: "its process is stopped"})
 		board.Publish(status.Ready{})
-		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"backends":[{"name":"gen","state":"gave_up","cpu_variant":"haswell","libraries":"unverified"}]}}`)
+		f.scripted("control.sock", true, `{"type":"stats","stats":{"log_lost":7,"unknown_peers":3,"backends":[{"name":"gen","state":"gave_up","cpu_variant":"haswell","libraries":"unverified"}]}}`)
 		if err := os.WriteFile(filepath.Join(f.dir, "logs"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -336,6 +336,7 @@ func TestDoctor(t *testing.T) {
 		if got.Code != 1 || !strings.Contains(got.Out, "[FAIL] surface[lp]: ") || !strings.Contains(got.Out, "[FAIL] backend: gen was given up") ||
 			!strings.Contains(got.Out, "[FAIL] backend: the engine of gen is silent: its process is stopped\n") ||
 			!strings.Contains(got.Out, "[ ok ] backend: gen computes with the CPU variant haswell of unverified libraries\n") ||
+			!strings.Contains(got.Out, "[ ok ] http: warning: the users of 3 connections over TCP were unknown: such clients need a key, see http.keys\n") ||
 			!strings.Contains(got.Out, "[FAIL] activity log: the daemon has lost 7 lines") || !strings.Contains(got.Out, "[FAIL] activity log: lines are lost: ") {
 			t.Errorf("got %+v", got)
 		}

@@ -24,6 +24,8 @@ type desk struct {
 	chain  *chain     // never nil: at first it is empty
 	closed bool       // the daemon drains
 	bound  []stats.Listener
+	// unknown counts the connections to HTTP over TCP of unknown users; nil if nobody is asked.
+	unknown func() int64
 }
 
 // listens records that a surface is bound. Clients may have another working folder than the daemon.
@@ -43,6 +45,22 @@ func (d *desk) listeners() []stats.Listener {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]stats.Listener{}, d.bound...)
+}
+
+// identifies has the connections of unknown users counted.
+func (d *desk) identifies(unknown func() int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unknown = unknown
+}
+
+func (d *desk) unknownPeers() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.unknown == nil {
+		return 0
+	}
+	return d.unknown()
 }
 
 // put replaces the chain.
@@ -79,7 +97,7 @@ const engineTimeout = 500 * time.Millisecond
 func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	s := &stats.Daemon{
 		UptimeMS: time.Since(d.begin).Milliseconds(), Version: d.version,
-		Connections: int(d.bounds.conns.Taken()), HeldBytes: d.bounds.memory.Taken(),
+		Connections: int(d.bounds.conns.Taken()), UnknownPeers: d.unknownPeers(), HeldBytes: d.bounds.memory.Taken(),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap(), LogLost: d.lost(),
 		Callers: []stats.Caller{}, Listeners: d.listeners(),
 	}

@@ -82,6 +82,7 @@ func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Re
 		return nil
 	}
 	b.UserOf = users.UserOf
+	d.desk.identifies(users.Unknown)
 	return users
 }
 
