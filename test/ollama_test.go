@@ -74,6 +74,17 @@ func TestTokensOverHTTP(t *testing.T) {
 	if status := post(t, base+"/detokenize", encode(t, map[string]any{"model": "tiny", "tokens": vllm.Tokens}), &back); status != 200 || back.Prompt != prompt.Prompt {
 		t.Errorf("%d %q", status, back.Prompt)
 	}
+	const tools = `,"tools":[{"type":"function","function":{"name":"look","description":"at a place","parameters":{"type":"object"}}}]`
+	if status := post(t, base+"/apply-template", `{"model":"tiny",`+conversation+tools+`}`, &prompt); status != 200 || !strings.Contains(prompt.Prompt, "at a place") {
+		t.Errorf("with tools: %d %q", status, prompt.Prompt)
+	}
+	var ids struct{ Tokens []int }
+	if status := post(t, base+"/tokenize", `{"model":"tiny",`+conversation+tools+`}`, &ids); status != 200 {
+		t.Errorf("with tools: %d %+v", status, ids)
+	}
+	if status := post(t, base+"/detokenize", encode(t, map[string]any{"model": "tiny", "tokens": ids.Tokens}), &back); status != 200 || back.Prompt != prompt.Prompt {
+		t.Errorf("with tools: %d %q", status, back.Prompt)
+	}
 	var counted struct {
 		Usage struct {
 			In int `json:"prompt_tokens"`

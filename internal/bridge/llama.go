@@ -71,14 +71,14 @@ func (c *call) llamaTokens(read func([]byte) (*llama.Tokens, error)) {
 	t, ok := decode(c, func(body []byte) (*llama.Tokens, error) {
 		t, err := read(body)
 		if err == nil && t.Messages != nil {
-			err = openai.ReadMessages(t.Messages, t.Task.Of)
+			err = openai.ReadConversation(t.Messages, t.Tools, t.Task.Of)
 		}
 		return t, err
 	})
 	if !ok {
 		return
 	}
-	e := c.bridge.generator(t.Model, infer.Abilities{Count: true})
+	e := c.bridge.generator(t.Model, infer.Abilities{Count: true, Tools: len(t.Task.Of.Tools) > 0})
 	if !e.is(t.Model) {
 		if t.Strict && t.Model != "" && !c.bridge.AnyModel {
 			c.refuse(web.UnknownModel(t.Model))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/inferd-go/inferd/internal/admit"
 	"github.com/inferd-go/inferd/internal/bridge"
 	"github.com/inferd-go/inferd/internal/exchange"
 	"github.com/inferd-go/inferd/internal/infer"
@@ -140,6 +141,9 @@ func TestRefusalsOfOtherDialects(t *testing.T) {
 		"an unknown model, vLLM's way": {request("POST", "/tokenize", `{"model":"x","prompt":"a"}`), 404, llama, `does not exist`},
 		"messages that are none":       {request("POST", "/apply-template", `{"messages":["a"]}`), 400, llama, "wrong form"},
 		"messages without a role":      {request("POST", "/apply-template", `{"messages":[{"content":"a"}]}`), 400, llama, "role must be one of"},
+		"a template without tools":     {request("POST", "/apply-template", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`), 400, llama, "tools is not supported by this model"},
+		"tokens without tools":         {request("POST", "/tokenize", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`), 400, llama, "tools is not supported by this model"},
+		"tools that are none":          {request("POST", "/tokenize", `{"messages":[{"role":"user","content":"hi"}],"tools":["f"]}`), 400, llama, "tools: it has the wrong form"},
 		"a wrong type":                 {request("POST", "/completion", `{"prompt":{}}`), 400, llama, "one text"},
 		"vLLM's version":               {request("GET", "/version", ""), 404, openai, "there is no GET /version"},
 		"vLLM's information":           {request("GET", "/server_info", ""), 404, openai, "/server_info"},
@@ -387,7 +391,12 @@ func TestFirstModelAnswers(t *testing.T) {
 	})
 	h := build(t, handler, nil)
 	plain, fills := infer.AllAbilities(), infer.AllAbilities()
-	plain.Infill = false
+	plain.Infill, plain.Tools = false, false
+	choose := h.gate.Choose
+	h.gate.Choose = func(req *infer.Request) (admit.Destination, error) { // every request may run
+		to, _ := choose(req)
+		return to, nil
+	}
 	h.bridge.Open(func() []bridge.Entry {
 		return []bridge.Entry{
 			{Name: "vec", Can: infer.Abilities{Embed: true}}, {Name: "gen", Can: plain, NCtx: 512}, {Name: "code", Can: fills, NCtx: 1024},
@@ -404,6 +413,10 @@ func TestFirstModelAnswers(t *testing.T) {
 		"tokens":                     {"/tokenize", `{"content":"a"}`, "gen"},
 		"tokens of a name, vLLM's":   {"/tokenize", `{"model":"code","prompt":"a"}`, "code"},
 		"text of tokens of any name": {"/detokenize", `{"model":"x","tokens":[1]}`, "gen"},
+		"a conversation":             {"/apply-template", hiTo["/apply-template"], "gen"},
+		"no tools":                   {"/apply-template", `{"messages":[{"role":"user","content":"hi"}],"tools":[]}`, "gen"},
+		"tools":                      {"/apply-template", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`, "code"},
+		"tokens with tools":          {"/tokenize", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`, "code"},
 	} {
 		if got := h.once(request("POST", test.path, test.body)); got.status != 200 || routed != test.model {
 			t.Errorf("%s: routed to %q, %+v", name, routed, got)

@@ -105,7 +105,7 @@ func TestReadTokens(t *testing.T) {
 		in       string
 		read     func([]byte) (*llama.Tokens, error)
 		want     infer.Count
-		messages string
+		messages string // and tools
 	}{
 		"a text":              {`{"content":"a"}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Prompt: new("a"), Reveal: ids}, Bare: true}, ""},
 		"as if to generate":   {`{"content":"a","add_special":true}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Prompt: new("a"), Reveal: ids}}, ""},
@@ -118,6 +118,8 @@ func TestReadTokens(t *testing.T) {
 		"no tokens":           {`{"tokens":[]}`, llama.ReadDetokenize, infer.Count{Of: &infer.Generate{Tokens: []int32{}, Reveal: text}, Bare: true}, ""},
 		"a conversation":      {`{"messages":[1]}`, llama.ReadTemplate, infer.Count{Of: &infer.Generate{Reveal: text}, Bare: true}, "[1]"},
 		"a history":           {`{"messages":[1],"add_generation_prompt":false}`, llama.ReadTemplate, infer.Count{Of: &infer.Generate{Reveal: text}, Bare: true, History: true}, "[1]"},
+		"vLLM's tools":        {`{"messages":[1],"tools":[2]}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Reveal: ids}, Bare: true}, "[1][2]"},
+		"tools of a template": {`{"messages":[1],"tools":[2]}`, llama.ReadTemplate, infer.Count{Of: &infer.Generate{Reveal: text}, Bare: true}, "[1][2]"},
 		"content goes before": {`{"content":"a","prompt":"b","messages":[]}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Prompt: new("a"), Reveal: ids}, Bare: true}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,8 +128,8 @@ func TestReadTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.want.Of.Blocks = true
-			if diff := cmp.Diff(&test.want, got.Task); diff != "" || string(got.Messages) != test.messages {
-				t.Errorf("messages %s, -want +got:\n%s", got.Messages, diff)
+			if diff := cmp.Diff(&test.want, got.Task); diff != "" || string(got.Messages)+string(got.Tools) != test.messages {
+				t.Errorf("messages %s%s, -want +got:\n%s", got.Messages, got.Tools, diff)
 			}
 		})
 	}
@@ -177,11 +179,9 @@ func TestRefusals(t *testing.T) {
 		"a mixed content":      {"tokenize", `{"content":[1,"a"]}`, "content", "wrong type"},
 		"a last message":       {"tokenize", `{"messages":[1],"continue_final_message":true}`, "continue_final_message", "not supported"},
 		"a template":           {"tokenize", `{"messages":[1],"chat_template":"x"}`, "chat_template", "not supported"},
-		"tools":                {"tokenize", `{"messages":[1],"tools":[]}`, "tools", "not supported"},
 		"no tokens":            {"detokenize", `{}`, "tokens", "missing"},
 		"tokens of text":       {"detokenize", `{"tokens":["a"]}`, "tokens", "token ids"},
 		"no messages":          {"template", `{}`, "messages", "missing"},
-		"tools of a template":  {"template", `{"messages":[1],"tools":[1]}`, "tools", "not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := reads[test.of]([]byte(test.in))

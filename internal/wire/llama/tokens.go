@@ -16,10 +16,10 @@ import (
 type Tokens struct {
 	Task  *infer.Count
 	Model string // as the client spells it; may be empty
-	// Messages is a conversation in OpenAI's form, which the caller adds to Task; nil if there is
-	// none.
-	Messages jsontext.Value
-	// Strict means that an unknown model is refused, as vLLM does.
+	// Messages are a conversation in OpenAI's form, and Tools its tools, which the caller adds to Task;
+	// nil is none.
+	Messages, Tools jsontext.Value
+	// Strict refuses an unknown model, as vLLM does.
 	Strict bool
 	// NCtx is the size of the context in tokens, for the answer.
 	NCtx int
@@ -71,10 +71,8 @@ func ReadTokenize(body []byte) (*Tokens, error) {
 		return nil, web.Invalid("continue_final_message", "continue_final_message is not supported")
 	case m.Template != "":
 		return nil, web.Invalid("chat_template", "chat_template is not supported: the model's own is used")
-	case web.Present(m.Tools):
-		return nil, web.Invalid("tools", "tools are not supported")
 	default:
-		t.Messages, t.Task.History = m.Messages, !wire.ValueOr(m.AddGeneration, true)
+		t.Messages, t.Tools, t.Task.History = m.Messages, m.Tools, !wire.ValueOr(m.AddGeneration, true)
 		t.Task.Bare = !wire.ValueOr(m.AddSpecialTokens, false)
 	}
 	t.Strict, gen.Reveal.Pieces, t.body = true, m.TokenStrings, (*Tokens).counted
@@ -113,15 +111,12 @@ func ReadTemplate(body []byte) (*Tokens, error) {
 	if err := wire.Unmarshal(body, &m); err != nil {
 		return nil, err
 	}
-	switch {
-	case !web.Present(m.Messages):
+	if !web.Present(m.Messages) {
 		return nil, web.Invalid("messages", "messages are missing")
-	case web.Present(m.Tools):
-		return nil, web.Invalid("tools", "tools are not supported")
 	}
 	gen := &infer.Generate{Blocks: true, Reveal: infer.Reveal{Text: true}}
 	task := &infer.Count{Of: gen, Bare: true, History: !wire.ValueOr(m.AddGeneration, true)}
-	return &Tokens{Task: task, Model: m.Model, Messages: m.Messages, body: (*Tokens).prompt}, nil
+	return &Tokens{Task: task, Model: m.Model, Messages: m.Messages, Tools: m.Tools, body: (*Tokens).prompt}, nil
 }
 
 // Collect takes an event of the answer. For the Done it returns the body.

@@ -44,13 +44,23 @@ type contentPart struct {
 	} `json:"input_audio"`
 }
 
-// ReadMessages adds the messages of a request in another dialect to gen.
-func ReadMessages(value jsontext.Value, gen *infer.Generate) error {
-	var messages []chatMessage
-	if err := web.Decode("messages", value, &messages); err != nil {
+// ReadConversation adds the messages and the tools of a request in another dialect to gen; nil is no
+// tools.
+func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error {
+	var m toolMembers
+	if web.Present(tools) {
+		if err := web.Decode("tools", tools, &m.Tools); err != nil {
+			return err
+		}
+	}
+	if err := m.apply(gen); err != nil {
 		return err
 	}
-	return readMessages(messages, gen)
+	var all []chatMessage
+	if err := web.Decode("messages", messages, &all); err != nil {
+		return err
+	}
+	return readMessages(all, gen)
 }
 
 // readMessages adds the messages of a request to gen. System messages at the start become one;
