@@ -429,6 +429,22 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// The capabilities of an entry have the facts of its model.
+func TestParseStatus(t *testing.T) {
+	const line = `{"architecture":"llama","backend":"gen","model":"Chain","n_ctx":512,"n_params":7,"quantization":"Q4_K_M","size_bytes":8,"status":"capabilities","x":1}`
+	got, err := client.ParseStatus([]byte(line))
+	want := client.Status{
+		State: "capabilities", Backend: "gen", Raw: []byte(line),
+		Facts: client.Facts{Model: "Chain", Architecture: "llama", Quantization: "Q4_K_M", NCtx: 512, Params: 7, Size: 8},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+	if _, err := client.ParseStatus([]byte("{}")); err == nil {
+		t.Error("a message without a status is accepted")
+	}
+}
+
 func TestStats(t *testing.T) {
 	c := serve(t, oneMock)
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {

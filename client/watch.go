@@ -30,7 +30,29 @@ type Status struct {
 	Backend  string  // entry name; empty if the message is about the daemon
 	Reason   string  // why an engine ended, was given up or is silent
 	Progress float64 // of the phase "mmap": 0 to 1
+	Facts    Facts   // of the entry's model, in "capabilities"
 	Raw      []byte  // a JSON object
+}
+
+// Facts describe the model of an entry, as far as its engine reports them; other fields are zero.
+type Facts struct {
+	Model        string // name in the model's metadata
+	Architecture string // such as "llama"
+	Quantization string // such as "Q4_K_M"
+	NCtx         int    // tokens of the context
+	Params       uint64 // weights
+	Size         uint64 // of the weights, in bytes
+}
+
+// ParseStatus reads a message about the daemon's state: a JSON object with the member "status".
+func ParseStatus(line []byte) (Status, error) {
+	f, err := admin.Decode(line)
+	if err != nil {
+		return Status{}, fmt.Errorf("read status: %w", err)
+	}
+	return Status{
+		State: f.Status, Phase: f.Phase, Backend: f.Backend, Reason: f.Reason, Progress: f.Progress, Facts: Facts(f.Facts), Raw: f.Line,
+	}, nil
 }
 
 // Lifecycle reports whether s is a lifecycle state of the daemon, and not capabilities, the state
@@ -85,9 +107,5 @@ func (c *Conn) next() (Status, error) {
 	case err != nil:
 		return Status{}, fmt.Errorf("read status: %w", err)
 	}
-	f, err := admin.Decode(line)
-	if err != nil {
-		return Status{}, fmt.Errorf("read status: %w", err)
-	}
-	return Status{State: f.Status, Phase: f.Phase, Backend: f.Backend, Reason: f.Reason, Progress: f.Progress, Raw: f.Line}, nil
+	return ParseStatus(line)
 }

@@ -204,8 +204,18 @@ func (m members) facts(c status.Capabilities) {
 	}
 }
 
-// DecodeCapabilities decodes a frame of [Capabilities], and returns the version of length-prefixed
-// generation as well. Missing members become zero.
+// Facts are those of an entry's model; unknown ones are zero.
+type Facts struct {
+	Model        string `json:"model"` // its own name
+	Architecture string `json:"architecture"`
+	Quantization string `json:"quantization"`
+	NCtx         int    `json:"n_ctx"`      // tokens
+	Params       uint64 `json:"n_params"`   // weights
+	Size         uint64 `json:"size_bytes"` // of the weights
+}
+
+// DecodeCapabilities reads a frame of [Capabilities], and the version of the
+// length-prefixed generation wire. Missing members read as zero.
 func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err error) {
 	var m struct {
 		Backend     string `json:"backend"`
@@ -224,16 +234,11 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		DeviceName  string `json:"device_name"`
 		VRAMBytes   uint64 `json:"vram_total_bytes"`
 		AudioRate   int    `json:"audio_sample_rate"`
-		Model       string `json:"model"`
-		NCtx        int    `json:"n_ctx"`
-		Params      uint64 `json:"n_params"`
-		Size        uint64 `json:"size_bytes"`
-		Arch        string `json:"architecture"`
-		Quant       string `json:"quantization"`
 		Template    string `json:"chat_template"`
 		Libraries   string `json:"libraries"`
 		Exact       *bool  `json:"exact"`
 		Inexact     string `json:"inexact"`
+		Facts
 	}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return status.Capabilities{}, 0, fmt.Errorf("decode capabilities: %w", err)
@@ -246,7 +251,7 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 		},
 		Accelerator: m.Accelerator, GPULayers: m.GPULayers,
 		DeviceName: m.DeviceName, VRAMBytes: m.VRAMBytes, AudioRate: m.AudioRate,
-		Model: m.Model, NCtx: m.NCtx, Params: m.Params, Size: m.Size, Architecture: m.Arch, Quantization: m.Quant,
+		Model: m.Model, NCtx: m.NCtx, Params: m.Params, Size: m.Size, Architecture: m.Architecture, Quantization: m.Quantization,
 		NoTemplate: m.Template == noTemplate, Unverified: m.Libraries == unverified,
 		WantsExact: m.Exact != nil, Exact: m.Exact != nil && *m.Exact, Inexact: m.Inexact,
 	}, m.Version, nil
@@ -261,6 +266,7 @@ type Frame struct {
 	Reason  string // why an engine ended, was given up or is silent
 	// Progress is the progress of the phase, from 0 to 1; it is 0 if the phase has none.
 	Progress float64
+	Facts    Facts  // of [Capabilities]
 	Line     []byte // the frame, without a newline
 }
 
@@ -287,7 +293,13 @@ func Decode(line []byte) (Frame, error) {
 	if m.Phase == "download" && m.Total > 0 {
 		m.Progress = min(float64(m.Downloaded)/float64(m.Total), 1)
 	}
-	return Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}, nil
+	f := Frame{Status: m.Status, Phase: m.Phase, Backend: m.Backend, Reason: m.Reason, Progress: m.Progress, Line: slices.Clone(line)}
+	if f.Status == Capabilities {
+		if err := json.Unmarshal(line, &f.Facts); err != nil {
+			return Frame{}, fmt.Errorf("decode capabilities: %w", err)
+		}
+	}
+	return f, nil
 }
 
 // Lifecycle reports whether the frame is a lifecycle state of the daemon, and not capabilities or

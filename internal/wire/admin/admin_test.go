@@ -183,6 +183,17 @@ func TestDecode(t *testing.T) {
 			`{"backend":"gen","id":"admin","phase":"gave_up","reason":"why","status":"restarting","type":"status"}`,
 			admin.Frame{Status: admin.Restarting, Phase: "gave_up", Backend: "gen", Reason: "why"},
 		},
+		"facts of a model": {
+			`{"architecture":"llama","backend":"gen","model":"Chain","n_ctx":512,"n_params":7,"quantization":"Q4_K_M","size_bytes":8,"status":"capabilities"}`,
+			admin.Frame{
+				Status: admin.Capabilities, Backend: "gen",
+				Facts: admin.Facts{Model: "Chain", Architecture: "llama", Quantization: "Q4_K_M", NCtx: 512, Params: 7, Size: 8},
+			},
+		},
+		"a phase with a member of that name": {
+			`{"backend":"gen","n_ctx":512,"phase":"kv_cache","status":"loading_model"}`,
+			admin.Frame{Status: admin.Loading, Phase: "kv_cache", Backend: "gen"},
+		},
 		"unknown members and values": {
 			` {"status":"dreaming", "phase":"rem","of":{"sheep":[1,2.50]}}` + "\r",
 			admin.Frame{Status: "dreaming", Phase: "rem"},
@@ -211,6 +222,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"no status":          `{"id":"admin","type":"status"}`,
 		"a wrong type":       `{"status":5}`,
 		"two at once":        `{"status":"ready"}{"status":"ready"}`,
+		"a wrong fact":       `{"status":"capabilities","n_ctx":"512"}`,
 		"a duplicate member": `{"status":"ready","status":"draining"}`,
 	} {
 		t.Run(name, func(t *testing.T) {

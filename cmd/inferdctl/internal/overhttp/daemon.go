@@ -8,7 +8,6 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/client/stats"
-	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
 // Stats returns the load of the daemon. Others than its own user get the totals and their callers.
@@ -33,7 +32,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[client.Status, error] {
 		for text, err := range events(ctx, res.Body) {
 			var s client.Status
 			if err == nil {
-				s, err = statusOf(text)
+				s, err = client.ParseStatus(text)
 			}
 			if !yield(s, err) || err != nil {
 				return
@@ -41,14 +40,6 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[client.Status, error] {
 		}
 		yield(client.Status{}, client.ErrGone)
 	}
-}
-
-func statusOf(text []byte) (client.Status, error) {
-	f, err := admin.Decode(text)
-	if err != nil {
-		return client.Status{}, fmt.Errorf("read status: %w", err)
-	}
-	return client.Status{State: f.Status, Phase: f.Phase, Backend: f.Backend, Reason: f.Reason, Progress: f.Progress, Raw: f.Line}, nil
 }
 
 // withPage explains a refusal of the paths that belong to the page.
