@@ -150,8 +150,8 @@ func TestHTTPSocket(t *testing.T) {
 	}
 }
 
-// Connections whose user is unknown are counted. A client that closes at once is one, if it is faster
-// than the daemon.
+// Connections of unknown users are counted. A client that closes its connection at once is unknown, if it
+// is faster than the daemon.
 func TestUnknownPeers(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()

@@ -296,7 +296,7 @@ func TestMockKnobs(t *testing.T) {
 	for knob, want := range map[string]string{
 		`"pre_stream_error":"tired"`: "tired", `"unsupported":["tired"]`: "tired",
 		`"prompt_tokens":1,"cached_tokens":2`: "backends[0].cached_tokens must be at most prompt_tokens",
-		`"emit_tool_input":"{}"`: "backends[0].emit_tool_input must be an object", `"emit_tool_input":[]`: "must be an object", `"emit_tool_once":1`: "emit_tool_once",
+		`"emit_tool_input":"{}"`:              "backends[0].emit_tool_input must be an object", `"emit_tool_input":[]`: "must be an object", `"emit_tool_once":1`: "emit_tool_once",
 	} {
 		if _, err := load(t, `{"backends":[{"kind":"mock","name":"m",`+knob+`}]}`, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", knob, err)

@@ -24,7 +24,7 @@ type desk struct {
 	chain  *chain     // never nil: at first it is empty
 	closed bool       // the daemon drains
 	bound  []stats.Listener
-	// unknown counts the connections to HTTP over TCP of unknown users; nil if nobody is asked.
+	// unknown counts the connections to HTTP over TCP of unknown users; nil without lookups.
 	unknown func() int64
 }
 

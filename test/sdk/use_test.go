@@ -147,8 +147,8 @@ func TestEmbeddingsInBothEncodings(t *testing.T) {
 	}
 }
 
-// A request whose client leaves frees its slot. The model "slow" has one, and its answer takes minutes; a
-// second request has text long before that.
+// An aborted request frees its slot. The model "slow" has one, and its answer takes minutes; a second
+// request has text long before that.
 func TestAbortFreesTheSlot(t *testing.T) {
 	of, messages := ofOpenAI(t), ofAnthropic(t)
 	long := message("slow")
