@@ -5,7 +5,6 @@ package overhttp
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,6 +189,7 @@ const maxRefusal = 64 << 10
 // A failure is the daemon's description of an error.
 type failure struct {
 	Message string `json:"message"`
+	Type    string `json:"type"`
 	Code    string `json:"code"`
 }
 
@@ -215,9 +215,21 @@ var codes = map[int]client.Code{
 	http.StatusBadGateway: client.ToolCallMalformed,
 }
 
-// as returns the failure as an error of package client. A failure within a stream has no status.
-func (f failure) as(code int) error {
-	return &client.Error{Code: cmp.Or(codes[code], client.InvalidRequest), Message: f.Message}
+// as returns the failure as an error of package client. A failure within a stream has no status: 0.
+func (f failure) as(status int) error {
+	code, ok := codes[status]
+	switch {
+	case ok:
+	case f.Code == "server_is_overloaded":
+		code = client.BackendUnavailable
+	case f.Type == "rate_limit_error":
+		code = client.QueueFull
+	case f.Type == "api_error":
+		code = client.Internal
+	default:
+		code = client.InvalidRequest
+	}
+	return &client.Error{Code: code, Message: f.Message}
 }
 
 // fetch sends a request, and decodes its whole answer.

@@ -3,6 +3,7 @@ package overhttp_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -36,12 +38,13 @@ type house struct {
 	tcp, unix string
 	board     *status.Board
 	asked     chan *infer.Request
+	can       infer.Abilities // of the model
 }
 
 // serve serves a bridge over TCP and a socket until the test ends.
 func serve(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
 	t.Helper()
-	h := &house{board: status.NewBoard(status.Ready{}), asked: make(chan *infer.Request, 16)}
+	h := &house{board: status.NewBoard(status.Ready{}), asked: make(chan *infer.Request, 16), can: infer.AllAbilities()}
 	h.board.Publish(status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}})
 	recorded := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		h.asked <- req
@@ -61,7 +64,7 @@ func serve(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 	if change != nil {
 		change(b)
 	}
-	b.Open(func() []bridge.Entry { return []bridge.Entry{{Name: "gen", Can: infer.AllAbilities()}} })
+	b.Open(func() []bridge.Entry { return []bridge.Entry{{Name: "gen", Can: h.can}} })
 	dir, err := os.MkdirTemp("", "o")
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +127,150 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// Tools and thinking go and come over HTTP as over the sockets.
+func TestToolsAndThinking(t *testing.T) {
+	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
+		for _, ev := range []infer.Event{
+			&infer.Thinking{Delta: []byte("Hm."), Tokens: 1},
+			&infer.Text{Delta: []byte("I look."), Tokens: 2},
+			&infer.ToolCall{ID: "tc-1", Name: "now", Input: []byte(`{"a":"<b>"}`)},
+			&infer.ToolCall{ID: "tc-2", Name: "then", Input: []byte(`{}`)},
+			&infer.Text{Delta: []byte("So."), Tokens: 1},
+			&infer.Done{Reason: infer.CalledTool},
+		} {
+			if err := emit(ev); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	h := serve(t, handler, nil)
+	c := dial(t, h.unix)
+	req := client.Ask("hi")
+	req.Tools = []client.Tool{{Name: "now", Description: "d", InputSchema: []byte(`{"type":"object"}`)}, {Name: "then"}}
+	seen := func(req *client.Request, most int) string {
+		var all []string
+		for ev, err := range c.Generate(t.Context(), req) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, ev.Thinking+ev.Text)
+			if ev.Call != nil {
+				all[len(all)-1] = ev.Call.ID + " " + ev.Call.Name + string(ev.Call.Input)
+			}
+			if ev.Done != nil {
+				all[len(all)-1] = string(ev.Done.StopReason)
+			}
+			if len(all) == most {
+				break
+			}
+		}
+		return strings.Join(all, "|")
+	}
+	for _, test := range []struct {
+		choice   client.ToolChoice
+		thinking client.Thinking
+		budget   int
+		want     string // as the engine sees it
+	}{
+		{"", client.ThinkAuto, 0, "{ }  0"},
+		{"auto", client.ThinkOn, 0, "{ } on 0"},
+		{"required", client.ThinkOff, 0, "{required } off 0"},
+		{"none", client.ThinkOn, 64, "{none } on 64"},
+		{"then", client.ThinkAuto, 0, "{tool then}  0"},
+	} {
+		req.ToolChoice, req.Thinking, req.ThinkingBudget = test.choice, test.thinking, test.budget
+		if got := seen(req, 0); got != `Hm.|I look.|tc-1 now{"a":"<b>"}|tc-2 then{}|So.|tool_use` {
+			t.Errorf("%s: %s", test.choice, got)
+		}
+		gen := (<-h.asked).Task.(*infer.Generate)
+		if got := fmt.Sprintf("%v %v %d", gen.Choice, gen.Thinking, gen.ThinkingBudget); got != test.want {
+			t.Errorf("asked %s, want %s", got, test.want)
+		}
+		if len(gen.Tools) != 2 || gen.Tools[0].Description != "d" || string(gen.Tools[0].Schema) != `{"type":"object"}` || gen.Tools[1].Schema != nil {
+			t.Errorf("asked with the tools %+v", gen.Tools)
+		}
+	}
+	for most := 1; most < 6; most++ {
+		if got := seen(req, most); strings.Count(got, "|") != most-1 {
+			t.Errorf("left after %d events, got %s", most, got)
+		}
+		<-h.asked
+	}
+}
+
+// A model that cannot think is not asked to without a word.
+func TestThinkingIsNotIgnored(t *testing.T) {
+	h := serve(t, &mock.Backend{}, nil)
+	h.can.Thinking = false
+	req := client.Ask("hi")
+	for _, budget := range []int{0, 64} {
+		req.Thinking, req.ThinkingBudget = client.ThinkOn, budget
+		_, err := client.Collect(dial(t, h.tcp).Generate(t.Context(), req))
+		if err == nil || err.Error() != "invalid_request: invalid request: thinking is not supported by this model" {
+			t.Errorf("a budget of %d: %v", budget, err)
+		}
+	}
+	req.Thinking, req.ThinkingBudget = client.ThinkOff, 0
+	if _, err := client.Collect(dial(t, h.tcp).Generate(t.Context(), req)); err != nil {
+		t.Errorf("no thinking: %v", err)
+	}
+}
+
+// Each field of a request has an effect, or is refused by its name.
+func TestNoFieldIsDropped(t *testing.T) {
+	h := serve(t, &mock.Backend{Tokens: []string{"a"}}, nil)
+	c := dial(t, h.unix)
+	asked := func(req *client.Request) (string, error) {
+		if _, err := client.Collect(c.Generate(t.Context(), req)); err != nil {
+			return "", err
+		}
+		gen := (<-h.asked).Task.(*infer.Generate)
+		text, err := json.Marshal(gen)
+		return string(text), err
+	}
+	plain, err := asked(client.Ask("hi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, seed, text := 0.5, int64(5), "x"
+	values := map[string]any{
+		"Model": "gen", "Messages": []client.Message{client.Text(client.User, "ho")}, "Prompt": &text, "Suffix": &text,
+		"Attachments": []client.Attachment{{ID: "a"}}, "Tools": []client.Tool{{Name: "f"}}, "ToolChoice": client.ToolChoice("required"),
+		"OneCall": true, "Format": client.Format{JSONSchema: []byte(`{}`)}, "Thinking": client.ThinkOn, "ThinkingBudget": 9,
+		"MaxTokens": 7, "Stop": []string{"x"}, "Temperature": &number, "TopP": &number, "TopK": new(4), "MinP": number,
+		"RepeatPenalty": number, "PresencePenalty": number, "FrequencyPenalty": number, "Seed": &seed,
+		"LogitBias": map[int]float64{1: 1}, "Logprobs": 2, "Background": true, "Client": "c", "CacheSalt": "s", "Whole": true,
+	}
+	for field := range reflect.TypeFor[client.Request]().Fields() {
+		name := field.Name
+		if name == "ID" { // of a connection's requests: HTTP has none
+			continue
+		}
+		value, known := values[name]
+		if !known {
+			t.Errorf("no value for %s", name)
+			continue
+		}
+		req := client.Ask("hi")
+		reflect.ValueOf(req).Elem().FieldByName(name).Set(reflect.ValueOf(value))
+		if name == "ToolChoice" {
+			req.Tools = []client.Tool{{Name: "f"}}
+		}
+		got, err := asked(req)
+		if err == nil && got == plain || err != nil && err.Error() != name+" does not go over HTTP" {
+			t.Errorf("%s: asked %s, %v", name, got, err)
+		}
+	}
+	for _, format := range []client.Format{{Grammar: `root ::= "a"`}, {JSONObject: true}} {
+		req := client.Ask("hi")
+		req.Format = format
+		if _, err := asked(req); err == nil || err.Error() != "Format does not go over HTTP" {
+			t.Errorf("%+v: %v", format, err)
+		}
+	}
+}
+
 func TestEmbedAndRerank(t *testing.T) {
 	h := serve(t, &mock.Backend{Dimensions: 3}, nil)
 	c := dial(t, h.tcp)
@@ -133,6 +280,12 @@ func TestEmbedAndRerank(t *testing.T) {
 	}
 	if _, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"a"}, Task: "similarity"}); err == nil || !strings.Contains(err.Error(), "--task does not go over HTTP") {
 		t.Errorf("a task: %v", err)
+	}
+	if _, err := c.Embed(t.Context(), &client.EmbedRequest{Inputs: []string{"a"}, Dimensions: -1}); err == nil || !strings.Contains(err.Error(), "dimensions") {
+		t.Errorf("-1 dimensions: %v", err)
+	}
+	if _, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"a"}, TopN: -1}); err == nil || !strings.Contains(err.Error(), "top_n") {
+		t.Errorf("the best -1: %v", err)
 	}
 	r, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "red fruit", Documents: []string{"a car", "a red fruit", "fruit"}, TopN: 2})
 	if err != nil || len(r.Results) != 2 || r.Results[0].Index != 1 || r.Results[0].Score < r.Results[1].Score {
@@ -181,7 +334,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"a refusal":         {&mock.Backend{PreStream: "invalid_request"}, "invalid_request: "},
 		"not available":     {&mock.Backend{PreStream: "unavailable"}, "backend_unavailable: "},
-		"a failed stream":   {&mock.Backend{Tokens: []string{"a", "b"}, DropAfter: 1, TokenDelay: time.Millisecond}, ""},
+		"a failed stream":   {&mock.Backend{Tokens: []string{"a", "b"}, DropAfter: 1, TokenDelay: time.Millisecond}, "backend_unavailable: "},
 		"an internal fault": {&mock.Backend{PreStream: "internal"}, "internal: "},
 	} {
 		h := serve(t, test.handler, nil)
