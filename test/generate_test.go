@@ -83,19 +83,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	// The connection can still be used.
+	// The connection is still open.
 	c.send(prompt("q", "w", ""))
 	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
 		t.Errorf("then: %q, %+v", text, end)
 	}
-	// The longest prompt that fits leads to one token, and the reason length.
+	// The longest prompt that fits ends with length.
 	if text, end := d.ask(strings.Repeat("a", 511), ""); text != "b" || end.Reason != "length" {
 		t.Errorf("511 of 512: %q, %+v", text, end)
 	}
 }
 
-// With a seed or with temperature 0 an answer can be repeated. Each request goes to a new daemon:
-// the last bits of a probability depend on the rest of the cache, and tiny has many ties.
+// An answer is repeatable with a seed or with temperature 0. Each request goes to a new daemon: the
+// last bits of a probability depend on the other content of the cache, and tiny has many ties.
 func TestTinyIsRandomButRepeatable(t *testing.T) {
 	ask := func(more string) string {
 		d := serve(t, "--model-path", "builtin:tiny")
@@ -111,7 +111,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	if again := ask(`,"seed":7`); again != seven {
 		t.Errorf("the same seed gave %q and %q", seven, again)
 	}
-	// Seeds of 64 bits are folded: here the upper half is 7, 6 or all ones.
+	// 64 bits are folded: here the upper half is 7, 6 and all ones.
 	for _, seed := range []string{"30064771072", "25769803777", "-8"} {
 		if got := ask(`,"seed":` + seed); got != seven {
 			t.Errorf("seed %s gave %q, want that of 7, %q", seed, got, seven)
@@ -128,7 +128,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	}
 }
 
-// A frame never splits a character, even if the model generates random bytes.
+// No frame splits a character, even if the model generates random bytes.
 func TestFramesAreWholeCharacters(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := d.client()
@@ -179,7 +179,7 @@ func TestConnections(t *testing.T) {
 	})
 	t.Run("a half-closed client gets its whole answer", func(t *testing.T) {
 		c := d.client()
-		if _, err := c.Write([]byte(prompt("1", "a", ""))); err != nil { // without a newline
+		if _, err := c.Write([]byte(prompt("1", "a", ""))); err != nil { // not even a newline
 			t.Fatal(err)
 		}
 		_ = c.CloseWrite()
@@ -216,8 +216,7 @@ func TestConnections(t *testing.T) {
 	d.works()
 }
 
-// Of fourteen streams on four slots, four run and ten wait. Then the queue is full, and the
-// fifteenth is refused at once.
+// Ten streams on four slots: four run, six wait; beyond the queue, the fifteenth is refused at once.
 func TestFourRunTheOthersWait(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "4096")
 	var clients []*client
@@ -242,14 +241,14 @@ func TestFourRunTheOthersWait(t *testing.T) {
 			t.Errorf("stream %d is answered while four others run", i+4)
 		}
 	}
-	// When a client hangs up, the oldest waiting request runs.
+	// When one client hangs up, the oldest waiting request runs.
 	_ = clients[0].Close()
 	if r := clients[4].next(); r.Type != "token" {
 		t.Errorf("stream 4: %+v", r)
 	}
 }
 
-// admitted waits until i+1 requests run, wait or have ended.
+// admitted waits until request i, counted from 0, runs, waits or has ended.
 func (d *daemon) admitted(i int) {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("request %d is in", i), func() bool {
@@ -262,14 +261,14 @@ func (d *daemon) admitted(i int) {
 	})
 }
 
-// readable reports whether the client has bytes to read.
+// readable reports whether there is input to read.
 func (c *client) readable() bool {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	_, err := c.r.Peek(1)
 	return err == nil
 }
 
-// A client that hangs up frees its slot, before and after its first token.
+// A client that hangs up frees its slot, before or after its first token.
 func TestHangUp(t *testing.T) {
 	for name, text := range map[string]string{
 		"in the middle of an answer": "a",
@@ -314,8 +313,8 @@ func TestHangUpInTheQueue(t *testing.T) {
 	}
 }
 
-// A deadline that passes in the queue refuses the request with queue_full. During an answer it ends
-// the answer.
+// A deadline that passes in the queue is answered with queue_full. During an answer it ends the
+// answer.
 func TestDeadline(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
 	runs := d.client()
@@ -344,7 +343,7 @@ func TestMock(t *testing.T) {
 	}
 }
 
-// A slow mock delays the start like an engine, and fails the start if it takes too long.
+// A slow mock delays the boot like an engine, and fails it if it takes too long.
 func TestSlowMock(t *testing.T) {
 	config := func(ms int) string {
 		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)
@@ -370,30 +369,33 @@ func TestSlowMock(t *testing.T) {
 
 var _ net.Conn = (*client)(nil)
 
+// personSchema is one of the schemas of the tests.
+const personSchema = `{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}`
+
+// checkPerson checks that a text satisfies it.
+func checkPerson(t *testing.T, where, text string) {
+	t.Helper()
+	var p struct {
+		Name *string
+		Age  *int
+	}
+	in := json.NewDecoder(strings.NewReader(text))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&p); err != nil || p.Name == nil || p.Age == nil || *p.Age < 0 || *p.Age > 150 {
+		t.Errorf("%s: %q, %v", where, text, err)
+	}
+}
+
 // With a response format the answer is a value of the schema, over every surface and even if
 // max_tokens cuts it. stop is listed as ignored.
 func TestResponseFormats(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
-	const schema = `{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}`
-	type person struct {
-		Name *string
-		Age  *int
-	}
-	check := func(where, text string) {
-		t.Helper()
-		var p person
-		in := json.NewDecoder(strings.NewReader(text))
-		in.DisallowUnknownFields()
-		if err := in.Decode(&p); err != nil || p.Name == nil || p.Age == nil || *p.Age < 0 || *p.Age > 150 {
-			t.Errorf("%s: %q, %v", where, text, err)
-		}
-	}
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		for most := 21; most < 40; most += 6 {
 			for _, stream := range []bool{true, false} {
 				p := d.peer(leaf)
-				frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"stop":["a"],"stream":%v,"response_format":{"type":"json_schema","schema":%s}`, most, stream, schema))
-				check(leaf, said(frames))
+				frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"stop":["a"],"stream":%v,"response_format":{"type":"json_schema","schema":%s}`, most, stream, personSchema))
+				checkPerson(t, leaf, said(frames))
 				if got := fmt.Sprint(frames[len(frames)-1]["ignored"]); got != "[stop]" {
 					t.Errorf("%s: ignored is %s", leaf, got)
 				}
@@ -408,12 +410,12 @@ func TestResponseFormats(t *testing.T) {
 	c := inferd.Client{Dir: d.dir}
 	req := inferd.Ask("hello")
 	req.MaxTokens, req.Stop = 60, []string{"a"}
-	req.Format.JSONSchema = []byte(schema)
+	req.Format.JSONSchema = []byte(personSchema)
 	got, err := inferd.Collect(c.Generate(t.Context(), req))
 	if err != nil || !got.StopIgnored {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	check("the Go client", got.Text)
+	checkPerson(t, "the Go client", got.Text)
 	if _, err := inferd.Collect(c.GenerateV1(t.Context(), req)); err == nil || !strings.Contains(err.Error(), "v1 cannot ask for JSON") {
 		t.Errorf("v1: %v", err)
 	}
@@ -422,12 +424,14 @@ func TestResponseFormats(t *testing.T) {
 		t.Errorf("v1: %q, %+v", text, end)
 	}
 	file := filepath.Join(t.TempDir(), "person.json")
-	if err := os.WriteFile(file, []byte(schema), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(personSchema), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, errs, code := d.ctl("chat", "-m", "hello", "--schema", file, "--max-tokens", "40", "--addr", d.socket("inferd.sock"))
-	if code != 0 || errs != "" {
-		t.Errorf("inferdctl: exit code %d, %s", code, errs)
+	for _, at := range d.addresses() {
+		out, errs, code := d.ctlAt(at, "chat", "-m", "hello", "--schema", file, "--max-tokens", "40")
+		if code != 0 || errs != "" {
+			t.Errorf("inferdctl %s: exit code %d, %s", at, code, errs)
+		}
+		checkPerson(t, "inferdctl "+at[0], out)
 	}
-	check("inferdctl", out)
 }

@@ -410,12 +410,17 @@ func (d *daemon) works() {
 // ctl runs inferdctl, and returns its output and exit code.
 func (d *daemon) ctl(args ...string) (stdout, stderr string, code int) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
-	defer cancel()
-	all := append([]string{
+	return d.ctlAt([]string{
 		"--admin-addr", d.socket("admin.sock"), "--control-addr", d.socket("control.sock"), "--addr", d.socket("infer.sock"),
 	}, args...)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "inferdctl"), all...)
+}
+
+// ctlAt runs inferdctl with the addresses of the daemon.
+func (d *daemon) ctlAt(addresses []string, args ...string) (stdout, stderr string, code int) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "inferdctl"), append(addresses, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

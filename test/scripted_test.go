@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +20,7 @@ const (
 	scriptedText  = "I look it up."
 	scriptedInput = `{"city": "Köln <b>&", "days": 3}`
 	scriptedReply = "It is sunny there."
+	scriptedPatch = "+ Köln <b>\n- Rome" // the input of a tool that takes a text
 )
 
 // hermes is a short chat template in the notation of Hermes.
@@ -52,8 +53,19 @@ func scripted(t *testing.T, template string) (path string) {
 	t.Helper()
 	const begin = "{% if add_generation_prompt %}"
 	anchored := template + strings.Replace(hermes, begin, begin+
-		"{% if messages[-1].role == 'tool' %}{{- '<|second|>' -}}{% else %}{{- '<|first|>' -}}{% endif %}", 1)
+		"{% if messages[-1].role == 'tool' %}{{- '<|second|>' -}}"+
+		"{% elif enable_thinking is defined and not enable_thinking %}{{- '<|quiet|>' -}}"+
+		"{% elif tools and tools[0].function.name == 'home__get_weather' %}{{- '<|home|>' -}}"+
+		"{% elif tools and tools[0].function.name == 'apply_patch' %}{{- '<|patch|>' -}}"+
+		"{% else %}{{- '<|first|>' -}}{% endif %}", 1)
 	skip := len("assistant\n") + 1
+	noThoughts := len("\n\n\n\n") + 2 // tokens of the pair around no thoughts
+	thoughts := []string{"<think>", "\nHm", ".\n", "</think>", "\n\n"}
+	text := []string{"I look", " it", " up.", "\n"}
+	input := []string{`{"city": "K`, "\xc3", "\xb6", `ln <b>&`, `", "days": 3}`}
+	call := func(name, more string, input ...string) []string {
+		return slices.Concat([]string{"<tool_call>", "\n{\"na", `me": "` + name, more + `", "arguments": `}, input, []string{"}\n", "</tool_call>"})
+	}
 	path = filepath.Join(t.TempDir(), "scripted.gguf")
 	f, err := os.Create(path)
 	if err != nil {
@@ -61,11 +73,12 @@ func scripted(t *testing.T, template string) (path string) {
 	}
 	s := &builtin.Scripted{
 		Template: anchored,
-		Controls: []string{"<|first|>", "<|second|>", "<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
+		Controls: []string{"<|first|>", "<|second|>", "<|quiet|>", "<|home|>", "<|patch|>", "<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
 		Recitals: []builtin.Recital{
-			{After: "<|first|>", Skip: skip, Tokens: []string{
-				"<think>", "\nHm", ".\n", "</think>", "\n\n", "I look", " it", " up.", "\n", "<tool_call>", "\n{\"na", `me": "get`, `_weather", "arguments": `, `{"city": "K`, "\xc3", "\xb6", `ln <b>&`, `", "days": 3}`, "}\n", "</tool_call>",
-			}},
+			{After: "<|first|>", Skip: skip, Tokens: slices.Concat(thoughts, text, call("get", "_weather", input...))},
+			{After: "<|quiet|>", Skip: skip + noThoughts, Tokens: slices.Concat(text, call("get", "_weather", input...))},
+			{After: "<|home|>", Skip: skip, Tokens: slices.Concat(text, call("home__", "get_weather", input...))},
+			{After: "<|patch|>", Skip: skip, Tokens: slices.Concat(text, call("apply", "_patch", `{"input": "+ K`, "\xc3", "\xb6", `ln <b>\n- Rome"}`))},
 			{After: "<|second|>", Skip: skip, Tokens: []string{"It is", " sunny", " there."}},
 		},
 	}
@@ -154,46 +167,6 @@ func (p *peer) raw(msg string) (all []map[string]any) {
 			return all
 		}
 	}
-}
-
-// scriptedOverHTTP asks in the dialects of OpenAI and of Anthropic.
-func scriptedOverHTTP(t *testing.T, d *daemon) {
-	t.Helper()
-	parameters := strings.TrimPrefix(strings.TrimSuffix(scriptedTool, "}"), `{"name":"get_weather","description":"d","input_schema":`)
-	for _, stream := range []bool{true, false} {
-		status, answer := d.overHTTP("/v1/chat/completions", fmt.Sprintf(`{"max_tokens":200,"stream":%v,"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":{"name":"get_weather","parameters":%s}}]}`, stream, parameters))
-		var name, arguments, text string
-		for line := range strings.Lines(answer) {
-			line = strings.TrimPrefix(line, "data: ")
-			var m struct {
-				Choices []struct{ Delta, Message chatMessage }
-			}
-			if json.Unmarshal([]byte(line), &m) != nil || len(m.Choices) == 0 {
-				continue
-			}
-			for _, part := range []chatMessage{m.Choices[0].Delta, m.Choices[0].Message} {
-				text += part.Content
-				for _, c := range part.Calls {
-					name += c.Function.Name
-					arguments += c.Function.Arguments
-				}
-			}
-		}
-		if status != http.StatusOK || name != "get_weather" || arguments != scriptedInput || text != scriptedText {
-			t.Errorf("stream %v: %d, %q, %s %s\n%s", stream, status, text, name, arguments, answer)
-		}
-	}
-	status, answer := d.overHTTP("/v1/messages", `{"max_tokens":200,"messages":[{"role":"user","content":"a"}],"tools":[`+strings.Replace(scriptedTool, `"description":"d",`, "", 1)+`]}`)
-	if status != http.StatusOK || !strings.Contains(answer, `"tool_use"`) || !strings.Contains(answer, scriptedText) || strings.Contains(answer, "<tool_call>") {
-		t.Errorf("%d %s", status, answer)
-	}
-}
-
-type chatMessage struct {
-	Content string
-	Calls   []struct {
-		Function struct{ Name, Arguments string }
-	} `json:"tool_calls"`
 }
 
 // Hostile tools, calls and results are answered or refused by name, soon; nothing of them leaks into the answer, and

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -96,5 +98,70 @@ func TestToolRefusals(t *testing.T) {
 	}
 	if frames := p.asked("hello", `,"max_tokens":3,"thinking":false`); frames[len(frames)-1]["type"] != "done" {
 		t.Errorf("thinking off: %v", frames)
+	}
+}
+
+// addresses are those at which inferdctl's flags mean the same: the length-prefixed socket, and HTTP.
+func (d *daemon) addresses() [][]string {
+	return [][]string{{"--addr", d.socket("inferd.sock")}, {"--http", "unix:" + d.socket("http.sock")}}
+}
+
+// chats runs inferdctl chat over the length-prefixed socket and over HTTP.
+func (d *daemon) chats(want, wantErr string, args ...string) {
+	d.t.Helper()
+	for _, at := range d.addresses() {
+		out, errs, code := d.ctlAt(at, append([]string{"chat", "-m", "hello"}, args...)...)
+		if out != want || (code == 0) != (wantErr == "") || !strings.Contains(errs, wantErr) {
+			d.t.Errorf("%s, %s: exit code %d, %q, %q; want %q, %q", at, args, code, out, errs, want, wantErr)
+		}
+	}
+}
+
+// inferdctl's flags about tools and thinking reach the engine, over the sockets and over HTTP.
+func TestToolFlags(t *testing.T) {
+	v2, openAI := filepath.Join(t.TempDir(), "v2.json"), filepath.Join(t.TempDir(), "openai.json")
+	for path, text := range map[string]string{
+		v2:     "[" + scriptedTool + "]",
+		openAI: `[{"type":"function","function":{"name":"get_weather","description":"d","parameters":` + weatherParameters + `}}]`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := serve(t, "--model-path", scripted(t, ""), "--n-ctx", "4096")
+	called := scriptedText + "\ncall get_weather " + scriptedInput + "\n"
+	for _, flags := range [][]string{
+		{},
+		{"--tool-choice", "auto"},
+		{"--tool-choice", "required"},
+		{"--tool-choice", "get_weather"},
+		{"--thinking", "on"},
+		{"--thinking", "off"},
+		{"--thinking", "64"},
+		{"--thinking", "off", "--tool-choice", "required"},
+	} {
+		d.chats(called, "", append([]string{"--tools", v2, "--max-tokens", "200"}, flags...)...)
+	}
+	d.chats(called, "", "--max-tokens", "200", "--tools", openAI)
+	const short = "the shortest answer has "
+	d.chats("", short, "--max-tokens", "5", "--tools", v2, "--tool-choice", "required")
+	d.chats("", short, "--max-tokens", "5", "--tools", v2, "--tool-choice", "get_weather")
+	d.chats("", `"other"`, "--tools", v2, "--tool-choice", "other")
+	d.chats("", "neither on nor off", "--thinking", "perhaps")
+	d.chats("", "--tool-choice needs --tools", "--tool-choice", "auto")
+	if _, errs, code := d.ctl("chat", "-m", "hello", "--tools", v2); code != 2 || !strings.Contains(errs, "need the length-prefixed socket inferd.sock") {
+		t.Errorf("over v1: exit code %d, %s", code, errs)
+	}
+	for _, at := range d.addresses() {
+		for thinking, thoughts := range map[string]bool{"on": true, "off": false} {
+			out, _, code := d.ctlAt(at, "chat", "-m", "hello", "--json", "--max-tokens", "200", "--tools", v2, "--thinking", thinking)
+			if code != 0 || strings.Contains(out, "Hm") != thoughts || !strings.Contains(out, "get_weather") {
+				t.Errorf("%s, thinking %s: exit code %d, %s", at, thinking, code, out)
+			}
+		}
+	}
+	plain := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
+	for _, value := range []string{"on", "64"} {
+		plain.chats("", "invalid_request: invalid request: thinking is not supported by this model", "--max-tokens", "3", "--thinking", value)
 	}
 }

@@ -1,0 +1,353 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A speech is an answer with thoughts and calls, as the client of a dialect understands it.
+type speech struct {
+	Thoughts, Text string
+	Calls          []string // each with its name and its input, behind a space
+	End            string   // the reason
+}
+
+// eachObject calls read with every object of a body: the events of a stream, or the only one. The data of an
+// event, and a line of Ollama, are one line.
+func eachObject(body string, read func(object []byte)) {
+	for line := range strings.Lines(body) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "data: "))
+		if strings.HasPrefix(line, "{") {
+			read([]byte(line))
+		}
+	}
+}
+
+// spokenChat reads an answer of chat completions.
+func spokenChat(t *testing.T, body string) (got speech) {
+	t.Helper()
+	type message struct {
+		Content   string
+		Reasoning string `json:"reasoning_content"`
+		Calls     []struct {
+			Function struct{ Name, Arguments string }
+		} `json:"tool_calls"`
+	}
+	eachObject(body, func(object []byte) {
+		var m struct {
+			Choices []struct {
+				Delta, Message message
+				Finish         string `json:"finish_reason"`
+			}
+		}
+		decoded(t, object, &m)
+		for _, c := range m.Choices {
+			got.End += c.Finish
+			for _, part := range []message{c.Delta, c.Message} {
+				got.Text += part.Content
+				got.Thoughts += part.Reasoning
+				for _, call := range part.Calls {
+					if call.Function.Name != "" {
+						got.Calls = append(got.Calls, call.Function.Name+" ")
+					}
+					got.Calls[len(got.Calls)-1] += call.Function.Arguments
+				}
+			}
+		}
+	})
+	return got
+}
+
+// spokenResponse reads a response. What a stream says in pieces must be what its last event says whole.
+func spokenResponse(t *testing.T, body string) (got speech) {
+	t.Helper()
+	type response struct {
+		Status string
+		Output []struct {
+			Type, Name, Namespace, Arguments, Input string
+			Content                                 []struct{ Type, Text string }
+		}
+	}
+	var pieces speech
+	var whole response
+	streamed := false
+	eachObject(body, func(object []byte) {
+		var m struct {
+			response
+
+			Type, Delta string
+			Item        struct{ Type, Name, Namespace string }
+			Response    response
+		}
+		decoded(t, object, &m)
+		switch m.Type {
+		case "":
+			whole = m.response
+		case "response.completed", "response.incomplete":
+			whole, streamed = m.Response, true
+		case "response.reasoning_text.delta":
+			pieces.Thoughts += m.Delta
+		case "response.output_text.delta":
+			pieces.Text += m.Delta
+		case "response.output_item.added":
+			if strings.HasSuffix(m.Item.Type, "_call") {
+				pieces.Calls = append(pieces.Calls, m.Item.Namespace+"/"+m.Item.Name+" ")
+			}
+		case "response.function_call_arguments.delta", "response.custom_tool_call_input.delta":
+			pieces.Calls[len(pieces.Calls)-1] += m.Delta
+		}
+	})
+	got.End = whole.Status
+	for _, item := range whole.Output {
+		for _, c := range item.Content {
+			switch c.Type {
+			case "reasoning_text":
+				got.Thoughts += c.Text
+			case "output_text":
+				got.Text += c.Text
+			}
+		}
+		if strings.HasSuffix(item.Type, "_call") {
+			got.Calls = append(got.Calls, item.Namespace+"/"+item.Name+" "+item.Arguments+item.Input)
+		}
+	}
+	pieces.End = got.End
+	if streamed && fmt.Sprint(pieces) != fmt.Sprint(got) {
+		t.Errorf("in pieces %q, whole %q", pieces, got)
+	}
+	return got
+}
+
+// spokenMessage reads a message of Anthropic's interface. Thinking has a signature.
+func spokenMessage(t *testing.T, body string) (got speech) {
+	t.Helper()
+	type block struct {
+		Type, Text, Thinking, Signature, Name string
+		Partial                               string `json:"partial_json"`
+		Input                                 json.RawMessage
+	}
+	signed := false
+	add := func(b block) {
+		got.Text += b.Text
+		got.Thoughts += b.Thinking
+		signed = signed || b.Signature != ""
+		if b.Name != "" {
+			got.Calls = append(got.Calls, b.Name+" ")
+		}
+		if b.Partial != "" || len(b.Input) > 2 { // a stream begins with an empty input
+			got.Calls[len(got.Calls)-1] += b.Partial + string(b.Input)
+		}
+	}
+	eachObject(body, func(object []byte) {
+		var m struct {
+			Content []block
+			Block   block `json:"content_block"`
+			Delta   struct {
+				block
+
+				End string `json:"stop_reason"`
+			}
+			End string `json:"stop_reason"`
+		}
+		decoded(t, object, &m)
+		for _, b := range append(m.Content, m.Block, m.Delta.block) {
+			add(b)
+		}
+		got.End += m.End + m.Delta.End
+	})
+	if signed != (got.Thoughts != "") {
+		t.Errorf("the thoughts %q, signed: %v", got.Thoughts, signed)
+	}
+	return got
+}
+
+// spokenOllama reads an answer of Ollama's interface.
+func spokenOllama(t *testing.T, body string) (got speech) {
+	t.Helper()
+	eachObject(body, func(object []byte) {
+		var m struct {
+			Message struct {
+				Content, Thinking string
+				Calls             []struct {
+					Function struct {
+						Name      string
+						Arguments json.RawMessage
+					}
+				} `json:"tool_calls"`
+			}
+			Response string // to a prompt
+			End      string `json:"done_reason"`
+		}
+		decoded(t, object, &m)
+		got.Text += m.Message.Content + m.Response
+		got.Thoughts += m.Message.Thinking
+		got.End += m.End
+		for _, call := range m.Message.Calls {
+			got.Calls = append(got.Calls, call.Function.Name+" "+string(call.Function.Arguments))
+		}
+	})
+	return got
+}
+
+// spokenCompletion reads an answer of llama.cpp's server.
+func spokenCompletion(t *testing.T, body string) (got speech) {
+	t.Helper()
+	eachObject(body, func(object []byte) {
+		var m struct {
+			Content string
+			End     string `json:"stop_type"`
+		}
+		decoded(t, object, &m)
+		got.Text += m.Content
+		got.End += m.End
+	})
+	return got
+}
+
+func decoded(t *testing.T, object []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(object, into); err != nil {
+		t.Errorf("%s: %v", object, err)
+	}
+}
+
+// weatherParameters is the schema of scriptedTool.
+var weatherParameters = strings.TrimPrefix(strings.TrimSuffix(scriptedTool, "}"), `{"name":"get_weather","description":"d","input_schema":`)
+
+// compactInput is scriptedInput without the white space between its values.
+const compactInput = `{"city":"Köln <b>&","days":3}`
+
+// scriptedOverHTTP asks in the dialects of HTTP, in a stream and whole: with thoughts, without them, and with the
+// answer to a call in the history.
+func scriptedOverHTTP(t *testing.T, d *daemon) {
+	t.Helper()
+	openAI := `"tools":[{"type":"function","function":{"name":"get_weather","parameters":` + weatherParameters + `}}]`
+	flat := `"tools":[{"type":"function","name":"get_weather","parameters":` + weatherParameters + `}]`
+	messages := `"tools":[` + scriptedTool + `]`
+	user := `{"role":"user","content":"hello"}`
+	quoted, _ := json.Marshal(scriptedInput)
+	called := `{"id":"c","type":"function","function":{"name":"get_weather","arguments":` + string(quoted) + `}}`
+	for _, test := range []struct {
+		path       string
+		read       func(*testing.T, string) speech
+		first      string // asks for a call
+		on, off    string // members about thinking
+		second     string // has a call and its result
+		calls, end string // of the first answer: the name and the input, and the reason
+	}{
+		{
+			"/v1/chat/completions", spokenChat, `"max_tokens":200,` + openAI + `,"messages":[` + user + `]`,
+			`,"reasoning_effort":"low"`, `,"reasoning_effort":"none"`,
+			`"max_tokens":100,` + openAI + `,"messages":[` + user + `,{"role":"assistant","reasoning_content":"Hm.","content":"` + scriptedText + `","tool_calls":[` + called + `]},{"role":"tool","tool_call_id":"c","content":"sunny"}]`,
+			"get_weather " + scriptedInput, "tool_calls",
+		},
+		{
+			"/v1/responses", spokenResponse, `"max_output_tokens":200,` + flat + `,"input":"hello"`,
+			`,"reasoning":{"effort":"low"}`, `,"reasoning":{"effort":"none"}`,
+			`"max_output_tokens":100,` + flat + `,"input":[` + user + `,{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"Hm."}]},` +
+				`{"type":"function_call","call_id":"c","name":"get_weather","arguments":` + string(quoted) + `},{"type":"function_call_output","call_id":"c","output":"sunny"}]`,
+			"/get_weather " + scriptedInput, "completed",
+		},
+		{
+			"/v1/messages", spokenMessage, `"max_tokens":200,` + messages + `,"messages":[` + user + `]`,
+			`,"thinking":{"type":"enabled","budget_tokens":1024}`, `,"thinking":{"type":"disabled"}`,
+			`"max_tokens":100,` + messages + `,"messages":[` + user + `,{"role":"assistant","content":[{"type":"thinking","thinking":"Hm.","signature":"s"},{"type":"tool_use","id":"c","name":"get_weather","input":` + scriptedInput + `}]},` +
+				`{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"sunny"}]}]`,
+			"get_weather " + scriptedInput, "tool_use",
+		},
+		{
+			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":200},` + openAI + `,"messages":[` + user + `]`,
+			`,"think":true`, `,"think":false`,
+			`"model":"llamacpp",` + openAI + `,"messages":[` + user + `,{"role":"assistant","thinking":"Hm.","content":"","tool_calls":[{"function":{"name":"get_weather","arguments":` + scriptedInput + `}}]},{"role":"tool","tool_name":"get_weather","content":"sunny"}]`,
+			"get_weather " + compactInput, "stop",
+		},
+	} {
+		for _, stream := range []bool{true, false} {
+			for _, thinking := range []string{"", test.on, test.off} {
+				want := speech{"Hm.", scriptedText, []string{test.calls}, test.end}
+				if thinking == test.off {
+					want.Thoughts = ""
+				}
+				d.speaks(test.path, fmt.Sprintf(`{%s%s,"stream":%v}`, test.first, thinking, stream), test.read, want)
+			}
+			want := speech{Text: scriptedReply, End: strings.NewReplacer("tool_calls", "stop", "tool_use", "end_turn").Replace(test.end)}
+			d.speaks(test.path, fmt.Sprintf(`{%s,"stream":%v}`, test.second, stream), test.read, want)
+		}
+	}
+	scriptedNames(t, d)
+}
+
+// scriptedNames asks for calls of tools whose names and inputs only Responses has.
+func scriptedNames(t *testing.T, d *daemon) {
+	t.Helper()
+	for tool, want := range map[string]string{
+		`{"type":"namespace","name":"home","description":"d","tools":[{"type":"function","name":"get_weather","description":"d","parameters":` + weatherParameters + `}]}`: "home/get_weather " + scriptedInput,
+		`{"type":"custom","name":"apply_patch","description":"d","format":{"type":"grammar","syntax":"lark","definition":"start: /.+/"}}`:                                  "/apply_patch " + scriptedPatch,
+	} {
+		for _, stream := range []bool{true, false} {
+			d.speaks("/v1/responses", fmt.Sprintf(`{"max_output_tokens":200,"tools":[%s],"input":"hello","stream":%v}`, tool, stream), spokenResponse,
+				speech{Text: scriptedText, Calls: []string{want}, End: "completed"})
+		}
+	}
+}
+
+// speaks checks the answer to a request.
+func (d *daemon) speaks(path, body string, read func(*testing.T, string) speech, want speech) {
+	d.t.Helper()
+	status, answer := d.overHTTP(path, body)
+	if got := read(d.t, answer); status != http.StatusOK || fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		d.t.Errorf("%s %s: %d, %q, want %q\n%s", path, body, status, got, want, answer)
+	}
+}
+
+// A schema, and a mere object, hold in every dialect of HTTP, in a stream and whole, from a model with random weights.
+func TestSchemasOverHTTP(t *testing.T) {
+	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
+	user := `"messages":[{"role":"user","content":"hello"}]`
+	for _, test := range []struct {
+		path           string
+		read           func(*testing.T, string) speech
+		body           string
+		schema, object string // members that ask for them; an empty one is not in the dialect
+	}{
+		{
+			"/v1/chat/completions", spokenChat, user + `,"max_tokens":40`,
+			`"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + personSchema + `}}`,
+			`"response_format":{"type":"json_object"}`,
+		},
+		{
+			"/v1/responses", spokenResponse, `"input":"hello","max_output_tokens":40`,
+			`"text":{"format":{"type":"json_schema","name":"person","strict":true,"schema":` + personSchema + `}}`,
+			`"text":{"format":{"type":"json_object"}}`,
+		},
+		{
+			"/v1/messages", spokenMessage, user + `,"max_tokens":40`,
+			`"output_config":{"format":{"type":"json_schema","schema":` + personSchema + `}}`, "",
+		},
+		{
+			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":40},` + user,
+			`"format":` + personSchema, `"format":"json"`,
+		},
+		{"/api/generate", spokenOllama, `"model":"llamacpp","options":{"num_predict":40},"prompt":"hello"`, `"format":` + personSchema, `"format":"json"`},
+		{"/completion", spokenCompletion, `"prompt":"hello","n_predict":40`, `"json_schema":` + personSchema, `"json_schema":{"type":"object"}`},
+	} {
+		for _, stream := range []bool{true, false} {
+			status, answer := d.overHTTP(test.path, fmt.Sprintf(`{%s,%s,"stream":%v}`, test.body, test.schema, stream))
+			got := test.read(t, answer)
+			if checkPerson(t, test.path, got.Text); status != http.StatusOK || len(got.Calls) > 0 {
+				t.Errorf("%s: %d %s", test.path, status, answer)
+			}
+			if test.object == "" {
+				continue
+			}
+			status, answer = d.overHTTP(test.path, fmt.Sprintf(`{%s,%s,"stream":%v}`, test.body, test.object, stream))
+			var object map[string]any
+			if err := json.Unmarshal([]byte(test.read(t, answer).Text), &object); err != nil || status != http.StatusOK {
+				t.Errorf("%s: %d %s: %v", test.path, status, answer, err)
+			}
+		}
+	}
+}
