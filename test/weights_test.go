@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -369,5 +370,49 @@ func TestModelFlag(t *testing.T) {
 		if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), strings.ReplaceAll(want, `\"`, `"`)) {
 			t.Errorf("%s: exit %d, want %q", model, code, want)
 		}
+	}
+}
+
+// A client of Ollama's interface pulls into the daemon's store. If it goes, the bytes are kept, and the next pull
+// goes on from them. The model is not served until the config names it.
+func TestPullOverHTTP(t *testing.T) {
+	s := newShelf(t)
+	d := startWith(t, `{"auto_pull":false,"backends":[{"kind":"mock","name":"gen"}]}`)
+	d.waitReady()
+	s.set(func(r hubtest.Request) *hubtest.Fault {
+		if r.Origin == hubtest.CDN {
+			return &hubtest.Fault{StallAfter: 4096}
+		}
+		return nil
+	})
+	res, err := d.overSocket().Post("http://x/api/pull", "application/json", strings.NewReader(`{"model":"hf.co/O/R"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(res.Body); !strings.Contains(lines.Text(), `"total"`); {
+		if !lines.Scan() {
+			t.Fatalf("no progress: %v", lines.Err())
+		}
+	}
+	_ = res.Body.Close() // the client goes
+	eventually(t, "the pull ends", func() bool { return strings.Contains(d.stderr.String(), "a pull has ended with its client") })
+	s.set(nil)
+	status, answer := d.overHTTP("/api/pull", `{"model":"hf.co/O/R"}`)
+	lines := strings.Split(strings.TrimSpace(answer), "\n")
+	total := fmt.Sprintf(`"digest":"sha256:%s","total":%d,"completed":%d}`, s.digest, len(s.content), len(s.content))
+	if status != 200 || lines[0] != `{"status":"pulling manifest"}` || !strings.Contains(answer, total) || lines[len(lines)-1] != `{"status":"success"}` {
+		t.Errorf("%d %s", status, answer)
+	}
+	if content, err := os.ReadFile(s.blob()); err != nil || !bytes.Equal(content, s.content) {
+		t.Errorf("the blob has %d bytes, %v", len(content), err)
+	}
+	if status, answer := d.overHTTP("/api/pull", `{"model":"chain-q8_0","stream":false}`); status != 200 || answer != `{"status":"success"}`+"\n" {
+		t.Errorf("a model of the store: %d %s", status, answer)
+	}
+	if status, answer := d.overHTTP("/api/pull", `{"model":"hf.co/O/None","stream":false}`); status != 502 || !strings.HasPrefix(answer, `{"error":"`) {
+		t.Errorf("an unknown model: %d %s", status, answer)
+	}
+	if _, tags := d.overHTTP("/api/show", `{"model":"chain-q8_0"}`); !strings.Contains(tags, "not found") {
+		t.Errorf("a model that the config does not name: %s", tags)
 	}
 }

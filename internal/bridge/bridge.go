@@ -55,6 +55,9 @@ type Bridge struct {
 	// limit.
 	WriteTimeout time.Duration
 
+	// Pull brings models into the model store. It may be set until Open; nil pulls nothing.
+	Pull Pull
+
 	// UserOf identifies TCP clients; nil means that they are unknown.
 	UserOf func(*net.TCPConn) (uid uint32, err error)
 	// Conns, Slots and Memory limit connections and bodies together with those of the sockets; nil

@@ -87,19 +87,6 @@ func (c *call) ollamaShow() {
 	}
 }
 
-// ollamaPull answers POST /api/pull. It succeeds if the model is there; no model is pulled.
-func (c *call) ollamaPull() {
-	asked, ok := decode(c, ollama.ReadName)
-	if !ok {
-		return
-	}
-	if _, _, known := c.bridge.ollamaEntry(asked.Name); !known {
-		c.refuse(ollama.Unsupported(c.r.URL.Path))
-		return
-	}
-	c.send(http.StatusOK, lines(asked.Stream), []byte(`{"status":"success"}`+"\n"))
-}
-
 // lines returns the content type of an answer that may be a stream of one line.
 func lines(stream bool) string {
 	if stream {

@@ -35,6 +35,7 @@ type chain struct {
 	gate     *admit.Gate
 	counter  *count.Desk // in front of the gate
 	release  []func()    // frees the things that the backends of a kind share
+	pull     bridge.Pull // see [models.Source.Pull]; nil without a config
 
 	serving    atomic.Bool // every backend has been ready, and requests are let in
 	publishing sync.Mutex  // publish compares the states with each other
@@ -65,7 +66,8 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	if err != nil {
 		return c, err
 	}
-	c.release = append(c.release, func() { _ = source.Puller.Store.Close() }) // nothing was written through it
+	c.pull = source.Pull
+	c.release = append(c.release, func() { _ = source.Close() }) // all that was written is on the disk
 	host := &backend.Host{
 		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout, Open: source.Open,
 		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.Secrets(),

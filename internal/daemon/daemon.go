@@ -182,6 +182,7 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 	if err != nil {
 		return err
 	}
+	web.Pull = c.pull
 	web.Open(c.models)
 	d.ready(ctx, c) // 7. ready
 	lowerHeap := raiseHeap()

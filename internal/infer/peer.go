@@ -1,5 +1,7 @@
 package infer
 
+import "strconv"
+
 // A Peer is the process at the other end of a connection, as the kernel reports it: no
 // field but Key comes from the client. It serves fairness and the log; it grants nothing.
 type Peer struct {
@@ -39,6 +41,10 @@ func (p Peer) Owner() string {
 	}
 	return p.User
 }
+
+// Is reports whether p acts for the user uid, as a program of this user that relays no requests of
+// others and has shown no key.
+func (p Peer) Is(uid int) bool { return p.Key == "" && p.Owner() == strconv.Itoa(uid) }
 
 // Owns reports whether prompts of p may be cached for its later requests: its owner is known, or
 // it has a key.

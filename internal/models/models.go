@@ -10,8 +10,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
+	"sync"
 
 	"github.com/inferd-go/inferd/internal/backend"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/modelname"
 	"github.com/inferd-go/inferd/internal/pull"
 	"github.com/inferd-go/inferd/internal/status"
@@ -44,6 +47,56 @@ type Source struct {
 	// Unable is the reason why no model can be pulled, such as an invalid token, or nil. Models in
 	// the store can be opened all the same.
 	Unable error
+
+	pulling sync.RWMutex // held for reading by the pulls of Pull; guards closed
+	closed  bool
+}
+
+// Close closes the store, once the pulls of [Source.Pull] have ended: their contexts must end.
+func (s *Source) Close() error {
+	s.pulling.Lock()
+	defer s.pulling.Unlock()
+	s.closed = true
+	return s.Puller.Store.Close()
+}
+
+// Pull brings a model into the store for a client of Ollama's interface, by its name there, whether
+// or not AutoPull is set, and returns its name in the store.
+func (s *Source) Pull(ctx context.Context, name string, report func(status.Phase)) (stored string, err error) {
+	s.pulling.RLock()
+	defer s.pulling.RUnlock()
+	if s.closed {
+		return "", infer.Errorf(infer.Unavailable, "the model store is closed")
+	}
+	if s.Unable != nil {
+		return "", s.Unable
+	}
+	typed := s.typed(name)
+	if _, err := modelname.Parse(typed); err != nil {
+		return "", infer.Errorf(infer.Invalid, "%w", err)
+	}
+	r, err := s.Puller.Pull(ctx, typed, pull.Options{}, report)
+	return r.Name, err
+}
+
+// typed returns the spelling of a name of Ollama's interface that Parse understands. A name without
+// the prefix of a source is one of the store or of the catalog, else one of Ollama's registry.
+func (s *Source) typed(name string) string {
+	for _, prefix := range []string{"hf:", "hf.co/", "huggingface.co/", "ollama:", "https:", "http:"} {
+		if strings.HasPrefix(name, prefix) {
+			return name
+		}
+	}
+	bare := strings.TrimSuffix(name, ":latest")
+	if ref, err := modelname.Parse(bare); err == nil && ref.Kind == modelname.Plain {
+		if known, err := s.Puller.Known(bare); err == nil && known != "" {
+			return bare
+		}
+		if _, ok := s.Puller.Catalog.Find(bare); ok {
+			return bare
+		}
+	}
+	return "ollama:" + name
 }
 
 // Open opens a model and checks its digest. If the store has a manifest of the model's name, Open

@@ -16,6 +16,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/backend"
 	"github.com/inferd-go/inferd/internal/hubtest"
+	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/modelname"
 	"github.com/inferd-go/inferd/internal/models"
 	"github.com/inferd-go/inferd/internal/pull"
@@ -210,5 +211,89 @@ func TestCatalog(t *testing.T) {
 	}
 	if _, err := models.Catalog(file); err == nil || !strings.Contains(err.Error(), file) {
 		t.Error(err)
+	}
+}
+
+// Clients of Ollama's interface pull by its names, also without AutoPull.
+func TestPull(t *testing.T) {
+	b := newBench(t)
+	b.AutoPull = false
+	b.Puller.OllamaEndpoint = b.hub.URL()
+	for _, image := range []string{"m:latest", "n:8b", "me/n:latest"} {
+		b.hub.AddImage(image, &hubtest.File{Content: b.content}, nil)
+	}
+	phases := 0
+	pulled := func(name string) string {
+		stored, err := b.Pull(t.Context(), name, func(status.Phase) { phases++ })
+		if err != nil {
+			return err.Error()
+		}
+		return stored
+	}
+	for _, test := range []struct{ name, want string }{
+		{"ours", "ours"},
+		{"ours:latest", "ours"}, // of the catalog
+		{"hf.co/O/R", "m-q8_0"},
+		{"hf:O/R:Q8_0", "m-q8_0"},
+		{"m-q8_0", "m-q8_0"}, // of the store
+		{"m", "m"},
+		{"m:latest", "m"},
+		{"ollama:m", "m"},
+		{"n:8b", "n-8b"},
+		{"me/n", "me-n"},
+	} {
+		if got := pulled(test.name); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	if phases == 0 {
+		t.Error("no phase was reported")
+	}
+	for name, want := range map[string]string{"/etc/passwd": "want ollama:NAME", "file:///etc/passwd": "is not a tag", "a b": "is not a name", "http://h/x.gguf": "must be https", "": "is not a name"} {
+		_, err := b.Pull(t.Context(), name, nil)
+		if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", name, err, want)
+		}
+	}
+	if got := pulled("none"); !strings.Contains(got, "none") {
+		t.Errorf("an unknown model: %s", got)
+	}
+	b.Unable = errors.New("no token")
+	if got := pulled("ours"); got != "no token" {
+		t.Errorf("unable: %s", got)
+	}
+}
+
+// The store is closed once the pulls of clients have ended, and none begins after that.
+func TestCloseWaitsForPulls(t *testing.T) {
+	b := newBench(t)
+	begun, closed := make(chan struct{}), make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := false
+	go func() {
+		<-begun
+		cancel()
+		err := b.Close()
+		if !ended {
+			err = errors.Join(err, errors.New("closed before the end of the pull"))
+		}
+		closed <- err
+	}()
+	_, err := b.Pull(ctx, "hf:O/R", func(p status.Phase) {
+		if _, ok := p.(status.Download); ok && begun != nil {
+			close(begun)
+			begun = nil
+			<-ctx.Done()
+			ended = true
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the pull: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Pull(t.Context(), "ours", nil); infer.CodeOf(err) != infer.Unavailable {
+		t.Errorf("a late pull: %v", err)
 	}
 }

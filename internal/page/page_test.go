@@ -216,7 +216,9 @@ func TestLog(t *testing.T) {
 	if w := get(p, "/inferd/log", self); w.Code != http.StatusOK || w.Body.String() != `[{"msg":"a"},{"msg":"b"}]` {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
-	for _, peer := range []infer.Peer{other, keyed, unknown, remote} {
+	proxy := self // passes on the requests of others
+	proxy.Relayed = true
+	for _, peer := range []infer.Peer{other, keyed, unknown, remote, proxy} {
 		if w := get(p, "/inferd/log", peer); w.Code != http.StatusForbidden {
 			t.Errorf("%+v: %d %s", peer, w.Code, w.Body)
 		}

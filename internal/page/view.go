@@ -1,8 +1,6 @@
 package page
 
 import (
-	"strconv"
-
 	"github.com/inferd-go/inferd/client/stats"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/status"
@@ -10,9 +8,7 @@ import (
 
 // owns reports whether a client is the daemon's own user. A client with a key is not, even if the
 // key belongs to that user: it sees only the callers of the key.
-func (p *Page) owns(peer infer.Peer) bool {
-	return peer.Key == "" && peer.User != "" && peer.User == strconv.Itoa(p.UID)
-}
+func (p *Page) owns(peer infer.Peer) bool { return peer.Is(p.UID) }
 
 // A view is the load of the daemon, as one client may see it.
 type view struct {

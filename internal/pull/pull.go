@@ -191,7 +191,7 @@ func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error
 		}
 		return s.already(m), nil
 	}
-	meter := &meter{report: s.report, every: s.ReportEvery, frame: status.Download{Name: made.name}}
+	meter := &meter{report: s.report, every: s.ReportEvery, frame: status.Download{Name: made.name, Digest: made.files[0].sha256}}
 	if meter.every == 0 {
 		meter.every = reportTime
 	}

@@ -98,6 +98,7 @@ type Download struct {
 	Total   uint64 // bytes of the model; 0 if unknown
 	URL     string // without user and query
 	Name    string // of the model; empty if unknown
+	Digest  string // SHA-256 of the model's first part in hex; empty if unknown
 	Resumed uint64 // bytes of Done that an earlier try has left
 	Part    int    // that is fetched, of a split model; else 0
 	Parts   int    // of a split model; else 0
