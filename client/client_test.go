@@ -141,7 +141,8 @@ func TestAllMembersOfV2(t *testing.T) {
 		},
 		Tools:      []client.Tool{{Name: "look", Description: "looks", InputSchema: []byte(`{"type":"object"}`)}},
 		ToolChoice: "look", Format: client.Format{JSONSchema: []byte(`{}`)}, Thinking: client.ThinkOn,
-		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test", CacheSalt: "s", OneCall: true,
+		LogitBias: map[int]float64{5: -1}, Background: true, Client: "test", CacheSalt: "s", OneCall: true, LocalOnly: true,
+		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}
 	want := &client.Answer{
 		Calls: []client.ToolCall{{ID: "mock-call-1", Name: "look", Input: []byte("{}")}},

@@ -57,7 +57,12 @@ type Request struct {
 	Background bool   // run only on capacity that normal requests leave unused
 	Client     string // subdivides this program's share; at most 64 bytes
 	CacheSalt  string // only requests with the same salt share cached prompts; at most 64 bytes
-	Whole      bool   // the answer is one event, not a stream
+	// LocalOnly demands that the daemon gives the request to no other machine. Over v1 it is an error.
+	LocalOnly bool
+	// Traceparent is the place of the request in a trace, in the form of W3C's Trace Context. The
+	// daemon's activity log has its trace id.
+	Traceparent string
+	Whole       bool // the answer is one event, not a stream
 }
 
 // Ask returns a request with one user message.

@@ -56,7 +56,9 @@ func (r *Request) infer() (*infer.Request, error) {
 	default:
 		gen.Choice = infer.ToolChoice{Mode: infer.ToolNamed, Tool: string(r.ToolChoice)}
 	}
-	return &infer.Request{ID: r.ID, Task: gen, Client: r.Client, CacheSalt: r.CacheSalt, Background: r.Background}, nil
+	return &infer.Request{
+		ID: r.ID, Task: gen, Client: r.Client, CacheSalt: r.CacheSalt, LocalOnly: r.LocalOnly, Traceparent: r.Traceparent, Background: r.Background,
+	}, nil
 }
 
 func partsOf(blocks []Block) ([]infer.Part, error) {

@@ -105,8 +105,11 @@ func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 
 // appendCourse appends the times, the destination and the token counts of a request.
 func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
-	attrs = append(attrs, requestID(r.ID),
-		slog.Duration("queue_ms", r.Timings.Queue), slog.Duration("prefill_ms", r.Timings.Prefill))
+	attrs = append(attrs, requestID(r.ID))
+	if r.TraceID != "" {
+		attrs = append(attrs, slog.String("trace_id", r.TraceID))
+	}
+	attrs = append(attrs, slog.Duration("queue_ms", r.Timings.Queue), slog.Duration("prefill_ms", r.Timings.Prefill))
 	if r.Started {
 		attrs = append(attrs, slog.Duration("decode_ms", r.Timings.Decode))
 	}

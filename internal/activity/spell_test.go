@@ -40,7 +40,7 @@ func TestLinesOfRecords(t *testing.T) {
 		},
 		// v2, done
 		&exchange.Record{
-			Peer: windows, Dialect: wire.V2, Outcome: exchange.Done, ID: "a", Task: exchange.Generate,
+			Peer: windows, Dialect: wire.V2, Outcome: exchange.Done, ID: "a", TraceID: "0af7651916cd43dd8448eb211c80319c", Task: exchange.Generate,
 			Admitted: true, Admission: admission, Started: true, Timings: times,
 			Answered: true, Usage: infer.Done{Reason: infer.CalledTool, In: 12, Cached: 3, Out: 34, Unsatisfied: true}, Attachments: 1, Tools: 2,
 		},

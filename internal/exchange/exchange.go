@@ -45,7 +45,7 @@ var (
 func (r *Runner) Run(ctx context.Context, dialect wire.Dialect, req *infer.Request, client Client) error {
 	x := &exchange{
 		client: client, req: req, begin: time.Now(),
-		record: &Record{Peer: req.Peer, Dialect: dialect, ID: req.ID},
+		record: &Record{Peer: req.Peer, Dialect: dialect, ID: req.ID, TraceID: req.TraceID()},
 	}
 	x.record.count(req.Task)
 	x.runner = r

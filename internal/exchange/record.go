@@ -28,8 +28,9 @@ type Record struct {
 	Stage   Stage      // if Outcome is Gone
 	Code    infer.Code // if Outcome is Refused, Failed or Unreadable
 
-	ID   string // as the client gave it
-	Task Task   // empty if Unreadable
+	ID      string // as the client gave it
+	TraceID string // of the client's trace, in hex; empty means none
+	Task    Task   // empty if Unreadable
 
 	Admitted  bool
 	Admission infer.Admitted // zero unless Admitted

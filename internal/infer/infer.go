@@ -10,6 +10,7 @@ package infer
 import (
 	"cmp"
 	"context"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,12 @@ type Request struct {
 	// CacheSalt, of the client's choice, subdivides the cached prompts of the user; at most 64
 	// bytes. See [Request.CachePart].
 	CacheSalt string
+	// LocalOnly is the client's condition that no other machine gets the request. All backends are
+	// on this one.
+	LocalOnly bool
+	// Traceparent is the place of the request in the client's trace, in the form of W3C's Trace
+	// Context; empty is none.
+	Traceparent string
 	// Background lowers the priority: the request runs on capacity that is otherwise unused.
 	Background bool
 	// Deadline is the time after which the answer is useless; zero is never.
@@ -54,6 +61,13 @@ func (r *Request) CachePart() string {
 		return ""
 	}
 	return r.Peer.Key + "\x00" + r.CacheSalt
+}
+
+// TraceID returns the id of the client's trace, in hex; empty is none.
+func (r *Request) TraceID() string {
+	_, rest, _ := strings.Cut(r.Traceparent, "-")
+	id, _, _ := strings.Cut(rest, "-")
+	return id
 }
 
 // ModelOf returns the requested entry name or alias; empty leaves the choice to the daemon.

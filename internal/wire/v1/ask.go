@@ -59,6 +59,9 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	if gen.Format.Schema != nil || gen.Format.JSONObject {
 		return nil, errors.New("v1 cannot ask for JSON, only for a grammar")
 	}
+	if req.LocalOnly {
+		return nil, errors.New("v1 has no local_only")
+	}
 	m := request{
 		ID: req.ID, Messages: make([]message, len(gen.Messages)), Grammar: gen.Format.Grammar,
 		Options: wire.OptionsOf(req, gen, stream),

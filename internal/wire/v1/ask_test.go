@@ -61,6 +61,17 @@ func TestAskReads(t *testing.T) {
 	}
 }
 
+// v1 has no member for the condition, so nothing is sent.
+func TestAskRefusesLocalOnly(t *testing.T) {
+	var sent strings.Builder
+	req := asked(func(*infer.Generate) {})
+	req.LocalOnly = true
+	err := v1.Ask(frame.Lines.NewReader(strings.NewReader(""), frame.Limit), frame.Lines.NewWriter(&sent), req, true, func(infer.Event) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "v1 has no local_only") || sent.Len() > 0 {
+		t.Errorf("%v, sent %q", err, &sent)
+	}
+}
+
 func TestAskStopsWithItsSink(t *testing.T) {
 	full := errors.New("full")
 	r := frame.Lines.NewReader(strings.NewReader(`{"type":"token","content":"a"}`), frame.Limit)

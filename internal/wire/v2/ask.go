@@ -102,6 +102,7 @@ func send(w frame.Writer, blobs bool, req *infer.Request, gen *infer.Generate, c
 func encode(req *infer.Request, gen *infer.Generate, blobs, count, stream bool) ([]byte, error) {
 	m := request{
 		ID: req.ID, Prompt: gen.Prompt, Suffix: gen.Suffix, CountOnly: count, CacheSalt: req.CacheSalt,
+		LocalOnly: req.LocalOnly, Traceparent: req.Traceparent,
 		ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
 		Options: wire.OptionsOf(req, gen, stream),
 	}

@@ -44,6 +44,8 @@ type request struct {
 	CountOnly      bool                   `json:"count_only,omitzero"`
 	ParallelCalls  *bool                  `json:"parallel_tool_calls,omitzero"`
 	CacheSalt      string                 `json:"cache_salt,omitzero"`
+	LocalOnly      bool                   `json:"local_only,omitzero"`
+	Traceparent    string                 `json:"traceparent,omitzero"`
 
 	wire.Options
 }
@@ -270,7 +272,10 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 	if err := wire.CheckSalt(m.CacheSalt); err != nil {
 		return err
 	}
-	req.CacheSalt = m.CacheSalt
+	if err := wire.CheckTraceparent(m.Traceparent); err != nil {
+		return err
+	}
+	req.CacheSalt, req.LocalOnly, req.Traceparent = m.CacheSalt, m.LocalOnly, m.Traceparent
 	var err error
 	if m.Thinking != nil {
 		gen.Thinking = infer.ThinkOff

@@ -40,7 +40,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 // asked returns a request with all members.
 func asked() *infer.Request {
 	seed := uint32(7)
-	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", Background: true, Task: &infer.Generate{
+	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", LocalOnly: true, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Background: true, Task: &infer.Generate{
 		Blocks: true, OneCall: true, Defaults: wire.Defaults(1024), Model: "gen", MaxTokens: 9, Stop: []string{"x"}, Thinking: infer.ThinkOn, ThinkingBudget: 5, Logprobs: 3,
 		Messages: []infer.Message{
 			infer.TextMessage(infer.System, ""),
@@ -374,7 +374,7 @@ func FuzzRead(f *testing.F) {
 	prefixed = append(append(frame.AppendHead(prefixed, frame.JSON, len(blob)), blob...), "\x03\x02abc"...)
 	f.Add(prefixed, true)
 	f.Add([]byte{0x80, 0x80, 0x80, 0x20, 1}, true)
-	f.Add([]byte(`{"prompt":"a","suffix":"b","count_only":true,"cache_salt":"s","parallel_tool_calls":false}`+"\n"), false)
+	f.Add([]byte(`{"prompt":"a","suffix":"b","count_only":true,"cache_salt":"s","local_only":true,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","parallel_tool_calls":false}`+"\n"), false)
 	f.Fuzz(func(t *testing.T, in []byte, blobs bool) {
 		var out bytes.Buffer
 		c := codec(blobs, bytes.NewReader(in), &out)

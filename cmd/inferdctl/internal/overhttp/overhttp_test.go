@@ -240,7 +240,8 @@ func TestNoFieldIsDropped(t *testing.T) {
 		"OneCall": true, "Format": client.Format{JSONSchema: []byte(`{}`)}, "Thinking": client.ThinkOn, "ThinkingBudget": 9,
 		"MaxTokens": 7, "Stop": []string{"x"}, "Temperature": &number, "TopP": &number, "TopK": new(4), "MinP": number,
 		"RepeatPenalty": number, "PresencePenalty": number, "FrequencyPenalty": number, "Seed": &seed,
-		"LogitBias": map[int]float64{1: 1}, "Logprobs": 2, "Background": true, "Client": "c", "CacheSalt": "s", "Whole": true,
+		"LogitBias": map[int]float64{1: 1}, "Logprobs": 2, "Background": true, "Client": "c", "CacheSalt": "s", "LocalOnly": true,
+		"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Whole": true,
 	}
 	for field := range reflect.TypeFor[client.Request]().Fields() {
 		name := field.Name
