@@ -35,7 +35,7 @@ func (w *writer) calls() automaton.Node {
 	return w.fixed(c.Begin, mark, first)
 }
 
-// afterCall writes what may follow a call: the end, or the separator and further calls.
+// afterCall writes the continuations of a call: the end, or the separator and further calls.
 func (w *writer) afterCall(further automaton.Node) automaton.Node {
 	c := &w.Dialect.Calls
 	end := w.b.End()

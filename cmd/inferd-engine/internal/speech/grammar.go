@@ -65,7 +65,7 @@ func (s *Speech) strict() bool { return s.settled() && s.certain() }
 // settled reports whether the white space behind the name of a call is the template's: there the call is certain.
 func (s *Speech) settled() bool { return s.Dialect.Calls.Space != nil }
 
-// behindName returns the writer of what follows the name of a call.
+// behindName returns the writer of the text behind the name of a call.
 func (w *writer) behindName() *writer {
 	sure := *w
 	sure.strict = w.settled()
@@ -197,7 +197,7 @@ func (s *Speech) encloses() bool {
 	return s.header() != nil && s.Dialect.Text.End != "" && s.Format == nil
 }
 
-// behindText writes what may follow the marker behind a text: calls, or the end.
+// behindText writes calls, or the end, behind the marker that ends a text.
 func (w *writer) behindText() automaton.Node {
 	var ways []automaton.Node
 	if len(w.named) > 0 {

@@ -105,7 +105,7 @@ type tally struct {
 }
 
 // The public templates, as in [TestSecondTurn]; make test-templates names the folder. A loss is a template's own if its rule
-// explains the first difference; what follows that cannot be known.
+// explains the first difference; no token behind that can be known.
 func TestPublicSecondTurn(t *testing.T) {
 	folder := os.Getenv("INFERD_TEST_TEMPLATES")
 	if folder == "" {

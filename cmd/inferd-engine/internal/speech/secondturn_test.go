@@ -85,7 +85,7 @@ func (s saying) String() string {
 	return kind
 }
 
-// sayings are those that a model of a dialect can say behind a prompt.
+// sayings are all sayings of a model of a dialect behind a prompt.
 func sayings(d *dialect.Dialect, place dialect.Place) (all []saying) {
 	for _, s := range []saying{{}, {text: true}, {thoughts: true}, {thoughts: true, text: true}} {
 		switch {
@@ -109,8 +109,8 @@ func asked(t *testing.T, m model, tmpl *chat.Template) (c *chat.Conversation, pr
 	return c, prompt, tmpl.Dialect().Thinking.Place(tail)
 }
 
-// introduce writes the part of an answer in front of its calls, with the marker in front of a text, and what is certain of
-// the first call.
+// introduce writes the part of an answer in front of its calls, with the marker in front of a text, and the first call as far
+// as it is certain.
 func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, tool string, write func(text string)) {
 	if s.thoughts {
 		if place == dialect.Before {
