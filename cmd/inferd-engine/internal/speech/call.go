@@ -69,7 +69,8 @@ func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	if p.phase != calling {
 		return nil, nil
 	}
-	text, kind := "", dialect.ID
+	var text string
+	kind := dialect.ID
 	switch m := p.before.Marks; {
 	case m&markNine != 0:
 		return p.speech.symbols(dialect.IDOf(dialect.Nine, p.LastID+p.Calls+1)), nil
