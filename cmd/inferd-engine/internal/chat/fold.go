@@ -1,6 +1,10 @@
 package chat
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+)
 
 // fold changes a conversation so that the template takes it and writes all of it. With described, a system message
 // describes the tools.
@@ -29,6 +33,13 @@ func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
 		turns = join(turns, func(before, next *turn) bool {
 			return before.role == "assistant" && next.role == "assistant" && len(before.calls) == 0 && len(next.calls) == 0
 		})
+	}
+	if th := &t.dialect.Thinking; t.traits.Thoughts == dialect.ThinkingText {
+		for i := range turns {
+			if turns[i].thoughts != "" {
+				turns[i].text = slices.Concat(mixed{{th.Begin, true}, {text: turns[i].thoughts}, {th.End, true}}, turns[i].text)
+			}
+		}
 	}
 	return turns
 }

@@ -174,6 +174,15 @@ func TestThoughtsInHistory(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
+	// In the text, if the template has them there and leaves out those of earlier answers.
+	const within = `{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}` +
+		`{% for m in messages %}[{{ m.role }}]{{ m.content if loop.index0 == ns.last or KEEP else m.content.split('</think>')[-1] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}`
+	for keep, want := range map[string]string{"false": "[assistant]<think>THOUGHT</think>", "true": "[assistant]{"} {
+		got, err := text(compile(t, strings.Replace(within, "KEEP", keep, 1)).Prompt(&chat.Conversation{Messages: append(talk("q"), m, results(result("1", "R")))}))
+		if err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, %v", keep, got, err)
+		}
+	}
 	// Beside a text and calls, too, if the template takes them together.
 	m.Content = append([]infer.Part{m.Content[0], &infer.TextPart{Text: "TEXT"}}, m.Content[1:]...)
 	const refusing = `{% for m in messages %}{% if m.thinking and m.content and m.tool_calls %}{{ raise_exception('both') }}{% endif %}{% endfor %}`

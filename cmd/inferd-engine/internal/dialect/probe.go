@@ -64,9 +64,10 @@ type Thoughts string
 
 // Places of thoughts.
 const (
-	ReasoningContent Thoughts = ""               // the member reasoning_content
-	ThinkingMember   Thoughts = "thinking"       // the member thinking
-	ThinkingBlock    Thoughts = "thinking block" // a block in a list of contents
+	ReasoningContent Thoughts = ""                 // the member reasoning_content
+	ThinkingMember   Thoughts = "thinking"         // the member thinking
+	ThinkingBlock    Thoughts = "thinking block"   // a block in a list of contents
+	ThinkingText     Thoughts = "thinking in text" // in the content, between the markers
 )
 
 // Render renders a probe, or returns an error if the template refuses it.

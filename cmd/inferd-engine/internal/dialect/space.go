@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode/utf16"
 )
 
 // A Space is how a template writes the arguments of calls, beside their notation. Answers are held to it, so that the
@@ -121,8 +122,14 @@ func (s *Space) spell(source string) string {
 	}
 	var b strings.Builder
 	text, escaped := false, false // within a text; behind a backslash
-	for _, c := range compact.Bytes() {
-		b.WriteByte(c)
+	for _, c := range compact.String() {
+		if s.ASCII && c >= 0x7f {
+			for _, half := range utf16.AppendRune(nil, c) {
+				fmt.Fprintf(&b, `\u%04x`, half)
+			}
+			continue
+		}
+		b.WriteRune(c)
 		switch {
 		case escaped:
 			escaped = false

@@ -2,6 +2,7 @@ package dialect_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
@@ -17,6 +18,25 @@ func TestSpaced(t *testing.T) {
 	} {
 		if got := dialect.Spaced(source); got != want {
 			t.Errorf("%s: got %s, want %s", source, got, want)
+		}
+	}
+}
+
+// Letters beyond ASCII are escaped if the template does so.
+func TestSpacedASCII(t *testing.T) {
+	for ascii, want := range map[bool]string{false: `{"é": "a🙂\\\u00ea"}`, true: `{"\u00e9": "a\ud83d\ude42\\\u00ea"}`} {
+		d := dialect.Generic()
+		d.Calls.Space = &dialect.Space{JSON: true, Comma: " ", Colon: " ", ASCII: ascii}
+		all, err := d.Write([]dialect.Call{{Name: "f", Arguments: `{"é":"a🙂\\\u00ea"}`}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got strings.Builder
+		for _, f := range all {
+			got.WriteString(f.Text)
+		}
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("ascii %v: got %s, want %s", ascii, got.String(), want)
 		}
 	}
 }

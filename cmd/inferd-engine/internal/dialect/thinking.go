@@ -48,8 +48,13 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 	}
 	plain := prompt(nil)
 	on, off, c := th.control(prompt, source)
-	if !th.markers(render, t, plain, on) && !th.known(source, plain, on, off) {
-		return Thinking{}
+	if !th.markers(render, t, plain, on) {
+		if !th.known(source, plain, on, off) {
+			return Thinking{}
+		}
+		if th.inText(render, t) {
+			t.Thoughts = ThinkingText
+		}
 	}
 	th.Opened = th.Place(plain) == Inside
 	for _, text := range innerMarkers {
@@ -193,6 +198,23 @@ func together(render Render, t Traits, c Call) bool {
 	answer.Thoughts = thoughtText
 	text, err := write()
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
+}
+
+// inText reports whether a template has thoughts in the content of a message: it writes those of the last answer, also with
+// a tool's result behind it, and leaves out those of earlier ones. A template that writes all of them knows no thoughts.
+func (t *Thinking) inText(render Render, traits *Traits) bool {
+	if t.Begin == "" {
+		return false
+	}
+	answer := assistant(t.Begin + thoughtText + t.End + answerText)
+	last, err := render(&Probe{Messages: []Message{user(userText), answer, result(callOne)}, Answer: true, Traits: *traits})
+	if err != nil || !inOrder(last, thoughtText, answerText) {
+		return false
+	}
+	all, err := render(&Probe{
+		Messages: []Message{user(userText), answer, user(userText2), assistant(answerText2), user(userText2)}, Answer: true, Traits: *traits,
+	})
+	return err == nil && strings.Contains(all, answerText) && !strings.Contains(all, thoughtText)
 }
 
 // switched are the variables with which the model thinks.
