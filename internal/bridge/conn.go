@@ -17,6 +17,10 @@ import (
 // deadlines for a request, and reads beside its handler to notice a hang-up; each costs more than
 // a short answer does otherwise. So a conn sets deadlines on the socket only when they matter, and
 // notices the hang-up of a client itself, for requests that wait.
+//
+// net/http counts the time for the first header from the beginning of the connection, a conn from the
+// first byte: before that the connection is idle. Clients open connections in advance (Node's fetch
+// one after each request that it aborts), and may send a request at any time.
 type conn struct {
 	net.Conn
 
@@ -30,6 +34,7 @@ type conn struct {
 	limit   time.Time  // the read deadline that is wanted; zero is none
 	set     time.Time  // the read deadline of the socket, which may be earlier
 	reading bool       // a read of net/http is under way
+	used    bool       // the client has sent something
 	fresh   time.Time  // until then the write deadline of the socket is new enough
 	own     bool       // the handler has set a write deadline of its own
 	alone   bool       // the reads beside the handler read nothing: see leaveAlone
@@ -84,6 +89,9 @@ func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	case c.ended != nil:
 		return 0, true, c.ended
 	}
+	if !c.used {
+		c.limit = time.Now().Add(idleTimeout)
+	}
 	if !c.limit.IsZero() && (c.set.IsZero() || c.limit.Before(c.set)) {
 		if err := c.setLocked(c.limit); err != nil {
 			return 0, true, err
@@ -97,6 +105,9 @@ func (c *conn) begin(p []byte) (n int, over bool, err error) {
 func (c *conn) end(p []byte, n int, err *error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n > 0 && !c.used {
+		c.used, c.limit = true, time.Now().Add(headerTimeout)
+	}
 	if n == 0 && errors.Is(*err, os.ErrDeadlineExceeded) {
 		switch {
 		case c.alone && len(p) == 1:

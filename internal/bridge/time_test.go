@@ -114,6 +114,31 @@ func TestSlowRequests(t *testing.T) {
 	})
 }
 
+// A connection that has sent nothing is idle: it has 2 minutes, and the 10 s for its header begin with
+// the first byte.
+func TestConnectionsInAdvance(t *testing.T) {
+	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
+		for text, left := range map[string]time.Duration{"": 2 * time.Minute, "POST /v1": 119*time.Second + 10*time.Second} {
+			begin, nc := time.Now(), dial()
+			if text != "" {
+				time.Sleep(119 * time.Second)
+				if _, err := io.WriteString(nc, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all, err := io.ReadAll(nc)
+			if took := time.Since(begin); err != nil || took != left || strings.Contains(string(all), "200") {
+				t.Errorf("%q: %q after %s, %v", text, all, took, err)
+			}
+		}
+		nc := dial()
+		time.Sleep(119 * time.Second)
+		if got := send(t, nc, request("POST", chatPath, hi(""))); got.status != 200 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
 // slowly is a handler that generates a token after each of the times.
 type slowly []time.Duration
 
