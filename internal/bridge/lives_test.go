@@ -1,0 +1,198 @@
+package bridge_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/inferd-go/inferd/internal/bridge"
+	"github.com/inferd-go/inferd/internal/infer"
+)
+
+// echoes is a handler that answers a question with its pieces: a text, how often it comes, and milliseconds before
+// each time. It counts the requests that run.
+type echoes struct{ running atomic.Int64 }
+
+func (e *echoes) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
+	e.running.Add(1)
+	defer e.running.Add(-1)
+	var text string
+	var times, pause int
+	if _, err := fmt.Sscan(req.Task.(*infer.Generate).Messages[0].Text(), &text, &times, &pause); err != nil {
+		return err
+	}
+	for range times {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Duration(pause) * time.Millisecond):
+		}
+		if err := emit(&infer.Text{Delta: []byte(text)}); err != nil {
+			return err
+		}
+	}
+	return emit(&infer.Done{Reason: infer.EndOfTurn})
+}
+
+// A life is the behaviour of a client on a connection: it sends requests, some before the answer to the
+// one before, in pieces of any size, and leaves.
+type life struct {
+	r      *rand.Rand
+	nc     net.Conn
+	name   string
+	ahead  int // requests without an answer at any time
+	leaves int // requests whose answers the client awaits; then it closes the connection
+	asked  []question
+}
+
+// A question is a request for [echoes].
+type question struct {
+	text         string
+	times, pause int
+	stream       bool
+}
+
+func (q question) body() string {
+	return fmt.Sprintf(`{"model":"gen","stream":%v,"messages":[{"role":"user","content":"%s %d %d"}]}`, q.stream, q.text, q.times, q.pause)
+}
+
+// drawLife draws a life with texts that no other life has.
+func drawLife(r *rand.Rand, name string, nc net.Conn) *life {
+	l := &life{r: r, nc: nc, name: name, ahead: 1 + r.IntN(2)*r.IntN(3)}
+	for i := range 1 + r.IntN(6) {
+		size := []int{1, 1, 600, 5000}[r.IntN(4)]
+		l.asked = append(l.asked, question{
+			text: fmt.Sprintf("%s-%d-%s", name, i, strings.Repeat("x", size)), times: 1 + r.IntN(4),
+			pause: []int{0, 0, 1, 20, 70}[r.IntN(5)], stream: r.IntN(2) == 0,
+		})
+	}
+	l.leaves = len(l.asked)
+	if r.IntN(3) == 0 {
+		l.leaves = r.IntN(len(l.asked))
+	}
+	return l
+}
+
+// bytes are a request in a random framing.
+func (l *life) bytes(q question) string {
+	body := q.body()
+	if l.r.IntN(4) > 0 {
+		return request("POST", chatPath, body)
+	}
+	cut := l.r.IntN(len(body)-1) + 1
+	chunks := fmt.Sprintf("%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", cut, body[:cut], len(body)-cut, body[cut:])
+	return request("POST", chatPath, chunks, "Transfer-Encoding: chunked")
+}
+
+// live lives a life. It returns an error if an answer is not that to its question.
+func (l *life) live() error {
+	answers := make(chan struct{}, len(l.asked))
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer close(answers)
+	defer l.nc.Close()
+	cuts := rand.New(rand.NewPCG(l.r.Uint64(), 0))
+	pieces := make([]string, len(l.asked))
+	for i, q := range l.asked {
+		pieces[i] = l.bytes(q)
+	}
+	sending.Go(func() {
+		for i, text := range pieces {
+			if i >= l.ahead {
+				<-answers
+			}
+			if sendCut(cuts, l.nc, text) != nil {
+				return // the answers show it
+			}
+		}
+	})
+	in := bufio.NewReader(l.nc)
+	for i, q := range l.asked[:l.leaves] {
+		if err := q.answered(in); err != nil {
+			return fmt.Errorf("%s, request %d of %d, %d ahead: %w", l.name, i, len(l.asked), l.ahead, err)
+		}
+		answers <- struct{}{}
+	}
+	if l.leaves < len(l.asked) { // in the middle of an answer
+		_, _ = io.CopyN(io.Discard, in, l.r.Int64N(600)) // there may be less
+	}
+	return nil
+}
+
+// sendCut writes a text in pieces, with pauses between them.
+func sendCut(r *rand.Rand, w io.Writer, text string) error {
+	for text != "" {
+		n := len(text)
+		if r.IntN(3) == 0 {
+			n = 1 + r.IntN(n)
+		}
+		if _, err := io.WriteString(w, text[:n]); err != nil {
+			return err
+		}
+		text = text[n:]
+		time.Sleep(time.Duration(r.IntN(2)*r.IntN(30)) * time.Millisecond)
+	}
+	return nil
+}
+
+// answered reads the answer to a question.
+func (q question) answered(in *bufio.Reader) error {
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil {
+		return fmt.Errorf("the body: %w", err)
+	}
+	if n := strings.Count(string(body), q.text); res.StatusCode != http.StatusOK || n != q.times || res.Close {
+		return fmt.Errorf("%d pieces of %d, %s, closed: %v: %.200q", n, q.times, res.Status, res.Close, body)
+	}
+	return nil
+}
+
+// Connections with random lives get the answer to each request in turn, while others are closed in the
+// middle of an answer; the requests of closed ones end.
+func TestRandomLives(t *testing.T) {
+	handler := &echoes{}
+	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Handler = handler })
+	lives := 10
+	if testing.Short() {
+		lives = 1
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var clients sync.WaitGroup
+	for client := range 16 {
+		r := rand.New(rand.NewPCG(seed, uint64(client)))
+		clients.Go(func() {
+			for n := range lives {
+				network, addr := "tcp", h.addr.String()
+				if r.IntN(3) == 0 {
+					network, addr = "unix", h.path
+				}
+				nc, err := net.Dial(network, addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = nc.SetDeadline(time.Now().Add(2 * waitLimit))
+				if err := drawLife(r, fmt.Sprintf("%d-%d", client, n), nc).live(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	until(t, "nothing runs", func() bool { return handler.running.Load() == 0 })
+}
