@@ -7,7 +7,8 @@
 # make test-clients  the SDKs of OpenAI, Anthropic and Ollama, pinned, offline; installs them once
 # make test-clients-all  the libraries with clients, too, and the examples of docs/clients.md: half a gigabyte;
 #              ARGS="-v -run TestStockClients/litellm"
-# make test-agents   codex, opencode and Claude Code, which run a tool with a mock's answers; installs 1 GB
+# make test-agents   codex, opencode and Claude Code, which run a tool that the mock calls, and one that the real
+#              engine calls; installs 1 GB
 # make check   all checks that a change has to pass
 # make test-templates  the public chat templates, rendered as Python's jinja2 renders them; needs npm and python3
 # make test-models  a small real model calls tools, keeps a schema, refuses to think; needs python3 with pip;
@@ -67,10 +68,10 @@ test-clients: engine
 	INFERD_TEST_CLIENTS=sdk go test -count=1 -timeout 30m -parallel 4 -v -run TestStock ./test $(ARGS)
 
 test-clients-all: engine
-	INFERD_TEST_CLIENTS=all go test -count=1 -timeout 60m -parallel 2 -v -run TestStock ./test $(ARGS)
+	INFERD_TEST_CLIENTS=all go test -count=1 -timeout 2h -parallel 2 -v -run TestStock ./test $(ARGS)
 
-test-agents:
-	INFERD_TEST_AGENTS=1 go test -count=1 -timeout 30m -v -run TestAgents ./test $(ARGS)
+test-agents: engine
+	INFERD_TEST_AGENTS=1 go test -count=1 -timeout 60m -v -run TestAgents ./test $(ARGS)
 
 test-templates:
 	@sh scripts/templates.sh $(ARGS)

@@ -47,18 +47,10 @@ const hermes = `{% if tools %}<|im_start|>system
 // scriptedTool is the tool that the model calls.
 const scriptedTool = `{"name":"get_weather","description":"d","input_schema":{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer"}},"required":["city"],"additionalProperties":false}}`
 
-// scripted writes a model in the notation of Hermes, with the markers as control tokens: it thinks, says a word and calls a
-// tool, and behind the tool's result it says another. The template may begin with more.
+// scripted writes a model in the notation of Hermes: it thinks, says a word and calls a tool, and behind
+// the tool's result it says another. The template may begin with more.
 func scripted(t *testing.T, template string) (path string) {
 	t.Helper()
-	const begin = "{% if add_generation_prompt %}"
-	anchored := template + strings.Replace(hermes, begin, begin+
-		"{% if messages[-1].role == 'tool' %}{{- '<|second|>' -}}"+
-		"{% elif enable_thinking is defined and not enable_thinking %}{{- '<|quiet|>' -}}"+
-		"{% elif tools and tools[0].function.name == 'home__get_weather' %}{{- '<|home|>' -}}"+
-		"{% elif tools and tools[0].function.name == 'apply_patch' %}{{- '<|patch|>' -}}"+
-		"{% else %}{{- '<|first|>' -}}{% endif %}", 1)
-	skip := len("assistant\n") + 1
 	noThoughts := len("\n\n\n\n") + 2 // tokens of the pair around no thoughts
 	thoughts := []string{"<think>", "\nHm", ".\n", "</think>", "\n\n"}
 	text := []string{"I look", " it", " up.", "\n"}
@@ -66,21 +58,37 @@ func scripted(t *testing.T, template string) (path string) {
 	call := func(name, more string, input ...string) []string {
 		return slices.Concat([]string{"<tool_call>", "\n{\"na", `me": "` + name, more + `", "arguments": `}, input, []string{"}\n", "</tool_call>"})
 	}
+	return recite(t, template+hermes, "{% if messages[-1].role == 'tool' %}{{- '<|second|>' -}}"+
+		"{% elif enable_thinking is defined and not enable_thinking %}{{- '<|quiet|>' -}}"+
+		"{% elif tools and tools[0].function.name == 'home__get_weather' %}{{- '<|home|>' -}}"+
+		"{% elif tools and tools[0].function.name == 'apply_patch' %}{{- '<|patch|>' -}}"+
+		"{% else %}{{- '<|first|>' -}}{% endif %}",
+		builtin.Recital{After: "<|first|>", Tokens: slices.Concat(thoughts, text, call("get", "_weather", input...))},
+		builtin.Recital{After: "<|quiet|>", Skip: noThoughts, Tokens: slices.Concat(text, call("get", "_weather", input...))},
+		builtin.Recital{After: "<|home|>", Tokens: slices.Concat(text, call("home__", "get_weather", input...))},
+		builtin.Recital{After: "<|patch|>", Tokens: slices.Concat(text, call("apply", "_patch", `{"input": "+ K`, "\xc3", "\xb6", `ln <b>\n- Rome"}`))},
+		builtin.Recital{After: "<|second|>", Tokens: []string{"It is", " sunny", " there."}})
+}
+
+// recite writes a model with a template like [hermes], whose markers are control tokens. anchor is the
+// part of a template that writes the control token of one of the recitals where the answer begins;
+// their Skip counts from the line behind that.
+func recite(t *testing.T, template, anchor string, recitals ...builtin.Recital) (path string) {
+	t.Helper()
+	const begin = "{% if add_generation_prompt %}"
+	s := &builtin.Scripted{
+		Template: strings.Replace(template, begin, begin+anchor, 1),
+		Controls: []string{"<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
+		Recitals: recitals,
+	}
+	for i := range recitals {
+		recitals[i].Skip += len("assistant\n") + 1
+		s.Controls = append(s.Controls, recitals[i].After)
+	}
 	path = filepath.Join(t.TempDir(), "scripted.gguf")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
-	}
-	s := &builtin.Scripted{
-		Template: anchored,
-		Controls: []string{"<|first|>", "<|second|>", "<|quiet|>", "<|home|>", "<|patch|>", "<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "</tool_response>"},
-		Recitals: []builtin.Recital{
-			{After: "<|first|>", Skip: skip, Tokens: slices.Concat(thoughts, text, call("get", "_weather", input...))},
-			{After: "<|quiet|>", Skip: skip + noThoughts, Tokens: slices.Concat(text, call("get", "_weather", input...))},
-			{After: "<|home|>", Skip: skip, Tokens: slices.Concat(text, call("home__", "get_weather", input...))},
-			{After: "<|patch|>", Skip: skip, Tokens: slices.Concat(text, call("apply", "_patch", `{"input": "+ K`, "\xc3", "\xb6", `ln <b>\n- Rome"}`))},
-			{After: "<|second|>", Skip: skip, Tokens: []string{"It is", " sunny", " there."}},
-		},
 	}
 	if err := errors.Join(s.Write(f), f.Close()); err != nil {
 		t.Fatal(err)
