@@ -13,7 +13,7 @@ import (
 )
 
 // installTime bounds the installation of one client.
-const installTime = 5 * time.Minute
+const installTime = 15 * time.Minute
 
 // tryPython returns an interpreter with the packages in testdata/pins/NAME.txt. They are installed
 // once and kept. It reports false if the installation fails, and logs why.

@@ -41,7 +41,7 @@ var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 	{"kind":"mock","name":"drop-json","tokens":["{\"city\":","\"Oslo\"","}"],"mid_stream_drop_after":2,"token_delay_ms":20},
 	{"kind":"mock","name":"flaky","tokens":["Hello"],"fail_first":2},
 	{"kind":"mock","name":"slow-start","tokens":["a"],"token_delay_ms":12000},
-	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 600) + `"a"],"token_delay_ms":200}]}`
+	{"kind":"mock","name":"slow","n_slots":1,"tokens":[` + strings.Repeat(`"a",`, 6000) + `"a"],"token_delay_ms":200}]}`
 
 // A stockClient is a program that uses a stock client, and prints a line for each case that holds.
 type stockClient struct {

@@ -65,7 +65,7 @@ const cases = {
   },
   async abortFreesTheSlot() {
     for (let i = 0; i < 3; i++) {
-      const stream = await client.messages.create(ask({ model: "slow", max_tokens: 1000, stream: true }), { timeout: 20000 });
+      const stream = await client.messages.create(ask({ model: "slow", max_tokens: 1000, stream: true }), { signal: AbortSignal.timeout(300000) });
       for await (const event of stream) if (event.type === "content_block_delta") break;
       stream.controller.abort();
       await sleep(50);

@@ -1,16 +1,10 @@
-"""The stock openai client's completions against a daemon: python completions_client.py BASE_URL. It
-prints the name of each case that holds, and ends with an error at the first that does not."""
-
-import sys
+"""The stock openai client's completions against a daemon."""
 
 import openai
 
-client = openai.OpenAI(base_url=sys.argv[1], api_key="unused", max_retries=0, timeout=60)
+from stock import case, url
 
-
-def case(f):
-    f()
-    print(f.__name__, flush=True)
+client = openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60)
 
 
 @case

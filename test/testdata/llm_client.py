@@ -20,7 +20,7 @@ command = str(pathlib.Path(sys.executable).parent / "llm")
 
 
 def llm(*args, code=0):
-    got = subprocess.run([command, *args], env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    got = subprocess.run([command, *args], env=environment, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
     assert got.returncode == code, (args, got)
     return got
 

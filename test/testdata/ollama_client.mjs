@@ -79,9 +79,11 @@ await run("an abort frees the slot", async () => {
   }
   stream.abort();
   const again = await client.generate({ model: "slow", prompt: "hi", stream: true });
+  const limit = setTimeout(() => again.abort(), 300000);
   for await (const part of again) {
     assert.equal(part.response, "a");
     break;
   }
+  clearTimeout(limit);
   again.abort();
 });

@@ -1,23 +1,16 @@
-"""The stock ollama client against a daemon: python ollama_client.py HOST. It prints the name of each
-case that holds, and ends with an error at the first that does not."""
+"""The stock ollama client against a daemon."""
 
 import base64
 import json
-import sys
 import threading
-import time
 
 import httpx
 import ollama
 
-host = sys.argv[1]
+from stock import case, fails, soon, url as host
+
 client = ollama.Client(host=host, timeout=60)
 hi = [{"role": "user", "content": "hi"}]
-
-
-def case(f):
-    f()
-    print(f.__name__, flush=True)
 
 
 def lines(path, body):
@@ -141,26 +134,22 @@ def models():
     assert [p.status for p in client.pull("gen", stream=True)] == ["success"]
 
 
-def fails(status, text, f):
-    try:
-        f()
-    except ollama.ResponseError as e:
-        assert e.status_code == status and text in e.error, (e.status_code, e.error)
-        return
-    raise AssertionError("no error")
+def refused(status, text, f):
+    e = fails(f, kind=ollama.ResponseError)
+    assert e.status_code == status and text in e.error, (e.status_code, e.error)
 
 
 @case
 def errors():
-    fails(404, "not found", lambda: client.chat("llama3", messages=hi))
-    fails(404, "not found", lambda: list(client.chat("llama3", messages=hi, stream=True)))
-    fails(404, "not found", lambda: client.show("llama3"))
-    fails(503, "", lambda: client.chat("down", messages=hi))
-    fails(503, "", lambda: list(client.chat("down", messages=hi, stream=True)))
-    fails(400, "template", lambda: client.generate("gen", prompt="a", template="x"))
-    fails(501, "not supported", lambda: client.pull("llama3"))
-    fails(501, "not supported", lambda: client.delete("gen"))
-    fails(501, "not supported", lambda: client.copy("gen", "other"))
+    refused(404, "not found", lambda: client.chat("llama3", messages=hi))
+    refused(404, "not found", lambda: list(client.chat("llama3", messages=hi, stream=True)))
+    refused(404, "not found", lambda: client.show("llama3"))
+    refused(503, "", lambda: client.chat("down", messages=hi))
+    refused(503, "", lambda: list(client.chat("down", messages=hi, stream=True)))
+    refused(400, "template", lambda: client.generate("gen", prompt="a", template="x"))
+    refused(501, "not supported", lambda: client.pull("llama3"))
+    refused(501, "not supported", lambda: client.delete("gen"))
+    refused(501, "not supported", lambda: client.copy("gen", "other"))
 
 
 @case
@@ -184,22 +173,14 @@ def keep_alive_lines_in_a_slow_stream():
 
 @case
 def an_abort_frees_the_slot():
-    for streaming in (True, False):  # "slow" has one slot, and takes minutes
-        if streaming:
-            running = client.chat("slow", messages=hi, stream=True)
-            next(running)
-            running.close()
-        else:
-            try:
-                ollama.Client(host=host, timeout=0.5).generate("slow", prompt="hi")
-                raise AssertionError("it has an answer")
-            except httpx.TimeoutException:
-                pass
-        begin = time.monotonic()
-        again = client.generate("slow", prompt="hi", stream=True)
-        next(again)
-        again.close()
-        assert time.monotonic() - begin < 20, time.monotonic() - begin
+    def begin(running):
+        assert next(running)["done"] is False
+        running.close()
+
+    begin(client.chat("slow", messages=hi, stream=True))
+    soon(lambda: begin(client.generate("slow", prompt="hi", stream=True)))
+    fails(lambda: ollama.Client(host=host, timeout=0.5).generate("slow", prompt="hi"), kind=httpx.TimeoutException)
+    soon(lambda: begin(client.generate("slow", prompt="hi", stream=True)))
 
 
 @case

@@ -86,7 +86,7 @@ const cases = {
   },
   async abortFreesTheSlot() {
     for (let i = 0; i < 3; i++) {
-      const stream = await client.responses.create({ model: "slow", input: "hi", stream: true }, { timeout: 20000 });
+      const stream = await client.responses.create({ model: "slow", input: "hi", stream: true }, { signal: AbortSignal.timeout(300000) });
       for await (const event of stream) if (event.type === "response.output_text.delta") break;
       stream.controller.abort();
       await sleep(50);

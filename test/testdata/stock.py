@@ -23,7 +23,7 @@ def fails(f, *words, kind=Exception):
 
 
 def soon(f):
-    """Calls f, which must end before an answer of "slow", which takes 2 minutes and the one slot."""
+    """Calls f, which must end before an answer of "slow", which takes 20 minutes and the one slot."""
     begin = time.monotonic()
     f()
-    assert time.monotonic() - begin < 60, time.monotonic() - begin
+    assert time.monotonic() - begin < 300, time.monotonic() - begin

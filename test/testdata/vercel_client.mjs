@@ -114,7 +114,7 @@ const cases = {
     await each(async (kind) => {
       for (let i = 0; i < 2; i++) {
         const gone = new AbortController();
-        const limit = setTimeout(() => gone.abort(new Error("the slot is not free")), 60000);
+        const limit = setTimeout(() => gone.abort(new Error("the slot is not free")), 300000);
         for await (const part of streamText({ ...base(kind, "slow"), abortSignal: gone.signal }).fullStream) {
           if (part.type === "abort" || part.type === "error") assert.fail(part.type);
           if (part.type === "text-delta") break;
