@@ -83,19 +83,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	// The connection is still open.
+	// The connection can still be used.
 	c.send(prompt("q", "w", ""))
 	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
 		t.Errorf("then: %q, %+v", text, end)
 	}
-	// The longest prompt that fits ends with length.
+	// The longest prompt that fits leads to one token, and the reason length.
 	if text, end := d.ask(strings.Repeat("a", 511), ""); text != "b" || end.Reason != "length" {
 		t.Errorf("511 of 512: %q, %+v", text, end)
 	}
 }
 
-// An answer is repeatable with a seed or with temperature 0. Each request goes to a new daemon: the
-// last bits of a probability depend on the other content of the cache, and tiny has many ties.
+// With a seed or with temperature 0 an answer can be repeated. Each request goes to a new daemon:
+// the last bits of a probability depend on the rest of the cache, and tiny has many ties.
 func TestTinyIsRandomButRepeatable(t *testing.T) {
 	ask := func(more string) string {
 		d := serve(t, "--model-path", "builtin:tiny")
@@ -111,7 +111,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	if again := ask(`,"seed":7`); again != seven {
 		t.Errorf("the same seed gave %q and %q", seven, again)
 	}
-	// 64 bits are folded: here the upper half is 7, 6 and all ones.
+	// Seeds of 64 bits are folded: here the upper half is 7, 6 or all ones.
 	for _, seed := range []string{"30064771072", "25769803777", "-8"} {
 		if got := ask(`,"seed":` + seed); got != seven {
 			t.Errorf("seed %s gave %q, want that of 7, %q", seed, got, seven)
@@ -128,7 +128,7 @@ func TestTinyIsRandomButRepeatable(t *testing.T) {
 	}
 }
 
-// No frame splits a character, even if the model generates random bytes.
+// A frame never splits a character, even if the model generates random bytes.
 func TestFramesAreWholeCharacters(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	c := d.client()
@@ -179,7 +179,7 @@ func TestConnections(t *testing.T) {
 	})
 	t.Run("a half-closed client gets its whole answer", func(t *testing.T) {
 		c := d.client()
-		if _, err := c.Write([]byte(prompt("1", "a", ""))); err != nil { // not even a newline
+		if _, err := c.Write([]byte(prompt("1", "a", ""))); err != nil { // without a newline
 			t.Fatal(err)
 		}
 		_ = c.CloseWrite()
@@ -216,7 +216,8 @@ func TestConnections(t *testing.T) {
 	d.works()
 }
 
-// Ten streams on four slots: four run, six wait; beyond the queue, the fifteenth is refused at once.
+// Of fourteen streams on four slots, four run and ten wait. Then the queue is full, and the
+// fifteenth is refused at once.
 func TestFourRunTheOthersWait(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "4096")
 	var clients []*client
@@ -241,14 +242,14 @@ func TestFourRunTheOthersWait(t *testing.T) {
 			t.Errorf("stream %d is answered while four others run", i+4)
 		}
 	}
-	// When one client hangs up, the oldest waiting request runs.
+	// When a client hangs up, the oldest waiting request runs.
 	_ = clients[0].Close()
 	if r := clients[4].next(); r.Type != "token" {
 		t.Errorf("stream 4: %+v", r)
 	}
 }
 
-// admitted waits until request i, counted from 0, runs, waits or has ended.
+// admitted waits until i+1 requests run, wait or have ended.
 func (d *daemon) admitted(i int) {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("request %d is in", i), func() bool {
@@ -261,14 +262,14 @@ func (d *daemon) admitted(i int) {
 	})
 }
 
-// readable reports whether there is input to read.
+// readable reports whether the client has bytes to read.
 func (c *client) readable() bool {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	_, err := c.r.Peek(1)
 	return err == nil
 }
 
-// A client that hangs up frees its slot, before or after its first token.
+// A client that hangs up frees its slot, before and after its first token.
 func TestHangUp(t *testing.T) {
 	for name, text := range map[string]string{
 		"in the middle of an answer": "a",
@@ -313,8 +314,8 @@ func TestHangUpInTheQueue(t *testing.T) {
 	}
 }
 
-// A deadline that passes in the queue is answered with queue_full. During an answer it ends the
-// answer.
+// A deadline that passes in the queue refuses the request with queue_full. During an answer it ends
+// the answer.
 func TestDeadline(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
 	runs := d.client()
@@ -343,7 +344,7 @@ func TestMock(t *testing.T) {
 	}
 }
 
-// A slow mock delays the boot like an engine, and fails it if it takes too long.
+// A slow mock delays the start like an engine, and fails the start if it takes too long.
 func TestSlowMock(t *testing.T) {
 	config := func(ms int) string {
 		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)
