@@ -13,26 +13,26 @@ import (
 //
 //	message_start ─▶ blocks, one after the other ─▶ message_delta, message_stop
 //
-// A text and a piece of thinking are a block each as long as events of their kind follow each
-// other; a call is a block of its own. Blocks never overlap, and a delta has the kind of its block
+// Text events in a row form one block; thinking events in a row form one block as well; each call
+// is a block of its own. Blocks never overlap, and a delta has the kind of its block
 // (BerriAI/litellm#33224).
 type Answer struct {
-	ID        string // the rest of the id of the message
+	ID        string // suffix of the ID of the message
 	RequestID string
 	Model     string // as the client spelled it
 	Request   *Request
 
 	begun  bool
-	open   kind // of the block that has begun
+	open   kind // kind of the current block
 	blocks int  // begun
 	calls  int
 	prompt infer.Prompt // as far as it is known before the end
 
 	content []byte // blocks of an answer in one piece that have ended, as JSON, without brackets
-	text    []byte // of its current block
+	text    []byte // text of the current block
 }
 
-// A kind is that of a block that grows.
+// A kind is the kind of a block that grows.
 type kind int
 
 const (
@@ -41,7 +41,7 @@ const (
 	thinking
 )
 
-// signature is that of all thinking. Clients send it back, and it is not read.
+// signature is the signature of all thinking. Clients send it back, and it is ignored.
 const signature = "aW5mZXJk"
 
 // Stream appends the events of a stream for an event, which may be none. An [infer.Error] means
@@ -79,17 +79,17 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// Fail appends the end of a stream that has failed.
+// Fail appends the end of a stream that has failed with cause.
 func (a *Answer) Fail(dst []byte, cause error) []byte {
 	as, text := errorOf(cause)
 	dst = append(dst, "event: error\ndata: "...)
 	return append(appendError(dst, as.kind, text, a.RequestID), "\n\n"...)
 }
 
-// KeepAlive appends a sign of life, for a time without events.
+// KeepAlive appends what a stream sends when it has no event.
 func (*Answer) KeepAlive(dst []byte) []byte { return end(begin(dst, "ping")) }
 
-// begin appends the beginning of an event: its type, also in the data.
+// begin appends the beginning of an event: its type, which is also in the data.
 func begin(dst []byte, event string) []byte {
 	dst = append(dst, "event: "...)
 	dst = append(dst, event...)
@@ -99,13 +99,14 @@ func begin(dst []byte, event string) []byte {
 
 func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
 
-// about appends the beginning of an event about the current block, or about the next.
+// about appends the beginning of an event about the current block, or about the next one if there
+// is none.
 func (a *Answer) about(dst []byte, event string) []byte {
 	dst = append(begin(dst, event), `,"index":`...)
 	return strconv.AppendInt(dst, int64(a.blocks), 10)
 }
 
-// delta appends a piece of the current block; head is its beginning.
+// delta appends a piece of the current block. head is the beginning of the delta.
 func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
 	dst = append(a.about(dst, "content_block_delta"), `,"delta":`...)
 	dst = append(dst, head...)
@@ -113,7 +114,7 @@ func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
 	return end(append(dst, '}'))
 }
 
-// start appends the first event, once.
+// start appends the first event, unless it was sent.
 func (a *Answer) start(dst []byte, in, cached int) []byte {
 	if a.begun {
 		return dst
@@ -133,7 +134,7 @@ func (a *Answer) head(dst []byte) []byte {
 	return append(dst, `,"content":[`...)
 }
 
-// turnTo ends the current block if it is of another kind, and begins one of the kind.
+// turnTo ends the current block unless it is of the given kind, and begins one of that kind.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst
@@ -165,11 +166,11 @@ func (a *Answer) closeBlock(dst []byte) []byte {
 	return dst
 }
 
-// call appends a call as a block.
+// call appends a tool call as a block.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall, input string) []byte {
 	a.calls++
 	id := ev.ID
-	if id == "" { // clients find the call of a result by it
+	if id == "" { // clients assign results to calls by this ID
 		id = "toolu_" + a.ID + "_" + strconv.Itoa(a.calls)
 	}
 	dst = append(dst, `{"type":"tool_use","id":`...)
@@ -197,7 +198,7 @@ func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 		reason = reasons[infer.CalledTool]
 	case ev.Reason == infer.StopSequence && slices.Contains(a.Request.Generate.Stop, ev.Stop):
 		sequence = ev.Stop
-	case ev.Reason == infer.StopSequence && len(a.Request.Generate.Stop) == 1: // of a backend that does not say it
+	case ev.Reason == infer.StopSequence && len(a.Request.Generate.Stop) == 1: // the backend does not report the stop sequence
 		sequence = a.Request.Generate.Stop[0]
 	}
 	dst = append(dst, `"stop_reason":"`...)
@@ -206,7 +207,7 @@ func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 	return web.AppendNullable(dst, sequence)
 }
 
-// usage appends the tokens of an answer: input_tokens does not count cached ones.
+// usage appends the numbers of tokens of an answer. input_tokens does not include cached tokens.
 func usage(dst []byte, in, cached, out int) []byte {
 	for _, n := range []struct {
 		name  string
@@ -223,8 +224,8 @@ func usage(dst []byte, in, cached, out int) []byte {
 	return append(dst, '}')
 }
 
-// Collect takes an event of an answer in one piece. For the Done it returns the body of the
-// answer, else nil. An [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -256,7 +257,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// grow adds the current block to the content if it is of another kind than the next.
+// grow adds the current block to the content, unless next is of the same kind.
 func (a *Answer) grow(next kind) {
 	if a.open == next {
 		return
@@ -277,7 +278,7 @@ func (a *Answer) grow(next kind) {
 // A Count encodes the answer to a request that counts tokens.
 type Count struct{}
 
-// Collect takes an event. For the Done it returns the body of the answer, else nil.
+// Collect takes an event. For the Done it returns the body of the answer, otherwise nil.
 func (Count) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/anthropic"
 )
 
-// An event is one of a stream, with the members of all kinds.
+// An event is an event of a stream, with the members of all kinds.
 type event struct {
 	Type    string  `json:"type"`
 	Index   *int    `json:"index"`
@@ -68,7 +68,7 @@ func (u usage) String() string {
 	return n(u.Input) + " " + n(u.CacheCreation) + " " + n(u.CacheRead) + " " + n(u.Output)
 }
 
-// decode decodes strictly: a member that the types above do not have is an error.
+// decode decodes a document into v. A member that v does not have is an error.
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v, json.RejectUnknownMembers(true)); err != nil {
@@ -76,7 +76,7 @@ func decode(t *testing.T, doc string, v any) {
 	}
 }
 
-// split reads a stream.
+// split returns the events of a stream.
 func split(t *testing.T, stream []byte) (all []event) {
 	t.Helper()
 	for text := range strings.SplitSeq(strings.TrimSuffix(string(stream), "\n\n"), "\n\n") {
@@ -136,11 +136,11 @@ func toolCall(id, input string) *infer.ToolCall {
 	return &infer.ToolCall{ID: id, Name: "f", Input: []byte(input)}
 }
 
-// An outcome is an answer as its client puts it together.
+// An outcome is an answer as a client assembles it.
 type outcome struct{ Blocks, Stop, Usage string }
 
-// assemble puts an answer together out of its events, as clients do, and checks their order:
-// blocks do not overlap, have a start each, and deltas of their kind only.
+// assemble assembles an answer from its events as clients do, and checks their order: blocks do not
+// overlap, and each has a start and only deltas of its kind.
 func assemble(t *testing.T, all []event) outcome {
 	t.Helper()
 	if len(all) < 3 || all[0].Type != "message_start" || all[len(all)-2].Type != "message_delta" || all[len(all)-1].Type != "message_stop" {
@@ -266,7 +266,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// The bytes of a stream.
+// The events of a stream have exactly these bytes.
 func TestStream(t *testing.T) {
 	got := stream(t, answer(read(t, ask(""))), &infer.Prompt{Tokens: 7}, thinking("h"), toolCall("t", `{"x":1}`), done(infer.CalledTool))
 	want := `event: message_start
@@ -313,8 +313,8 @@ data: {"type":"message_stop"}
 	}
 }
 
-// An answer that the daemon ended early fails; it never looks complete. The same holds for
-// a too large answer.
+// An answer that the daemon ended early or that is too large fails, so that it does not look
+// complete.
 func TestCanceled(t *testing.T) {
 	r := read(t, ask(""))
 	if _, err := answer(r).Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {

@@ -1,9 +1,9 @@
-// Package anthropic is the dialect of Anthropic's Messages interface: messages and the counting
-// of their tokens, as requests and as the bytes of answers and of the events of a stream. It does
-// not know HTTP beyond the number of a status.
+// Package anthropic is the dialect of Anthropic's Messages interface: messages and the counting of
+// their tokens, as requests and as the bytes of answers and of the events of a stream. Of HTTP it
+// knows only the status codes.
 //
-// A member that is unknown is ignored; a known one is honoured, refused by its name, or on the
-// list of ignored members, which a request reports.
+// An unknown member is ignored. A known one has an effect, is refused with its name, or is in the
+// list of ignored members.
 package anthropic
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A Request is a request for a message, or for the count of its tokens.
+// A Request is a request for a message, or for the number of its tokens.
 type Request struct{ web.Ask }
 
-// request is the body of a request. A null member reads like a missing one.
+// A request is the body of a request. A null member counts as missing.
 type request struct {
 	Model         string         `json:"model"`
 	Messages      []message      `json:"messages"`
@@ -44,9 +44,9 @@ type request struct {
 		Effort string  `json:"effort"`
 		Format *format `json:"format"`
 	} `json:"output_config"`
-	OutputFormat *format `json:"output_format"` // the older place of output_config.format
+	OutputFormat *format `json:"output_format"` // older place of output_config.format
 
-	CacheSalt string `json:"cache_salt"` // of inferd
+	CacheSalt string `json:"cache_salt"` // an extension of inferd
 
 	ignored
 }
@@ -56,7 +56,7 @@ type format struct {
 	Schema jsontext.Value `json:"schema"`
 }
 
-// ignored members have no effect: refusing them would break clients that always send them.
+// ignored has the members without effect. Refusing them would break clients that always send them.
 type ignored struct {
 	Metadata          jsontext.Value `json:"metadata"`
 	ContextManagement jsontext.Value `json:"context_management"`
@@ -76,13 +76,14 @@ func (m *ignored) by() map[string]jsontext.Value {
 	}
 }
 
-// Defaults returns this interface's defaults. An answer may fill the context.
+// Defaults returns the defaults of this interface. There is no limit for the tokens of an answer
+// but the context.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 }
 
-// Read reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are faults,
-// or for [Failure].
+// Read decodes the body of a request. The caller must have checked it with [wire.Weigh]. An error
+// can be passed to [Failure].
 func Read(body []byte) (*Request, error) {
 	var m request
 	if err := wire.Unmarshal(body, &m); err != nil {
@@ -103,7 +104,7 @@ func Read(body []byte) (*Request, error) {
 	return r, nil
 }
 
-// bounds applies the sampling, the bound of tokens and the stops.
+// bounds copies the sampling, the limit of tokens and the stop texts.
 func (m *request) bounds(r *Request) (err error) {
 	if err := m.Apply(&r.Generate.Sampling); err != nil {
 		return err
@@ -117,7 +118,7 @@ func (m *request) bounds(r *Request) (err error) {
 	return err
 }
 
-// format applies the constraint of the answer.
+// format copies the constraint of the answer.
 func (m *request) format(r *Request) error {
 	f, member := m.OutputConfig.Format, "output_config.format"
 	if f == nil {
@@ -135,7 +136,7 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking applies the members about thinking: the effort is a budget.
+// thinking copies the members about thinking. An effort becomes a budget.
 func (m *request) thinking(r *Request) error {
 	gen := r.Generate
 	if word := m.OutputConfig.Effort; word != "" {
@@ -168,8 +169,8 @@ func (m *request) thinking(r *Request) error {
 	return nil
 }
 
-// A tool is a declared tool. One with a type, other than custom, is run by Anthropic, or has a
-// schema that only its models know.
+// A tool is a declared tool. If it has a type other than custom, Anthropic runs it, or only
+// Anthropic's models know its schema.
 type tool struct {
 	Type         string         `json:"type"`
 	Name         string         `json:"name"`
@@ -219,7 +220,7 @@ func (m *request) choose(r *Request) error {
 	return web.Invalid(member, "tool_choice.type must be one of: auto, any, tool, none")
 }
 
-// statuses are the statuses and the types of errors by the class of their cause.
+// statuses maps the class of an error to its status and type.
 var statuses = map[infer.Code]failure{
 	infer.Invalid:     {http.StatusBadRequest, "invalid_request_error"},
 	infer.Unsupported: {http.StatusBadRequest, "invalid_request_error"},
@@ -230,10 +231,10 @@ var statuses = map[infer.Code]failure{
 	infer.Malformed:   {http.StatusInternalServerError, "api_error"},
 }
 
-// overloaded is a status of this interface.
+// overloaded is a status code of this interface.
 const overloaded = 529
 
-// kinds are the types of errors by the statuses that a class does not determine.
+// kinds maps a status code that no class determines to the type of the error.
 var kinds = map[int]string{
 	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
 	http.StatusRequestEntityTooLarge: "request_too_large",
@@ -245,7 +246,7 @@ type failure struct {
 	kind   string
 }
 
-// errorOf returns the status, the type and the text for a failure.
+// errorOf returns the status, the type and the text of the error for cause.
 func errorOf(cause error) (failure, string) {
 	f := web.ErrorOf(cause)
 	as := statuses[f.Code]
@@ -265,7 +266,7 @@ func errorOf(cause error) (failure, string) {
 	return as, f.Message
 }
 
-// Failure returns the whole answer to a request that has failed.
+// Failure returns the whole answer to a request that has failed with cause.
 func Failure(cause error, id string) (status int, body []byte) {
 	as, text := errorOf(cause)
 	return as.status, appendError(nil, as.kind, text, id)

@@ -17,7 +17,7 @@ type message struct {
 	Content jsontext.Value `json:"content"` // a text or blocks
 }
 
-// A block is one of a content. Its type determines its members.
+// A block is a block of a content. Its members depend on its type.
 type block struct {
 	Type         string         `json:"type"`
 	Text         *string        `json:"text"`
@@ -28,14 +28,14 @@ type block struct {
 	ToolUseID    string         `json:"tool_use_id"`
 	IsError      bool           `json:"is_error"`
 	Content      jsontext.Value `json:"content"`
-	Source       jsontext.Value `json:"source"` // of an image or a document
+	Source       jsontext.Value `json:"source"` // for an image or a document
 	Title        string         `json:"title"`
 	Context      string         `json:"context"`
 	ToolName     string         `json:"tool_name"`
 	CacheControl jsontext.Value `json:"cache_control"`
 }
 
-// A source is that of an image or a document.
+// A source is the source of an image or a document.
 type source struct {
 	Type      string         `json:"type"`
 	MediaType string         `json:"media_type"`
@@ -43,21 +43,21 @@ type source struct {
 	Content   jsontext.Value `json:"content"`
 }
 
-// foreign are blocks about tools that only Anthropic runs. They may be in a history that another
-// server has begun.
+// foreign are the types of blocks about tools that only Anthropic runs. They may be in a history
+// that began with another server.
 var foreign = []string{
 	"redacted_thinking", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
 	"bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "tool_search_tool_result", "mcp_tool_use",
 	"mcp_tool_result", "container_upload", "compaction", "advisor_tool_result",
 }
 
-// billing begins a block that some clients put in front of the system message. In some of their
-// versions it is another one in each request, and ruins the cache of the prompt
+// billing begins a block that some clients put before the system message. Some of their versions
+// change it in each request, so that the prompt is never found in the cache
 // (ggml-org/llama.cpp#21793).
 const billing = "x-anthropic-billing-header:"
 
-// history reads the system message and the messages. Those of the role system at the start become
-// one with it.
+// history reads the system message and the messages. Messages with the role system at the beginning
+// become one message with it.
 func (m *request) history(r *Request) error {
 	leading, err := readSystem(m.System, r)
 	if err != nil {
@@ -145,7 +145,7 @@ func readSystem(system jsontext.Value, r *Request) ([]string, error) {
 	return all, nil
 }
 
-// systemTexts returns those of a system message without billing and without empty ones.
+// systemTexts returns the texts of a system message, without billing and empty ones.
 func systemTexts(parts []infer.Part, at string) (all []string, err error) {
 	for _, part := range parts {
 		text, ok := part.(*infer.TextPart)
@@ -159,7 +159,7 @@ func systemTexts(parts []infer.Part, at string) (all []string, err error) {
 	return all, nil
 }
 
-// checkRole refuses parts that only the other role has.
+// checkRole returns an error if a message has a part that only the other role may have.
 func checkRole(role string, parts []infer.Part, at string) error {
 	for _, part := range parts {
 		wrong := false
@@ -177,7 +177,7 @@ func checkRole(role string, parts []infer.Part, at string) error {
 	return nil
 }
 
-// A level is a place of a content. It bounds nesting: each level is decoded anew.
+// A level is a place of a content. It limits nesting, because each level is decoded separately.
 type level int
 
 const (
@@ -186,7 +186,7 @@ const (
 	inDocument
 )
 
-// readContent returns the parts of a content, at least one. Media become attachments.
+// readContent returns the parts of a content, at least one. Media become attachments of r.
 func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of blocks", content, func(i int, b *block) ([]infer.Part, error) {
 		return b.read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
@@ -227,7 +227,7 @@ func (b *block) read(at string, in level, r *Request) ([]infer.Part, error) {
 	return nil, web.Invalid("messages", "%s.type must be one of: text, image, tool_use, tool_result, thinking, redacted_thinking, document", at)
 }
 
-// call returns a call that the model has made.
+// call returns a call of the model.
 func (b *block) call(at string) ([]infer.Part, error) {
 	input := []byte("{}")
 	switch {
@@ -278,7 +278,7 @@ func (b *block) image(at string, r *Request) ([]infer.Part, error) {
 	return []infer.Part{part}, err
 }
 
-// document returns the text of a document, behind its title and its context.
+// document returns the text of a document, after its title and its context.
 func (b *block) document(at string, r *Request) ([]infer.Part, error) {
 	s, err := b.source(at)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked is the task of ask(""), changed.
+// asked returns the task of ask(""), after change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, MaxTokens: 9, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: anthropic.Defaults(),
@@ -41,15 +41,15 @@ func said(role infer.Role, parts ...infer.Part) infer.Message {
 
 func part(text string) infer.Part { return &infer.TextPart{Text: text} }
 
-// talk is a request with those messages.
+// talk returns a request with the given messages.
 func talk(all string) string { return `{"model":"gen","max_tokens":9,"messages":[` + all + `]}` }
 
-// block1 is a request with that block.
+// block1 returns a request with the given block.
 func block1(text string) string { return talk(`{"role":"user","content":[` + text + `]}`) }
 
 const tools = `,"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}},{"type":"custom","name":"g","input_schema":{}}]`
 
-// pixel is a PNG image of one pixel in base64.
+// pixel returns a PNG image of one pixel, in base64.
 func pixel(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -164,7 +164,7 @@ func TestIgnored(t *testing.T) {
 		`,"thinking":{"type":"adaptive"}`:                  "thinking",
 		`,"thinking":{"type":"enabled","budget_tokens":5}`: "thinking",
 		`,"output_config":{"effort":"high"}`:               "output_config.effort",
-	} { // a model that cannot think is no error
+	} { // no error if the model cannot think
 		r := read(t, ask(more))
 		if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{want}) || r.Generate.Thinking == infer.ThinkOn || r.Generate.ThinkingBudget != 0 {
 			t.Errorf("%s: ignored %q", more, r.Ignored)
@@ -172,7 +172,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// Members that cannot be honoured are refused by name.
+// Members that cannot be fulfilled are refused with their names.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, text string }{
 		"no messages":                {talk(``), "messages must not be empty"},
@@ -232,7 +232,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// failure returns the answer to a failure.
+// failure returns the parts of the answer to a request that has failed with err.
 func failure(t *testing.T, err error) (status int, kind, text string) {
 	t.Helper()
 	status, body := anthropic.Failure(err, "req_1")
@@ -250,7 +250,7 @@ func failure(t *testing.T, err error) (status int, kind, text string) {
 	return status, m.Error.Type, m.Error.Message
 }
 
-// Every class of failure has its status and its type.
+// Every class of error has its status and its type.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err        error
@@ -282,7 +282,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Any body is read or refused as invalid.
+// Any body is either decoded or refused as invalid.
 func FuzzRead(f *testing.F) {
 	for _, more := range []string{"", tools + `,"tool_choice":{"type":"tool","name":"f"}`, `,"system":[{"type":"text","text":"x-anthropic-billing-header: a"}],"thinking":{"type":"adaptive"}`} {
 		f.Add([]byte(ask(more)))

@@ -16,7 +16,7 @@ var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "tool_calls",
 }
 
-// An Answer encodes the events of a chat completion. One answer has one id.
+// An Answer encodes the events of one chat completion.
 type Answer struct {
 	ID      string
 	Model   string // as the client spelled it
@@ -25,20 +25,20 @@ type Answer struct {
 
 	begun   bool
 	calls   int
-	thought int // tokens of thinking
+	thought int // number of tokens of thinking
 
 	head  []byte // the beginning of every chunk
 	whole whole
 }
 
-// whole collects an answer that is not streamed.
+// A whole collects an answer in one piece.
 type whole struct {
 	text, thinking  []byte
 	calls, logprobs []byte // as JSON, without brackets
 }
 
-// Stream appends the chunks for an event, which may be none. An
-// [infer.Error] means that the answer has failed.
+// Stream appends the chunks for an event, which may be none. An [infer.Error] means that the answer
+// has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -79,21 +79,21 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// Fail appends the end of a stream that has failed.
+// Fail appends the end of a stream that has failed with cause.
 func (*Answer) Fail(dst []byte, cause error) []byte {
 	dst = append(dst, "data: "...)
 	dst = ErrorOf(cause).Append(dst)
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
 }
 
-// KeepAlive appends a sign of life, for a time without chunks.
+// KeepAlive appends what a stream sends when it has no chunk.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, KeepAlive...) }
 
-// KeepAlive is a comment without a blank line: with one, some SDKs take it for an event without
-// data, and fail (openai/openai-python#2722).
+// KeepAlive is a comment without a blank line. With a blank line some SDKs take it for an event
+// without data, and fail (openai/openai-python#2722).
 const KeepAlive = ": ping\n"
 
-// begin appends the first chunk, once.
+// begin appends the first chunk, unless it was sent.
 func (a *Answer) begin(dst []byte) []byte {
 	if a.begun {
 		return dst
@@ -103,7 +103,7 @@ func (a *Answer) begin(dst []byte) []byte {
 	return a.endChunk(dst, nil, "")
 }
 
-// start appends the beginning of an event, up to its choices.
+// start appends the beginning of a chunk, up to its choices.
 func (a *Answer) start(dst []byte) []byte {
 	if a.head == nil {
 		a.head = append(a.appendHead([]byte("data: "), "chat.completion.chunk"), `,"choices":`...)
@@ -111,7 +111,7 @@ func (a *Answer) start(dst []byte) []byte {
 	return append(dst, a.head...)
 }
 
-// appendHead appends the members that chunks and whole answers share.
+// appendHead appends the members that both chunks and whole answers have.
 func (a *Answer) appendHead(dst []byte, object string) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, a.ID)
@@ -124,13 +124,13 @@ func (a *Answer) appendHead(dst []byte, object string) []byte {
 	return append(dst, `,"system_fingerprint":"`+fingerprint+`"`...)
 }
 
-// chunk appends the beginning of a chunk, up to delta and its beginning.
+// chunk appends the beginning of a chunk, up to the beginning of its delta.
 func (a *Answer) chunk(dst []byte, delta string) []byte {
 	dst = append(a.start(dst), `[{"index":0,"delta":`...)
 	return append(dst, delta...)
 }
 
-// endChunk appends the rest of a chunk behind its delta.
+// endChunk appends the rest of a chunk after its delta.
 func (a *Answer) endChunk(dst []byte, logprobs []infer.Logprob, reason string) []byte {
 	dst = append(dst, `,"logprobs":`...)
 	if a.Chat.Logprobs && len(logprobs) > 0 {
@@ -149,8 +149,8 @@ func (a *Answer) endChunk(dst []byte, logprobs []infer.Logprob, reason string) [
 	return append(dst, "}\n\n"...)
 }
 
-// call appends the two chunks of a tool call: its name, and then its whole arguments. The id is
-// in the first one only (openai/codex#7517), with empty arguments (ggml-org/llama.cpp#22722).
+// call appends the two chunks of a tool call: its name, and then all its arguments. Only the first
+// has the ID (openai/codex#7517), and its arguments are empty (ggml-org/llama.cpp#22722).
 func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	index := strconv.Itoa(a.calls)
 	a.calls++
@@ -170,7 +170,8 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return a.endChunk(dst, nil, "")
 }
 
-// callID is never empty: clients find a result's call by it.
+// callID returns the ID of the nth call. It is never empty, because clients assign results to calls
+// by it.
 func callID(ev *infer.ToolCall, n int) string {
 	if ev.ID == "" {
 		return "call_" + strconv.Itoa(n)
@@ -185,7 +186,7 @@ func (a *Answer) reason(ev *infer.Done) string {
 	return reasons[ev.Reason]
 }
 
-// usage appends the tokens of an answer.
+// usage appends the numbers of tokens of an answer.
 func (a *Answer) usage(dst []byte, ev *infer.Done) []byte {
 	for _, n := range []struct {
 		name  string
@@ -203,8 +204,8 @@ func (a *Answer) usage(dst []byte, ev *infer.Done) []byte {
 	return append(dst, "}}"...)
 }
 
-// Collect takes an event of an answer that is not streamed. For the Done it returns the body of
-// the answer, else nil. An [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	w := &a.whole
 	switch ev := ev.(type) {
@@ -240,7 +241,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// emptyAnswer is more than most answers have beside their texts, in bytes.
+// emptyAnswer is more bytes than most answers have besides their texts.
 const emptyAnswer = 560
 
 // body returns the whole answer.

@@ -17,12 +17,12 @@ import (
 type Chat struct {
 	web.Ask
 
-	Usage    bool // a stream ends with the usage
+	Usage    bool // the client wants the usage at the end of a stream
 	Logprobs bool
-	Top      int // alternatives to report for each token
+	Top      int // number of alternatives to report for each token
 }
 
-// chatRequest is the body of a request. A null member reads like a missing one.
+// A chatRequest is the body of a request. A null member counts as missing.
 type chatRequest struct {
 	Model    string        `json:"model"`
 	Messages []chatMessage `json:"messages"`
@@ -42,15 +42,15 @@ type chatRequest struct {
 	constraint
 	ReasoningEffort string `json:"reasoning_effort"`
 
-	// Of llama.cpp's server.
+	// Members of llama.cpp's server.
 	Template struct {
 		EnableThinking *bool `json:"enable_thinking"`
 	} `json:"chat_template_kwargs"`
 	ReasoningBudget *wire.Integer `json:"reasoning_budget"`
 
-	CacheSalt string `json:"cache_salt"` // of inferd
+	CacheSalt string `json:"cache_salt"` // an extension of inferd
 
-	// Refused.
+	// Members that are refused.
 	Audio            jsontext.Value `json:"audio"`
 	Modalities       []string       `json:"modalities"`
 	WebSearchOptions jsontext.Value `json:"web_search_options"`
@@ -58,7 +58,7 @@ type chatRequest struct {
 	ignoredMembers
 }
 
-// ignoredMembers have no effect: refusing them would break clients that always send them.
+// ignoredMembers have no effect. Refusing them would break clients that always send them.
 type ignoredMembers struct {
 	User             jsontext.Value `json:"user"`
 	Store            jsontext.Value `json:"store"`
@@ -71,13 +71,13 @@ type ignoredMembers struct {
 	CachePrompt      jsontext.Value `json:"cache_prompt"`
 }
 
-// none reports whether no member is there, as in most requests.
+// none reports whether the request has none of these members, which is the usual case.
 func (m *ignoredMembers) none() bool {
 	return len(m.User)+len(m.Store)+len(m.Metadata)+len(m.ServiceTier)+len(m.Verbosity)+
 		len(m.PromptCacheKey)+len(m.SafetyIdentifier)+len(m.Prediction)+len(m.CachePrompt) == 0
 }
 
-// by returns the members by their names.
+// by returns the members by name.
 func (m *ignoredMembers) by() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"user": m.User, "store": m.Store, "metadata": m.Metadata, "service_tier": m.ServiceTier, "verbosity": m.Verbosity,
@@ -86,11 +86,11 @@ func (m *ignoredMembers) by() map[string]jsontext.Value {
 	}
 }
 
-// spare has empty requests for the next ones to be read into.
+// spare keeps empty requests into which the next ones are decoded.
 var spare sync.Pool
 
-// ReadChat reads the body of a request, which has been weighed (see [wire.Weigh]). Errors are
-// faults, or for [ErrorOf].
+// ReadChat decodes the body of a request. The caller must have checked it with [wire.Weigh]. An
+// error can be passed to [ErrorOf].
 func ReadChat(body []byte) (*Chat, error) {
 	m, ok := spare.Get().(*chatRequest)
 	if !ok {
@@ -136,7 +136,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	return c, m.thinking(c)
 }
 
-// refused refuses members that cannot be honoured.
+// refused returns an error if the request has a member that cannot be fulfilled.
 func (m *chatRequest) refused() error {
 	switch {
 	case m.N != nil && !m.N.Is(1):
@@ -149,7 +149,7 @@ func (m *chatRequest) refused() error {
 	return nil
 }
 
-// numbers applies the bound of tokens and the logprobs.
+// numbers copies the limit of tokens and the logprobs.
 func (m *chatRequest) numbers(c *Chat) error {
 	for _, of := range []struct {
 		param string
@@ -162,7 +162,7 @@ func (m *chatRequest) numbers(c *Chat) error {
 		if err != nil {
 			return err
 		}
-		if c.Generate.MaxTokens == 0 { // max_completion_tokens wins
+		if c.Generate.MaxTokens == 0 { // max_completion_tokens takes precedence
 			c.Generate.MaxTokens = n
 		}
 	}
@@ -185,7 +185,7 @@ func (m *chatRequest) numbers(c *Chat) error {
 	return nil
 }
 
-// thinking applies the members about thinking. Later ones win: they are more precise.
+// thinking copies the members about thinking. The more precise ones are later, and take precedence.
 func (m *chatRequest) thinking(c *Chat) error {
 	gen := c.Generate
 	if word := m.ReasoningEffort; word != "" {
@@ -214,7 +214,7 @@ func (m *chatRequest) thinking(c *Chat) error {
 	return nil
 }
 
-// toolMembers are the members about tools; functions are their older form.
+// toolMembers has the members about tools. Functions are the older form of tools.
 type toolMembers struct {
 	Tools             []toolMember   `json:"tools"`
 	ToolChoice        jsontext.Value `json:"tool_choice"`
@@ -234,7 +234,7 @@ type function struct {
 	Parameters  jsontext.Value `json:"parameters"`
 }
 
-// apply checks the tools and adds them to gen.
+// apply checks the tools and copies them to gen.
 func (m *toolMembers) apply(gen *infer.Generate) error {
 	functions, param := m.Functions, "functions"
 	for i, t := range m.Tools {
@@ -258,7 +258,7 @@ func (m *toolMembers) apply(gen *infer.Generate) error {
 	return readChoice(choice, param, gen)
 }
 
-// readChoice reads tool_choice, or function_call, which is its older form.
+// readChoice reads tool_choice, or its older form function_call. param is the name of the member.
 func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error {
 	if !web.Present(choice) {
 		return nil
@@ -298,5 +298,5 @@ func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error 
 	return web.Invalid(param, "%s must be a word, or name a function", param)
 }
 
-// place names a part of a request in an error.
+// place returns the path of an element of a list, for errors.
 func place(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }

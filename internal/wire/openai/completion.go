@@ -16,20 +16,20 @@ import (
 type Completion struct {
 	web.Ask
 
-	Usage bool // a stream ends with the usage
+	Usage bool // the client wants the usage at the end of a stream
 
 	echo     bool // the answer begins with the prompt
 	logprobs bool
-	top      int // alternatives to report for each token
+	top      int // number of alternatives to report for each token
 }
 
-// defaultCompletion is the default of max_tokens.
+// defaultCompletion is the default for max_tokens.
 const defaultCompletion = 16
 
-// maxCompletionLogprobs bounds the alternatives of a token.
+// maxCompletionLogprobs bounds the alternatives to report for a token.
 const maxCompletionLogprobs = 5
 
-// ReadCompletion reads the body of a request, which has been weighed.
+// ReadCompletion decodes the body of a request. The caller must have checked it with [wire.Weigh].
 func ReadCompletion(body []byte) (*Completion, error) {
 	var m struct {
 		Model         string         `json:"model"`
@@ -44,7 +44,7 @@ func ReadCompletion(body []byte) (*Completion, error) {
 		StreamOptions struct {
 			IncludeUsage bool `json:"include_usage"`
 		} `json:"stream_options"`
-		CacheSalt string `json:"cache_salt"` // of inferd
+		CacheSalt string `json:"cache_salt"` // an extension of inferd
 
 		sampling
 		constraint
@@ -81,7 +81,7 @@ func ReadCompletion(body []byte) (*Completion, error) {
 	return c, c.numbers(m.MaxTokens, m.Logprobs)
 }
 
-// prompt reads the prompt: a text or token ids, alone or as the only one of a list.
+// prompt reads the prompt: a text or token IDs, alone or as the only element of a list.
 func (c *Completion) prompt(value jsontext.Value, suffix string) error {
 	const param = "prompt"
 	if !web.Present(value) {
@@ -129,7 +129,7 @@ func (c *Completion) tokens(ids jsontext.Value, suffix string) error {
 	return nil
 }
 
-// numbers applies the bound of tokens and the logprobs.
+// numbers copies the limit of tokens and the logprobs.
 func (c *Completion) numbers(maxTokens, logprobs *wire.Integer) (err error) {
 	if maxTokens != nil {
 		if c.Generate.MaxTokens, err = web.Integer("max_tokens", maxTokens, 1); err != nil {
@@ -153,17 +153,17 @@ func (c *Completion) numbers(maxTokens, logprobs *wire.Integer) (err error) {
 	return nil
 }
 
-// A TextAnswer encodes the events of a completion. One answer has one id.
+// A TextAnswer encodes the events of one completion.
 type TextAnswer struct {
 	ID      string
 	Model   string // as the client spelled it
 	Created int64  // seconds since 1970
 	Request *Completion
 
-	begun  bool   // the echo has been sent
-	prompt []byte // of tokens, for the echo
-	offset int    // characters of text before the next token
-	text   []byte // of an answer in one piece
+	begun  bool   // the echo was sent
+	prompt []byte // text of a prompt of tokens, for the echo
+	offset int    // number of characters before the next token
+	text   []byte // the text of an answer in one piece
 	list   []infer.Logprob
 }
 
@@ -196,13 +196,13 @@ func (a *TextAnswer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	return dst, nil
 }
 
-// KeepAlive appends a comment, see [Answer.KeepAlive].
+// KeepAlive appends a comment; see [Answer.KeepAlive].
 func (*TextAnswer) KeepAlive(dst []byte) []byte { return (*Answer)(nil).KeepAlive(dst) }
 
-// Fail appends the end of a stream that has failed.
+// Fail appends the end of a stream that has failed with cause.
 func (*TextAnswer) Fail(dst []byte, cause error) []byte { return (*Answer)(nil).Fail(dst, cause) }
 
-// begin appends the echo, once.
+// begin appends the echo, if it is requested and was not sent.
 func (a *TextAnswer) begin(dst []byte) []byte {
 	if a.begun || !a.Request.echo {
 		return dst
@@ -211,7 +211,7 @@ func (a *TextAnswer) begin(dst []byte) []byte {
 	return a.chunk(dst, a.echo(), nil, "")
 }
 
-// echo is the prompt as text.
+// echo returns the text of the prompt.
 func (a *TextAnswer) echo() []byte {
 	if prompt := a.Request.Generate.Prompt; prompt != nil {
 		return []byte(*prompt)
@@ -219,7 +219,7 @@ func (a *TextAnswer) echo() []byte {
 	return a.prompt
 }
 
-// head appends the members that chunks and whole answers share.
+// head appends the members that both chunks and whole answers have.
 func (a *TextAnswer) head(dst []byte) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, a.ID)
@@ -252,8 +252,8 @@ func (a *TextAnswer) choice(dst, text []byte, logprobs []infer.Logprob, reason s
 	return append(web.AppendNullable(dst, reason), "}]"...)
 }
 
-// logprobs appends lists about the tokens. The text of a token is its name in the alternatives,
-// which include the token itself.
+// logprobs appends the lists about the tokens. In the list of alternatives, each token is named by
+// its text. The alternatives include the token of the answer.
 func (a *TextAnswer) logprobs(dst []byte, list []infer.Logprob) []byte {
 	each := func(name string, one func(infer.Logprob)) {
 		dst = append(dst, name...)
@@ -291,7 +291,8 @@ func (a *TextAnswer) logprobs(dst []byte, list []infer.Logprob) []byte {
 	return append(dst, '}')
 }
 
-// appendToken appends the text of a token: its bytes if it is not UTF-8.
+// appendToken appends the text of a token as a JSON string, or its bytes in hex if they are not
+// UTF-8.
 func appendToken(dst, piece []byte) []byte {
 	if utf8.Valid(piece) {
 		return wire.AppendString(dst, piece)
@@ -309,8 +310,8 @@ func (a *TextAnswer) usage(dst []byte, ev *infer.Done) []byte {
 	return web.AppendTimings(dst, ev.Timings)
 }
 
-// Collect takes an event of an answer that is not streamed. For the Done it returns the body of the
-// answer, else nil. An [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -343,7 +344,7 @@ func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 // maxKeptLogprobs bounds the tokens whose logprobs are kept for an answer in one piece.
 const maxKeptLogprobs = 1 << 18
 
-// cloneLogprobs copies logprobs: their sender uses its memory again.
+// cloneLogprobs returns a copy of logprobs, because their sender reuses its memory.
 func cloneLogprobs(list []infer.Logprob) []infer.Logprob {
 	all := make([]infer.Logprob, len(list))
 	clone := func(c infer.Candidate) infer.Candidate {

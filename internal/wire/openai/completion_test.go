@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// completionSchema compiles the published schema of completions, of the same origin as those in
-// openapi.json.
+// completionSchema compiles the published schema of completions, which has the same origin as those
+// in openapi.json.
 func completionSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	return schemaIn(t, "completions.json", "CreateCompletionResponse")
@@ -105,8 +105,8 @@ func TestCompletionRefusals(t *testing.T) {
 	}
 }
 
-// Answers and chunks are as the published description says. It has no null in finish_reason and
-// usage, which the service sends in all chunks but the last.
+// Answers and chunks match the published description. Unlike the service, which sends them in all
+// chunks but the last, the description has no null in finish_reason and usage.
 func TestCompletionsMatchTheDescription(t *testing.T) {
 	s := completionSchema(t)
 	logprobs := func(text string) []infer.Logprob {
@@ -201,7 +201,7 @@ func TestCompletionEndings(t *testing.T) {
 			t.Errorf("%T in one piece", ev)
 		}
 	}
-	// A sender uses the memory of an event again.
+	// The sender of an event reuses its memory.
 	piece := []byte("a")
 	ev := &infer.Text{Delta: piece, Logprobs: []infer.Logprob{{Candidate: infer.Candidate{Piece: piece}}}}
 	if _, err := a.Collect(ev); err != nil {
@@ -276,8 +276,8 @@ func TestRerank(t *testing.T) {
 	}
 }
 
-// ggml-org/llama.cpp#8555: scores are between 0 and 1, unless the model's own are asked for, however
-// large they are.
+// ggml-org/llama.cpp#8555: scores are between 0 and 1, however large those of the model are, unless
+// the request asks for the model's own.
 func TestRerankScoresAreBounded8555(t *testing.T) {
 	r, err := openai.ReadRerank([]byte(`{"query":"q","documents":["a","b","c"]}`))
 	if err != nil {

@@ -10,17 +10,17 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Embeddings are a request for embeddings.
+// Embeddings is a request for embeddings.
 type Embeddings struct {
 	Task    *infer.Embed
 	Model   string // as the client spells it; may be empty
-	Base64  bool   // the encoding of the vectors
+	Base64  bool   // encode the vectors in base64
 	Ignored []string
 
 	vectors [][]float32
 }
 
-// ReadEmbeddings reads the body of a request, which has been weighed.
+// ReadEmbeddings decodes the body of a request. The caller must have checked it with [wire.Weigh].
 func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	var m struct {
 		Model          string         `json:"model"`
@@ -55,7 +55,7 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// readInputs returns the texts of input, which is a text or a list.
+// readInputs returns the texts in the member input, which is a text or a list of texts.
 func readInputs(input jsontext.Value) ([]string, error) {
 	const param = "input"
 	var texts []string
@@ -139,7 +139,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 	return append(dst, '}')
 }
 
-// vector appends a vector in its encoding: numbers, or base64 of little-endian float32.
+// vector appends a vector as numbers, or as base64 of little-endian float32.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
 		return web.AppendVector64(dst, v)

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// chatMessage is a message of any role.
+// A chatMessage is a message of any role.
 type chatMessage struct {
 	Role             string         `json:"role"`
 	Content          jsontext.Value `json:"content"` // a text, null or parts
@@ -30,7 +30,7 @@ type functionCall struct {
 	Arguments string `json:"arguments"`
 }
 
-// contentPart is a part of a message. Its type determines its members.
+// A contentPart is a part of a message. Its members depend on its type.
 type contentPart struct {
 	Type     string  `json:"type"`
 	Text     *string `json:"text"`
@@ -63,13 +63,13 @@ func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error
 	return readMessages(all, gen)
 }
 
-// readMessages adds the messages of a request to gen. System messages at the start become one;
-// results of tools that follow each other, too.
+// readMessages adds the messages of a request to gen. System messages at the beginning become one
+// message, and so do results of tools in a row.
 func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	if len(messages) == 0 {
 		return web.Invalid("messages", "messages must not be empty")
 	}
-	var leading []string // texts of system messages at the start
+	var leading []string // texts of system messages at the beginning
 	for i := range messages {
 		m, at := &messages[i], place("messages", i)
 		if (m.Role == "system" || m.Role == "developer") && len(gen.Messages) == 0 {
@@ -101,10 +101,10 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	return nil
 }
 
-// isResult reports whether a message of the role is the result of a tool.
+// isResult reports whether a message with the role is the result of a tool.
 func isResult(role string) bool { return role == "tool" || role == "function" }
 
-// read returns a message that is not a system message at the start.
+// read returns a message that is not a system message at the beginning.
 func (m *chatMessage) read(at string, gen *infer.Generate) (infer.Message, error) {
 	content, err := readContent(m.Content, at, gen)
 	if err != nil {
@@ -164,8 +164,8 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 	return msg, nil
 }
 
-// readContent returns the parts of a content, at least one; at is its message. Media become
-// attachments of gen.
+// readContent returns the parts of a content, at least one. at is the message, for errors. Media
+// become attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of parts", content, func(i int, p *contentPart) ([]infer.Part, error) {
 		part, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)

@@ -8,17 +8,17 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A Model is a model as clients list it. 0 is unknown.
+// A Model is a model as clients list it. A number is 0 if unknown.
 type Model struct {
 	ID      string
-	Created time.Time // when the daemon began to serve it
-	NCtx    int       // tokens of the context
-	Params  uint64    // weights
-	Size    uint64    // of the weights, in bytes
+	Created time.Time // time at which the daemon began to serve
+	NCtx    int       // size of the context in tokens
+	Params  uint64    // number of weights
+	Size    uint64    // bytes of the weights
 }
 
-// Append appends the model as JSON. The same URL serves clients of Anthropic's interface, so the
-// members of that interface are there, too.
+// Append appends the model as JSON. Clients of Anthropic's interface use the same URL, so the
+// members of that interface are included.
 func (m *Model) Append(dst []byte) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, m.ID)

@@ -1,10 +1,10 @@
 // Package openai is the dialect of OpenAI's HTTP interface: chat completions, embeddings and
-// models, as requests and as the bytes of their answers. It does not know HTTP beyond the
-// number of a status: headers, keys and connections are the bridge's.
+// models, as requests and as the bytes of their answers. Of HTTP it knows only the status codes:
+// the bridge handles headers, keys and connections.
 //
-// Clients of this interface send much that no local engine has a use for. A member that is
-// unknown is ignored; a known one is honoured, refused by its name, or on the list of ignored
-// members, which a request reports.
+// Clients of this interface send many members that no local engine can use. An unknown member is
+// ignored. A known one has an effect, is refused with its name, or is in the list of ignored
+// members.
 package openai
 
 import (
@@ -24,23 +24,23 @@ const (
 	MaxInputs = 2048
 )
 
-// Types of an [Error].
+// The types of an [Error].
 const (
 	invalidType   = "invalid_request_error"
 	rateLimitType = "rate_limit_error"
 	serverType    = "api_error"
 )
 
-// An Error is a failure in the words of this dialect.
+// An Error is an error in the form of this dialect.
 type Error struct {
-	Status  int // of HTTP
+	Status  int // status code of HTTP
 	Type    string
-	Code    string // empty is null
-	Param   string // the member that the failure is about; empty is null
+	Code    string // null if empty
+	Param   string // the member at fault; null if empty
 	Message string
 }
 
-// statuses are the errors by the class of their cause.
+// statuses maps the class of an error to its status and type.
 var statuses = map[infer.Code]Error{
 	infer.Invalid:     {Status: http.StatusBadRequest, Type: invalidType},
 	infer.Unsupported: {Status: http.StatusBadRequest, Type: invalidType},
@@ -51,10 +51,10 @@ var statuses = map[infer.Code]Error{
 	infer.Malformed:   {Status: http.StatusBadGateway, Type: serverType},
 }
 
-// TooLong is the code of a prompt that does not fit into the context.
+// TooLong is the error code for a prompt that does not fit into the context.
 const TooLong = "context_length_exceeded"
 
-// ErrorOf returns the error for a failure.
+// ErrorOf returns err in the form of this dialect.
 func ErrorOf(err error) *Error {
 	cause := web.ErrorOf(err)
 	f := statuses[cause.Code]
@@ -68,13 +68,13 @@ func ErrorOf(err error) *Error {
 	return &f
 }
 
-// Failure returns the whole answer to a request that has failed.
+// Failure returns the whole answer to a request that has failed with cause.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := ErrorOf(cause)
 	return f.Status, f.Append(nil)
 }
 
-// params are this dialect's names of the members of v2.
+// params maps the members of v2 to those of this dialect.
 var params = map[string]string{
 	"prompt": "prompt", "suffix": "suffix", "tools": "tools", "tool_choice": "tool_choice",
 	"response_format": "response_format", "thinking": "reasoning_effort", "thinking_budget": "reasoning_effort",

@@ -23,12 +23,12 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// ask is a request with one message and more members.
+// ask returns a chat request with one message. more is appended to its members.
 func ask(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + "}"
 }
 
-// asked is the task of ask(""), changed.
+// asked returns the task of ask(""), after change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -198,7 +198,7 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// All members about thinking are named, not only the one that decides.
+// All members about thinking are listed as ignored, not only the one that takes precedence.
 func TestOfferNamesAll(t *testing.T) {
 	c, err := openai.ReadChat([]byte(ask(`,"reasoning_effort":"high","reasoning_budget":5,"chat_template_kwargs":{"enable_thinking":true}`)))
 	if err != nil {
@@ -210,7 +210,7 @@ func TestOfferNamesAll(t *testing.T) {
 	}
 }
 
-// What cannot be honoured is refused by its name.
+// A request that cannot be fulfilled is refused with the name of the member.
 func TestChatRefusals(t *testing.T) {
 	content := func(parts string) string {
 		return `{"model":"gen","messages":[{"role":"user","content":` + parts + `}]}`
@@ -290,7 +290,7 @@ func TestChatRefusals(t *testing.T) {
 func TestReadMedia(t *testing.T) {
 	picture := image.NewNRGBA(image.Rect(0, 0, 2, 1))
 	picture.Set(0, 0, color.NRGBA{255, 0, 0, 255})
-	picture.Set(1, 0, color.NRGBA{0, 0, 0, 0}) // transparent: white
+	picture.Set(1, 0, color.NRGBA{0, 0, 0, 0}) // transparent pixels become white
 	var asPNG, asJPEG, wav bytes.Buffer
 	if err := errors.Join(png.Encode(&asPNG, picture), jpeg.Encode(&asJPEG, picture, nil)); err != nil {
 		t.Fatal(err)
@@ -334,7 +334,7 @@ func TestReadMedia(t *testing.T) {
 	}
 }
 
-// A system message takes no media: its text becomes the system prompt.
+// A system message must not have media. Its text becomes the system prompt.
 func TestSystemMedia(t *testing.T) {
 	_, err := openai.ReadChat([]byte(`{"messages":[{"role":"developer","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"user","content":"hi"}]}`))
 	if f := openai.ErrorOf(err); f.Status != 400 || !strings.Contains(f.Message, "takes text only") {
@@ -381,7 +381,7 @@ func TestReadEmbeddings(t *testing.T) {
 	}
 }
 
-// Every class of failure has its status, its type and its code.
+// Every class of error has its status, its type and its code.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err         error
@@ -411,7 +411,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An answer that the daemon ended early fails; it never looks complete.
+// An answer that the daemon ended early fails, so that it does not look complete.
 func TestCanceled(t *testing.T) {
 	a := openai.Answer{Chat: &openai.Chat{}}
 	if _, err := a.Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {
@@ -422,7 +422,8 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// The bytes of a stream: one id, the role first, usage only if asked for.
+// All chunks of a stream have the same ID, the first has the role, and there is usage only if it is
+// requested.
 func TestStream(t *testing.T) {
 	a := openai.Answer{ID: "c", Model: "m", Created: 1, Chat: &openai.Chat{}}
 	var got []byte
@@ -461,7 +462,7 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Any body is read or refused as invalid, and never more is read out of it than it can hold.
+// Any body is either decoded or refused as invalid, and a decoded request is within the limits.
 func FuzzReadChat(f *testing.F) {
 	for _, more := range []string{"", `,"tools":[{"function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}}`, `,"stop":["x"],"logit_bias":{"1":1}`} {
 		f.Add([]byte(ask(more)))

@@ -16,23 +16,23 @@ import (
 // Limits of a request to rerank.
 const (
 	maxDocuments     = 256
-	maxDocumentBytes = 8 << 20 // of the query and all documents
+	maxDocumentBytes = 8 << 20 // bytes of the query and all documents
 )
 
-// A Rerank is a request to sort documents by how well they answer a query, in the form of Jina and
-// Cohere that many servers have beside OpenAI's interface.
+// A Rerank is a request to sort documents by their relevance to a query, in the form of Jina and
+// Cohere, which many servers have in addition to OpenAI's interface.
 type Rerank struct {
 	Task    *infer.Rerank
-	ID      string // of the answer
+	ID      string // ID of the answer
 	Model   string // as the client spells it; may be empty
 	Ignored []string
 
-	texts  bool // the answer has the documents
-	raw    bool // scores as the model gives them
+	texts  bool // return the documents
+	raw    bool // return the model's own scores
 	scores []float64
 }
 
-// ReadRerank reads the body of a request, which has been weighed.
+// ReadRerank decodes the body of a request. The caller must have checked it with [wire.Weigh].
 func ReadRerank(body []byte) (*Rerank, error) {
 	var m struct {
 		Model     string           `json:"model"`
@@ -40,7 +40,7 @@ func ReadRerank(body []byte) (*Rerank, error) {
 		Documents []jsontext.Value `json:"documents"` // texts, or objects with a text
 		TopN      *wire.Integer    `json:"top_n"`
 		Return    bool             `json:"return_documents"`
-		Raw       bool             `json:"raw_scores"` // of inferd
+		Raw       bool             `json:"raw_scores"` // an extension of inferd
 		User      jsontext.Value   `json:"user"`
 		Chunks    jsontext.Value   `json:"max_chunks_per_doc"`
 		MaxTokens jsontext.Value   `json:"max_tokens_per_doc"`
@@ -121,7 +121,7 @@ func (r *Rerank) Collect(ev infer.Event) ([]byte, error) {
 	}
 }
 
-// body returns the results, best first; equal scores keep the order of the request.
+// body returns the results, best first. Those with equal scores keep the order of the request.
 func (r *Rerank) body(ev *infer.Done) ([]byte, error) {
 	order := make([]int, min(len(r.scores), len(r.Task.Documents)))
 	for i := range order {

@@ -10,14 +10,15 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Defaults returns this interface's defaults. An answer may fill the context.
+// Defaults returns the defaults of this interface. There is no limit for the tokens of an answer
+// but the context.
 func Defaults() infer.Defaults { return defaults }
 
 // defaults are shared by all requests, which only read them.
 var defaults = infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 
-// sampling are the members of a request that choose tokens: those of OpenAI, and of llama.cpp's
-// server.
+// sampling has the members that control the choice of tokens: those of OpenAI and those of
+// llama.cpp's server.
 type sampling struct {
 	web.Sampling
 
@@ -25,7 +26,7 @@ type sampling struct {
 	Stop      jsontext.Value         `json:"stop"`
 }
 
-// apply checks the members and copies them into gen.
+// apply checks the members and copies them to gen.
 func (m *sampling) apply(gen *infer.Generate) error {
 	if err := m.Apply(&gen.Sampling); err != nil {
 		return err

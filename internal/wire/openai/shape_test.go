@@ -13,17 +13,17 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// testdata/openapi.json has the schemas of the answers that this package writes, out of OpenAI's
+// testdata/openapi.json has the schemas of the answers that this package writes, from OpenAI's
 // published description (github.com/openai/openai-openapi at f85dbe22, MIT: see LICENSE there),
-// without its prose; "nullable" is a null type.
+// without its prose. "nullable" is expressed as a null type.
 
-// schema compiles the published schema of that name.
+// schema compiles the published schema with the given name.
 func schema(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
 	return schemaIn(t, "openapi.json", name)
 }
 
-// schemaIn compiles a schema of a file in testdata.
+// schemaIn compiles a schema in a file of testdata.
 func schemaIn(t *testing.T, file, name string) *jsonschema.Schema {
 	t.Helper()
 	text, err := os.ReadFile("testdata/" + file)
@@ -56,7 +56,7 @@ func validate(t *testing.T, s *jsonschema.Schema, doc []byte) {
 	}
 }
 
-// answers are the events of some answers.
+// answers returns the events of several answers.
 func answers() map[string][]infer.Event {
 	logprobs := []infer.Logprob{
 		{Candidate: infer.Candidate{ID: 7, Piece: []byte("é"), Logprob: -0.5}, Top: []infer.Candidate{{ID: 7, Piece: []byte("é"), Logprob: -0.5}, {ID: 8, Piece: []byte{0xc3}, Logprob: infer.LeastLogprob}}},
@@ -75,7 +75,7 @@ func answers() map[string][]infer.Event {
 	}
 }
 
-// chats are requests with answers of different forms.
+// chats are requests with answers in different forms.
 var chats = map[string]openai.Chat{
 	"plain":    {},
 	"usage":    {Usage: true},
@@ -134,7 +134,7 @@ func TestOthersMatchTheDescription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if base64 { // the description has numbers only, and says base64 in words
+		if base64 { // the description has only numbers, and mentions base64 in its text
 			if want := `"embedding":"AAAAPwAAgL8="`; !strings.Contains(string(doc), want) {
 				t.Errorf("no %s in %s", want, doc)
 			}
@@ -153,7 +153,7 @@ func TestOthersMatchTheDescription(t *testing.T) {
 	}
 }
 
-// A schema that accepts everything would hide faults.
+// The published schemas refuse wrong documents: a schema that accepts everything would hide faults.
 func TestDescriptionRefuses(t *testing.T) {
 	for name, doc := range map[string]string{
 		"CreateChatCompletionResponse":       `{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"logprobs":null,"finish_reason":"stop"}]}`,

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// AppendTimings appends the member timings, with a comma before it.
+// AppendTimings appends the member timings, preceded by a comma.
 func AppendTimings(dst []byte, t infer.Timings) []byte {
 	for _, of := range []struct {
 		name string
@@ -20,8 +20,8 @@ func AppendTimings(dst []byte, t infer.Timings) []byte {
 	return append(dst, '}')
 }
 
-// AppendLogprobs appends the members of an array, without its brackets, with top alternatives
-// each.
+// AppendLogprobs appends the elements of an array, without its brackets. Each has up to top
+// alternatives.
 func AppendLogprobs(dst []byte, list []infer.Logprob, top int) []byte {
 	return wire.AppendLogprobs(dst, list, top, "top_logprobs", appendCandidate)
 }

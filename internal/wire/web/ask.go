@@ -16,19 +16,19 @@ type Ask struct {
 	CacheSalt string
 	Model     string // as the client spells it; may be empty
 	Stream    bool
-	Ignored   []string // members that had no effect, sorted
-	Thinks    []string // the members about thinking
-	History   string   // the member with the messages
+	Ignored   []string // members without effect, sorted
+	Thinks    []string // members that ask for thinking
+	History   string   // name of the member with the messages
 }
 
-// Ignore notes a member that has no effect.
+// Ignore records that a member has no effect.
 func (a *Ask) Ignore(member string) {
 	if i, there := slices.BinarySearch(a.Ignored, member); !there {
 		a.Ignored = slices.Insert(a.Ignored, i, member)
 	}
 }
 
-// IgnorePresent notes those of the members that are there.
+// IgnorePresent records that those of the members that are present have no effect.
 func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	for name, value := range members {
 		if Present(value) {
@@ -57,11 +57,12 @@ func (a *Ask) Offer(can infer.Abilities) {
 	}
 }
 
-// Efforts are the budgets of thinking, in tokens, by the words for the effort; -1 is no thinking,
-// 0 is no limit.
+// efforts maps the names of efforts to budgets of thinking, in tokens; -1 means no thinking, and 0
+// no limit.
 var efforts = map[string]int{"none": -1, "minimal": -1, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 0, "max": 0}
 
-// Effort asks for thinking by a word; member has it.
+// Effort sets the thinking of the request to the effort named word. member is the member with the
+// effort.
 func (a *Ask) Effort(member, word string) error {
 	budget, ok := efforts[word]
 	if !ok {
@@ -81,7 +82,7 @@ const (
 	maxTools  = 1024
 )
 
-// Stops checks the texts that end an answer; member has them.
+// Stops checks the stop texts of a request. member is the member with them.
 func Stops(member string, all []string) ([]string, error) {
 	if len(all) > maxStops {
 		return nil, Invalid(member, "%s has %d strings, at most %d are allowed", member, len(all), maxStops)
@@ -94,7 +95,8 @@ func Stops(member string, all []string) ([]string, error) {
 	return all, nil
 }
 
-// Sampling are the members that choose tokens, of any dialect. A dialect decodes its own into it.
+// Sampling has the members that control the choice of tokens, in any dialect. Each dialect decodes
+// its own members into it.
 type Sampling struct {
 	Temperature      *wire.Number  `json:"temperature"`
 	TopP             *wire.Number  `json:"top_p"`
@@ -106,7 +108,7 @@ type Sampling struct {
 	RepeatPenalty    *wire.Number  `json:"repeat_penalty"`
 }
 
-// Apply checks the members and copies them into s.
+// Apply checks the members and copies them to s.
 func (m *Sampling) Apply(s *infer.Sampling) error {
 	for _, number := range []struct {
 		member   string
@@ -130,7 +132,7 @@ func (m *Sampling) Apply(s *infer.Sampling) error {
 		}
 		*number.to = &value
 	}
-	if s.TopP != nil { // 0 allows only the likeliest token; in infer.Sampling it is no limit
+	if s.TopP != nil { // 0 allows only the likeliest token, but means no limit in infer.Sampling
 		*s.TopP = max(*s.TopP, minTopP)
 	}
 	if m.TopK != nil {
@@ -150,13 +152,13 @@ func (m *Sampling) Apply(s *infer.Sampling) error {
 	return nil
 }
 
-// A Tool is a declared function; Parameters is a JSON Schema.
+// A Tool is a declared function. Parameters is a JSON Schema.
 type Tool struct {
 	Name, Description string
 	Parameters        jsontext.Value
 }
 
-// AddTools checks the tools of a request and adds them to gen; member has them.
+// AddTools checks the tools of a request and adds them to gen. member is the member with the tools.
 func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	if err := CheckTools(member, len(tools)); err != nil {
 		return err
@@ -177,7 +179,7 @@ func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	return nil
 }
 
-// CheckTools bounds the number of tools, or of names of tools.
+// CheckTools returns an error if there are more than maxTools tools, or names of tools.
 func CheckTools(member string, n int) error {
 	if n > maxTools {
 		return Invalid(member, "%s: at most %d are allowed", member, maxTools)
@@ -185,8 +187,8 @@ func CheckTools(member string, n int) error {
 	return nil
 }
 
-// ChooseMode applies a word for the choice of tools. Without tools none and auto mean the same,
-// and SDKs send them.
+// ChooseMode sets the choice of tools to the mode named word. Without tools none and auto mean the
+// same; SDKs send both.
 func ChooseMode(member, word string, gen *infer.Generate) error {
 	switch word {
 	case "auto":
@@ -205,7 +207,7 @@ func ChooseMode(member, word string, gen *infer.Generate) error {
 	return nil
 }
 
-// ChooseTool demands a call of one tool.
+// ChooseTool requires a call of the tool with the given name.
 func ChooseTool(member, name string, gen *infer.Generate) error {
 	if err := Declared(member, name, gen); err != nil {
 		return err
@@ -214,7 +216,7 @@ func ChooseTool(member, name string, gen *infer.Generate) error {
 	return nil
 }
 
-// ChooseFrom leaves only those of the tools that are allowed.
+// ChooseFrom removes the tools of gen whose names are not given.
 func ChooseFrom(member string, names []string, gen *infer.Generate) error {
 	if err := CheckTools(member, len(names)); err != nil {
 		return err
@@ -230,7 +232,7 @@ func ChooseFrom(member string, names []string, gen *infer.Generate) error {
 	return nil
 }
 
-// Declared refuses the name of a tool that is not there.
+// Declared returns an error if gen has no tool with the given name.
 func Declared(member, name string, gen *infer.Generate) error {
 	if !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == name }) {
 		return Invalid(member, "%s names %.64q, which is not among the tools", member, name)
@@ -238,7 +240,8 @@ func Declared(member, name string, gen *infer.Generate) error {
 	return nil
 }
 
-// Arguments returns the input of a call in the history: JSON; nothing is an empty object.
+// Arguments returns the input of a call in the history as JSON. An empty text means an empty
+// object.
 func Arguments(member, at, text string) ([]byte, error) {
 	input := jsontext.Value(text)
 	if strings.TrimSpace(text) == "" {
@@ -250,19 +253,19 @@ func Arguments(member, at, text string) ([]byte, error) {
 	return input, nil
 }
 
-// AddSystem puts the texts of the system messages at the start together, as the first message of
-// gen, which has none yet.
+// AddSystem joins the texts of the system messages at the beginning to the first message of gen,
+// which must not have a message yet.
 func AddSystem(texts []string, gen *infer.Generate) {
 	if len(texts) > 0 {
 		gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(texts, "\n\n")))
 	}
 }
 
-// ReadContent returns the parts of a content, at least one: it is a text, or a list of which read
-// returns the parts of item i. member has the content; wrong is the text against any other, with a %s
-// for at.
+// ReadContent returns the parts of a content, at least one. The content is a text, or a list; then
+// read returns the parts of item i. member is the member with the content; wrong is the text of the
+// error for any other type, with a %s for at.
 func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
-	text := new(infer.TextPart) // for a content without parts, too
+	text := new(infer.TextPart) // also the part of an empty content
 	if !Present(content) {
 		return []infer.Part{text}, nil
 	}
@@ -290,10 +293,10 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 	return parts, nil
 }
 
-// maxIgnoredTools bounds the types of tools that are named.
+// maxIgnoredTools bounds the types of tools that are listed as ignored.
 const maxIgnoredTools = 64
 
-// IgnoreTool notes the type of a tool that is left out: another server would run it.
+// IgnoreTool records the type of a tool that is left out, because another server would run it.
 func (a *Ask) IgnoreTool(kind string) {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
 	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {

@@ -8,8 +8,8 @@ import (
 )
 
 // IsLocal reports whether the header Host names this machine: localhost, a loopback address, or one
-// of the names in more. A page of another site may have a name that resolves to 127.0.0.1; its
-// requests have that name as the host.
+// of the names in more. A page of another site may have a name that resolves to 127.0.0.1; the
+// header of its requests has that name.
 func IsLocal(host string, more []string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -20,10 +20,11 @@ import (
 // Limits of media.
 const (
 	maxAttachments = 32
-	maxMedia       = 128 << 20 // bytes, decoded, of all attachments of a request
+	maxMedia       = 128 << 20 // decoded bytes of all attachments of a request
 )
 
-// Attach adds an attachment to gen, and returns its part of the message at, which is in member.
+// Attach adds an attachment to gen, and returns the part that refers to it. at is the message and
+// member the member, for errors.
 func Attach(member, at string, a infer.Attachment, gen *infer.Generate) (infer.Part, error) {
 	size := decodedSize(&a)
 	for i := range gen.Attachments {
@@ -40,10 +41,10 @@ func Attach(member, at string, a infer.Attachment, gen *infer.Generate) (infer.P
 	return &infer.MediaPart{Attachment: a.ID}, nil
 }
 
-// maxPixels bounds an image: as RGB it has 48 MiB.
+// maxPixels bounds the pixels of an image, which then has 48 MiB as RGB.
 const maxPixels = 16 << 20
 
-// ImageURL reads a data URL with an image, as [Image]. Other URLs are not fetched.
+// ImageURL reads an image in a data URL, as [Image] does. Other URLs are refused.
 func ImageURL(url string) (infer.Attachment, error) {
 	head, data, ok := strings.Cut(url, ",")
 	switch {
@@ -55,7 +56,7 @@ func ImageURL(url string) (infer.Attachment, error) {
 	return Image(data)
 }
 
-// Image reads a PNG or JPEG image in base64. The data stays as it is until [Ask.Decode].
+// Image reads a PNG or JPEG image in base64. The image stays encoded until [Ask.Decode].
 func Image(data string) (infer.Attachment, error) {
 	raw, err := Base64(data)
 	if err != nil {
@@ -71,13 +72,14 @@ func Image(data string) (infer.Attachment, error) {
 	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: raw}, nil
 }
 
-// decodedSize returns the size of an attachment's data once it is decoded.
+// decodedSize returns the bytes that an attachment has once it is decoded.
 func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.Height) }
 
-// decodeMemory is what decoding takes for each pixel, in bytes: 8 decoded, 4 flat, 3 as RGB.
+// decodeMemory is the number of bytes that decoding takes for each pixel: 8 decoded, 4 flat, 3 as
+// RGB.
 const decodeMemory = 15
 
-// Images returns the memory that Decode takes, in bytes; 0 without images.
+// Images returns the bytes of memory that Decode will take, or 0 if there are no images.
 func (a *Ask) Images() (size int64) {
 	for _, m := range a.Generate.Attachments {
 		if m.Kind == infer.Image {
@@ -87,8 +89,8 @@ func (a *Ask) Images() (size int64) {
 	return size
 }
 
-// Decode turns the images into RGB, once. It takes much memory and time for a small body: the caller
-// bounds both.
+// Decode decodes the images to RGB. It must be called only once. It takes much memory and time even
+// for a small body, so the caller must limit both.
 func (a *Ask) Decode() error {
 	for i := range a.Generate.Attachments {
 		m := &a.Generate.Attachments[i]
@@ -104,7 +106,7 @@ func (a *Ask) Decode() error {
 	return nil
 }
 
-// RGB returns the pixels of an image, on white where it is transparent.
+// RGB returns the pixels of an image. Transparent ones are drawn on white.
 func RGB(m image.Image) []byte {
 	b := m.Bounds()
 	flat := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
@@ -117,7 +119,7 @@ func RGB(m image.Image) []byte {
 	return out
 }
 
-// Base64 decodes standard base64, white space in it dropped.
+// Base64 decodes standard base64. It ignores white space.
 func Base64(text string) ([]byte, error) {
 	if strings.ContainsAny(text, " \t\r\n") {
 		text = strings.Join(strings.Fields(text), "")

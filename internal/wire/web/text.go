@@ -9,18 +9,19 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// ErrCanceled ends an answer that the daemon has ended early: it must not look complete.
+// ErrCanceled is the error for an answer that the daemon has ended early, which must not look
+// complete.
 var ErrCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
 
-// MaxAnswer bounds an answer in one piece, in bytes.
+// MaxAnswer bounds the bytes of an answer in one piece.
 const MaxAnswer = 64 << 20
 
-// TooLong makes the failure of an answer in one piece beyond its bound.
+// TooLong returns the error for an answer in one piece that exceeds MaxAnswer.
 func TooLong() error {
 	return infer.Errorf(infer.TooLarge, "the answer has more than %d bytes: ask for a stream", MaxAnswer)
 }
 
-// ReadStops reads the texts that end an answer: one, or a list.
+// ReadStops reads the stop texts of a request: a text, or a list of texts.
 func ReadStops(member string, value jsontext.Value) ([]string, error) {
 	if !Present(value) {
 		return nil, nil
@@ -37,7 +38,7 @@ func ReadStops(member string, value jsontext.Value) ([]string, error) {
 	return Stops(member, all)
 }
 
-// Comma appends a comma to a list that has a member.
+// Comma appends a comma to a list, unless the list is empty.
 func Comma(list []byte) []byte {
 	if len(list) > 0 {
 		return append(list, ',')
@@ -45,6 +46,6 @@ func Comma(list []byte) []byte {
 	return list
 }
 
-// Negative reports whether a member is there and below 0, which some dialects take for a value
-// that is not said.
+// Negative reports whether a member is present and below 0. In some dialects that means the same as
+// a missing member.
 func Negative(i *wire.Integer) bool { return i != nil && strings.HasPrefix(i.String(), "-") }

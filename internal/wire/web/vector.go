@@ -19,7 +19,7 @@ func AppendVector(dst []byte, v []float32) []byte {
 	return append(dst, ']')
 }
 
-// AppendVector64 appends a vector as a string: the base64 of little-endian float32 values.
+// AppendVector64 appends a vector as a string: little-endian float32 values in base64.
 func AppendVector64(dst []byte, v []float32) []byte {
 	raw := make([]byte, 0, 4*len(v))
 	for _, x := range v {

@@ -1,6 +1,6 @@
-// Package web is shared by the dialects of HTTP: failures with their status, and the members
-// of requests that all of them have in some form, such as images, tools, bounds of the sampling
-// and the wish for thinking. It knows neither the words of a dialect nor connections.
+// Package web is the common part of the dialects of HTTP: errors with their status, and members
+// that requests of all these dialects have in some form, such as images, tools, limits of the
+// sampling, and thinking. It knows neither the form of a dialect nor connections.
 package web
 
 import (
@@ -15,24 +15,25 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// An Error is the cause of a request's failure. A dialect has its own words for it.
+// An Error is the reason why a request has failed. Each dialect encodes it in its own form.
 type Error struct {
 	Code infer.Code
-	// Status is that of HTTP if Code does not determine it: of requests that are refused before
-	// they are read, and of unknown models. Else it is 0.
+	// Status is the status code of HTTP if Code does not determine it: for requests that are
+	// refused before they are read, and for unknown models. Otherwise it is 0.
 	Status int
-	Reason string // of Status, for programs, such as model_not_found; may be empty
-	// Member of the request that the failure is about, as the client spells it; may be empty.
+	Reason string // code for Status, for programs, such as model_not_found; may be empty
+	// Member is the member of the request at fault, as the client spells it; may be empty.
 	Member string
-	// Feature is the member as v2 names it, if the failure was found where no dialect is known.
+	// Feature is the name that the member has in v2, if the error comes from code that knows no
+	// dialect.
 	Feature string
-	Prompt  *infer.PromptError // the prompt is too long
+	Prompt  *infer.PromptError // not nil if the prompt is too long
 	Message string             // for the client
 }
 
 func (f *Error) Error() string { return f.Message }
 
-// As makes the error an [infer.Error], for records.
+// As converts the error to an [infer.Error], for records.
 func (f *Error) As(target any) bool {
 	e, ok := target.(**infer.Error)
 	if ok {
@@ -41,18 +42,18 @@ func (f *Error) As(target any) bool {
 	return ok
 }
 
-// Reasons that dialects have words for.
+// The reasons for which dialects have codes.
 const (
 	NoModel  = "model_not_found"
 	WrongKey = "invalid_api_key"
 )
 
-// Invalid makes the error of a request with an invalid value; member may be empty.
+// Invalid returns the error for a request with an invalid value. member may be empty.
 func Invalid(member, format string, args ...any) *Error {
 	return &Error{Code: infer.Invalid, Member: member, Message: fmt.Sprintf(format, args...)}
 }
 
-// Refused makes the error of a request that is refused with a status of class 4xx, such as 404.
+// Refused returns the error for a request that is refused with a status of 4xx, such as 404.
 func Refused(status int, reason, format string, args ...any) *Error {
 	code := infer.Invalid
 	if status == http.StatusRequestEntityTooLarge {
@@ -61,14 +62,14 @@ func Refused(status int, reason, format string, args ...any) *Error {
 	return &Error{Code: code, Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// UnknownModel makes the error of a request with an unknown model.
+// UnknownModel returns the error for a request with an unknown model.
 func UnknownModel(name string) *Error {
 	f := Refused(http.StatusNotFound, NoModel, "The model %s does not exist: GET /v1/models lists the models", strconv.Quote(cut(name)))
 	f.Member = "model"
 	return f
 }
 
-// maxQuoted bounds the bytes of a client's text in a failure.
+// maxQuoted bounds the bytes of a client's text that an error quotes.
 const maxQuoted = 64
 
 func cut(text string) string {
@@ -78,8 +79,7 @@ func cut(text string) string {
 	return text
 }
 
-// ErrorOf returns the failure that err is. The text of an error without a class is not for
-// clients.
+// ErrorOf converts err to an Error. The text of an error without a class is not for clients.
 func ErrorOf(err error) *Error {
 	if f, ok := errors.AsType[*Error](err); ok {
 		return f
@@ -100,7 +100,7 @@ func ErrorOf(err error) *Error {
 	return f
 }
 
-// Present reports whether a member is there and not null.
+// Present reports whether a member is present and not null.
 func Present(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != jsontext.KindNull }
 
 // Decode decodes value, a member of a request or a part of one, into v. Its error names member.
@@ -111,7 +111,8 @@ func Decode(member string, value jsontext.Value, v any) error {
 	return nil
 }
 
-// Integer returns the value of a member that is said, at least least.
+// Integer returns the value of a member that is present. It returns an error if the value is below
+// least.
 func Integer(member string, i *wire.Integer, least uint32) (int, error) {
 	n, err := i.Within(member, least)
 	if err != nil {
@@ -120,7 +121,7 @@ func Integer(member string, i *wire.Integer, least uint32) (int, error) {
 	return n, nil
 }
 
-// Bytes returns the value of a member; nil if it is not there.
+// Bytes returns the value of a member, or nil if it is missing or null.
 func Bytes(v jsontext.Value) []byte {
 	if !Present(v) {
 		return nil
