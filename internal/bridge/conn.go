@@ -26,7 +26,7 @@ type conn struct {
 
 	peer         infer.Peer
 	local        bool          // the peer is on this machine
-	writeTimeout time.Duration // of a write; 0 is no limit
+	writeTimeout time.Duration // time limit of a write; 0 means no limit
 	closed       chan struct{}
 	once         sync.Once
 
@@ -37,9 +37,9 @@ type conn struct {
 	used    bool       // the client has sent something
 	fresh   time.Time  // until then the write deadline of the socket is new enough
 	own     bool       // the handler has set a write deadline of its own
-	alone   bool       // the reads beside the handler read nothing: see leaveAlone
-	ahead   []byte     // bytes behind the request, read by awaitHangUp
-	ended   error      // the end of the connection, read by awaitHangUp
+	alone   bool       // reads beside the handler return at once, without a byte: see leaveAlone
+	ahead   []byte     // bytes after the request, which awaitHangUp has read
+	ended   error      // the error at the end of the connection, which awaitHangUp has read
 }
 
 // past is a deadline that ends a read at once.
@@ -51,7 +51,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	c.limit = t
 	if !c.reading {
-		return nil // the next read looks at it
+		return nil // the next read sets it on the socket
 	}
 	return c.setLocked(t)
 }
@@ -61,8 +61,8 @@ func (c *conn) setLocked(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read reads for net/http. A deadline of the socket that is earlier than the wanted one stays until
-// it passes: then the read goes on.
+// Read reads for net/http. If the socket has an earlier deadline than the one that was set last,
+// that deadline stays until it passes; then the read continues.
 func (c *conn) Read(p []byte) (int, error) {
 	if n, over, err := c.begin(p); over {
 		return n, err
@@ -75,12 +75,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// begin begins a read. It reports whether the read is over already, with its results.
+// begin begins a read. It reports as over whether the read has ended already, with the results n
+// and err.
 func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.alone && len(p) == 1: // the read beside the handler: nothing has happened
+	case c.alone && len(p) == 1: // a read beside the handler
 		return 0, true, nil
 	case len(c.ahead) > 0:
 		n = copy(p, c.ahead)
@@ -122,18 +123,19 @@ func (c *conn) end(p []byte, n int, err *error) bool {
 	return true
 }
 
-// SetWriteDeadline sets the deadline of a handler that has one of its own; zero ends that.
+// SetWriteDeadline sets the write deadline of a handler. The zero time removes it, and each write
+// has the usual limit again.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.IsZero() && !c.own {
-		return nil // each write has one
+		return nil // each write sets one
 	}
 	c.own, c.fresh = !t.IsZero(), time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// Write writes within the time for a write.
+// Write writes p. It returns an error if that takes longer than writeTimeout.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.refresh(); err != nil {
 		return 0, err
@@ -141,8 +143,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// refresh sets the deadline of the next write. That costs as much as a small write, so a deadline
-// is set a little later than due, and then serves for that long.
+// refresh sets the deadline of the next write. That costs as much as a small write, so it sets a
+// deadline somewhat later than needed, and then leaves it for that long.
 func (c *conn) refresh() error {
 	if c.writeTimeout <= 0 {
 		return nil
@@ -158,20 +160,21 @@ func (c *conn) refresh() error {
 	return c.Conn.SetWriteDeadline(now.Add(c.writeTimeout + more))
 }
 
-// leaveAlone makes the read of one byte read nothing until the request is answered. From the end of
-// the body on net/http reads one byte beside the handler, to notice a hang-up by it; awaitHangUp
-// does that instead, for requests that wait. Bodies of a known length may be left alone before they
-// are read: net/http never reads one byte of them.
+// leaveAlone lets reads of one byte return at once, without a byte, until the request is answered.
+// After the end of the body net/http reads one byte beside the handler, to notice a hang-up;
+// awaitHangUp does that instead, for requests that wait. If the length of a body is known,
+// leaveAlone may be called before the body is read, because net/http never reads a single byte of
+// it.
 func (c *conn) leaveAlone() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.alone = true
 	if c.reading {
-		_ = c.setLocked(past) // fails if closed, which ends the read, too
+		_ = c.setLocked(past) // fails if the connection is closed, which also ends the read
 	}
 }
 
-// rested notes that a request has been answered, and its connection waits for the next one.
+// rested records that a request was answered, and that the connection waits for the next one.
 func rested(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok && state == http.StateIdle {
 		c.mu.Lock()
@@ -180,16 +183,16 @@ func rested(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// hangUpInterval is the time between two looks for a hang-up behind bytes that the client has sent
-// after its request.
+// hangUpInterval is the time between two checks for a hang-up if the client has sent bytes after
+// its request.
 const hangUpInterval = 50 * time.Millisecond
 
-// maxAhead bounds the bytes that are read while a client is watched.
+// maxAhead bounds the bytes that are read while awaitHangUp watches a client.
 const maxAhead = 512
 
-// awaitHangUp returns nil once the client has closed its connection or its sending half, while its
-// request is answered. If ctx ends first, it returns the cause. It works for requests that
-// leaveAlone was called for.
+// awaitHangUp returns nil once the client has closed its connection or its sending half while its
+// request is being answered. If ctx ends first, it returns the cause. leaveAlone must have been
+// called for the request.
 func (c *conn) awaitHangUp(ctx context.Context) error {
 	c.mu.Lock()
 	alone, ahead, ended := c.alone, len(c.ahead) > 0, c.ended
@@ -218,7 +221,7 @@ func (c *conn) awaitHangUp(ctx context.Context) error {
 	}
 }
 
-// readAhead waits for bytes, or the end of the connection, and keeps them for the next read.
+// readAhead waits for bytes or for the end of the connection, and keeps them for the next read.
 func (c *conn) readAhead(ctx context.Context) error {
 	if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
@@ -226,7 +229,7 @@ func (c *conn) readAhead(ctx context.Context) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
-		_ = c.Conn.SetReadDeadline(past) // fails if closed, which ends the read, too
+		_ = c.Conn.SetReadDeadline(past) // fails if the connection is closed, which also ends the read
 	})
 	buf := make([]byte, maxAhead)
 	n, err := c.Conn.Read(buf)
@@ -268,12 +271,12 @@ func (c *call) whilePresent(wait func(context.Context) error) error {
 			cancel(errLeft)
 		}
 	})
-	defer watch.Wait() // nothing else may read beside it
+	defer watch.Wait() // nothing else may read at the same time
 	defer cancel(nil)
 	return wait(ctx)
 }
 
-// errLeft ends the wait of a request whose client has hung up.
+// errLeft is the cause if the client of a waiting request hangs up.
 var errLeft = errors.New("the client hung up")
 
 // Close closes the connection.
@@ -282,7 +285,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite closes the sending half, so that the client sees a clean end.
+// CloseWrite closes the sending half, so that the client reads to the end without an error.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// gated is a handler that answers once for each value of the channel, and looks at its context
-// meanwhile, so that the client is watched.
+// gated is a handler that answers once for each value of the channel. Until then it waits for the
+// end of its context, so that the client is watched.
 type gated chan struct{}
 
 func (g gated) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -32,15 +32,15 @@ func (g gated) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) er
 	return emit(&infer.Done{Reason: infer.EndOfTurn})
 }
 
-// watchTime is longer than a request waits until its client is watched.
+// watchTime is longer than a request waits before its client is watched.
 const watchTime = 150 * time.Millisecond
 
-// Requests that a client sends ahead are answered in turn, whoever has read their bytes: net/http
-// with the first request, or the watch of the client.
+// Requests that a client sends ahead are answered in order, whether net/http has read their bytes
+// with the first request or the watch of the client has.
 func TestPipelined(t *testing.T) {
 	one := request("POST", chatPath, hi(""))
 	chunked := request("POST", chatPath, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(hi("")), hi("")), "Transfer-Encoding: chunked")
-	long := request("POST", chatPath, hi(`,"user":"`+strings.Repeat("x", 2000)+`"`)) // more than is read ahead
+	long := request("POST", chatPath, hi(`,"user":"`+strings.Repeat("x", 2000)+`"`)) // more bytes than are read ahead
 	for name, pieces := range map[string][]string{
 		"at once":               {one + one + one},
 		"behind":                {one, one + one},
@@ -61,7 +61,7 @@ func TestPipelined(t *testing.T) {
 				if _, err := io.WriteString(nc, piece); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(watchTime) // not for an order: the bytes meet a client that is watched
+				time.Sleep(watchTime) // until the client is watched
 			}
 			r := bufio.NewReader(nc)
 			for i := range 3 {
@@ -84,14 +84,15 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
-// A client that hangs up is noticed while its request is answered, whatever the framing of its
-// body, with bytes behind it and without, at any time, also in a later request of its connection.
+// The hang-up of a client is noticed while its request is being answered, whatever the framing of
+// the body, with further bytes and without, at any time, and in a later request of its connection
+// as well.
 func TestHangUps(t *testing.T) {
 	body := hi(`,"stream":true`)
 	known := request("POST", chatPath, body)
 	chunked := request("POST", chatPath, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body), "Transfer-Encoding: chunked")
 	for name, req := range map[string]string{"a length": known, "chunks": chunked} {
-		for _, before := range []int{0, 2} { // requests on the connection
+		for _, before := range []int{0, 2} { // number of requests before it on the connection
 			for _, stray := range []string{"", "\n", strings.Repeat("x", 2000)} {
 				for _, after := range []time.Duration{0, watchTime} {
 					t.Run(fmt.Sprintf("%s, %d before, %d bytes, %s", name, before, len(stray), after), func(t *testing.T) {
@@ -130,8 +131,8 @@ func TestHangUps(t *testing.T) {
 	}
 }
 
-// A client that hangs up while its request waits for something else than an answer, such as a
-// model or memory, is noticed, too: nothing of it is left long before its time is over.
+// The hang-up of a client is noticed as well while its request waits for a model or for memory: its
+// resources are free long before the time limit.
 func TestHangUpsBeforeTheAnswer(t *testing.T) {
 	large := `{"model":"gen","messages":[{"role":"user","content":"` + strings.Repeat("x", 1<<20) + `"}]}`
 	for name, test := range map[string]struct {
@@ -151,7 +152,7 @@ func TestHangUpsBeforeTheAnswer(t *testing.T) {
 			h.serve()
 			other := infer.Caller{User: "other"}
 			if !test.closed {
-				// There is room for the body, but not for what it becomes.
+				// There is memory for the body, but not for its decoded form.
 				if taken := int64(64<<20 - 2<<20); !memory.TryAcquire(other, taken/2) || !memory.TryAcquire(infer.Caller{User: "another"}, taken/2) {
 					t.Fatal("no memory to take")
 				}
@@ -184,8 +185,8 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// A connection has the same times with its first request and with later ones: a header may take
-// 10 s, a body 60 s, and the time between two requests 2 minutes.
+// The time limits of a connection are the same for its first request and for later ones: 10 s for a
+// header, 60 s for a body, and 2 minutes between two requests.
 func TestTimesOfLaterRequests(t *testing.T) {
 	const head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
@@ -216,8 +217,8 @@ func TestTimesOfLaterRequests(t *testing.T) {
 	})
 }
 
-// A client that does not read its answer loses it when the time for a write is over: a minute, and
-// the time for which a deadline serves.
+// A client that does not read its answer is cut off after the time limit of a write, a minute, plus
+// the time for which a deadline is left unchanged.
 func TestSlowReader(t *testing.T) {
 	chatter := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for {
@@ -250,7 +251,7 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// Requests of all kinds that fail leave nothing: no goroutine, no memory, no connection.
+// Failed requests of any kind leave no goroutine, no memory and no connection behind.
 func TestNothingIsLeft(t *testing.T) {
 	memory := &quota.Quota{PerCaller: 64 << 20, Total: 64 << 20}
 	conns := &quota.Quota{PerCaller: 100, Total: 100}
@@ -280,7 +281,7 @@ func TestNothingIsLeft(t *testing.T) {
 		leave(whole + "x")
 		leave(request("POST", chatPath, large))
 	}
-	round() // pools, and goroutines that stay
+	round() // fills pools, and starts goroutines that stay
 	rest := func() int {
 		until(t, "all have gone", func() bool { return conns.Taken() == 0 && memory.Taken() == 0 })
 		return runtime.NumGoroutine()
