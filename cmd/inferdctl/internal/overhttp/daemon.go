@@ -10,7 +10,8 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats returns the load of the daemon. Others than its own user get the totals and their callers.
+// Stats returns the load of the daemon. Clients of users other than the daemon's get only the
+// totals and their own callers.
 func (c *Client) Stats(ctx context.Context) (*client.Stats, error) {
 	var s stats.Daemon
 	raw, err := c.fetch(ctx, "/inferd/stats", nil, &s)

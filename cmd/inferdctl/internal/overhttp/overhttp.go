@@ -1,6 +1,6 @@
 // Package overhttp is a client of a daemon's HTTP interface, for the verbs of inferdctl that work
-// over it. Its methods are those of package client, with the same types, so that a verb does not know
-// which of the two it uses. It knows the page's live paths and OpenAI's dialect.
+// over HTTP. It has the methods and the types of package client, so that a verb need not know which
+// of the two it uses. It knows the live paths of the page, and OpenAI's dialect.
 package overhttp
 
 import (
@@ -28,10 +28,10 @@ import (
 
 // A Client sends requests to one address. Use [New].
 type Client struct {
-	// Key is sent as a bearer token; empty sends none.
+	// Key is sent as a bearer token; if it is empty, none is sent.
 	Key string
-	// Wait is the longest wait for a daemon that does not run or is not ready yet; 0 means no wait,
-	// and a negative value means until the context ends.
+	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait, and
+	// a negative value means no limit but the context.
 	Wait time.Duration
 	// Trace, if not nil, is called with the data of every event of an answer, unchanged.
 	Trace func(message []byte)
@@ -40,12 +40,12 @@ type Client struct {
 	http http.Client
 }
 
-// unixHost stands for the host of requests over a socket.
+// unixHost is the host of requests over a socket.
 const unixHost = "http://inferd"
 
-// New returns a client of an address: the URL of a server, or unix:PATH. Over TCP within this
-// machine it talks only to a listener of the present user or of root: another user could have taken
-// the port, to collect prompts and keys.
+// New returns a client of an address: the URL of a server, or unix:PATH. Over TCP on this machine
+// it uses only a listener of the present user or of root: another user could have taken the port to
+// collect prompts and keys.
 func New(address string) (*Client, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if path == "" {
@@ -64,7 +64,8 @@ func New(address string) (*Client, error) {
 	return &Client{base: base, http: http.Client{Transport: &http.Transport{DialContext: dialChecked}}}, nil
 }
 
-// dialChecked connects, and refuses a listener of another user. Nothing has been sent by then.
+// dialChecked connects to an address. It returns an error if the listener belongs to another user,
+// before any byte is sent.
 func dialChecked(ctx context.Context, network, addr string) (net.Conn, error) {
 	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
@@ -81,8 +82,8 @@ func dialChecked(ctx context.Context, network, addr string) (net.Conn, error) {
 	return nc, nil
 }
 
-// CheckListener returns an error unless the socket that listens at an address of this machine belongs
-// to the present user or to root. Where the system cannot tell, it returns nil.
+// CheckListener returns an error unless the socket that listens at an address of this machine
+// belongs to the present user or to root. If the system cannot tell, it returns nil.
 func CheckListener(at netip.AddrPort) error {
 	users, err := sockdiag.Open()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -104,7 +105,8 @@ func CheckListener(at netip.AddrPort) error {
 	return nil
 }
 
-// A ListenerError means that an address is not the one of a daemon that may be trusted.
+// A ListenerError means that the listener at an address is not that of a daemon that may be
+// trusted.
 type ListenerError struct {
 	At  netip.AddrPort
 	Why string
@@ -114,14 +116,14 @@ func (e *ListenerError) Error() string {
 	return fmt.Sprintf("%s is not used: %s, and it must be you or root", e.At, e.Why)
 }
 
-// Pauses between two attempts.
+// The pauses between two attempts.
 const (
 	minPause = 50 * time.Millisecond
 	maxPause = time.Second
 )
 
-// send sends a request, and waits for a daemon that is not there yet. The body of the response must be
-// closed. If the daemon refuses, the error is a [client.Error].
+// send sends a request, and waits for a daemon that does not run. The caller must close the body of
+// the response. If the daemon refuses the request, the error is a [client.Error].
 func (c *Client) send(ctx context.Context, path string, body any) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -183,7 +185,7 @@ func (c *Client) try(ctx context.Context, path string, body []byte) (*http.Respo
 	return res, nil
 }
 
-// maxRefusal bounds the body of a refusal, in bytes.
+// maxRefusal bounds the bytes of the body of a refusal.
 const maxRefusal = 64 << 10
 
 // A failure is the daemon's description of an error.
@@ -193,7 +195,7 @@ type failure struct {
 	Code    string `json:"code"`
 }
 
-// refusalOf reads the daemon's words from a response.
+// refusalOf returns the error that a response describes.
 func refusalOf(res *http.Response) error {
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
 	if err != nil {
@@ -208,7 +210,7 @@ func refusalOf(res *http.Response) error {
 	return m.Error.as(res.StatusCode)
 }
 
-// codes are the codes of package client for statuses.
+// codes maps status codes to the codes of package client.
 var codes = map[int]client.Code{
 	http.StatusTooManyRequests: client.QueueFull, http.StatusServiceUnavailable: client.BackendUnavailable,
 	http.StatusRequestEntityTooLarge: client.FrameTooLarge, http.StatusInternalServerError: client.Internal,
@@ -232,7 +234,7 @@ func (f failure) as(status int) error {
 	return &client.Error{Code: code, Message: f.Message}
 }
 
-// fetch sends a request, and decodes its whole answer.
+// fetch sends a request, and decodes the whole answer.
 func (c *Client) fetch(ctx context.Context, path string, body, into any) ([]byte, error) {
 	res, err := c.send(ctx, path, body)
 	if err != nil {

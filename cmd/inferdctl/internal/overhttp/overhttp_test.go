@@ -33,7 +33,7 @@ import (
 
 const secret = "0123456789abcdef"
 
-// A house is the daemon's bridge over a handler.
+// A house is the daemon's bridge before a handler.
 type house struct {
 	tcp, unix string
 	board     *status.Board
@@ -323,7 +323,7 @@ func TestState(t *testing.T) {
 	}
 }
 
-// Refusals have the daemon's words, and the codes of the sockets.
+// A refusal has the text of the daemon, and the same code as over the sockets.
 func TestRefusals(t *testing.T) {
 	ask := func(c *overhttp.Client) error {
 		_, err := client.Collect(c.Generate(t.Context(), client.Ask("hi")))
@@ -358,7 +358,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Another server is told apart from a daemon that refuses.
+// The error for another server differs from that of a daemon that refuses.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		serve func(http.ResponseWriter, *http.Request)
@@ -396,7 +396,7 @@ func TestNoDaemon(t *testing.T) {
 	}
 }
 
-// With Wait, the client waits for a daemon, and not longer.
+// With Wait the client waits for a daemon, but no longer than that.
 func TestWait(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

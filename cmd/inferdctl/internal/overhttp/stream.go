@@ -9,10 +9,11 @@ import (
 	"iter"
 )
 
-// maxEvent bounds an event of a stream, in bytes.
+// maxEvent bounds the bytes of an event of a stream.
 const maxEvent = 16 << 20
 
-// events yields the data of the events of a stream until it ends: with an error, or with the server.
+// events yields the data of the events of a stream. It ends at the end of the stream, or with an
+// error.
 func events(ctx context.Context, body io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		in := bufio.NewScanner(body)
