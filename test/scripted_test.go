@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// The answers of the scripted model: to a question, and to the result of a tool.
+// The answers of the scripted model to a question and to the result of a tool.
 const (
 	scriptedText  = "I look it up."
 	scriptedInput = `{"city": "Köln <b>&", "days": 3}`
