@@ -54,7 +54,7 @@ func (e *LieError) Error() string {
 }
 
 // Adopt makes files of another tool a model of the store. Each file is hashed once, and refused if
-// the digest is not the one that the tool claims. Then it is cloned by the file system,
+// its digest differs from the digest that the tool claims. Then it is cloned by the file system,
 // hard-linked, or else referred to by the manifest: content is never written. Adopting a model that
 // is already in the store adds its Asked names to the manifest.
 func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {

@@ -266,10 +266,10 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
 }
 
-// expel moves a damaged blob to the quarantine if the file at its path is still the one that was
-// hashed; otherwise it reports replaced. A shared lock, which users of the blob may hold as well,
-// keeps a writer from renaming a good blob to that path meanwhile. If a writer holds the lock,
-// expel does nothing: the writer will find the damage itself.
+// expel moves a damaged blob to the quarantine if the file at its path is still the hashed file;
+// otherwise it reports replaced. A shared lock, which users of the blob may hold as well, keeps a
+// writer from renaming a good blob to that path meanwhile. If a writer holds the lock, expel does
+// nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
 	name := blobPath(q.Expected)
 	if !held {

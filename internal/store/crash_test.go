@@ -171,7 +171,7 @@ func ramDir(t *testing.T) string {
 	return dir
 }
 
-// A life is a series of changes to a store, in steps. What a step has finished must survive a
+// A life is a series of changes to a store, in steps. The result of a finished step must survive a
 // crash.
 type life struct {
 	s    *store.Store

@@ -246,7 +246,7 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 	return nil
 }
 
-// namesOf returns the names of the models whose manifests name the blob.
+// namesOf returns the names of the models with the blob in their manifests.
 func (d *disk) namesOf(digest string) ([]string, error) {
 	manifests, _, err := d.manifests()
 	if err != nil {

@@ -120,8 +120,8 @@ func (d *disk) judge(dir string) error {
 	return nil
 }
 
-// unwritable adds to the error of a change which uses of the store still work, and what an operator
-// can do.
+// unwritable adds to the error of a change which uses of the store still work, and the remedy for
+// an operator.
 func (s *Store) unwritable(err error) error {
 	switch {
 	case isReadOnly(err):

@@ -175,8 +175,8 @@ type copying struct {
 	blobs       []string // digests of the blobs that this import has added
 }
 
-// all makes a blob of each file. old is the present manifest of the name, or nil; a file whose
-// digest differs from that of old's blob is refused.
+// all makes a blob of each file. old is the present manifest of the name, or nil; a file with
+// another digest than its blob in old is refused.
 func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
 	var blobs []Blob
 	for n, f := range files {

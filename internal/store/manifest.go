@@ -198,8 +198,8 @@ func (d *disk) sameFile(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(first, second)
 }
 
-// An otherCaseError means that the manifest at the path of a name is of another model, whose name
-// differs only in case: the file system ignores case.
+// An otherCaseError means that the manifest at the path of a name is of another model: the two
+// names differ only in case, which the file system ignores.
 type otherCaseError struct {
 	name  string
 	found *Manifest

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserve allocates blocks for a file, whose size stays. On file systems without support it does
-// nothing.
+// reserve allocates blocks for a file without changing its size. On file systems without support it
+// does nothing.
 func reserve(f *os.File, size int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
