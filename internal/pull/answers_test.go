@@ -125,8 +125,8 @@ func TestAnswersOnce(t *testing.T) {
 	}
 }
 
-// paused checks the pauses. If seconds is 0 there must be none; if it is 1, one that follows a
-// first failure; otherwise one of that many seconds.
+// paused checks the pauses. If seconds is 0 there must be none; if it is 1, one pause after a first
+// failure; otherwise one pause of that many seconds.
 func (b *bench) paused(seconds int) {
 	b.t.Helper()
 	switch {

@@ -302,8 +302,7 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
 }
 
-// embedding lists the IPv6 networks whose addresses contain an IPv4 address, which begins at byte
-// at.
+// embedding lists the IPv6 networks with addresses that contain an IPv4 address, from byte at on.
 var embedding = []struct {
 	prefix netip.Prefix
 	at     int

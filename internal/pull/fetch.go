@@ -165,8 +165,8 @@ func (f *fetcher) size() int64 {
 	return f.total
 }
 
-// missing returns the ranges to request: those that were neither received nor are being requested,
-// cut to the size of one request.
+// missing returns the ranges to request, cut to the size of one request. It leaves out ranges that
+// were received or are being requested.
 func (r *run) missing() []store.Range {
 	total := r.size()
 	if r.plain && (total < 0 || r.ingest.Done() < total) {

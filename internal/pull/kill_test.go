@@ -128,8 +128,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killAnywhere pulls a model with processes that it kills, at most most times, and then with one
-// that it lets finish. It sets the puller to one of the same store.
+// killAnywhere pulls a model with processes. It kills at most most of them, and then lets one
+// finish. It sets the puller to one of the same store.
 func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)
