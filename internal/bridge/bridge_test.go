@@ -71,7 +71,7 @@ func (j *journal) records() []exchange.Record {
 	return append([]exchange.Record(nil), j.all...)
 }
 
-// entries returns the entries of a house: one that generates and one that embeds.
+// entries returns the entries of a house: a model that generates and a model that embeds.
 func entries() []bridge.Entry {
 	can := infer.AllAbilities()
 	can.Tools, can.Thinking = false, false

@@ -61,8 +61,8 @@ func (c *conn) setLocked(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read reads for net/http. If the socket has an earlier deadline than the one that was set last,
-// that deadline stays until it passes; then the read continues.
+// Read reads for net/http. If the socket has an earlier deadline than the last deadline set, that
+// deadline stays until it passes; then the read continues.
 func (c *conn) Read(p []byte) (int, error) {
 	if n, over, err := c.begin(p); over {
 		return n, err

@@ -96,7 +96,7 @@ func (c *call) generate(ask *web.Ask, a answer) {
 	c.exchange(a, ask.Generate, ask.CacheSalt)
 }
 
-// decoding limits the requests whose images are being decoded to one at a time.
+// decoding lets one request at a time decode its images.
 var decoding = make(chan struct{}, 1)
 
 // decodeImages decodes the images of a request, within the memory of its caller.

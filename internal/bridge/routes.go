@@ -45,7 +45,8 @@ type streamer interface {
 	// Stream appends the bytes of an event, which may be none, to dst. An [infer.Error] means that
 	// the answer has failed.
 	Stream(dst []byte, ev infer.Event) ([]byte, error)
-	// KeepAlive appends what a silent stream sends. It may be the first piece of the stream.
+	// KeepAlive appends a sign of life for a silent stream. It may be the first piece of the
+	// stream.
 	KeepAlive(dst []byte) []byte
 	// Fail appends the end of a stream that has failed with cause.
 	Fail(dst []byte, cause error) []byte
