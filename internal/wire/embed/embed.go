@@ -90,8 +90,8 @@ type Codec struct {
 	vectors [][]float32 // the answer to the current request
 }
 
-// Read returns the next request, whose task is an [infer.Embed]. An [infer.Error] must be sent to
-// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// Read returns the next request, with an [infer.Embed] as its task. An [infer.Error] must be sent
+// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
 // connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()

@@ -23,7 +23,8 @@ import (
 // ContentType is the content type of a stream.
 const ContentType = "application/x-ndjson"
 
-// Version is the release of Ollama whose interface this package has. Clients compare its numbers.
+// Version is the release of Ollama that defines the interface of this package. Clients compare its
+// numbers.
 const Version = "0.12.0"
 
 // Running is the answer to a request for /.

@@ -341,7 +341,7 @@ func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// maxKeptLogprobs bounds the tokens whose logprobs are kept for an answer in one piece.
+// maxKeptLogprobs bounds the tokens for which logprobs are kept in an answer in one piece.
 const maxKeptLogprobs = 1 << 18
 
 // cloneLogprobs returns a copy of logprobs, because their sender reuses its memory.

@@ -100,8 +100,8 @@ type Ranked struct {
 	Score float64 `json:"score"` // comparable only within one answer
 }
 
-// Read returns the next request, whose task is an [infer.Rerank]. An [infer.Error] must be sent to
-// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// Read returns the next request, with an [infer.Rerank] as its task. An [infer.Error] must be sent
+// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
 // connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()

@@ -90,8 +90,8 @@ type Codec struct {
 	text     []byte // the answer so far
 }
 
-// Read returns the next request, whose task is an [infer.Generate]. An [infer.Error] must be sent
-// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// Read returns the next request, with an [infer.Generate] as its task. An [infer.Error] must be
+// sent to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
 // connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
