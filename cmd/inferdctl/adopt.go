@@ -69,8 +69,8 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 	return nil
 }
 
-// leftOut prints the files and folders that cannot be adopted, and returns the number of those that
-// count as failures. A folder that another user has closed does not.
+// leftOut prints the files and folders that cannot be adopted, and returns the number of failures
+// among them. A folder that another user has closed is not a failure.
 func (c *command) leftOut(problems []caches.Problem) (failed int) {
 	for _, p := range problems {
 		fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))

@@ -37,7 +37,7 @@ func (f *pullFlags) add(fs *flag.FlagSet) {
 	fs.BoolVar(&f.asJSON, "json", false, "lines of JSON on stdout in place of progress")
 }
 
-// pull brings models into the store: those that are named or, without a name, those of the config.
+// pull brings models into the store: the named models or, without a name, the models of the config.
 func (c *command) pull(ctx context.Context, args []string) error {
 	fs := c.flags("pull")
 	var flags pullFlags
