@@ -10,8 +10,8 @@ import (
 	inferd "github.com/inferd-go/inferd/client"
 )
 
-// Environment variables of make test-models: a model whose template has no tools and, if available,
-// one whose template has tools.
+// Environment variables of make test-models. The template of the first model has no tools. The
+// second is optional; its template has tools.
 const (
 	modelVariable      = "INFERD_TEST_MODEL"
 	toolsModelVariable = "INFERD_TEST_TOOLS_MODEL"

@@ -586,8 +586,8 @@ func spoil(msg string) (all []string) {
 	return all
 }
 
-// TestManyValues sends many messages at once whose decoded form is much larger than their bytes:
-// with the shortest values, up to the memory limit, and up to the limit of values.
+// TestManyValues sends many messages at once that are much larger decoded than as bytes: with the
+// shortest values, up to the memory limit, and up to the limit of values.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()

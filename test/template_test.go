@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// untaught starts a daemon whose model recites pieces and has no chat template.
+// untaught starts a daemon with a model that recites pieces and has no chat template.
 func untaught(t *testing.T, pieces ...string) *daemon {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")

@@ -190,7 +190,7 @@ func TestPolicyHolds(t *testing.T) {
 	value[bool](b, `(window.violations = [], true)`)
 }
 
-// Elements of the page whose text must be easy to read.
+// The text of these elements of the page must be easy to read.
 var readable = []string{"body", ".name", ".quiet", ".question p", ".answer .prose", ".answer small", ".main", ".code code", ".code figcaption", ".c-keyword", ".c-string", "#draft", ".prose a"}
 
 // contrast computes the contrast of the text of an element as WCAG 2 defines it.
