@@ -81,7 +81,7 @@ func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]
 }
 
 // serveInTurns measures servers in turns. Each runs alone: when two equal servers ran at once, the
-// one that was started first was up to 10 % slower all the time.
+// first to start was up to 10 % slower all the time.
 func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
 	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
 }

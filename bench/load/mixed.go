@@ -98,7 +98,7 @@ func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	return tally
 }
 
-// A marked is a shot whose answer is known.
+// A marked is a shot with a known answer.
 type marked struct {
 	shot    Shot
 	in      int    // tokens of the prompt
