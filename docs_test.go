@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Every package documents its purpose and its limits.
@@ -57,6 +58,20 @@ func TestModelHasNoTags(t *testing.T) {
 	}
 }
 
+// Lines of prose on all pages have at most 120 characters. Tables and blocks of code may have more.
+func TestLinesOfPages(t *testing.T) {
+	pages(t, func(page, text string) {
+		code := false
+		for i, line := range strings.Split(text, "\n") {
+			fence := strings.HasPrefix(strings.TrimSpace(line), "```")
+			code = code != fence
+			if n := utf8.RuneCountInString(line); n > 120 && !code && !fence && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s:%d has %d characters, want at most 120", page, i+1, n)
+			}
+		}
+	})
+}
+
 // markdownLink matches the target of a link or an image.
 var markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
@@ -64,20 +79,8 @@ var markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 // names one.
 func TestLinksOfPages(t *testing.T) {
 	links := 0
-	err := filepath.WalkDir(".", func(page string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && page != "." && strings.HasPrefix(d.Name(), "."):
-			return filepath.SkipDir
-		case d.IsDir() || filepath.Ext(page) != ".md":
-			return nil
-		}
-		text, err := os.ReadFile(page)
-		if err != nil {
-			return err
-		}
-		for _, m := range markdownLink.FindAllStringSubmatch(string(text), -1) {
+	pages(t, func(page, text string) {
+		for _, m := range markdownLink.FindAllStringSubmatch(text, -1) {
 			target, heading, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") {
 				continue
@@ -93,13 +96,33 @@ func TestLinksOfPages(t *testing.T) {
 				t.Errorf("%s: link %s: no such heading", page, m[1])
 			}
 		}
+	})
+	if links < 30 {
+		t.Errorf("checked only %d links", links)
+	}
+}
+
+// pages calls check with each page of the repository.
+func pages(t *testing.T, check func(page, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(page string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && page != "." && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case d.IsDir() || filepath.Ext(page) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		check(page, string(text))
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if links < 30 {
-		t.Errorf("checked only %d links", links)
 	}
 }
 
