@@ -165,30 +165,31 @@ func value(r *rand.Rand) string {
 	}
 }
 
-// Qwen3#1894 Qwen3-Coder#444 GLM-5#158: calls in the history have no arguments, or have them as text, and every
-// template renders them as an object.
+// Calls in the history have no arguments, or have them as text, and every template renders them as an object.
 func TestArgumentsInHistory(t *testing.T) {
 	for family, source := range familyTemplates {
-		tmpl := compile(t, source)
-		prompt := func(input string) string {
-			got, err := text(tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(call("tc-1", input)), results(result("tc-1", "R")))}))
-			if err != nil {
-				t.Errorf("%s, %q: %v", family, input, err)
+		t.Run("Qwen3#1894 Qwen3-Coder#444 GLM-5#158 "+family, func(t *testing.T) {
+			tmpl := compile(t, source)
+			prompt := func(input string) string {
+				got, err := text(tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(call("tc-1", input)), results(result("tc-1", "R")))}))
+				if err != nil {
+					t.Errorf("%q: %v", input, err)
+				}
+				return got
 			}
-			return got
-		}
-		for input, want := range map[string]string{
-			"": "{}", " ": "{}", "null": "{}", `""`: "{}", `"{}"`: "{}", `"{\"a\": \"b\"}"`: `{"a": "b"}`, `" {\"a\": \"b\"}\n"`: `{"a": "b"}`,
-		} {
-			if got, want := prompt(input), prompt(want); got != want {
-				t.Errorf("%s: of %q\n%s\nwant\n%s", family, input, got, want)
+			for input, want := range map[string]string{
+				"": "{}", " ": "{}", "null": "{}", `""`: "{}", `"{}"`: "{}", `"{\"a\": \"b\"}"`: `{"a": "b"}`, `" {\"a\": \"b\"}\n"`: `{"a": "b"}`,
+			} {
+				if got, want := prompt(input), prompt(want); got != want {
+					t.Errorf("of %q\n%s\nwant\n%s", input, got, want)
+				}
 			}
-		}
-		for _, odd := range []string{`"{"`, `"text"`, `[1]`, `4`} { // answered or refused by name
-			_, err := tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(call("tc-1", odd)), results(result("tc-1", "R")))})
-			if err != nil && infer.CodeOf(err) != infer.Invalid {
-				t.Errorf("%s, %s: %v", family, odd, err)
+			for _, odd := range []string{`"{"`, `"text"`, `[1]`, `4`} { // answered or refused by name
+				_, err := tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(call("tc-1", odd)), results(result("tc-1", "R")))})
+				if err != nil && infer.CodeOf(err) != infer.Invalid {
+					t.Errorf("%s: %v", odd, err)
+				}
 			}
-		}
+		})
 	}
 }

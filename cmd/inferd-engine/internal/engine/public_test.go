@@ -14,6 +14,7 @@ var publicTools = []infer.Tool{
 	{Name: "get_weather", Schema: []byte(`{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`)},
 	{Name: "run", Schema: []byte(`{"type":"object","properties":{"command":{"type":"string"}},"required":["command"],"additionalProperties":false}`)},
 	{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)},
+	{Name: "open", Schema: []byte(`{"type":"object","properties":{"url":{"type":["string","null"]},"mode":{"enum":["none","fast"]}},"additionalProperties":false}`)},
 }
 
 // A failure is a public failure of another engine: the answer of the model, and the parts that the
@@ -27,6 +28,18 @@ type failure struct {
 	rest   string   // a further token that may not follow
 	want   []string // the parts; nil means thoughts that are cut
 }
+
+// twenty returns the spelling of twenty calls in Hermes, and the calls.
+func twenty() (answer string, want []string) {
+	var all []string
+	for i := range 20 {
+		all = append(all, fmt.Sprintf("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"%d\"}}\n</tool_call>", i))
+		want = append(want, fmt.Sprintf(`call get_weather {"city": "%d"}`, i))
+	}
+	return strings.Join(all, "\n"), want
+}
+
+var twentyCalls, twentyCalled = twenty()
 
 var numbered = &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}`)}
 
@@ -43,8 +56,8 @@ const hermesCall = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"c
 
 const hermesCalled = `call get_weather {"city": "Köln <b>&"}`
 
-// failures are the cases that involve the engine; package speech has the others. L is llama.cpp, V
-// vllm, S sglang, O ollama.
+// failures are cases for the whole engine; package speech has more spellings of some. L is llama.cpp, V vllm, S sglang,
+// O ollama.
 var failures = map[string]failure{
 	"L#13341 L#13690 L#23677 control and unused tokens in a string": {
 		family: "hermes", answer: hermesCall, change: demanded, wrong: wrongs, want: []string{hermesCalled},
@@ -117,6 +130,31 @@ var failures = map[string]failure{
 	"S#34677 an undeclared tool": {
 		family: "hermes", answer: `<tool_call>{"name": "rm", "arguments": {}}</tool_call>`, bytes: true, want: []string{`text <tool_call>{"name": "rm", "arguments": {}}</tool_call>`},
 	},
+	"S#38198 lmdeploy#3412 dynamo#4723 twenty calls of one tool": {
+		family: "hermes", answer: twentyCalls, want: twentyCalled, change: func(g *infer.Generate) { g.MaxTokens = 2000 },
+	},
+	"V#28806 no arguments": {
+		family: "qwen3-coder", answer: "<tool_call>\n<function=now>\n</function>\n</tool_call>", want: []string{"call now {}"},
+	},
+	"O#18237 markup in an argument": {
+		family: "hermes", answer: "<tool_call>\n{\"name\": \"run\", \"arguments\": {\"command\": \"<b>&'\\u0001\"}}\n</tool_call>", want: []string{`call run {"command": "<b>&'\u0001"}`},
+	},
+	"O#11505 arguments before the name": {
+		family: "hermes", answer: "<tool_call>\n{\"arguments\": {\"command\": \"a}\"}, \"name\": \"run\"}\n</tool_call>", want: []string{`call run {"command": "a}"}`},
+		change: func(g *infer.Generate) { g.Tools = g.Tools[1:] }, // whose objects are closed
+	},
+	"S#36835 an empty tag": {
+		family: "qwen3-coder", answer: "<tool_call>\n<function=run>\n<parameter=command>\n\n</parameter>\n</function>\n</tool_call>", want: []string{`call run {"command": ""}`},
+	},
+	"S#36835 the word none of an enum": {
+		family: "qwen3-coder", answer: "<tool_call>\n<function=open>\n<parameter=mode>\nnone\n</parameter>\n</function>\n</tool_call>", want: []string{`call open {"mode": "none"}`},
+	},
+	"V#39580 null in place of a text": {
+		family: "qwen3-coder", answer: "<tool_call>\n<function=open>\n<parameter=url>\nnull\n</parameter>\n</function>\n</tool_call>", want: []string{`call open {"url": null}`},
+	},
+	"drama_llama#115 the text 4 where null may stand": {
+		family: "qwen3-coder", answer: "<tool_call>\n<function=open>\n<parameter=url>\n4\n</parameter>\n</function>\n</tool_call>", want: []string{`call open {"url": "4"}`},
+	},
 }
 
 func think(g *infer.Generate) { g.Thinking = infer.ThinkOn }
@@ -139,6 +177,11 @@ func TestPublicFailures(t *testing.T) {
 				if f.want != nil && !slices.Equal(h.log, f.want) {
 					t.Errorf("%s: %q, want %q", chunking, h.log, f.want)
 				}
+				for i, c := range h.calls {
+					if c.ID != fmt.Sprintf("tc-%d", i+1) {
+						t.Errorf("%s: call %d has the id %s", chunking, i+1, c.ID)
+					}
+				}
 				calls := 0
 				for _, part := range f.want {
 					if strings.HasPrefix(part, "call ") {
@@ -160,38 +203,11 @@ func TestPublicFailures(t *testing.T) {
 	}
 }
 
-// S#38198 lmdeploy#3412 dynamo#4723: an answer may have many calls of one tool, each with an id of
-// its own.
-func TestTwentyCalls(t *testing.T) {
-	var answer strings.Builder
-	for i := range 20 {
-		fmt.Fprintf(&answer, "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"%d\"}}\n</tool_call>\n", i)
-	}
-	chunkings := []string{"whole", "words"}
-	if testing.Short() {
-		chunkings = chunkings[:1]
-	}
-	for _, chunking := range chunkings {
-		gen := greedy(publicTools)
-		s := &scene{template: familyTemplate(t, "hermes"), answer: strings.TrimSuffix(answer.String(), "\n")}
-		s.controls = markersOf(s.dialect(t))
-		h := hear(t, s.play(t, gen, cuts[chunking]), gen)
-		if len(h.calls) != 20 {
-			t.Fatalf("%s: %d calls: %q", chunking, len(h.calls), h.log)
-		}
-		for i, c := range h.calls {
-			if c.ID != fmt.Sprintf("tc-%d", i+1) || string(c.Input) != fmt.Sprintf(`{"city": "%d"}`, i) {
-				t.Errorf("%s: %s %s", chunking, c.ID, c.Input)
-			}
-		}
-	}
-}
-
-// Qwen3#1894 Qwen3-Coder#444 GLM-5#158: a call in the history has its arguments as text, and every
-// template renders them as an object. Package chat tests the other forms.
+// A call in the history has its arguments as text, and every template renders them as an object, with markup as it is.
+// Package chat tests the other forms.
 func TestArgumentsInHistory(t *testing.T) {
 	for i, family := range families() {
-		t.Run(family, func(t *testing.T) {
+		t.Run("Qwen3#1894 Qwen3-Coder#444 GLM-5#158 O#18237 "+family, func(t *testing.T) {
 			if testing.Short() && i%4 > 0 {
 				t.Skip("one family in four")
 			}
@@ -205,7 +221,7 @@ func TestArgumentsInHistory(t *testing.T) {
 				s.answer = d.Thinking.End + s.answer
 			}
 			var prompts []string
-			for _, input := range []string{`"{\"city\": \"Rome\"}"`, `{"city": "Rome"}`} {
+			for _, input := range []string{`"{\"city\": \"<b>&'\"}"`, `{"city": "<b>&'"}`} {
 				gen := greedy(publicTools)
 				gen.Messages = append(gen.Messages,
 					infer.Message{Role: infer.Assistant, Content: []infer.Part{&infer.CallPart{ID: "tc-1", Name: "get_weather", Input: []byte(input)}}},
@@ -218,7 +234,7 @@ func TestArgumentsInHistory(t *testing.T) {
 				}
 				prompts = append(prompts, h.prompt)
 			}
-			if prompts[0] != prompts[1] {
+			if prompts[0] != prompts[1] || !strings.Contains(prompts[0], "<b>&'") {
 				t.Errorf("the prompt is\n%s\nwant\n%s", prompts[0], prompts[1])
 			}
 		})

@@ -16,8 +16,8 @@ var strict = []infer.Tool{
 	{Name: "go_home", Schema: []byte(`{"type":"object","properties":{"to":{"enum":["bed"]}},"additionalProperties":false}`)},
 }
 
-// O#11505: arguments in front of the name are those of the tool that the name tells, in all shapes with JSON objects and
-// for all markers.
+// Arguments in front of the name are those of the tool that the name tells, in all shapes with JSON objects and for all
+// markers.
 func TestArgumentsBeforeName(t *testing.T) {
 	for name, test := range map[string]struct {
 		family, text string
@@ -34,7 +34,7 @@ func TestArgumentsBeforeName(t *testing.T) {
 		"cut off":          {"llama3-json", `{"parameters": {"to": "be`, []string{`text {"parameters": {"to": "be`}},
 		"a text of braces": {"llama3-json", `{"parameters": {"to": [{}, "x"]}} and more`, []string{`text {"parameters": {"to": [{}, "x"]}} and more`}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("O#11505 "+name, func(t *testing.T) {
 			d := dialecttest.Fixtures()[test.family]
 			models := []model{plain, controls(d)}
 			for _, m := range models {

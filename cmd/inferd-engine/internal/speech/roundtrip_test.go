@@ -34,8 +34,8 @@ var inputs = []string{
 	`{"deep": {}, "list": []}`,
 }
 
-// roundTrip writes calls in a dialect and reads them back.
-func roundTrip(t *testing.T, m model, d *dialect.Dialect, list []string) {
+// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them where place lets them come.
+func roundTrip(t *testing.T, m model, d *dialect.Dialect, place dialect.Place, list []string) {
 	t.Helper()
 	calls := make([]dialect.Call, len(list))
 	for i, input := range list {
@@ -46,10 +46,23 @@ func roundTrip(t *testing.T, m model, d *dialect.Dialect, list []string) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
+	if place == dialect.Before {
+		b.WriteString(d.Thinking.Begin)
+	}
+	if place != dialect.Behind {
+		b.WriteString("Hm, {}." + d.Thinking.End + d.Next)
+	}
 	for _, f := range all {
 		b.WriteString(f.Text)
 	}
-	got := understand(t, m, speech.Options{Dialect: d, Tools: []infer.Tool{anything}, Place: dialect.Behind}, withoutEnd(m, b.String()), false)
+	got := understand(t, m, speech.Options{Dialect: d, Tools: []infer.Tool{anything}, Place: place}, withoutEnd(m, b.String()), false)
+	if place != dialect.Behind {
+		if len(got) == 0 || got[0] != "thought Hm, {}." {
+			t.Errorf("%q gave %q", b.String(), got)
+			return
+		}
+		got = got[1:]
+	}
 	if len(got) != len(list) {
 		t.Errorf("%q gave %q", b.String(), got)
 		return
@@ -77,7 +90,8 @@ func equalJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// Calls that a dialect writes are read back as the same calls: empty, nested, of any characters, ten in one answer.
+// Calls that a dialect writes are read back as the same calls: empty, nested, of any characters, ten in one answer, with
+// thinking on and off.
 func TestRoundTrip(t *testing.T) {
 	for name, d := range dialecttest.Fixtures() {
 		for _, m := range modelsOf(d) {
@@ -88,14 +102,23 @@ func TestRoundTrip(t *testing.T) {
 
 func roundTrips(t *testing.T, m model, d *dialect.Dialect) {
 	t.Helper()
-	if d.Calls.Several {
-		roundTrip(t, m, d, slices.Concat(inputs, inputs)[:10])
-		if testing.Short() {
-			return
+	places := []dialect.Place{dialect.Behind}
+	if d.Thinking.Has() {
+		places = append(places, dialect.Before)
+		if d.Next == "" { // messages of their own are opened by no prompt
+			places = append(places, dialect.Inside)
 		}
 	}
-	for _, input := range inputs {
-		roundTrip(t, m, d, []string{input})
+	for _, place := range places {
+		if d.Calls.Several {
+			roundTrip(t, m, d, place, slices.Concat(inputs, inputs)[:10])
+			if testing.Short() {
+				return
+			}
+		}
+		for _, input := range inputs {
+			roundTrip(t, m, d, place, []string{input})
+		}
 	}
 }
 
@@ -142,7 +165,8 @@ func TestNamesWithoutEnd(t *testing.T) {
 // tag matches a marker that models usually have as a control token.
 var tag = regexp.MustCompile(`<[^<>\s"=]+>|\[/?[A-Z_]{3,}\]`)
 
-// The dialects of the public templates read back the calls that they write; make test-templates names the folder.
+// The dialects of the public templates read back the calls that they write, with thinking on and off; make test-templates
+// names the folder.
 func TestPublicRoundTrip(t *testing.T) {
 	folder := os.Getenv("INFERD_TEST_TEMPLATES")
 	if folder == "" {
