@@ -77,7 +77,7 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	}
 	_, foot, _ := strings.Cut(plain, answerText)
 	text, err := turn(calling(calls[0]))
-	if err != nil || !whole(text) {
+	if err != nil {
 		return s, false
 	}
 	// The answer to the call must be taken, too.
@@ -92,7 +92,9 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 		text = text[min(head, len(text)):]
 		return text[:len(text)-commonSuffix(text, foot)]
 	}
-	s.one = cut(text)
+	if s.one = cut(text); !whole(s.one) { // a declaration in the text has the name, too
+		return s, false
+	}
 	s.foot = footOf(render, t, tools())
 	if text, err = turn(calling(calls...)); err == nil && inOrder(cut(text), toolOne, toolTwo) {
 		s.two = cut(text)
