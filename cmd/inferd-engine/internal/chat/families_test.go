@@ -76,9 +76,9 @@ func TestFamilies(t *testing.T) {
 			}
 			want.Calls.Space = &dialect.Space{JSON: true, Comma: " ", Colon: " "}
 			switch name {
-			case "gemma4":
+			case "gemma4", "functiongemma":
 				want.Calls.Space = &dialect.Space{Sorted: true}
-			case "lfm2": // it mixes the words of JSON with calls of Python
+			case "lfm2", "llama4-pythonic": // they mix the words of JSON with calls of Python
 				want.Calls.Space = new(dialect.Space)
 			}
 			want.Stop = stopsOf[name]
@@ -93,6 +93,9 @@ func TestFamilies(t *testing.T) {
 var stopsOf = map[string]string{
 	"hermes": "<|im_end|>", "qwen3-coder": "<|im_end|>", "lfm2": "<|im_end|>", "llama3-json": "<|eot_id|>", "gemma4": "<turn|>", "gpt-oss": "<|end|>",
 	"deepseek-v3.1": "<｜end▁of▁sentence｜>", "mistral-nemo": "</s>", "mistral-small-3.2": "</s>",
+	"deepseek-r1": "<｜end▁of▁sentence｜>", "deepseek-v3.2": "<｜end▁of▁sentence｜>", "kimi-k2": "<|im_end|>", "glm": "<|user|>", "seed-oss": "<seed:eos>", "devstral": "</s>",
+	"granite-3.3": "<|end_of_text|>", "command-r7b": "<|END_RESPONSE|>", "nemotron-nano-v2": "<SPECIAL_12>", "apertus": "<|assistant_end|>", "apriel": "<|end|>",
+	"functiongemma": "<end_of_turn>", "llama4-pythonic": "<|eot|>", "phi4-mini": "<|end|>",
 }
 
 // A template and its dialect write calls of any arguments alike, so a parser of the dialect reads back the history.

@@ -13,6 +13,7 @@ func Fixtures() map[string]*dialect.Dialect {
 	all := make(map[string]*dialect.Dialect)
 	for _, d := range []*dialect.Dialect{
 		hermes(), llama3(), mistralNemo(), mistralSmall(), qwenCoder(), lfm2(), gemma4(), gptOSS(), deepSeek31(), dialect.Generic(),
+		deepSeek1(), deepSeek32(), kimi2(), glm(), seed(), miniMax(), devstral(), granite(), command(), nemotron(), apertus(), apriel(), functionGemma(), llama4(), phi4(),
 	} {
 		all[d.Name] = d
 	}
@@ -22,10 +23,11 @@ func Fixtures() map[string]*dialect.Dialect {
 // variable are the pieces of a call that are not fixed, by their sign in [spell].
 var variable = map[string]dialect.Piece{
 	"N": {Kind: dialect.Name}, "A": {Kind: dialect.Arguments}, "9": {Kind: dialect.ID, Text: dialect.Nine},
+	"C": {Kind: dialect.Counter}, "I": {Kind: dialect.Index},
 }
 
 // spell returns the pieces of a call: fixed text, and between guillemets N for the name, A for the arguments, 9
-// for an id of nine characters.
+// for an id of nine characters, C for the number of the call in the conversation, I for that in the answer.
 func spell(text string) (pieces []dialect.Piece) {
 	for text != "" {
 		fixed, rest, ok := strings.Cut(text, "«")

@@ -1,6 +1,9 @@
 package dialecttest
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // declared declares tools as most templates do.
 const declared = `{% if tools %}<|im_start|>system
@@ -9,7 +12,20 @@ const declared = `{% if tools %}<|im_start|>system
 {% endif %}`
 
 // Templates returns short templates in the notations of the families, by the name of the dialect.
-func Templates() map[string]string { return maps.Clone(templates) }
+func Templates() map[string]string {
+	all := maps.Clone(templates)
+	maps.Copy(all, further)
+	return all
+}
+
+// Names returns the names of the dialects that have a fixture and a template, sorted; common are those of ten common
+// families alone.
+func Names(common bool) []string {
+	if common {
+		return slices.Sorted(maps.Keys(templates))
+	}
+	return slices.Sorted(maps.Keys(Templates()))
+}
 
 var templates = map[string]string{
 	"hermes": declared + `{% for m in messages %}<|im_start|>{{ 'user' if m.role == 'tool' else m.role }}

@@ -34,8 +34,8 @@ func familyTemplate(t *testing.T, family string) string {
 	return source
 }
 
-// families returns the families with a short template, sorted.
-func families() []string { return slices.Sorted(maps.Keys(dialecttest.Templates())) }
+// families returns the families with a short template, sorted; with -short the common ones.
+func families() []string { return dialecttest.Names(testing.Short()) }
 
 // anchor is the control token from which the place in the script is counted. A template writes it where an
 // answer begins.

@@ -25,12 +25,7 @@ type spoken struct {
 func allSpoken(tb testing.TB) (all []spoken) {
 	tb.Helper()
 	fixtures := dialecttest.Fixtures()
-	var names []string
-	for name := range fixtures {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range dialecttest.Names(testing.Short()) {
 		d := fixtures[name]
 		for _, m := range modelsOf(d) {
 			m.pieces = bordering(d)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/vocab"
@@ -63,8 +64,11 @@ func isEnd(marker string) bool {
 // plain has no control token but the end, so that all markers are bytes.
 var plain = model{markers: []string{"<|im_end|>"}}
 
-// controls has the markers of a dialect as control tokens.
+// controls has the markers of a dialect as control tokens: the list in markersOf for a common family, else all markers.
 func controls(d *dialect.Dialect) model {
+	if !slices.Contains(dialecttest.Names(true), d.Name) {
+		return markersIn(d)
+	}
 	return model{markers: append([]string{"<|im_end|>"}, markersOf[d.Name]...)}
 }
 
