@@ -37,7 +37,6 @@ var rows = []row{
 	{"phi4-mini", Array, []string{"<|tool_call|>", "<|/tool_call|>"}},
 	{"granite-3.3", Array, []string{"<|tool_call|>"}},
 	{"apriel", Array, []string{"<tool_calls>[", "</tool_calls>"}},
-	{"hunyuan", Array, []string{"<tool_calls>"}},
 	{"kimi-k2", Named, []string{"<|tool_call_begin|>", "<|tool_call_argument_begin|>"}},
 	{"nemotron-nano-v2", Array, []string{"<TOOLCALL>"}},
 	{"apertus", Array, []string{"<|tools_prefix|>"}},

@@ -1,0 +1,18 @@
+package dialect
+
+// Names returns the names that a dialect may have: those of the families, generic, and those of the notations.
+func Names() (all []string) {
+	for _, r := range rows {
+		all = append(all, r.name)
+	}
+	for _, s := range silent {
+		all = append(all, s.make().Name)
+	}
+	all = append(all, Generic().Name)
+	for _, s := range []Shape{Object, Array, Named, Params, Python, Literal} {
+		d := Dialect{Shape: s, Calls: Calls{Call: []Piece{{Kind: Name}}}}
+		d.family()
+		all = append(all, d.Name)
+	}
+	return all
+}
