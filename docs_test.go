@@ -126,7 +126,7 @@ func pages(t *testing.T, check func(page, text string)) {
 	}
 }
 
-// headings returns the anchors of a page's headings, in the form of code hosts.
+// headings returns the anchors of a page's headings, as code hosts derive them.
 func headings(t *testing.T, page string) (anchors []string) {
 	t.Helper()
 	text, err := os.ReadFile(page)

@@ -183,8 +183,8 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 	}
 }
 
-// Errors of the engine, a prompt that is too long and missing abilities, have the form of the
-// dialect.
+// The engine counts tokens over HTTP, and its refusal of a prompt that is too long has the form of
+// the dialect.
 func TestEngineInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	if status, answer := d.overHTTP("/v1/messages/count_tokens", `{"system":"ab","messages":[{"role":"user","content":"cde"}]}`); status != http.StatusOK || !strings.HasPrefix(answer, `{"input_tokens":`) || answer == `{"input_tokens":0}` {

@@ -332,7 +332,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Marks are passed at the byte before them.
+// A mark is passed with the byte before it in the grammar. Marks has the marks that any way has
+// passed there, SureMarks those that all ways have.
 func TestMarks(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

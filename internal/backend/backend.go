@@ -33,7 +33,7 @@ type Backend struct {
 	State func() (s State, reason string)
 	// Origin returns the source of its vectors or scores, by the task. Nil is an unknown source.
 	Origin func(infer.Task) Origin
-	// Model returns the model's own name. Nil is no name.
+	// Model returns the model's own name. It is nil for a backend without one.
 	Model func() string
 	// Capabilities returns its description for the admin socket.
 	Capabilities func() status.Capabilities

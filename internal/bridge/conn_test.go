@@ -217,8 +217,8 @@ func TestTimesOfLaterRequests(t *testing.T) {
 	})
 }
 
-// A client that does not read its answer is cut off after the time limit of a write, a minute, plus
-// the time for which a deadline is left unchanged.
+// A client that does not read its answer is cut off after the time limit of a write, a minute, or
+// up to a 64th later: not every write sets a new deadline.
 func TestSlowReader(t *testing.T) {
 	chatter := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for {

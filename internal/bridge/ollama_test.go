@@ -209,8 +209,8 @@ func TestOtherAborts(t *testing.T) {
 	}
 }
 
-// An error in the middle of a stream has the form of the dialect, and does not look like the end of
-// an answer.
+// An error in the middle of a stream has the form of the dialect, and no message says done or stop;
+// OpenAI's stream still ends with [DONE]. An answer in one piece becomes a status of 503.
 func TestFailuresInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {

@@ -27,7 +27,8 @@ type binding struct {
 	skipReason string
 }
 
-// open listens. All surfaces share the bound of clients that have not sent the key.
+// open listens on the socket and, if there is one, the TCP address. pending, shared by all
+// surfaces, limits the clients that have not sent the key yet.
 func (b binding) open(cfg *config.Config, pending *listen.PendingAuth, log *slog.Logger) (all []net.Listener, err error) {
 	ln, err := listen.Local(b.path, listen.Options{Mode: withGroup, Group: cfg.Group})
 	if err != nil {

@@ -41,7 +41,8 @@ type watched struct {
 	watch sync.WaitGroup
 }
 
-// Done returns the channel that is closed when the request is to end.
+// Done returns a channel that is closed when the request must end. The first call starts the watch
+// of the client.
 func (w *watched) Done() <-chan struct{} {
 	if w.watcher != nil && !w.asked.Load() && w.asked.CompareAndSwap(false, true) {
 		w.runner.await(w)
@@ -49,8 +50,7 @@ func (w *watched) Done() <-chan struct{} {
 	return w.Context.Done()
 }
 
-// run cancels the request if its client hangs up. It returns when the request has ended at the
-// latest.
+// run cancels the request if its client hangs up. It returns at the latest when the request ends.
 func (w *watched) run() {
 	if w.watcher.AwaitHangUp(w.Context) == nil {
 		w.cancel(errHungUp)

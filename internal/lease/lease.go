@@ -125,8 +125,8 @@ func (g *Guard) Close() {
 	})
 }
 
-// watch looks at all files when the system has broken a lease of this process, and from time to time
-// at those without one.
+// watch checks all leases when the system signals that it breaks one, and every g.compare; then it
+// also compares the files without a lease. It returns when the guard is closed.
 func (g *Guard) watch(breaks <-chan os.Signal) {
 	ticker := time.NewTicker(g.compare)
 	defer ticker.Stop()

@@ -62,8 +62,8 @@ func token(getenv func(string) string) (string, error) {
 	return text, nil
 }
 
-// tokenFile returns the path at which the programs of the hub keep the token; it is empty if there
-// is no home folder.
+// tokenFile returns the path at which Hugging Face's programs keep the token. It is empty if no
+// variable names a folder.
 func tokenFile(getenv func(string) string) string {
 	if file := getenv("HF_TOKEN_PATH"); file != "" {
 		return file

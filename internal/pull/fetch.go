@@ -115,8 +115,9 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	}
 }
 
-// resume drops the bytes of an earlier try, unless the digest is known, or the ingest has the ETag
-// or Last-Modified of the same address, so that a change of the content will be noticed.
+// resume drops the bytes of an earlier try if the size of the file differs, or if a change of the
+// content could not be noticed. It can be noticed if the digest is known, or if the ingest has an
+// ETag or Last-Modified of the same address and the address has no query.
 func (r *run) resume(ctx context.Context) error {
 	up := r.ingest.Upstream()
 	here := display(r.sources[r.at].url)

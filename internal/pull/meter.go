@@ -109,8 +109,8 @@ func (m *meter) end(total int64) {
 	}
 }
 
-// again restarts the reports after bytes of the present part were dropped: 0 first, then the bytes
-// of the earlier parts and the remaining done bytes of the present one.
+// again restarts the reports after bytes of the present part were dropped, so that only done of
+// them are left. It reports 0, then done and the bytes of the earlier parts.
 func (m *meter) again(url string, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -399,7 +399,8 @@ func TestNoRoom(t *testing.T) {
 	b.tidy()
 }
 
-// A damaged manifest is replaced, and a store that cannot be written to is an error.
+// A damaged manifest is replaced without another fetch of the content. A file in place of the
+// store's folder is an error.
 func TestStoreTroubles(t *testing.T) {
 	b := newBench(t)
 	c := content(rangeOf, 43)

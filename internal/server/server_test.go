@@ -164,8 +164,8 @@ func (c *client) want(t *testing.T, want ...string) {
 	}
 }
 
-// When the server stops, ten requests are on four slots: the six in the queue are refused at once,
-// two end in time, and two are cut off at the end of the grace.
+// The server stops while four requests run and six wait: the six are refused at once, two end in
+// time, and two are cut off at the end of the grace.
 func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil

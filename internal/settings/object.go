@@ -63,7 +63,7 @@ func (o *Object) place(name string) jsontext.Pointer {
 // Key returns the position of a member, such as backends[0].model.
 func (o *Object) Key(name string) string { return spell(o.place(name)) }
 
-// Ignore leaves the members of o unchecked, because they are of an unknown kind.
+// Ignore keeps the members of o from being reported as unknown: o is of an unknown kind.
 func (o *Object) Ignore() { o.foreign = true }
 
 // Take returns a member, or nil if there is none or it is null.

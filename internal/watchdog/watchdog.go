@@ -38,7 +38,7 @@ const (
 	quietSteps  = 20              // the same, in planned wall times of the step
 	minBudget   = 10 * time.Second
 	budgetSteps = 10              // the CPU budget, in planned CPU times of the step
-	unknownStep = 5 * time.Minute // quiet and budget of a step whose cost is unknown
+	unknownStep = 5 * time.Minute // CPU budget of a step whose cost is unknown
 
 	stillWindow  = 5 * time.Second
 	stillWindows = 2  // in a row
@@ -344,7 +344,7 @@ func (s State) addStanding(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// quiet is the time without a step from which on a stall is evidence.
+// quiet returns how long an engine must go without a step before it may be killed.
 func (t *stall) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet

@@ -42,8 +42,8 @@ func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.
 	}
 }
 
-// ready returns a client of an engine other than dead. It starts a timer only if it has to
-// wait.
+// ready returns a client other than dead, the client of an engine that has stopped, or nil. It
+// starts a timer only if it has to wait.
 func (s *Supervisor) ready(ctx context.Context, dead *link.Client) (*link.Client, error) {
 	s.mu.Lock()
 	client := s.client

@@ -183,7 +183,8 @@ func ended(call <-chan error) string {
 	}
 }
 
-// Numbers of the calls: with the beginning of an answer, and without.
+// Arguments of call: the first engine emits one event and then blocks (begun), or blocks without an
+// event (quiet).
 const begun, quiet = 2, 0
 
 // A stopped engine is resumed once. Stopped again it is replaced: calls that had begun

@@ -158,7 +158,8 @@ type Tool struct {
 	Parameters        jsontext.Value
 }
 
-// AddTools checks the tools of a request and adds them to gen. member is the member with the tools.
+// AddTools checks the tools of a request and adds them to gen. Errors name member, the member that
+// holds them.
 func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	if err := CheckTools(member, len(tools)); err != nil {
 		return err

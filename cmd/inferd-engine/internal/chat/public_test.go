@@ -62,7 +62,7 @@ func startReference(t *testing.T, python string) *reference {
 	return &reference{in, bufio.NewReaderSize(out, 1<<20)}
 }
 
-// render returns the text of a template.
+// render returns the text that a template writes for a context, which is JSON.
 func (r *reference) render(t *testing.T, file string, context []byte) (string, error) {
 	t.Helper()
 	if _, err := fmt.Fprintf(r.in, "{\"template\":%q,\"context\":%s}\n", file, context); err != nil {

@@ -171,7 +171,8 @@ func (w *writer) id(c *call) string {
 	return w.guard(c.id)
 }
 
-// nine returns an id of nine letters and digits. Marks would make it longer: an id that needs some becomes another.
+// nine returns an id of nine letters and digits: for tc-N, tc and N in seven digits. An id of
+// another form, or one that would need marks, which make it longer, is replaced by a hash of it.
 func (w *writer) nine(id string) string {
 	nine := id
 	if n, ok := strings.CutPrefix(id, "tc-"); ok {

@@ -35,8 +35,8 @@ func withIDs(ids IDs, calls ...Call) []Call {
 // A sample has the texts of messages with calls, as a template writes them, without header and end.
 type sample struct{ one, two, withText, foot string }
 
-// readTools returns whether a template writes declarations and calls, and how it takes them. The sample
-// has its calls.
+// readTools records in t whether a template writes declarations and calls, and the form in which it
+// takes calls. It returns calls as the template writes them; ok is false if it does not write them.
 func readTools(render Render, t *Traits) (s sample, ok bool) {
 	text, err := render(&Probe{Messages: []Message{user(userText)}, Tools: tools(), Answer: true})
 	t.Tools = err == nil && strings.Contains(text, toolOne) && strings.Contains(text, "ka") && strings.Contains(text, userText)

@@ -146,8 +146,9 @@ type Thinking struct {
 	Word string
 	// Within are markers that the model writes within its thoughts; they are no part of them.
 	Within []string
-	// Closed is a closed pair that the prompt ends with when thinking is off. Where no variable
-	// makes the template write it, it is put behind the prompt.
+	// Closed ends a prompt without thinking: Begin and End with nothing between them, or only End
+	// if the prompt itself writes Begin. If neither a variable nor a word switches thinking, it is
+	// appended to the prompt.
 	Closed string
 	// Always reports that the model has no way around thinking.
 	Always bool

@@ -1,6 +1,6 @@
 package kv
 
-// Usage is the usage of a cache, with counts of its slides.
+// Usage counts the cells and tokens of a cache by state, and its slides.
 type Usage struct {
 	Active    int // cells of active and pinned sequences
 	Retained  int // cells of retained sequences only

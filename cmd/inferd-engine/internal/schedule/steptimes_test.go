@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// machine is the time of a step on some machine, for the tokens of its streams and its prompts,
-// with a random deviation of a tenth.
+// machine returns the step time of a simulated machine, for the numbers of decoding sequences and
+// of prompt tokens. It varies at random by up to 5 %.
 func machine(r *rand.Rand, streams, prompt int) time.Duration {
 	ms := 12.5 * float64(streams) // as if the weights were read for each
 	if n := float64(streams + prompt); prompt > 0 || streams > 2 {

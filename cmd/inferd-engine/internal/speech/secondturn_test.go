@@ -29,7 +29,7 @@ type turns struct {
 	prompt, answer, next []int32
 }
 
-// known returns how many tokens of the first turn the second one begins with.
+// known returns the number of tokens that the second turn shares with the first one, from the beginning.
 func (x *turns) known() int {
 	all := slices.Concat(x.prompt, x.answer)
 	n := 0
@@ -39,7 +39,7 @@ func (x *turns) known() int {
 	return n
 }
 
-// lost returns the number of tokens of the first turn that the second one does not know.
+// lost returns the number of tokens of the first turn that are not shared.
 func (x *turns) lost() int { return len(x.prompt) + len(x.answer) - x.known() }
 
 // difference returns the text of the first turn, and of the second one, from the first difference on.
@@ -239,7 +239,8 @@ func markersIn(d *dialect.Dialect) model {
 	return model{markers: slices.Compact(markers)}
 }
 
-// A loss is a second turn that does not know all of the first one.
+// A loss is a kind of answer after which the prompt of the second turn does not begin with all
+// tokens of the first one.
 type loss struct {
 	say           saying
 	lost, of      int    // tokens, of the worst of several turns

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// chat is a request of OpenAI's dialect: the members that inferdctl can say.
+// chat is a chat request in OpenAI's dialect, with the members that inferdctl sends.
 type chat struct {
 	Model       string          `json:"model,omitzero"`
 	Messages    []message       `json:"messages"`

@@ -245,7 +245,7 @@ func TestQuitAndSuspend(t *testing.T) {
 	}
 }
 
-// While the daemon does not answer, the old figures are hidden, and requests go on.
+// While the daemon does not answer, the old figures are hidden, and top keeps asking.
 func TestDaemonRestarts(t *testing.T) {
 	m := shown(100, 12, busy())
 	for _, test := range []struct {
