@@ -231,16 +231,16 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 	if limit == 0 && control.Flush() != nil {
 		return // the client has hung up
 	}
-	const piece = 64 << 10
+	const most = 64 << 10 // bytes of a piece
 	for sent := int64(0); sent < limit; {
 		if s.Sending != nil {
 			s.Sending(s.Sent())
 		}
-		n, err := w.Write(body[sent:min(sent+piece, limit)]) //nolint:gosec // content of a test
+		piece := body[sent:min(sent+most, limit)]
+		s.count(req, len(piece)) // before the client can have it
+		n, err := w.Write(piece) //nolint:gosec // content of a test
+		s.count(req, n-len(piece))
 		sent += int64(n)
-		s.mu.Lock()
-		req.Sent += int64(n)
-		s.mu.Unlock()
 		if err == nil && (s.Slow > 0 || sent == limit) {
 			err = control.Flush()
 		}
@@ -258,4 +258,11 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 	default:
 		panic(http.ErrAbortHandler) // closes the connection without the rest of the body
 	}
+}
+
+// count adds n to the bytes that were sent in answer to a request.
+func (s *Server) count(req *Request, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	req.Sent += int64(n)
 }
