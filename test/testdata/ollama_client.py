@@ -147,7 +147,7 @@ def errors():
     refused(503, "", lambda: client.chat("down", messages=hi))
     refused(503, "", lambda: list(client.chat("down", messages=hi, stream=True)))
     refused(400, "template", lambda: client.generate("gen", prompt="a", template="x"))
-    refused(501, "not supported", lambda: client.pull("llama3"))
+    refused(400, "is not a name", lambda: client.pull("../llama3"))
     refused(501, "not supported", lambda: client.delete("gen"))
     refused(501, "not supported", lambda: client.copy("gen", "other"))
 
