@@ -166,9 +166,10 @@ func TestNamesWithoutEnd(t *testing.T) {
 // tag matches a marker that models usually have as a control token.
 var tag = regexp.MustCompile(`<[^<>\s"=]+>|\[/?[A-Z_]{3,}\]`)
 
-// The dialects of the public templates read back the calls that they write, with thinking on and off; make test-templates
-// names the folder.
-func TestPublicRoundTrip(t *testing.T) {
+// publicTemplates returns the files of the public templates, whose folder make test-templates names. It
+// skips the test without them.
+func publicTemplates(t *testing.T) []string {
+	t.Helper()
 	folder := os.Getenv("INFERD_TEST_TEMPLATES")
 	if folder == "" {
 		t.Skip("make test-templates sets INFERD_TEST_TEMPLATES")
@@ -177,7 +178,12 @@ func TestPublicRoundTrip(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d templates, %v", len(files), err)
 	}
-	for _, file := range files {
+	return files
+}
+
+// The dialects of the public templates read back the calls that they write, with thinking on and off.
+func TestPublicRoundTrip(t *testing.T) {
+	for _, file := range publicTemplates(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			source, err := os.ReadFile(file)
 			if err != nil {

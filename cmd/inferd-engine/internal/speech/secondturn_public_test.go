@@ -104,19 +104,11 @@ type tally struct {
 	ours      int // turns that lose by this engine
 }
 
-// The public templates, as in [TestSecondTurn]; make test-templates names the folder. A loss is a template's own if its rule
-// explains the first difference; no token behind that can be known.
+// The public templates, as in [TestSecondTurn]. A loss is a template's own if its rule explains the first
+// difference; no token behind that can be known.
 func TestPublicSecondTurn(t *testing.T) {
-	folder := os.Getenv("INFERD_TEST_TEMPLATES")
-	if folder == "" {
-		t.Skip("make test-templates sets INFERD_TEST_TEMPLATES")
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.jinja"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d templates, %v", len(files), err)
-	}
 	var count tally
-	for _, file := range files {
+	for _, file := range publicTemplates(t) {
 		name := strings.TrimSuffix(filepath.Base(file), ".jinja")
 		t.Run(name, func(t *testing.T) {
 			source, err := os.ReadFile(file)
