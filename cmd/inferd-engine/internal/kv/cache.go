@@ -1,8 +1,8 @@
-// Package kv accounts for a model's KV cache: it knows the cells of each sequence (cells.go), finds
-// the cached prefix for a new sequence, and offloads retained sequences to memory (offload.go). It
-// keeps the cells of every sequence in the order of its tokens (slide.go): attention adds them in
-// the order of the cells, and another order gives another sum. Owners share no prefixes except
-// pinned ones. The package knows tokens and owners; it does not know requests, steps or llama.cpp.
+// Package kv accounts for a model's KV cache: it knows the cells of each sequence (cells.go), finds the
+// cached prefix for a new sequence, and offloads retained sequences to memory (offload.go). It keeps the
+// cells of every sequence in the order of its tokens (slide.go), because attention sums over the cells
+// in order, and another order rounds differently. Owners share no prefixes except pinned ones. The
+// package knows tokens and owners; it does not know requests, steps or llama.cpp.
 package kv
 
 import (
@@ -14,8 +14,8 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
-// Memory is the cache of a model's context, by sequence number. A new token gets the first empty
-// cell: behind all others, if no cell below is empty.
+// Memory is the cache of a model's context. Its sequences are identified by numbers. A new token gets
+// the first empty cell.
 type Memory interface {
 	// Copy copies the first n tokens of src to dst, which is empty. After an error dst is still
 	// empty.
@@ -23,25 +23,25 @@ type Memory interface {
 	// Truncate removes all but the first n tokens of a sequence; 0 drops it. After an error the
 	// sequence is unchanged.
 	Truncate(seq, n int) error
-	// Save returns the KV state of a sequence from one position up to another: of at most
-	// Options.Piece tokens.
+	// Save returns the KV state of a sequence for the positions from ≤ p < to: at most Options.Piece
+	// tokens.
 	Save(seq, from, to int) ([]byte, error)
-	// Load appends a saved state, of this context or of another one of the same model, to a
-	// sequence that ends where the state begins. After an error the sequence is unchanged.
+	// Load appends a state to a sequence, which must end where the state begins. The state was saved
+	// from this context or another one of the same model. After an error the sequence is unchanged.
 	Load(seq int, state []byte) error
 }
 
 // Options are the limits of a cache.
 type Options struct {
-	Cells     int  // of the model's cache
-	Sequences int  // the maximum in the model's cache
+	Cells     int  // cells in the model's cache
+	Sequences int  // maximum number of sequences in the model's cache
 	Retain    bool // retain ended sequences while there is room
-	Offloaded int  // tokens of retained sequences that may be in memory; 0 offloads none
-	// Whole reports that sequences can be copied, saved and dropped only whole, as in recurrent
-	// models. Their cells have no order.
+	Offloaded int  // maximum number of offloaded tokens; 0 disables offloading
+	// Whole is set for models, such as recurrent ones, whose sequences can be copied, saved and dropped
+	// only whole. Their cells have no order.
 	Whole bool
-	// Piece is the maximum number of tokens in one save of Memory: fewer than the attention window,
-	// if the model has one. 0 is no limit.
+	// Piece is the maximum number of tokens in one [Memory.Save]. If the model has an attention window,
+	// it is less than the window. 0 is no limit.
 	Piece int
 }
 
@@ -51,24 +51,24 @@ type Cache struct {
 	options   Options
 	memory    Memory
 	cells     *cells
-	sequences []*Sequence // by number; nil if the number is free: the model's cache has no cells of it
+	sequences []*Sequence // by number; nil if the number is free, or if an ended sequence still holds dead cells
 	retained  []*Sequence // the least recently used first
-	offloaded int         // tokens in memory
-	torn      bool        // cells below the top may be empty: the next use of new cells needs a slide first
+	offloaded int         // number of offloaded tokens
+	torn      bool        // cells below the top may be empty: a slide is needed before new cells are used
 
-	slides, slid int64 // counters
+	slides, slid int64 // see Usage
 }
 
-// A Sequence is a list of tokens with a KV state: an active one has a cell for each.
+// A Sequence is a list of tokens with their KV state. An active sequence has a cell for each token.
 type Sequence struct {
 	id       int // its number in the model's cache, while it has cells there
 	owner    string
 	tokens   []Token
 	cells    int       // number of the first tokens with a cell
 	fresh    int       // number of the first tokens with the KV state of an empty cache, bit for bit
-	base     *Sequence // of an offloaded sequence: the pinned one with cells of its first tokens, or nil
-	common   int       // number of these tokens
-	pieces   State     // of the other tokens
+	base     *Sequence // of an offloaded sequence: the pinned sequence with the cells of its first tokens, or nil
+	common   int       // number of first tokens with cells in base
+	pieces   State     // offloaded state of the tokens without a cell, here or in base
 	retained bool
 	pinned   bool // retained for all owners, and never evicted
 }
@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of leading tokens of an active sequence with a KV state that is, bit for bit,
-// the state that they would have in an empty cache.
+// Fresh is the number of leading tokens of an active sequence whose KV state is the same, bit for bit,
+// as if it had been computed in an empty cache.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].
@@ -91,22 +91,22 @@ func New(m Memory, o Options) *Cache {
 	return &Cache{options: o, memory: m, cells: newCells(o.Cells, o.Sequences), sequences: make([]*Sequence, o.Sequences)}
 }
 
-// A Prefix is the beginning of a prompt that is in the cache.
+// A Prefix is the part at the beginning of a prompt whose KV state is in the cache.
 type Prefix struct {
 	N      int // tokens
-	Shared int // tokens of N on active cells
-	Fresh  int // tokens of N that are fresh, see [Sequence.Fresh]
+	Shared int // tokens among these on active cells
+	Fresh  int // fresh tokens among these, see [Sequence.Fresh]
 	source *Sequence
 }
 
-// First returns the prefix of the first n tokens; n is at most p.N.
+// First returns the first n tokens of the prefix; n is at most p.N.
 func (p Prefix) First(n int) Prefix {
 	return Prefix{n, min(p.Shared, n), min(p.Fresh, n), p.source}
 }
 
-// Lookup returns the longest prefix of tokens that an owner may use, in an active sequence or in a
-// retained one, and the prefix with the most fresh tokens. Both exclude the last token, because its
-// logits are needed in any case.
+// Lookup searches the active and retained sequences that an owner may use for prefixes of tokens, which
+// must not be empty. It returns the longest prefix, and the one with the most fresh tokens. Both exclude
+// the last token, whose logits must be computed in any case.
 func (c *Cache) Lookup(owner string, tokens []Token) (longest, freshest Prefix) {
 	add := func(s *Sequence, active bool) {
 		p := Prefix{N: c.common(s, tokens), source: s}
@@ -134,7 +134,7 @@ func (c *Cache) Lookup(owner string, tokens []Token) (longest, freshest Prefix) 
 	return longest, freshest
 }
 
-// common is the number of tokens that a prompt can reuse of a sequence.
+// common returns the number of tokens of a sequence that a prompt can reuse.
 func (c *Cache) common(s *Sequence, tokens []Token) int {
 	n := common(s.tokens, tokens[:len(tokens)-1])
 	if n < len(s.tokens) && c.options.Whole {
@@ -153,21 +153,22 @@ func common(a, b []Token) int {
 	return n
 }
 
-// AllocateAsEmpty is Allocate, but if no other sequence is active, the new one gets the cells that it
-// would get in an empty cache. That may take the time to offload all retained ones.
+// AllocateAsEmpty is like Allocate, but if no other sequence is active, the new one gets the same cells
+// as in an empty cache. For that it may offload all retained sequences; without offloading it is the
+// same as Allocate.
 func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	c.settle(p)
 	return c.Allocate(owner, p)
 }
 
-// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be
-// copied or loaded. It may evict retained sequences.
+// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be copied or
+// loaded. It may evict retained sequences. It fails if active and pinned sequences have all numbers.
 func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	id := c.freeNumber()
 	for ; id < 0; id = c.freeNumber() {
-		if slices.Contains(c.sequences, nil) { // numbers of ended sequences
+		if slices.Contains(c.sequences, nil) { // an ended sequence still holds dead cells
 			c.slide()
 			continue
 		}
@@ -203,7 +204,7 @@ func (c *Cache) freeNumber() int {
 	return -1
 }
 
-// fill appends the tokens of a prefix to an empty sequence, up to the first failure.
+// fill appends the tokens of a prefix to an empty sequence, until a copy or a load fails.
 func (c *Cache) fill(s *Sequence, p Prefix) {
 	if p.N == 0 {
 		return
@@ -212,7 +213,7 @@ func (c *Cache) fill(s *Sequence, p Prefix) {
 	if p.source.base != nil {
 		source, n = p.source.base, p.source.common
 	}
-	at := n // where the pieces begin
+	at := n // position of the first piece
 	if n = min(p.N, n); n > 0 {
 		if n > source.cells || c.memory.Copy(source.id, s.id, n) != nil {
 			return
@@ -223,8 +224,9 @@ func (c *Cache) fill(s *Sequence, p Prefix) {
 	c.loadPieces(s, p, at)
 }
 
-// Reserve makes room for n tokens. It may evict retained sequences, and slide the cells: if memory
-// fails during a slide, an active sequence may lose tokens at its end.
+// Reserve makes room for n more tokens: it evicts retained sequences, and slides the cells, as far as
+// necessary. If memory fails during a slide, active sequences may lose tokens at their end. Reserve
+// returns an error if it cannot free n cells.
 func (c *Cache) Reserve(n int) error {
 	for c.cells.size()-c.cells.used < n {
 		evicted, err := c.evict()
@@ -241,7 +243,7 @@ func (c *Cache) Reserve(n int) error {
 	return nil
 }
 
-// Room is the number of cells from the top on.
+// Room is the number of cells behind all occupied ones.
 func (c *Cache) Room() int { return c.cells.size() - c.cells.top }
 
 // Append records that tokens have been added to an active sequence. Their cells must have been
@@ -252,7 +254,8 @@ func (c *Cache) Append(s *Sequence, tokens []Token) {
 	s.cells += len(tokens)
 }
 
-// Load appends tokens with a saved state to an active sequence. After an error none are appended.
+// Load reserves cells for tokens with a saved state, and appends them to an active sequence. After an
+// error none are appended.
 func (c *Cache) Load(s *Sequence, tokens []Token, state State) error {
 	before := s.cells
 	if err := c.Reserve(len(tokens)); err != nil {
@@ -271,7 +274,7 @@ func (c *Cache) Load(s *Sequence, tokens []Token, state State) error {
 	return nil
 }
 
-// Save returns the KV state of an active sequence from one position up to another.
+// Save returns the KV state of an active sequence for the positions from ≤ p < to.
 func (c *Cache) Save(s *Sequence, from, to int) (State, error) {
 	state, err := c.save(s.id, from, to, 0)
 	if err != nil {
@@ -280,11 +283,12 @@ func (c *Cache) Save(s *Sequence, from, to int) (State, error) {
 	return state, nil
 }
 
-// Rollback removes tokens that were not appended from the model's cache: a failed decode may have
-// left them there.
+// Rollback removes all tokens of a sequence from the model's cache that [Cache.Append] has not recorded.
+// A failed decode may leave some.
 func (c *Cache) Rollback(s *Sequence) error { return c.memory.Truncate(s.id, s.cells) }
 
-// truncate removes all but the first n tokens of a sequence with cells.
+// truncate takes the cells from all but the first n tokens of a sequence. An active sequence also loses
+// these tokens; those of a retained one have been offloaded.
 func (c *Cache) truncate(s *Sequence, n int) error {
 	c.cells.truncate(s.id, n)
 	s.cells = n
@@ -294,7 +298,7 @@ func (c *Cache) truncate(s *Sequence, n int) error {
 	return c.sink()
 }
 
-// Free drops a sequence with cells.
+// Free drops an active sequence, or a retained one that has cells.
 func (c *Cache) Free(s *Sequence) error {
 	n := len(c.cells.held[s.id])
 	if c.options.Whole {
@@ -315,8 +319,9 @@ func (c *Cache) Free(s *Sequence) error {
 	return nil
 }
 
-// Retain makes an active sequence a retained one, or drops it if no prompt could use it. A pinned
-// sequence is for all owners. Retained sequences with a prefix of the same tokens are dropped.
+// Retain makes an active sequence a retained one, or drops it if no prompt could use it. All owners may
+// use a pinned sequence. Retain drops retained sequences of the same owner whose tokens s begins with,
+// except pinned ones.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)
@@ -361,7 +366,7 @@ func (c *Cache) remove(s *Sequence) error {
 // Clear drops all retained sequences.
 func (c *Cache) Clear() {
 	for _, s := range slices.Clone(c.retained) {
-		_ = c.remove(s) // no later sequence can use the cells
+		_ = c.remove(s) // after an error the cells stay occupied
 	}
 }
 
@@ -370,12 +375,12 @@ func (c *Cache) Idle() bool {
 	return !slices.ContainsFunc(c.sequences, func(s *Sequence) bool { return s != nil && !s.retained })
 }
 
-// Alone reports whether an active sequence has the cells that it would have in an empty cache: no
-// other sequence has cells, except pinned ones.
+// Alone reports whether an active sequence has the same cells as in an empty cache: no cell is dead, and
+// all other cells in use belong to pinned sequences.
 func (c *Cache) Alone(s *Sequence) bool {
 	other := func(o *Sequence) bool { return o != nil && !o.retained && o != s }
 	return c.cells.dead() == 0 && c.cells.used == c.cells.active && !slices.ContainsFunc(c.sequences, other)
 }
 
-// Exclusive is the number of cells of an active sequence that no other active one shares.
+// Exclusive is the number of cells of an active sequence that no other active sequence shares.
 func (c *Cache) Exclusive(s *Sequence) int { return c.cells.exclusive(s.id) }

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 )
 
-// A toy is a Memory whose state is the tokens themselves. It allocates cells as llama.cpp does, and
-// some of its calls fail.
+// A toy is a Memory whose KV state of a token is the token itself. It allocates cells like
+// llama.cpp, and makes some calls fail.
 type toy struct {
 	whole  bool
 	piece  int
@@ -26,7 +26,7 @@ type toy struct {
 
 type cell struct {
 	token kv.Token
-	users int // sequences
+	users int // number of sequences that share the cell
 }
 
 var errToy = errors.New("no memory")
@@ -42,7 +42,8 @@ func (m *toy) complain(format string, args ...any) {
 	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
 }
 
-// used returns the number of occupied cells, and the cell behind the last one.
+// used returns the number of occupied cells, and as top the number of the cell behind the last of
+// them.
 func (m *toy) used() (used, top int) {
 	for i, c := range m.cells {
 		if c.users > 0 {
@@ -149,7 +150,8 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
-// check fails the test if a sequence is out of order, or the usage is wrong.
+// check complains if the cells of a sequence are out of order, or if u differs from the number of
+// occupied cells.
 func (m *toy) check(u kv.Usage) {
 	for seq, cells := range m.at {
 		if !m.whole && !slices.IsSorted(cells) {
@@ -162,9 +164,9 @@ func (m *toy) check(u kv.Usage) {
 	}
 }
 
-// Random lives of sequences of some owners: the model's cache holds the tokens that the package
-// accounts for, in order, each prefix is of an earlier sequence of the same owner, and neither cells
-// nor memory overflow.
+// During random operations of several owners, the model's cache holds the tokens for which package
+// kv accounts, in order. Each prefix comes from an earlier sequence of the same owner. Neither the
+// cells in use nor the offloaded tokens exceed their limits.
 func TestCacheLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := kv.Options{
@@ -184,7 +186,7 @@ func TestCacheLives(t *testing.T) {
 			tokens []kv.Token
 		}
 		var active []sequence
-		shorten := func(all []sequence) { // by tokens lost in slides
+		shorten := func(all []sequence) { // removes tokens that were lost in slides
 			for i := range all {
 				if n := all[i].Len(); n < len(all[i].tokens) {
 					if m.faults == 0 {
@@ -280,7 +282,7 @@ func TestCacheLives(t *testing.T) {
 				m.check(c.Usage())
 				for _, s := range active {
 					has := m.tokens(s.ID())
-					if m.faults > 0 { // the next Reserve drops the others
+					if m.faults > 0 { // the next Reserve drops surplus tokens
 						has = has[:min(len(has), len(s.tokens))]
 					}
 					if s.Len() != len(s.tokens) || !slices.Equal(has, s.tokens) {
@@ -312,7 +314,8 @@ func TestCacheLives(t *testing.T) {
 	})
 }
 
-// Of sequences with the same beginning, the one with the most fresh tokens is found as well.
+// Lookup finds the longest prefix and the one with the most fresh tokens, which may be two different
+// sequences.
 func TestFresh(t *testing.T) {
 	m := newToy(100)
 	c := kv.New(m, kv.Options{Cells: 100, Sequences: 5, Retain: true, Offloaded: 100})
@@ -340,7 +343,7 @@ func TestFresh(t *testing.T) {
 		longest, fresh, freshestOf int
 	}{
 		{[]kv.Token{1, 2, 3, 4, 5, 9}, 5, 0, 3},
-		{[]kv.Token{1, 2, 3, 4, 8, 9}, 4, 3, 3}, // of two as long, the fresh one
+		{[]kv.Token{1, 2, 3, 4, 8, 9}, 4, 3, 3}, // of two prefixes of equal length, the one with fresh tokens
 		{[]kv.Token{1, 2, 9}, 2, 2, 2},
 		{[]kv.Token{8, 9}, 0, 0, 0},
 	} {
@@ -360,7 +363,7 @@ func TestFresh(t *testing.T) {
 	m.add(s.ID(), []kv.Token{9})
 	c.Append(s, []kv.Token{9})
 	if s.Fresh() != 2 {
-		t.Errorf("%d tokens are fresh, of which one was appended", s.Fresh())
+		t.Errorf("after an append %d tokens are fresh, want 2", s.Fresh())
 	}
 	if _, err := c.Allocate("a", kv.Prefix{}); err != nil || c.Alone(s) {
 		t.Errorf("beside another sequence: %v, %v", c.Alone(s), err)
@@ -411,9 +414,9 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// A sequence can start, while no other is active, with the same cells as in an empty cache, whatever
-// the cache was used for before: the cells of its prefix directly follow the pinned ones, and no
-// occupied cell is behind them.
+// A sequence that starts while no other one is active gets the same cells as in an empty cache,
+// whatever happened in the cache before: its prefix is on the first cells, and no cell behind them
+// is occupied, except pinned ones.
 func TestLoneSequence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const cells = 400

@@ -7,13 +7,13 @@ import "slices"
 // its source. The cells of retained sequences may be reclaimed at any time; the cells of other
 // sequences are active.
 //
-// In the model's cache every cell below the top is occupied, and no cell from the top on. So the
-// next tokens get the cells from the top on, in the order of the batch. A cell without a reference
-// below the top is dead: it stays occupied until the top sinks below it or a slide moves the cells
-// above it.
+// In the model's cache every cell below the top is occupied, and every other cell is empty. So the
+// next tokens get the cells from the top on, in the order of the batch. A cell below the top without
+// a reference is dead: it stays occupied until the top sinks to it, or until a slide moves the cells
+// behind it.
 type cells struct {
 	held       [][]int32 // by sequence: its cells in the model's cache, in the order of the tokens
-	live       []int     // by sequence: the number of its tokens, which have the first cells of held
+	live       []int     // by sequence: the number of its tokens; they have the first cells in held
 	retained   []bool    // by sequence
 	refs       []int32   // by cell: number of sequences that count it as live
 	activeRefs []int32   // by cell: number of active sequences that count it as live
@@ -29,26 +29,27 @@ func newCells(context, sequences int) *cells {
 	}
 }
 
-// size is the number of cells, and dead the number of dead ones.
+// size returns the number of all cells, and dead the number of dead ones.
 func (c *cells) size() int { return len(c.refs) }
 func (c *cells) dead() int { return c.top - c.used }
 
-// of are the cells of the tokens of a sequence.
+// of returns the cells of a sequence's tokens, without its dead cells.
 func (c *cells) of(seq int) []int32 { return c.held[seq][:c.live[seq]] }
 
-// below is the number of tokens of a sequence on cells below cell.
+// below returns the number of tokens that a sequence has on cells below cell.
 func (c *cells) below(seq, cell int) int {
 	n, _ := slices.BinarySearch(c.of(seq), int32(cell))
 	return n
 }
 
-// heldBelow is the number of cells below cell that a sequence holds.
+// heldBelow returns the number of cells below cell that a sequence holds, dead ones included.
 func (c *cells) heldBelow(seq, cell int) int {
 	n, _ := slices.BinarySearch(c.held[seq], int32(cell))
 	return n
 }
 
-// lastDead is the number of cells up to the last dead one, among the first n that a sequence holds.
+// lastDead returns the number of cells up to and including the last dead one, among the first n that
+// a sequence holds. It is 0 if none of them is dead.
 func (c *cells) lastDead(seq, n int) int {
 	for n > 0 && c.refs[c.held[seq][n-1]] > 0 {
 		n--
@@ -56,8 +57,8 @@ func (c *cells) lastDead(seq, n int) int {
 	return n
 }
 
-// grow adds n tokens to a sequence, on the cells from the top on. There must be n such cells, and no
-// cell of the sequence may be dead.
+// grow adds n tokens to a sequence, on the cells from the top on. There must be n such cells, and
+// the sequence must hold no dead cell.
 func (c *cells) grow(seq, n int) {
 	for range n {
 		c.add(seq, int32(c.top))
@@ -99,10 +100,10 @@ func (c *cells) truncate(seq, n int) {
 	c.live[seq] = n
 }
 
-// release records that the model's cache has only the first n tokens of a sequence.
+// release records that a sequence holds only its first n cells in the model's cache.
 func (c *cells) release(seq, n int) { c.held[seq] = c.held[seq][:n] }
 
-// retain makes an active sequence a retained one.
+// retain marks an active sequence as retained.
 func (c *cells) retain(seq int) {
 	for _, cell := range c.of(seq) {
 		c.deactivate(cell)
@@ -116,7 +117,7 @@ func (c *cells) deactivate(cell int32) {
 	}
 }
 
-// exclusive is the number of active cells that only one active sequence has.
+// exclusive returns the number of cells of an active sequence that no other active sequence shares.
 func (c *cells) exclusive(seq int) int {
 	n := 0
 	for _, cell := range c.of(seq) {
@@ -127,7 +128,7 @@ func (c *cells) exclusive(seq int) int {
 	return n
 }
 
-// lastLive is the number of cells up to the last one with references.
+// lastLive returns the number of cells up to and including the last one with a reference.
 func (c *cells) lastLive() int {
 	n := c.top
 	for n > 0 && c.refs[n-1] == 0 {
@@ -136,7 +137,7 @@ func (c *cells) lastLive() int {
 	return n
 }
 
-// firstDead is the first dead cell, or the top if there is none.
+// firstDead returns the first dead cell, or the top if there is none.
 func (c *cells) firstDead() int {
 	n := slices.Index(c.refs[:c.top], 0)
 	if n < 0 {
@@ -145,7 +146,7 @@ func (c *cells) firstDead() int {
 	return n
 }
 
-// shared is the number of cells that two sequences share, which belong to their first tokens.
+// shared returns the number of leading tokens for which two sequences share the cells.
 func (c *cells) shared(a, b int) int {
 	n := 0
 	for x, y := c.of(a), c.of(b); n < min(len(x), len(y)) && x[n] == y[n]; {
@@ -154,8 +155,8 @@ func (c *cells) shared(a, b int) int {
 	return n
 }
 
-// renumber gives the cells with references new numbers, in order. It is for models whose sequences
-// can be dropped only whole: for them only the number of cells matters.
+// renumber numbers the cells with references consecutively, in their order. It is for models whose
+// sequences can be dropped only whole: for them only the number of cells matters.
 func (c *cells) renumber() {
 	to := make([]int32, c.top)
 	n := int32(0)

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Every cell below the top is held by a sequence, the cells of a sequence are in ascending order and
-// differ, and a cell is active exactly while an active sequence has it.
+// Every cell below the top is held by a sequence. The cells of a sequence are strictly ascending. A
+// cell is active exactly while an active sequence has a token on it.
 func TestCells(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const context, sequences = 40, 5

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Retained sequences with cells make every step slower, because attention scans the cache from end
-// to end. So they are offloaded to memory, from which they are loaded in a fraction of the time of
-// a prefill: piece by piece from the end, because the steps wait for each move.
+// Retained sequences with cells make every step slower, because attention scans all occupied cells.
+// So they are offloaded to memory. To load them back takes a fraction of the time of a prefill. They
+// are offloaded in pieces, the last tokens first, because the steps wait for each piece.
 
 // A State is the KV state of consecutive tokens, in pieces.
 type State []piece
@@ -26,16 +26,16 @@ func (s State) tokens() (n int) {
 	return n
 }
 
-// pieceTokens is the number of tokens in an offloaded piece, if sequences can be truncated: a copy
-// takes a few milliseconds.
+// pieceTokens is the number of tokens in an offloaded piece, if sequences can be truncated. To copy a
+// piece takes a few milliseconds.
 const pieceTokens = 96
 
 // pieceSize is the maximum number of tokens in an offloaded piece.
 func (c *Cache) pieceSize() int { return min(pieceTokens, cmp.Or(c.options.Piece, pieceTokens)) }
 
-// save returns the KV state of a sequence from one position up to another, in pieces of at most size
-// tokens, 0 for no limit, and at most the number that memory can save at once. After an error it
-// returns the first pieces.
+// save returns the KV state of a sequence for the positions from ≤ p < to. A piece has at most size
+// tokens (0 is no limit) and at most Options.Piece; with Options.Whole there is one piece. With an
+// error, save returns the pieces before it.
 func (c *Cache) save(seq, from, to, size int) (State, error) {
 	var all State
 	size = min(cmp.Or(size, to-from), cmp.Or(c.options.Piece, to-from))
@@ -59,9 +59,9 @@ func (c *Cache) CanOffload() bool {
 	return c.options.Offloaded > 0 && c.cells.used > c.cells.active && slices.ContainsFunc(c.retained, (*Sequence).evictable)
 }
 
-// Offload moves a piece of the least recently used retained sequence to memory, if there is one.
-// Without truncation the piece is the whole sequence, and unless the loop is idle, only a short
-// sequence is moved.
+// Offload moves the last piece of the least recently used retained sequence with cells to memory, if
+// there is one. With Options.Whole the piece is a whole sequence, and unless idle is set, only a
+// sequence of at most pieceTokens is moved.
 func (c *Cache) Offload(idle bool) {
 	if !c.CanOffload() {
 		return
@@ -93,8 +93,9 @@ func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
 }
 
 // offload moves the tokens of a retained sequence from position from on to memory, except tokens on
-// cells of a pinned one. Without truncation, it moves the whole sequence. After an error it drops
-// the sequence, so that a later prompt is prefilled again.
+// cells of a pinned sequence. With Options.Whole it moves the whole sequence. After an error it drops
+// the sequence. It then drops the least recently used offloaded sequences, until at most
+// Options.Offloaded tokens are left.
 func (c *Cache) offload(s *Sequence, from int) {
 	if c.options.Whole {
 		from = 0
@@ -122,17 +123,17 @@ func (c *Cache) offload(s *Sequence, from int) {
 	}
 }
 
-// dropState drops the state of a sequence in memory.
+// dropState drops the offloaded state of a sequence.
 func (c *Cache) dropState(s *Sequence) {
 	c.offloaded -= s.pieces.tokens()
 	s.pieces = nil
 }
 
-// loadPieces appends the offloaded tokens of a prefix, which begin at position at, to a sequence that
-// already has the tokens of the prefix with cells. It stops at the first piece that it cannot load.
+// loadPieces appends the offloaded tokens of a prefix, which begin at position at, to s, which
+// already has the tokens before that. It stops at the first piece that it cannot load.
 func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
 	tokens := p.source.tokens
-	for _, piece := range slices.Clone(p.source.pieces) { // room for one may be made by moving more of them
+	for _, piece := range slices.Clone(p.source.pieces) { // Load may offload more of them to make room
 		if s.cells != at || at >= p.N || c.Load(s, tokens[at:at+piece.tokens], State{piece}) != nil {
 			break
 		}

@@ -6,12 +6,14 @@ import (
 	"slices"
 )
 
-// The model's cache allocates the first empty cell. If cells below a sequence were emptied, its
-// next tokens would get them, out of order. Therefore dead cells stay occupied: by ended sequences,
-// which keep their numbers until then, or by the tails of retained ones. Dead cells are emptied by
-// slides, or when no live cell is behind them.
+// The model's cache puts a new token into the first empty cell. If a cell before the last one of a
+// sequence were empty, the next token of the sequence could get it, out of order. Therefore dead
+// cells stay occupied, by ended sequences or by the truncated ends of others. Dead cells are emptied
+// by a slide, or when no cell with references is behind them. The number of an ended sequence is free
+// only then.
 
-// sink empties the dead cells at the top, and frees the numbers of ended sequences without cells.
+// sink lowers the top to the last cell with references, and empties the dead cells above it. It frees
+// the numbers of ended sequences that hold no dead cell any more.
 func (c *Cache) sink() error {
 	top := c.cells.lastLive()
 	var failure error
@@ -28,8 +30,9 @@ func (c *Cache) sink() error {
 	return failure
 }
 
-// cut removes all but the first n cells of a sequence, among which are its tokens, from the model's
-// cache. If it cannot, it drops an ended sequence, or marks the cache as torn.
+// cut removes all but the first n cells that a sequence holds from the model's cache; its tokens must
+// be on the first n. If memory fails, cut marks the cache as torn, and removes all cells of an ended
+// sequence.
 func (c *Cache) cut(seq, n int) error {
 	if n == len(c.cells.held[seq]) {
 		return nil
@@ -46,9 +49,9 @@ func (c *Cache) cut(seq, n int) error {
 	return err
 }
 
-// slide moves all cells with references above the first dead one down, in order. If the state of a
-// sequence cannot be saved or loaded, the sequence loses tokens at its end. Retained sequences are
-// offloaded instead of moved.
+// slide moves all cells with references behind the first dead one down, in order, so that no cell is
+// dead. If the state of a sequence cannot be saved or loaded, the sequence loses tokens at its end.
+// If offloading is enabled, retained sequences are offloaded instead of moved.
 func (c *Cache) slide() {
 	if c.options.Whole {
 		c.cells.renumber()
@@ -70,13 +73,14 @@ func (c *Cache) slide() {
 type move struct {
 	seq    *Sequence
 	keeps  int       // tokens on cells that are not moved
-	source *Sequence // an earlier moved sequence with common cells; nil if there is none
-	common int       // tokens on the common cells
-	state  State     // of the tokens behind keeps and common
+	source *Sequence // a sequence moved earlier that shares cells; nil if there is none
+	common int       // number of first tokens that need no state: on cells shared with source, or keeps
+	state  State     // of the tokens behind common
 }
 
-// slideFrom moves the cells with references from first on down to first. It reports false if that
-// has failed for all of them.
+// slideFrom moves the cells with references from first on down, so that they follow first without a
+// gap. It reports false if memory has failed to empty the cells: then sequences have lost their
+// tokens there, and the slide must be repeated.
 func (c *Cache) slideFrom(first int) bool {
 	moves := c.moves(first)
 	if !c.empty(first, moves) {
@@ -93,8 +97,8 @@ func (c *Cache) slideFrom(first int) bool {
 	return true
 }
 
-// moves returns one move for each sequence with cells from first on, and saves the state of these
-// cells. Sequences that share cells are saved once.
+// moves returns one move for each sequence with tokens on cells from first on, with the saved state
+// of these tokens. The state of shared cells is saved only once.
 func (c *Cache) moves(first int) []move {
 	var moves []move
 	for _, s := range c.sequences {
@@ -117,13 +121,13 @@ func (c *Cache) moves(first int) []move {
 			}
 		}
 		if m.common < m.seq.cells {
-			m.state, _ = c.save(m.seq.id, m.common, m.seq.cells, 0) // after an error, only its first part
+			m.state, _ = c.save(m.seq.id, m.common, m.seq.cells, 0) // after an error, only the first pieces
 		}
 	}
 	return moves
 }
 
-// empty empties the cells from first on. It reports false after an error.
+// empty empties the cells from first on. It reports false if memory fails.
 func (c *Cache) empty(first int, moves []move) bool {
 	shares := make([]bool, len(c.sequences))
 	for i := range moves {
@@ -151,7 +155,8 @@ func (c *Cache) empty(first int, moves []move) bool {
 	return !c.torn
 }
 
-// move loads the saved state of a sequence.
+// move copies the shared cells of a sequence from its source, and loads its saved state. After an
+// error the sequence has fewer tokens.
 func (c *Cache) move(m *move) {
 	s, has := m.seq, m.keeps
 	if m.source != nil {
@@ -174,7 +179,8 @@ func (c *Cache) move(m *move) {
 	c.shorten(s, has)
 }
 
-// shorten records that the model's cache has only the first n tokens of a sequence.
+// shorten records that the model's cache has only the first n tokens of a sequence. A retained
+// sequence without tokens is removed.
 func (c *Cache) shorten(s *Sequence, n int) {
 	if n >= s.cells {
 		return
@@ -189,7 +195,8 @@ func (c *Cache) shorten(s *Sequence, n int) {
 }
 
 // settle prepares the cache for a sequence with prefix p that starts while no other one is active, so
-// that it gets the same cells as in an empty cache. While another one is active, it does nothing.
+// that it gets the same cells as in an empty cache. While another one is active, or without
+// offloading, it does nothing.
 func (c *Cache) settle(p Prefix) {
 	if c.options.Whole || c.options.Offloaded == 0 || !c.Idle() {
 		return
@@ -211,7 +218,7 @@ func (c *Cache) settle(p Prefix) {
 	}
 }
 
-// Dead returns the number of dead cells, and the number of tokens that a slide would copy.
+// Dead returns the number of dead cells, and as cost the number of cells that a slide would move.
 func (c *Cache) Dead() (dead, cost int) {
 	if c.options.Whole {
 		return 0, 0

@@ -11,7 +11,7 @@ type Usage struct {
 	Slid   int64 // tokens moved by them
 }
 
-// Usage returns the present usage.
+// Usage returns the current usage.
 func (c *Cache) Usage() Usage {
 	dead, _ := c.Dead()
 	return Usage{
@@ -20,7 +20,7 @@ func (c *Cache) Usage() Usage {
 	}
 }
 
-// Pinned returns the number of pinned sequences and of their tokens.
+// Pinned returns the number of pinned sequences, and the sum of their tokens.
 func (c *Cache) Pinned() (sequences, tokens int) {
 	for _, s := range c.retained {
 		if s.pinned {
@@ -31,7 +31,8 @@ func (c *Cache) Pinned() (sequences, tokens int) {
 	return sequences, tokens
 }
 
-// RetainedByOwner calls f for each retained sequence, with its owner and its tokens.
+// RetainedByOwner calls f for each retained sequence, pinned ones included, with its owner and its
+// number of tokens.
 func (c *Cache) RetainedByOwner(f func(owner string, tokens int)) {
 	for _, s := range c.retained {
 		f(s.owner, len(s.tokens))

@@ -12,15 +12,16 @@ import (
 // maxScores bounds the memory for the attention scores of a batch, in bytes.
 const maxScores = 512 << 20
 
-// separate sets the parameters of a context that encodes, so that on the CPU a vector does not
-// depend on the other sequences of the batch.
+// separate sets parameters of a context that encodes such that vectors computed on the CPU do not
+// depend on the other sequences of the batch, if that is possible; see [Context.OneByOne].
 //
-// With llama.cpp's default parameters it would: in a batch of 64 rows or more, the kernel of flash
-// attention computes 64 rows and cells at a time, and sums in another order than in a smaller
-// batch. It does not if K and V have different types, which requires a model with a KV cache; with
-// V in BF16 it also sums in 32 bits. Without flash attention the order hardly matters. Measured,
-// Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a text alone and
-// in a batch: 0.9813 with the defaults, 0.9998 without flash attention, 1.00000000 with V in BF16.
+// With llama.cpp's default parameters they do: in a batch of 64 rows or more, the kernel of flash
+// attention computes 64 rows and cells at a time, and sums in another order than in a smaller batch. If
+// K and V have different types, which requires a model with a KV cache, each row is computed
+// separately; with V in BF16 the sums also have 32 bits. Without flash attention the order hardly
+// matters. Measured, Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a
+// text alone and in a batch: 0.9813 with the defaults, 0.9998 without flash attention, 1.00000000 with
+// V in BF16.
 func (m *Model) separate(params *yzma.ContextParams, opt ContextOptions) {
 	switch {
 	case m.layers > 0: // a GPU has other kernels
@@ -45,17 +46,18 @@ func (c *Context) OneByOne() bool {
 }
 
 // apartV is the type of V with which attention computes each row separately, and sums in 32 bits. The
-// kernels for 64 rows at a time, and for a row divided among threads, need V in K's type.
+// kernel for 64 rows at a time, and the one that divides a row among threads, require V to have K's
+// type.
 const apartV = yzma.GGMLTypeBF16
 
-// tiles reports whether the kernels of a CPU variant compute each row of a batch separately although
-// weights are repacked for them: the kernels for AMX, which multiply tiles.
+// tiles reports whether the kernels of a CPU variant compute each row of a batch separately, although
+// weights are repacked for them. Only those for AMX do, which multiply tiles.
 func tiles(variant string) bool { return variant == "sapphirerapids" }
 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
-// tokens of other sequences. It is empty if they do not, provided that the cells of each sequence are
-// in the order of its tokens. Inexact tests the kernels, because not all are known, and empties the
-// cache.
+// tokens of other sequences. The reason is empty if they do not, provided that the cells of each
+// sequence are in the order of its tokens. Inexact tests the kernels by decoding, because not all
+// kernels are known. It empties the cache.
 func (c *Context) Inexact() string {
 	m := c.model
 	switch {
@@ -82,17 +84,18 @@ func (c *Context) Inexact() string {
 // needs a cell, which must be kept free.
 func (c *Context) Pairs() bool { return c.pairs }
 
-// dependent is the reason of a failed trial.
+// dependent is the reason that a failed trial returns.
 const dependent = "the kernels round the logits of a token differently beside other tokens"
 
-// Tokens of a trial.
+// Numbers of tokens in a trial.
 const (
-	tried   = 12 // of the sequence with the logits
+	tried   = 12 // of the sequence whose logits are compared
 	company = 30 // of another sequence
 )
 
-// tryCompany compares the logits of a prompt alone with those beside tokens of another sequence. It
-// returns the reason for a difference, or "".
+// tryCompany compares the logits behind a prompt that is decoded in one batch, alone, with those after
+// other divisions into batches and beside tokens of another sequence. It returns the reason for a
+// difference, or "" if there is none.
 func (c *Context) tryCompany() (reason string, err error) {
 	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {
@@ -130,8 +133,9 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try returns the logits behind a prompt in an empty cache. The first tokens of the prompt, before in
-// number, have a batch of their own; the rest is decoded behind others tokens of another sequence.
+// try returns the logits behind a prompt in an empty cache. The first tokens of the prompt, as many as
+// before, are decoded in a batch of their own. The next batch has the rest, behind tokens of another
+// sequence, as many as others.
 func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {
@@ -164,11 +168,16 @@ func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	return slices.Clone(logits), err
 }
 
-// typesOf returns the types of K and V of the first layer in the state of a sequence; -1 for none. The
-// state is: 8 bytes; the number of streams, 1; the number of cells; for each cell its position, the
-// number of its sequences, and these; whether V is transposed; the number of layers; for each layer the
-// type of K, its size for a cell in 8 bytes, and K of all cells; then the same of V. All other numbers
-// have 4 bytes.
+// typesOf returns the types of K and V of the first layer in the state of a sequence; -1 for none. Numbers
+// in a state have 4 bytes, unless stated otherwise. A state consists of:
+//
+//   - 8 bytes
+//   - the number of streams, which is 1
+//   - the number of cells, and for each its position, the number of its sequences, and their numbers
+//   - whether V is transposed
+//   - the number of layers
+//   - for each layer, the type of K, its size per cell in 8 bytes, and K of all cells
+//   - the same of V
 func typesOf(state []byte) (k, v int) {
 	r := reader{state[min(8, len(state)):]}
 	r.number() // streams

@@ -8,24 +8,25 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// ContextOptions are the size of a context and the ways in which it computes. All numbers must be at
+// ContextOptions are the sizes of a context, and the modes of its computation. All numbers must be at
 // least 1.
 type ContextOptions struct {
 	NCtx    int // tokens in the cache, over all sequences
 	NBatch  int // tokens of one Decode
-	NSeq    int // sequences at once; a recurrent model has a state for each, used or not
+	NSeq    int // sequences at once; a recurrent model allocates a state for each
 	Threads int // computing threads, including the calling one
-	// Encodes is for a context that computes vectors or scores, not text: it decodes a batch
-	// as a whole.
+	// Encodes is set for a context that computes vectors or scores, not text. It computes a batch in
+	// one piece.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
-	// Exact is for a context whose logits depend only on the tokens of their sequence, as far as
-	// parameters can ensure that: see [Context.Inexact].
+	// Exact is set for a context whose logits should depend only on the tokens of their own sequence.
+	// [Context.Inexact] tells whether they do.
 	Exact bool
-	// Pairs is [Context.Pairs] of another context of the model with the same threads.
+	// Pairs is the result of [Context.Pairs] of another context of the model with the same number of
+	// threads.
 	Pairs bool
-	// IdlePriority is for a context that computes only on idle processors. Its threads, and from
-	// then on the calling one, have the lowest priority.
+	// IdlePriority is set for a context that computes only on idle processors. Its threads get the
+	// lowest priority, and so does the thread that calls [NewContext].
 	IdlePriority bool
 }
 
@@ -47,16 +48,17 @@ var poolings = map[Pooling]yzma.PoolingType{
 	Rank: yzma.PoolingTypeRank, NoPooling: yzma.PoolingTypeNone,
 }
 
-// A Context is a model's cache and its next batch. All methods except Abort must be called from
+// A Context is a model's KV cache and the next batch. All methods except Abort must be called from
 // one goroutine that is locked to its OS thread, because ggml binds its threads to the computing
 // thread.
 //
-// context.go makes and closes it, decode.go computes batches, memory.go changes the cache.
+// The file context.go makes and closes a context, decode.go computes batches, and memory.go changes
+// the cache.
 type Context struct {
 	handle yzma.Context
 	memory yzma.Memory
 	pool   *threadpool
-	enters bool // the next Decode binds its thread to a processor: another thread may have made the context
+	enters bool // the next Decode binds its thread to a processor, because another thread may have made the context
 	abort  *abortFlag
 	batch  yzma.Batch
 	opt    ContextOptions
@@ -64,14 +66,14 @@ type Context struct {
 	window int  // the attention window of some layers, in tokens; 0 is none
 
 	adding  int    // entries of the next batch
-	deepest int    // the largest of their positions
-	padding int    // maximum entries of padding in it
-	pairs   bool   // a batch of one entry has a second one
-	logits  []bool // of the batch decoded last: which entries have them
-	next    []bool // of the next batch
+	deepest int    // the largest position among them
+	padding int    // maximum number of padding entries in the next batch
+	pairs   bool   // a batch of one entry is padded with a second one
+	logits  []bool // by entry of the batch decoded last: it has logits
+	next    []bool // the same of the next batch
 	model   *Model
-	width   int           // numbers of the model per token, if small batches may be padded; 0 pads none
-	first   time.Duration // of the warm-up, see [Context.FirstToken]
+	width   int           // of the model's embeddings; 0 if small batches are not padded
+	first   time.Duration // see [Context.FirstToken]
 }
 
 // Failures of Decode that are not the fault of the batch.
@@ -80,12 +82,13 @@ var (
 	ErrAborted   = errors.New("the computation was aborted")
 )
 
-// ErrCannotTruncate is the failure of [Context.Copy], [Context.Truncate], [Context.Save] and
-// [Context.Load] if the cache lacks the state at an earlier token: it is a recurrent model's, or
-// the token is behind an attention window. The tokens can be decoded again instead.
+// ErrCannotTruncate is the error of [Context.Copy], [Context.Truncate], [Context.Save] and
+// [Context.Load] if the cache no longer has the state at the requested token: a recurrent model keeps
+// only the latest state, and tokens behind an attention window may be overwritten. The tokens can be
+// decoded again instead.
 var ErrCannotTruncate = errors.New("the cache cannot be truncated there")
 
-// NewContext makes a context. It warms it up with one token, unless it has the idle priority.
+// NewContext makes a context, and warms it up unless it has idle priority. [Context.Close] frees it.
 func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 	params, err := contextParams(m, opt)
 	if err != nil {
@@ -141,7 +144,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	params.NUbatch = uint32(min(opt.NBatch, 512))
 	params.NSeqMax = uint32(opt.NSeq)
 	if m.CanTruncate() && !opt.Encodes {
-		params.NSeqMax++ // the spare one
+		params.NSeqMax++ // the spare sequence
 	}
 	// llama.cpp aborts if a context, or its batch, has fewer tokens than the context has sequences.
 	params.NCtx, params.NBatch = max(params.NCtx, params.NSeqMax), max(params.NBatch, params.NSeqMax)
@@ -187,9 +190,9 @@ func (c *Context) attachThreads() (err error) {
 // llama.cpp uses the kernels of prompts.
 const warmTokens = 4
 
-// warmUp decodes one token, so that the first request is not delayed by one-time work, and then a
-// few at once. If the processor lacks an instruction of either kernel, the process ends here,
-// before the engine is ready.
+// warmUp decodes one token, and then a few at once, so that one-time work does not delay the first
+// request. If the processor lacks an instruction of either kernel, the process ends here, before the
+// engine is ready.
 func (c *Context) warmUp(m *Model) error {
 	tok, ok := m.BOS()
 	if !ok {
@@ -217,11 +220,11 @@ func (c *Context) warmUp(m *Model) error {
 	return c.ClearAll()
 }
 
-// FirstToken is the time of the warm-up with one token: more than that of later tokens,
-// because it also reads the weights. It is 0 without a warm-up.
+// FirstToken is the time that the first token of the warm-up took. It is longer than that of later
+// tokens, because it includes reading the weights. It is 0 without a warm-up.
 func (c *Context) FirstToken() time.Duration { return c.first }
 
-// Close frees the context, even if it is incomplete.
+// Close frees the context, even if [NewContext] has not completed it.
 func (c *Context) Close() {
 	if c.pool != nil {
 		yzma.DetachThreadpool(c.handle)
@@ -241,7 +244,7 @@ func (c *Context) Close() {
 	}
 }
 
-// NCtx is the number of tokens that the cache holds: at least the requested number.
+// NCtx is the number of cells of the cache: at least the requested number.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
 
 // Pooling is the pooling of a context that encodes.
@@ -255,8 +258,8 @@ func (c *Context) Pooling() Pooling {
 	return NoPooling
 }
 
-// AppendVector appends the first n numbers of the result of a sequence of the batch decoded
-// last: n values of its vector, or its score.
+// AppendVector appends the result of a sequence of the batch decoded last to dst: the first n values
+// of its vector, or its score.
 func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	if !c.opt.Encodes || seq < 0 || seq >= c.opt.NSeq {
 		return nil, fmt.Errorf("the vector of sequence %d of %d", seq, c.opt.NSeq)

@@ -7,8 +7,8 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// Add adds a token of a sequence to the next batch, at its position in the sequence. With logits, a
-// Sampler can choose the token behind it after Decode. An error empties the batch.
+// Add adds a token of a sequence to the next batch, at its position in the sequence. If logits is
+// set, a Sampler can choose the next token after Decode. An error empties the batch.
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	if err := c.check(pos, seq); err != nil {
 		clear(c.next)
@@ -37,14 +37,14 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
-// Pad allows up to most entries of padding in the next batch, which need cells while it is computed.
-// The default is 0.
+// Pad allows up to most padding entries in the next batch. They need cells while the batch is
+// computed. The default is 0.
 func (c *Context) Pad(most int) { c.padding = most }
 
-// Decode computes the batch and empties it. After [ErrCacheFull] no token of it is in the cache.
-// After [ErrAborted] some may be: each of its sequences must be reset to its earlier length with
-// [Context.Truncate]; if that fails, the sequence must be dropped. After another error all of its
-// sequences should be dropped.
+// Decode computes the batch and empties it. After [ErrCacheFull] no token of the batch is in the
+// cache. After [ErrAborted] some may be: each of the batch's sequences must be reset to its earlier
+// length with [Context.Truncate]; if that fails, the sequence must be dropped. After any other
+// error all these sequences should be dropped.
 func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")
@@ -76,7 +76,8 @@ const (
 	codeAborted   = 2
 )
 
-// compute decodes the batch, with padding tokens of the spare sequence.
+// compute decodes the batch together with padding tokens of the spare sequence, and returns the
+// result of llama_decode.
 func (c *Context) compute(padding int) (code int32, err error) {
 	c.batch.NTokens = int32(c.adding)
 	for pos := range padding {
@@ -106,6 +107,6 @@ func (c *Context) checkLogits(i int) error {
 	return nil
 }
 
-// Abort makes a Decode under way return [ErrAborted] soon, within the time of one operation on one
-// layer. It does not affect a later Decode. It may be called from any goroutine, before Close.
+// Abort makes a Decode under way return [ErrAborted] after at most one operation on one layer. It
+// does not affect a later Decode. It may be called from any goroutine, before Close.
 func (c *Context) Abort() { c.abort.raise() }

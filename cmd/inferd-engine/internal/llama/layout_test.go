@@ -11,11 +11,11 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// The layouts of the structs in include/llama.h of llama.cpp v0.5.0 on a 64-bit machine: sizeof,
-// then offsetof of every member in order. The header is from the release's source (the git bundle in
-// the npm package node-llama-cpp 3.22.1), the numbers are from a C program with one printf per
-// member. Structs are passed by value: a missing or additional member is not reported as an error,
-// but shifts all members behind it.
+// layouts are the layouts of the structs in include/llama.h of llama.cpp v0.5.0 on a 64-bit machine:
+// sizeof, then offsetof of every member in order. The header is from the release's source (the git
+// bundle in the npm package node-llama-cpp 3.22.1). The numbers are from a C program with one printf
+// per member. Structs are passed by value, so a missing or additional member causes no error, but
+// shifts all members behind it.
 var layouts = map[reflect.Type]struct {
 	size    uintptr
 	offsets []uintptr
@@ -58,8 +58,8 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// Two functions of the binding must never be called: one has another release's signature,
-// the other makes the next decode crash.
+// Some functions of the binding must never be called: one has another release's signature, others
+// make the next decode crash.
 func TestForbiddenCalls(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 5 {

@@ -2,9 +2,9 @@
 // exported pointers or handles. It is the only package of the module with native code. It does
 // not know requests, slots or clients.
 //
-// llama.cpp aborts the process on invalid arguments. They are checked here first: sequence
-// numbers, indices without logits, tokens outside the vocabulary. Some cannot be checked, such
-// as a hostile model file; therefore the engine is a process of its own.
+// llama.cpp aborts the process on invalid arguments. This package checks them first: sequence
+// numbers, indices without logits, tokens outside the vocabulary. Some cannot be checked, such as a
+// hostile model file; therefore the engine is a process of its own.
 package llama
 
 import (
@@ -24,14 +24,15 @@ import (
 	"github.com/inferd-go/inferd/internal/libraries"
 )
 
-// versions are the releases of llama.cpp with the structs of the binding. With another release, calls
-// would not fail, but corrupt memory.
+// versions are the releases of llama.cpp whose structs have the layout that the binding assumes. With
+// another release, calls would not fail, but corrupt memory.
 var versions = []string{"0.5.0", "0.5.0-dev"}
 
 // remedy is the advice to an operator with wrong libraries.
 const remedy = `run "make engine", or name a folder that has those of llama.cpp 0.5.0 with --engine-lib`
 
-// noBacktrace is a variable of ggml: if it is set, a failed assertion prints no backtrace.
+// noBacktrace is an environment variable of ggml: if it is set, a failed assertion prints no
+// backtrace.
 const noBacktrace = "GGML_NO_BACKTRACE"
 
 // Open is [OpenBackends] with all backends known by name, for programs without a daemon.
@@ -40,18 +41,17 @@ func Open(dir string) error {
 	return err
 }
 
-// system are the libraries of the system on which llama.cpp's libraries depend.
+// system lists the system's libraries on which llama.cpp's libraries depend.
 var system = []string{"libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"}
 
-// OpenBackends loads llama.cpp's libraries from a folder, and of its backends those with the
-// file names in backends; no other file of the folder is loaded. An empty list stands for all
-// backends known by name. Of several CPU variants it loads the first that the processor supports, and
-// returns its name. Before it loads a variant, it calls trying with its name, because a processor
-// that reports unsupported instructions may end the process there; an error of trying ends the
-// loading.
+// OpenBackends loads llama.cpp's libraries from the folder dir, and the backends with the given file
+// names; it loads no other file of the folder. An empty list stands for all backends known by name.
+// Of several CPU variants it loads the first that the processor supports, and returns its name.
+// Before it loads a variant, it calls trying with the variant's name, because an illegal instruction
+// may end the process there. If trying returns an error, so does OpenBackends.
 //
 // OpenBackends must be called once, before any other function of this package. The error for a
-// missing library is [os.ErrNotExist]; every error names the remedy.
+// missing library wraps [os.ErrNotExist]. Errors about missing or wrong libraries name a remedy.
 func OpenBackends(dir string, backends []string, trying func(variant string) error) (variant string, err error) {
 	if len(backends) == 0 {
 		backends = libraries.Present(dir)
@@ -61,7 +61,7 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, remedy)
 		}
 	}
-	// Without it, a failed assertion first waits for a debugger. The libraries read it when loaded.
+	// Without the variable, a failed assertion first waits for a debugger. The libraries read it when they are loaded.
 	if _, ok := os.LookupEnv(noBacktrace); !ok {
 		if err := os.Setenv(noBacktrace, "1"); err != nil {
 			return "", err
@@ -70,10 +70,10 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 	if err := dieOfIllegalInstructions(); err != nil {
 		return "", err
 	}
-	// The libraries' own search path begins with their folder, but loaded libraries are not searched
-	// for. So the system's libraries are loaded first, then each library before its dependents.
+	// A library searches its own folder first for its dependencies, unless they are loaded already. So the
+	// system's libraries are loaded first, and then each library before its dependents.
 	for _, name := range system {
-		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // a custom build may have it in its folder instead
+		_, _ = purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_GLOBAL) // if it is missing, the folder of a custom build may have it
 	}
 	for _, lib := range libraries.Core() {
 		path := loader.GetLibraryFilename(dir, lib)
@@ -102,8 +102,8 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 	return variant, nil
 }
 
-// dieOfIllegalInstructions makes the kernel end the process at an illegal instruction. Go's handler
-// would print text and exit, but the daemon must not rely on text, which a model could print.
+// dieOfIllegalInstructions makes the kernel end the process at an illegal instruction. The daemon recognises
+// that death by the signal. Go's handler would print a text and exit, but a model could print the same text.
 func dieOfIllegalInstructions() error {
 	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
 	if err != nil {
@@ -113,7 +113,8 @@ func dieOfIllegalInstructions() error {
 	return nil
 }
 
-// loadBackends loads backends by their files, but only one CPU variant.
+// loadBackends loads the backends in files, but only one CPU variant, whose name it returns. The name is
+// empty if no variant was loaded.
 func loadBackends(dir string, files []string, trying func(variant string) error) (loaded string, err error) {
 	var problems []error // of CPU variants that were not loaded
 	load, err := lookup("ggml", "ggml_backend_load")
@@ -125,7 +126,7 @@ func loadBackends(dir string, files []string, trying func(variant string) error)
 		path := filepath.Join(dir, file)
 		switch {
 		case !isCPU:
-			callWithString(load, path) // without its driver it logs that, and the processor computes
+			callWithString(load, path) // without a driver, the backend logs that, and the CPU computes
 			continue
 		case loaded != "":
 			continue
@@ -148,8 +149,8 @@ func loadBackends(dir string, files []string, trying func(variant string) error)
 // errUnsupported is the error of a CPU variant for another processor.
 var errUnsupported = errors.New("it does not support this processor")
 
-// supported returns errUnsupported if a CPU variant reports that it does not support the processor. A
-// build for one machine reports nothing.
+// supported returns errUnsupported if a CPU variant reports that it does not support the processor. A build
+// for one machine reports nothing, and counts as supported.
 func supported(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
@@ -196,12 +197,12 @@ func checkLayout() error {
 // messages receives llama.cpp's log. There is one per process, as in llama.cpp.
 var messages = &logSink{}
 
-// A logSink writes warnings and errors to standard error, which the daemon keeps, and keeps the
-// errors since the last drain.
+// A logSink writes warnings and errors to standard error, where the daemon collects them. It keeps the last
+// errors for drain.
 type logSink struct {
 	mu      sync.Mutex   // guards the fields below
-	level   int32        // of the last message, for its continuations
-	errors  []string     // not more than keptErrors
+	level   int32        // of the last message; continuations have the same
+	errors  []string     // at most keptErrors
 	running []*abortFlag // of the present computations
 	names   *strings.Replacer
 }
@@ -243,10 +244,10 @@ func (l *logSink) forget() {
 	l.errors = nil
 }
 
-// name replaces the names of files by the model's path in the remembered errors.
+// name makes later messages contain the model's path in place of the names of files.
 func (l *logSink) name(path string, files []string) {
 	var pairs []string
-	for i, f := range slices.Backward(files) { // of /proc/self/fd/4 and /proc/self/fd/40 the longer one is tried first
+	for i, f := range slices.Backward(files) { // backward, so that /proc/self/fd/40 is tried before /proc/self/fd/4
 		shown := path
 		if i > 0 {
 			shown = fmt.Sprintf("%s (part %d)", path, i+1)
@@ -258,8 +259,8 @@ func (l *logSink) name(path string, files []string) {
 	l.names = strings.NewReplacer(pairs...)
 }
 
-// begin is forget at the start of a computation, which end ends. The errors of concurrent
-// computations cannot be distinguished.
+// begin records the start of a computation, and end its end. begin drops earlier errors if no other
+// computation runs: the errors of concurrent computations cannot be distinguished.
 func (l *logSink) begin(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,7 +276,7 @@ func (l *logSink) end(f *abortFlag) {
 	l.running = slices.DeleteFunc(l.running, func(r *abortFlag) bool { return r == f })
 }
 
-// drain returns the errors since the last call as one error, or fallback if there were none.
+// drain returns the kept errors as one error, or fallback if there are none, and drops them.
 func (l *logSink) drain(fallback string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

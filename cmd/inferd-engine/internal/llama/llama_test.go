@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// folder is the folder of the libraries.
+// folder returns the folder of llama.cpp's libraries.
 func folder() string {
 	if lib := os.Getenv("INFERD_ENGINE_LIB"); lib != "" {
 		return lib
@@ -35,8 +35,8 @@ func folder() string {
 	return paths.Default().EngineDir()
 }
 
-// libraries is a folder with links to the libraries of the test, except libllama.so, which is a link
-// to target or, if target is empty, missing.
+// libraries makes a folder with links to the libraries of the test, except that libllama.so is a link
+// to target, or missing if target is empty. It returns the path of the folder.
 func libraries(t *testing.T, target string) string {
 	t.Helper()
 	dir, from := t.TempDir(), folder()
@@ -60,8 +60,8 @@ func libraries(t *testing.T, target string) string {
 	return dir
 }
 
-// Wrong libraries are reported before they are used. Each case is a process of its own: see
-// TestMain.
+// Wrong libraries are reported before they are used. Each case is a process of its own, in which
+// TestMain opens the libraries.
 func TestOpenFailures(t *testing.T) {
 	missing := libraries(t, "")
 	if err := llama.Open(missing); !errors.Is(err, os.ErrNotExist) {
@@ -87,11 +87,11 @@ func TestOpenFailures(t *testing.T) {
 		dir  string
 		want []string
 	}{
-		"a library that is not there":    {missing, []string{"libllama.so", "no such file"}},
-		"a folder that is not there":     {filepath.Join(missing, "none"), []string{"libllama.so", "no such file"}},
-		"another version":                {libraries(t, other), []string{"libllama.so is llama.cpp 0.4.9", "made for 0.5.0"}},
-		"a library without a version":    {libraries(t, filepath.Join(folder(), "libggml-base.so")), []string{"libllama.so is not llama.cpp 0.5.0"}},
-		"a file that is none of the lot": {libraries(t, text), []string{"libllama.so"}},
+		"a library that is not there": {missing, []string{"libllama.so", "no such file"}},
+		"a folder that is not there":  {filepath.Join(missing, "none"), []string{"libllama.so", "no such file"}},
+		"another version":             {libraries(t, other), []string{"libllama.so is llama.cpp 0.4.9", "made for 0.5.0"}},
+		"a library without a version": {libraries(t, filepath.Join(folder(), "libggml-base.so")), []string{"libllama.so is not llama.cpp 0.5.0"}},
+		"a file that is no library":   {libraries(t, text), []string{"libllama.so"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
@@ -109,7 +109,7 @@ func TestOpenFailures(t *testing.T) {
 	}
 }
 
-// load returns a built-in model and a context of it. The test keeps its OS thread.
+// load returns a built-in model and a context of it. It locks the test to its OS thread.
 func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
@@ -119,7 +119,7 @@ func load(t *testing.T, name string) (*llama.Model, *llama.Context) {
 	return loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 3, Threads: 1})
 }
 
-// loadFile is load for a file and the options of its context.
+// loadFile is like load, for a model in a file and with options for the context.
 func loadFile(t *testing.T, path string, opt llama.ContextOptions) (*llama.Model, *llama.Context) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -221,7 +221,8 @@ func TestManyNULs(t *testing.T) {
 	}
 }
 
-// run decodes a prompt in sequence seq and returns the n tokens behind it, as text.
+// run decodes a prompt in sequence seq, samples n tokens, and returns their text. It drops the
+// sequence.
 func run(t *testing.T, m *llama.Model, c *llama.Context, seq int, prompt string, n int, opt llama.SamplerOptions) string {
 	t.Helper()
 	s, err := llama.NewSampler(m, opt)
@@ -305,7 +306,7 @@ func TestSequencesTogether(t *testing.T) {
 	if alone != "defghijklm" {
 		t.Fatalf("alone: %q", alone)
 	}
-	// Two at once, in one batch.
+	// Two sequences in each batch.
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -338,12 +339,12 @@ func TestSequencesTogether(t *testing.T) {
 	}
 }
 
-// Misuse that would end the process is an error instead.
+// Wrong calls that would end the process return errors.
 func TestMisuse(t *testing.T) {
 	m, c := load(t, "chain")
 	for name, err := range map[string]error{
-		"a sequence that is none":    c.Add(1, 0, 3, false),
-		"a sequence below nought":    c.Add(1, 0, -1, false),
+		"a sequence beyond the last": c.Add(1, 0, 3, false),
+		"a negative sequence":        c.Add(1, 0, -1, false),
 		"a position outside":         c.Add(1, 512, 0, false),
 		"an empty batch":             c.Decode(),
 		"a sequence to clear":        c.Truncate(3, 0),
@@ -352,9 +353,9 @@ func TestMisuse(t *testing.T) {
 		"a copy from nowhere":        c.Copy(3, 0, 0),
 		"a copy to nowhere":          c.Copy(0, 3, 0),
 		"a copy into itself":         c.Copy(0, 0, 0),
-		"a copy of more than it has": c.Copy(0, 1, 1),
+		"a copy of too many tokens":  c.Copy(0, 1, 1),
 		"a context of no threads":    second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1})),
-		"more sequences than it can": second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1 << 20, Threads: 1})),
+		"a context of too many":      second(llama.NewContext(m, llama.ContextOptions{NCtx: 1, NBatch: 1, NSeq: 1 << 20, Threads: 1})),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -385,11 +386,11 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	if err := c.Add(70, 0, 1, false); err == nil {
-		t.Error("a batch that is full takes more")
+		t.Error("a full batch takes another token")
 	}
 }
 
-// Texts are computed together, except in a model without a KV cache if the scores of all texts would
+// Texts are computed one by one only if the model has no KV cache and the scores of all texts would
 // need too much memory.
 func TestOneByOne(t *testing.T) {
 	for _, test := range []struct {
@@ -407,8 +408,8 @@ func TestOneByOne(t *testing.T) {
 	}
 }
 
-// Decode fails with ErrCacheFull in a full cache, keeps its sequences, and has room again once one is
-// dropped.
+// In a full cache Decode fails with ErrCacheFull, and keeps the sequences. Once a sequence is
+// dropped, it succeeds again.
 func TestCacheFull(t *testing.T) {
 	m, c := load(t, "chain")
 	var err error
@@ -477,7 +478,7 @@ func TestLoadFailures(t *testing.T) {
 	}
 }
 
-// The Go code of a step does not allocate; calls of C allocate a little.
+// The Go code of a step does not allocate; the calls of C functions allocate a little.
 func TestAllocations(t *testing.T) {
 	m, c := load(t, "chain")
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})

@@ -9,9 +9,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Logprobs returns the log probability of tok behind entry i of the batch decoded last, and
-// the n likeliest tokens with theirs: those of the model's logits, before any Sampler. It scans
-// the whole vocabulary: a millisecond for a large one.
+// Logprobs returns the log probability that tok follows entry i of the batch decoded last, and the
+// n likeliest tokens with theirs. They come from the model's logits, before any Sampler is applied.
+// The call scans the whole vocabulary, which takes a millisecond if it is large.
 func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, error) {
 	logits, err := m.logits(c, i)
 	if err != nil {
@@ -24,7 +24,7 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 	if !m.valid(tok) {
 		return infer.Logprob{}, fmt.Errorf("token %d of %d", tok, m.size)
 	}
-	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; with one more while it is built
+	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; one more than n while a token is inserted
 	most := float32(math.Inf(-1))
 	for tok, x := range logits {
 		most = max(most, x)
@@ -61,8 +61,8 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 	return out, nil
 }
 
-// logits returns the logits behind entry i of the batch decoded last, one per token. They are
-// in C's memory, and valid until the next batch.
+// logits returns the logits of entry i of the batch decoded last, one per token of the vocabulary.
+// They are in C's memory, and valid until the next batch is decoded.
 func (m *Model) logits(c *Context, i int) ([]float32, error) {
 	if err := c.checkLogits(i); err != nil {
 		return nil, err

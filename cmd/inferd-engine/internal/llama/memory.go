@@ -15,8 +15,8 @@ func (c *Context) ClearAll() error {
 	return yzma.MemoryClear(c.memory, false)
 }
 
-// Truncate drops the tokens of a sequence from position n on. A sequence no longer than n is not
-// changed. After an error the sequence is unchanged.
+// Truncate drops the tokens of a sequence from position n on. A sequence with at most n tokens is not
+// changed. After an error, such as [ErrCannotTruncate], the sequence is unchanged.
 func (c *Context) Truncate(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
@@ -37,8 +37,9 @@ func (c *Context) Truncate(seq, n int) error {
 	return c.remove(seq, n)
 }
 
-// Copy replaces the tokens of sequence dst by the first n tokens of src. Both share their cells.
-// After an error dst is empty.
+// Copy replaces the tokens of sequence dst with the first n tokens of src; the two sequences share the
+// cells of these tokens. Wrong arguments leave dst unchanged; after any other error, such as
+// [ErrCannotTruncate], dst is empty.
 func (c *Context) Copy(src, dst, n int) error {
 	if err := errors.Join(c.checkSeq(src), c.checkSeq(dst)); err != nil {
 		return err
@@ -67,9 +68,9 @@ func (c *Context) Copy(src, dst, n int) error {
 	}
 }
 
-// Save returns the KV state of a sequence from position from up to to. A sequence that cannot be
-// truncated can be saved only whole; with an attention window, a part must be shorter than the
-// window.
+// Save returns the KV state of a sequence for the positions from ≤ p < to. A sequence that cannot be
+// truncated can be saved only whole. With an attention window, a part must be shorter than the window.
+// For other parts the error is [ErrCannotTruncate].
 func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	if err := c.checkSeq(seq); err != nil {
 		return nil, err
@@ -103,8 +104,9 @@ func (c *Context) stateOf(seq int) ([]byte, error) {
 	return state, nil
 }
 
-// Load appends to a sequence the state of the tokens that follow: a result of [Context.Save], of this
-// context or of another one of the same model. After an error the sequence is unchanged.
+// Load appends a state, which must begin where the sequence ends. The state is a result of
+// [Context.Save] of this context or another one of the same model. After an error the sequence is
+// unchanged.
 func (c *Context) Load(seq int, state []byte) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
@@ -125,7 +127,8 @@ func (c *Context) Load(seq int, state []byte) error {
 	return errors.Join(yzma.MemorySeqCp(c.memory, c.scratch(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
 }
 
-// load loads a state, which must begin at position from, into an empty sequence.
+// load loads a state, which must begin at position from, into an empty sequence. After an error the
+// sequence is empty.
 func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
 		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
@@ -142,8 +145,8 @@ func (c *Context) load(seq, from int, state []byte) error {
 // Piece is the maximum number of tokens in one [Context.Save]; 0 is no limit.
 func (c *Context) Piece() int { return max(0, c.window-1) }
 
-// scratch is the number of a sequence that is empty between two calls. It exists only in a context with
-// sequences that can be truncated.
+// scratch returns the number of the spare sequence, which is empty between two calls. Only a context
+// that generates, and whose sequences can be truncated, has it.
 func (c *Context) scratch() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {
@@ -153,13 +156,13 @@ func (c *Context) checkSeq(seq int) error {
 	return nil
 }
 
-// lengthOf is the number of tokens of a sequence in the cache.
+// lengthOf returns the number of tokens of a sequence in the cache.
 func (c *Context) lengthOf(seq int) (int, error) {
 	last, err := yzma.MemorySeqPosMax(c.memory, yzma.SeqId(seq))
 	return int(last) + 1, err
 }
 
-// mayEnd reports whether a sequence can be continued from its first n tokens: all tokens in the
+// mayEnd reports whether a sequence can be truncated to its first n tokens: all tokens in the
 // attention window before n must still be in the cache.
 func (c *Context) mayEnd(seq, n int) bool {
 	if c.whole {
@@ -172,7 +175,7 @@ func (c *Context) mayEnd(seq, n int) bool {
 	return err == nil && int(first) <= max(0, n-c.window)
 }
 
-// remove drops the tokens of a sequence from position from on; -1 is all.
+// remove drops the tokens of a sequence from position from on, or all if from is -1.
 func (c *Context) remove(seq, from int) error {
 	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), yzma.Pos(from), -1)
 	if err == nil && !ok {

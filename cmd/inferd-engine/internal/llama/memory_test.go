@@ -17,20 +17,21 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// A memory is a model with a kind of memory, and whether its sequences can be truncated.
+// A memory is a model with one kind of memory.
 type memory struct {
 	write func(io.Writer) error
-	cuts  bool
+	cuts  bool // its sequences can be truncated
 }
 
-// The three kinds of memory of models: all tokens, a window of the last tokens, one state.
+// memories are models of three kinds: with memory of all tokens, of a window of the last tokens,
+// and of one state.
 var memories = map[string]memory{
 	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
 	"sliding":   {builtin.Sliding, true},
 	"recurrent": {builtin.Recurrent, false},
 }
 
-// kinds returns memories; with -short only the one of most models.
+// kinds returns memories; with -short only the most common kind.
 func kinds() map[string]memory {
 	if testing.Short() {
 		return map[string]memory{"whole": memories["whole"]}
@@ -38,7 +39,7 @@ func kinds() map[string]memory {
 	return memories
 }
 
-// file writes a model to a temporary file of a test.
+// file writes a model to a temporary file, and returns its path.
 func file(t *testing.T, write func(io.Writer) error) string {
 	t.Helper()
 	var content bytes.Buffer
@@ -52,7 +53,7 @@ func file(t *testing.T, write func(io.Writer) error) string {
 	return path
 }
 
-// text returns n tokens, which differ between seeds.
+// text returns n pseudo-random tokens, different for each seed.
 func text(seed, n int) []llama.Token {
 	tokens := make([]llama.Token, n)
 	x := uint32(seed)*2654435761 + 1
@@ -82,7 +83,8 @@ func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	}
 }
 
-// goOn decodes tokens and then 24 more greedily, and returns these.
+// goOn decodes tokens of a sequence from position pos on, and then 24 more that it samples
+// greedily. It returns the text of the 24.
 func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
@@ -121,7 +123,8 @@ func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token)
 	return goOn(t, m, c, 0, 0, tokens)
 }
 
-// padded is fresh with padding allowed in every batch of the prompt.
+// padded returns the continuation of tokens in an empty cache, with padding allowed in all batches
+// of the prompt.
 func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
 	t.Helper()
 	for pos := 0; pos < len(tokens)-1; pos += 32 {
@@ -176,8 +179,8 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
-// A padded batch has the same results, and leaves no padding in the cache: all of its cells can
-// be used.
+// A padded batch has the same results as one without padding, and leaves no padding in the cache,
+// so that all cells can be used.
 func TestPad(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +200,7 @@ func TestPad(t *testing.T) {
 				t.Fatalf("%d tokens, all that there is room for: %v", len(all), err)
 			}
 			if !memory.cuts {
-				return // it needs no cells
+				return // padding needs no cells there
 			}
 			c.Pad(1000)
 			if _, err := read(c, 0, 0, all[:1]); !errors.Is(err, llama.ErrCacheFull) {
@@ -207,7 +210,7 @@ func TestPad(t *testing.T) {
 	}
 }
 
-// In all models a whole sequence can be copied; the two are then independent.
+// In all models a whole sequence can be copied. Original and copy are then independent.
 func TestCopy(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -288,7 +291,7 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
-// Pieces of KV state can be loaded into another context, one after the other as they are computed.
+// Pieces of KV state from one context can be loaded into another, one after the other.
 func TestPieces(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -315,7 +318,7 @@ func TestPieces(t *testing.T) {
 				}
 			}
 			if name == "whole" && c.Load(1, pieces[1]) == nil {
-				t.Error("a piece that is there already was taken")
+				t.Error("the same piece was loaded twice")
 			}
 			if err := errors.Join(c.Copy(1, 2, 50), c.Load(2, pieces[2])); err != nil {
 				t.Fatal(err)
@@ -324,17 +327,17 @@ func TestPieces(t *testing.T) {
 				t.Errorf("it went on with %q, want %q", got, want)
 			}
 			if got := goOn(t, m, c, 1, 50, append(tokens[50:100:100], more...)); got != want {
-				t.Errorf("what had a piece less went on with %q, want %q", got, want)
+				t.Errorf("the sequence with two pieces went on with %q, want %q", got, want)
 			}
 			if _, err := c.Save(1, 30, 20); err == nil {
-				t.Error("a piece of less than nothing was saved")
+				t.Error("a piece that ends before it begins was saved")
 			}
 		})
 	}
 }
 
-// piecesOf decodes tokens in a context of idle priority, on a thread of its own, and saves them
-// from each of some positions to the next.
+// piecesOf decodes tokens in a context of idle priority, on a thread of its own. It returns the KV
+// state in pieces that end at the given positions.
 func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byte, err error) {
 	var other sync.WaitGroup
 	other.Go(func() {
@@ -358,8 +361,8 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 	return pieces, err
 }
 
-// Tokens behind an attention window may be overwritten. Then a truncation to them fails; after any
-// successful truncation the continuation is right.
+// Tokens behind an attention window may be overwritten. A truncation that needs them then fails.
+// After any successful truncation the continuation is right.
 func TestTruncateBehindTheWindow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads many prompts")
@@ -385,7 +388,7 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 			case errors.Is(err, llama.ErrCannotTruncate):
 				refused++
 				if copied := c.Copy(0, 1, n); !errors.Is(copied, llama.ErrCannotTruncate) {
-					t.Errorf("it cannot be truncated, but is copied: %v", copied)
+					t.Errorf("a sequence that cannot be truncated is copied: %v", copied)
 				}
 				err := c.Truncate(0, 0)
 				if _, again := read(c, 0, 0, prompt[:n]); errors.Join(err, again) != nil {
@@ -421,7 +424,7 @@ func TestAbort(t *testing.T) {
 			if _, err := read(c, 1, 0, beside[:last]); err != nil {
 				t.Fatal(err)
 			}
-			c.Abort() // nothing runs, and the next computation is not affected
+			c.Abort() // without a computation; it does not affect the next one
 			calledOff := false
 			for try := 0; !calledOff; try++ {
 				if try == 1000 {
@@ -469,7 +472,8 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// again resets a sequence to tokens: it truncates it, or decodes the tokens again.
+// again resets a sequence to tokens, its first ones: it truncates the sequence, or decodes the
+// tokens again.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {
@@ -509,7 +513,7 @@ func TestAbortBetween(t *testing.T) {
 	}
 }
 
-// If there is a processor for each, the threads of a context and its decoding thread are bound to
+// With one processor per thread, the threads of a context, including the decoding one, are bound to
 // processors. Threads of idle priority are not.
 func TestThreadsStay(t *testing.T) {
 	var all unix.CPUSet
@@ -523,13 +527,13 @@ func TestThreadsStay(t *testing.T) {
 	before := bound(t, threads)
 	m, c := loadFile(t, file(t, builtin.Sliding), llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: threads})
 	if got := bound(t, threads) - before; got != threads-1 {
-		t.Errorf("before the first batch %d of %d threads stay", got, threads)
+		t.Errorf("before the first batch %d of %d threads are bound", got, threads)
 	}
 	if _, err := read(c, 0, 0, text(1, 100)); err != nil {
 		t.Fatal(err)
 	}
 	if got := bound(t, threads) - before; got != threads {
-		t.Errorf("%d of %d threads stay", got, threads)
+		t.Errorf("%d of %d threads are bound", got, threads)
 	}
 	var other sync.WaitGroup
 	other.Go(func() {
@@ -542,13 +546,13 @@ func TestThreadsStay(t *testing.T) {
 		}
 		defer c.Close()
 		if got := bound(t, threads) - before; got != threads {
-			t.Errorf("beside one of idle priority %d of %d threads stay", got, threads)
+			t.Errorf("beside a context of idle priority %d of %d threads are bound", got, threads)
 		}
 	})
 	other.Wait()
 }
 
-// bound is the number of threads of this process that are bound to some processors.
+// bound returns the number of threads of this process that may not use all processors.
 func bound(t *testing.T, processors int) (n int) {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
@@ -556,9 +560,9 @@ func bound(t *testing.T, processors int) (n int) {
 		t.Error(err)
 	}
 	for _, task := range tasks {
-		id, _ := strconv.Atoi(task.Name()) // it is a number
+		id, _ := strconv.Atoi(task.Name()) // the name is a number
 		var set unix.CPUSet
-		if unix.SchedGetaffinity(id, &set) == nil && set.Count() < processors { // else it has ended
+		if unix.SchedGetaffinity(id, &set) == nil && set.Count() < processors { // an error means that the thread has ended
 			n++
 		}
 	}

@@ -18,11 +18,12 @@ type Token = int32
 
 // Options are the options of Load.
 type Options struct {
-	GPULayers int // layers to compute on a GPU, if there is one; negative is all
-	// Files are the files to read, one for each part of the model, in order. If there are none, Load
-	// reads the file at the path, and further parts that llama.cpp finds by its name.
+	GPULayers int // layers to compute on a GPU, if there is one; a negative number means all
+	// Files are the files to read, one for each part of the model, in order. If it is empty, Load
+	// reads the file at its path, and further parts that llama.cpp finds by the name of that file.
 	Files []string
-	// Name is the name of a model that does not name itself; empty means that of the file at the path.
+	// Name is the name of a model whose file has none. If it is empty, it is the name of the file at
+	// the path, without extension.
 	Name string
 	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
 	// [OpenBackends].
@@ -44,8 +45,8 @@ type Model struct {
 }
 
 // Load loads the model of the GGUF file at path into memory. If opt has Files, path only names the
-// model. Load calls progress, which may be nil, with a fraction from 0 to 1; false ends the load.
-// Errors have llama.cpp's text, with path in place of the names of Files.
+// model. Load calls progress, which may be nil, with a fraction from 0 to 1; a result of false
+// cancels the load. Errors have llama.cpp's text, with path in place of the names of Files.
 func Load(path string, opt Options, progress func(fraction float64) bool) (*Model, error) {
 	files := opt.Files
 	if len(files) == 0 {
@@ -95,7 +96,7 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 		params.NGpuLayers = math.MaxInt32
 	}
 	if opt.Exact && !tiles(opt.Variant) {
-		params.UseExtraBufts = 0 // the kernels for repacked weights compute four rows at a time, and the rest differently
+		params.UseExtraBufts = 0 // the kernels for repacked weights compute four rows at a time, and remaining rows differently
 	}
 	if progress != nil {
 		params.SetProgressCallback(func(fraction float32, _ uintptr) uint8 {
@@ -108,8 +109,8 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 	return params
 }
 
-// offloaded returns the number of a model's layers on a device other than the CPU, if wanted layers
-// were requested.
+// offloaded returns the number of a model's layers on a device other than the CPU, after a request
+// for wanted layers; a negative number means all.
 func offloaded(handle yzma.Model, wanted int) int {
 	if !yzma.SupportsGpuOffload() { // there is no such device
 		return 0
@@ -121,23 +122,25 @@ func offloaded(handle yzma.Model, wanted int) int {
 	return min(wanted, all)
 }
 
-// RowByRow reports whether the kernels of the CPU variant compute each row of a batch separately.
+// RowByRow reports whether the CPU computes all layers, with kernels that compute each row of a batch
+// separately.
 func (m *Model) RowByRow() bool { return m.tiles && m.layers == 0 }
 
-// GPULayers is the number of layers computed on a device other than the CPU.
+// GPULayers returns the number of layers computed on a device other than the CPU.
 func (m *Model) GPULayers() int { return m.layers }
 
-// HasPooling reports whether the model's file determines its pooling.
+// HasPooling reports whether the model's file names a method of pooling.
 func (m *Model) HasPooling() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	kind, ok := m.Metadata(architecture + ".pooling_type")
 	return ok && kind != "0"
 }
 
-// Close frees the model. Its contexts and samplers must be closed before.
+// Close frees the model. Its contexts and samplers must be closed first.
 func (m *Model) Close() { _ = yzma.ModelFree(m.handle) }
 
-// Name is the model's name in the file, or else the file's name without extension.
+// Name is the model's name in its file, or if the file has none, [Options.Name] or the file's name
+// without extension.
 func (m *Model) Name() string {
 	if name, ok := m.Metadata("general.name"); ok && name != "" {
 		return name
@@ -145,8 +148,8 @@ func (m *Model) Name() string {
 	return m.stem
 }
 
-// Metadata returns a value of the GGUF file as text, and whether the file has the key. It does not
-// find arrays.
+// Metadata returns the value of a key of the GGUF file as text, and reports whether the file has it.
+// It does not find arrays.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
 // Params is the number of weights.
@@ -161,14 +164,14 @@ func (m *Model) Architecture() string {
 	return name
 }
 
-// Quantization is the name of the format of most weights, such as "Q4_K_M"; empty if the file
-// does not say it.
+// Quantization is the name of the format of most weights, such as "Q4_K_M". It is empty if the file
+// names none, or an unknown one.
 func (m *Model) Quantization() string {
 	kind, _ := m.Metadata("general.file_type")
 	return quantizations[kind]
 }
 
-// quantizations are the names of general.file_type, as llama.cpp's tools spell them.
+// quantizations maps general.file_type to the names that llama.cpp's tools use.
 var quantizations = map[string]string{
 	"0": "F32", "1": "F16", "2": "Q4_0", "3": "Q4_1", "7": "Q8_0", "8": "Q5_0", "9": "Q5_1",
 	"10": "Q2_K", "11": "Q3_K_S", "12": "Q3_K_M", "13": "Q3_K_L", "14": "Q4_K_S", "15": "Q4_K_M",
@@ -178,7 +181,7 @@ var quantizations = map[string]string{
 	"37": "TQ2_0", "38": "MXFP4",
 }
 
-// NTokens is the size of the vocabulary.
+// NTokens is the number of tokens in the vocabulary.
 func (m *Model) NTokens() int { return m.size }
 
 // ContextTrained is the number of tokens of context for which the model was trained.
@@ -188,7 +191,8 @@ func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle))
 // models that embed, or that generate by diffusion.
 var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
 
-// IsGenerative reports whether the model generates text: a model that only encodes does not.
+// IsGenerative reports whether the model generates text. Models with an encoder, and models with
+// bidirectional attention, do not.
 func (m *Model) IsGenerative() bool {
 	if !yzma.ModelHasDecoder(m.handle) || yzma.ModelHasEncoder(m.handle) {
 		return false
@@ -209,8 +213,8 @@ func (m *Model) CanTruncate() bool {
 	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != archDeepSeek4
 }
 
-// archDeepSeek4 is an architecture with sums over several tokens in its cache: llama.cpp ends the
-// process at a copy of a part of a sequence.
+// archDeepSeek4 is an architecture whose cache has sums over several tokens: llama.cpp ends the
+// process when a part of a sequence is copied.
 const archDeepSeek4 = "deepseek4"
 
 // ChatTemplate is the Jinja source of the template in the model's file, empty if there is
@@ -247,12 +251,12 @@ func (m *Model) IsEOG(tok Token) bool { return m.valid(tok) && m.isEOG(tok) }
 // controls are the attributes of tokens without text.
 const controls = yzma.TokenAttrControl | yzma.TokenAttrUnknown
 
-// IsControl reports whether a token has no text.
+// IsControl reports whether a token is a control token, which has no text.
 func (m *Model) IsControl(tok Token) bool {
 	return m.valid(tok) && m.attr(tok)&controls != 0
 }
 
-// TokenText is the text of a token in the vocabulary; control tokens have one, too.
+// TokenText is the spelling of a token in the vocabulary; control tokens have one, too.
 func (m *Model) TokenText(tok Token) string {
 	if !m.valid(tok) {
 		return ""
@@ -260,18 +264,18 @@ func (m *Model) TokenText(tok Token) string {
 	return yzma.VocabGetText(m.vocab, yzma.Token(tok))
 }
 
-// Tokenize splits text into tokens. With special, spellings of control tokens become these tokens;
-// otherwise they are ordinary text. BOS is never added.
+// Tokenize splits text into tokens. If special is set, the spelling of a control token becomes that
+// token; otherwise it is ordinary text. BOS is never added.
 func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
 	return m.tokenize(text, special, false)
 }
 
-// TokenizeWhole splits a whole text into tokens, between the model's tokens for the beginning and the
-// end of a text. Spellings of control tokens are ordinary text.
+// TokenizeWhole splits text into tokens, and adds the tokens that the model puts at the beginning and
+// the end of a text. Spellings of control tokens are ordinary text.
 func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
 
-// TokenizePair splits a query and a document into one sequence, in the form of the training of
-// rerankers: each ends with the token for the end of a text.
+// TokenizePair splits a query and a document into one sequence, in the form with which rerankers are
+// trained: each of the two ends with the model's end token.
 func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	var tokens []Token
 	add := func(tok yzma.Token, wanted bool) {
@@ -292,13 +296,13 @@ func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 		}
 		tokens = append(tokens, cut...)
 		add(eos, addEOS)
-		// In models with both tokens, the border has both, and the end has one.
+		// A model with both EOS and SEP has both between query and document, but only EOS at the end.
 		add(yzma.VocabSEP(m.vocab), addSEP && (i == 0 || !addEOS))
 	}
 	return tokens, nil
 }
 
-// Width is the length of a vector of the model.
+// Width is the number of values in a vector of the model.
 func (m *Model) Width() int { return int(yzma.ModelNEmbdOut(m.handle)) }
 
 // IsReranker reports whether the model was trained to score pairs of texts.
@@ -311,13 +315,13 @@ func (m *Model) IsReranker() bool {
 // rankPooling is the value of pooling_type in files of rerankers.
 const rankPooling = "4"
 
-// AppendPiece appends the bytes of a token's text: any bytes, not always whole characters. Control
-// tokens have none. dst grows only if it lacks room.
+// AppendPiece appends the bytes of a token's text, which need not be whole characters. Control tokens
+// have none. It allocates only if dst lacks room.
 func (m *Model) AppendPiece(dst []byte, tok Token) []byte {
 	if !m.valid(tok) {
 		return dst
 	}
-	const most = 64 // bytes of nearly every token
+	const most = 64 // bytes; enough for nearly every token
 	for room := most; ; {
 		if cap(dst)-len(dst) < room {
 			dst = append(make([]byte, 0, len(dst)+2*room), dst...)

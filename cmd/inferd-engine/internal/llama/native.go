@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file and threadpool.go have calls that the binding lacks, and all unsafe code.
+// This file and threadpool.go have the calls that the binding lacks, and all unsafe code of the
+// product.
 
 // call calls a C function of integers and pointers. The Go memory behind its arguments stays alive
 // and in place until it returns, even while C calls Go.
@@ -30,12 +31,12 @@ func callWithString(symbol uintptr, text string) uintptr {
 	return call(symbol, uintptr(unsafe.Pointer(unsafe.SliceData(buf))))
 }
 
-// goString copies a C string.
+// goString copies a C string; a null pointer is the empty string.
 func goString(p uintptr) string {
 	if p == 0 {
 		return ""
 	}
-	start := *(**byte)(unsafe.Pointer(&p)) // memory of C, which the collector must not scan
+	start := *(**byte)(unsafe.Pointer(&p)) // C's memory, which is unknown to the garbage collector
 	n := 0
 	for *(*byte)(unsafe.Add(unsafe.Pointer(start), n)) != 0 {
 		n++
@@ -52,9 +53,9 @@ func lookup(lib, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }
 
-// symbols are functions called without the binding: its tokenize takes a C string, which ends at a
-// NUL, and the others are called for every token of a vocabulary or of an answer, where the binding
-// needs a microsecond and allocates.
+// symbols are C functions that are called without the binding. Its tokenize takes a C string, which
+// ends at a NUL. The others are called for every token of a vocabulary or of an answer, and a call
+// by the binding takes a microsecond and allocates.
 type symbols struct{ tokenize, piece, attr, isEOG uintptr }
 
 func findSymbols() (s symbols, err error) {
@@ -82,13 +83,14 @@ func (m *Model) isEOG(tok Token) bool {
 }
 
 // piece is llama_token_to_piece: it returns the number of bytes written into buf, which must not be
-// empty, or their negative number if they do not fit. The token must be in the vocabulary.
+// empty, or if they do not fit, the negative number of bytes. The token must be in the vocabulary.
 func (m *Model) piece(tok Token, buf []byte) int {
 	return int(int32(call(m.symbols.piece, uintptr(m.vocab), uintptr(tok),
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)))
 }
 
-// tokenize is llama_tokenize.
+// tokenize is llama_tokenize. special finds spellings of control tokens, and whole adds the model's
+// tokens for the beginning and the end of a text.
 func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 	if text == "" {
 		return nil, nil
@@ -118,18 +120,18 @@ func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 	}
 }
 
-// An abortFlag aborts a computation from another thread. ggml asks a callback after every operation,
-// several hundred times a token, whether to abort; a callback in Go costs an eighth of the speed. So
-// the callback is C's strlen: the flag is a string, empty or of one byte, and its length is the
-// answer.
+// An abortFlag aborts a computation from another thread. After every operation, several hundred
+// times per token, ggml calls a callback that returns whether to abort. A callback in Go would cost
+// an eighth of the speed, so the callback is C's strlen: the flag is a C string, which is empty, or
+// has one byte to abort.
 type abortFlag struct {
-	page []byte         // outside of Go's heap, because C keeps a pointer to it
-	word *atomic.Uint32 // its lowest byte is the string, the next one its end
+	page []byte         // outside Go's heap, because C keeps a pointer to it
+	word *atomic.Uint32 // its lowest byte is the string, the next byte ends it
 	len  uintptr        // strlen
 }
 
-// Values of an abortFlag. The bit for a computation under way is behind the string, so that one
-// comparison decides whether an abort affects this computation.
+// Values of an abortFlag. The bit for a computation under way is behind the end of the string. So
+// one compare-and-swap raises the flag only while a computation is under way.
 const (
 	nothingRuns uint32 = 0
 	runs        uint32 = 1 << 16
@@ -159,7 +161,7 @@ func (f *abortFlag) raise()       { f.word.CompareAndSwap(runs, calledOff) }
 func (f *abortFlag) raised() bool { return f.word.Load() == calledOff }
 func (f *abortFlag) close()       { _ = unix.Munmap(f.page) }
 
-// setBatch writes an entry of a batch. The caller must have checked that it fits.
+// setBatch adds an entry to a batch. The caller must have checked that there is room.
 func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {
 	i := uintptr(b.NTokens)
 	*at(b.Token, i) = yzma.Token(tok)
@@ -173,8 +175,8 @@ func setBatch(b *yzma.Batch, tok Token, pos, seq int, logits bool) {
 	b.NTokens++
 }
 
-// apply applies a sampler to tokens, which it may reorder, and returns the chosen token, if the
-// sampler chooses one.
+// apply applies a sampler to tokens, which it may reorder, and returns the chosen token. It reports
+// false if the sampler chooses none.
 func apply(s yzma.Sampler, tokens []yzma.TokenData) (Token, bool) {
 	array := yzma.TokenDataArray{Data: unsafe.SliceData(tokens), Size: uint64(len(tokens)), Selected: -1}
 	yzma.SamplerApply(s, &array)

@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// drawGrammar returns a random grammar of ASCII. Its rules call later ones only, so each has a text.
+// drawGrammar returns a random grammar over ASCII. A rule refers to later rules only, so each rule
+// matches some text.
 func drawGrammar(r *rand.Rand) string {
 	const rules = 3
 	var expression func(rule, depth int) string
@@ -57,7 +58,7 @@ func drawGrammar(r *rand.Rand) string {
 	return strings.Join(all, "\n") + "\n"
 }
 
-// opinion returns the tokens that a grammar's sampler of llama.cpp takes next.
+// opinion reports for each token whether s, llama.cpp's sampler for a grammar, accepts it next.
 func (m *Model) opinion(s yzma.Sampler) []bool {
 	all := make([]yzma.TokenData, m.size)
 	for i := range all {
@@ -71,8 +72,8 @@ func (m *Model) opinion(s yzma.Sampler) []bool {
 	return takes
 }
 
-// On random grammars and texts the masks have the tokens that llama.cpp's own check of each token takes,
-// and an answer may end where it may for llama.cpp.
+// For random grammars and texts, the masks agree with llama.cpp's own sampler for grammars on every
+// ASCII token, and on whether an answer may end.
 func TestSecondOpinion(t *testing.T) {
 	path, err := builtin.Ensure(t.TempDir(), "tiny")
 	if err != nil {
@@ -86,39 +87,39 @@ func TestSecondOpinion(t *testing.T) {
 	words, ends := m.Vocabulary(nil)
 	v := vocab.New(words, nil)
 	r := rand.New(rand.NewPCG(1, 2))
-	grammars, places := 0, 0
+	grammars, positions := 0, 0
 	for range 120 {
 		source := drawGrammar(r)
 		g, err := gbnf.Compile(source, nil, nil)
 		theirs := yzma.SamplerInitGrammar(m.vocab, source, "root")
-		if err != nil || theirs == 0 { // a repetition of what may be empty, say
+		if err != nil || theirs == 0 { // for example at a repetition of an element that may be empty
 			if theirs != 0 {
 				yzma.SamplerFree(theirs)
 			}
 			continue
 		}
 		grammars++
-		places += follow(t, m, v, automaton.New(g), theirs, ends, r, source)
+		positions += follow(t, m, v, automaton.New(g), theirs, ends, r, source)
 		yzma.SamplerFree(theirs)
 	}
-	t.Logf("%d grammars, %d places", grammars, places)
-	if grammars < 50 || places < 250 {
-		t.Errorf("%d grammars and %d places are too few", grammars, places)
+	t.Logf("%d grammars, %d positions", grammars, positions)
+	if grammars < 50 || positions < 250 {
+		t.Errorf("%d grammars and %d positions are too few", grammars, positions)
 	}
 }
 
-// follow compares the masks along a random text. It returns their number.
-func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, theirs yzma.Sampler, ends []int32, r *rand.Rand, source string) (places int) {
+// follow compares the masks at the positions of a random text, and returns the number of positions.
+func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, theirs yzma.Sampler, ends []int32, r *rand.Rand, source string) (positions int) {
 	t.Helper()
 	masks, cursor, mask, text := vocab.NewMasks(v, a), a.Open(), make([]uint64, v.Words()), ""
 	for range 12 {
 		if err := masks.Mask(cursor, mask); err != nil {
 			t.Fatalf("%s\nbehind %q: %v", source, text, err)
 		}
-		places++
+		positions++
 		takes := m.opinion(theirs)
 		var fit []int32
-		for id := int32(1); id < 0x80; id++ { // llama.cpp takes halves of longer characters, and no NUL
+		for id := int32(1); id < 0x80; id++ { // beyond these the two differ: llama.cpp accepts halves of longer characters, and no NUL
 			if vocab.Has(mask, id) != takes[id] {
 				t.Fatalf("%s\nbehind %q: token %q: mask %v, llama.cpp %v", source, text, v.Bytes(id), vocab.Has(mask, id), takes[id])
 			}
@@ -141,5 +142,5 @@ func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, thei
 		yzma.SamplerAccept(theirs, yzma.Token(id))
 		text += string(v.Bytes(id))
 	}
-	return places
+	return positions
 }

@@ -28,8 +28,8 @@ func positions(t *rapid.T, state []byte) (all []int) {
 	return all
 }
 
-// lastLogits decodes the last token of a prompt in a sequence with its other tokens, and returns the
-// log probabilities behind it.
+// lastLogits decodes the last token of a prompt in a sequence that has the other tokens already. It
+// returns the log probability of each token of the vocabulary as the next one.
 func lastLogits(m *llama.Model, c *llama.Context, seq int, prompt []llama.Token) ([]float64, error) {
 	i, err := read(c, seq, len(prompt)-1, prompt[len(prompt)-1:])
 	if err != nil {
@@ -63,14 +63,14 @@ func checkOrder(t *rapid.T, c *llama.Context, seq, tokens int) {
 	}
 }
 
-// Random lives of sequences in a real cache: the cells of each are always in the order of its tokens,
-// none is overwritten, and the cache is full exactly when package kv computes so. In the end a prompt
-// has the same logits, bit for bit, as in an empty cache, wherever its cells are.
+// During random operations on a real cache, the cells of each sequence are in the order of its tokens,
+// no cell in use is overwritten, and the cache is full exactly when package kv counts no free cell. At
+// the end a prompt has the same logits, bit for bit, as in an empty cache, wherever its cells are.
 func TestOrder(t *testing.T) {
 	for _, name := range []string{"whole", "sliding"} {
 		t.Run(name, func(t *testing.T) {
 			if _, ok := kinds()[name]; !ok {
-				t.Skip("as with the other memory")
+				t.Skip("covered by the other kind of memory")
 			}
 			const cells, sequences = 512, 12
 			m, c := loadFile(t, file(t, memories[name].write), llama.ContextOptions{NCtx: cells, NBatch: 512, NSeq: sequences, Threads: 1})
@@ -236,8 +236,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// In an exact context the logits behind a prompt are the same, bit for bit, for all divisions into
-// batches, and beside all other tokens.
+// In an exact context the logits behind a prompt are the same, bit for bit, however it is divided into
+// batches, and whatever other tokens these have.
 func TestExact(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -258,7 +258,7 @@ func TestExact(t *testing.T) {
 			case reason == "":
 			case memory.cuts:
 				t.Fatal(reason)
-			default: // a batch of one token cannot have a second one
+			default: // a batch of one token cannot be padded with a second one
 				t.Skip(reason)
 			}
 			n := 300
@@ -266,7 +266,8 @@ func TestExact(t *testing.T) {
 				n = 120
 			}
 			prompt := text(1, n)
-			// in decodes the prompt in pieces, each behind others tokens of another sequence.
+			// in decodes the prompt in batches of piece tokens, each behind tokens of another
+			// sequence, as many as others. It returns the log probabilities of the next token.
 			in := func(piece, others int) []float64 {
 				t.Helper()
 				if err := c.ClearAll(); err != nil {
@@ -303,7 +304,7 @@ func TestExact(t *testing.T) {
 			want := in(n, 0)
 			for _, try := range [][2]int{{7, 0}, {n - 1, 0}, {100, 30}, {1, 0}, {96, 3}, {n, 0}} {
 				if piece := min(try[0], 512-try[1]); !slices.Equal(in(piece, try[1]), want) {
-					t.Errorf("in pieces of %d beside %d others the logits are others", piece, try[1])
+					t.Errorf("in pieces of %d beside %d other tokens the logits differ", piece, try[1])
 				}
 			}
 		})

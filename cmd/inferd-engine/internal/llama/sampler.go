@@ -21,23 +21,23 @@ const penaltyWindow = 64
 // SamplerOptions are the options of a sampler.
 type SamplerOptions struct {
 	infer.Sampling
-	Masked bool // for Choose, else for Sample
+	Masked bool // for use with Choose; otherwise with Sample
 }
 
-// A Sampler chooses the tokens of one sequence, and remembers them. It may be made on any thread.
-// Its other methods must be called on the context's thread.
+// A Sampler chooses the tokens of one sequence, and remembers them for its penalties. It may be made on any
+// thread. Its methods must be called on the context's thread.
 type Sampler struct {
 	model *Model
 	chain yzma.Sampler
-	bias  []yzma.LogitBias // that Choose applies, in the order of tokens
-	plain bool             // nothing depends on the tokens so far
+	bias  []yzma.LogitBias // applied by Choose; in the order of tokens
+	plain bool             // no penalties: nothing depends on earlier tokens
 }
 
-// ErrNothingFits is the failure of Choose if the mask allows no token.
+// ErrNothingFits is the error of [Sampler.Choose] if the mask is empty.
 var ErrNothingFits = infer.Errorf(infer.Invalid, "the grammar cannot go on: no token of the model's vocabulary fits here")
 
-// NewSampler makes a sampler. It applies bias, penalties, top-k, top-p, min-p and temperature in
-// this order. An error is about the bias.
+// NewSampler makes a sampler. It applies bias, penalties, top-k, top-p, min-p and temperature in this order.
+// It returns an error if the bias has a token outside the vocabulary.
 func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	bias, err := m.biases(opt.LogitBias)
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *Sampler) addSampling(opt infer.Sampling) {
 	add(yzma.SamplerInitDist(seed))
 }
 
-// said returns *p, or zero for a parameter that is not said.
+// said returns *p, or zero if the request does not set the parameter.
 func said[T any](p *T) (value T) {
 	if p != nil {
 		value = *p
@@ -97,7 +97,7 @@ func said[T any](p *T) (value T) {
 	return value
 }
 
-// biases returns a copy of bias in llama.cpp's form.
+// biases returns bias in llama.cpp's form, in the order of tokens.
 func (m *Model) biases(bias map[int]float64) ([]yzma.LogitBias, error) {
 	all := make([]yzma.LogitBias, 0, len(bias))
 	for _, id := range slices.Sorted(maps.Keys(bias)) {
@@ -109,8 +109,8 @@ func (m *Model) biases(bias map[int]float64) ([]yzma.LogitBias, error) {
 	return all, nil
 }
 
-// Sample chooses the token behind entry i of the batch decoded last, which must have logits, and
-// remembers it.
+// Sample chooses the token that follows entry i of the batch decoded last, and remembers it. It returns an
+// error if the entry has no logits.
 func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	if err := c.checkLogits(i); err != nil {
 		return 0, err
@@ -118,9 +118,10 @@ func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 	return Token(yzma.SamplerSample(s.chain, c.handle, int32(i))), nil
 }
 
-// Choose is Sample among the tokens of a mask, which has a bit for each token of the vocabulary. The
-// others are left out before the first sampler, so the tokens of the mask have one distribution.
-// Of a single token there is no choice. Choose does not remember the token: see Accept.
+// Choose is like Sample, but chooses among the tokens of a mask, which has a bit for each token of the
+// vocabulary. Other tokens are left out before any sampler is applied, so that the tokens of the mask have
+// one distribution. If the mask is empty, the error is [ErrNothingFits]. Choose does not remember the token;
+// see [Sampler.Accept].
 func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	logits, err := s.model.logits(c, i)
 	if err != nil {
@@ -142,8 +143,8 @@ func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	return tok, nil
 }
 
-// Loose reports whether a sampler with a mask may draw with Sample, too, and draw again with Choose where the
-// token is not taken: it has neither bias nor penalties.
+// Loose reports whether a sampler for Choose has neither bias nor penalties. Then its caller may first draw
+// with Sample, and draw again with Choose if the grammar refuses that token.
 func (s *Sampler) Loose() bool { return s.plain && len(s.bias) == 0 }
 
 // Accept remembers a token of Choose.

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// hello decodes a prompt and returns the entry of its last token, from which several samplers may
-// draw.
+// hello decodes a prompt and returns the entry of its last token. Several samplers may draw from its
+// logits.
 func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	t.Helper()
 	tokens, err := m.Tokenize("hello", false)
@@ -27,8 +27,8 @@ func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	return entry
 }
 
-// draw returns the text of a sampler until it ends, as if the model always had the same logits. It
-// keeps to a grammar, unless that is empty.
+// draw samples up to an end token, but at most 100 tokens, and returns their text. All are drawn
+// from the same logits. If grammar is not empty, the tokens fit it.
 func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.Sampling, grammar string) (string, error) {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{Sampling: opt, Masked: grammar != ""})
@@ -57,7 +57,7 @@ func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.S
 	return string(out), nil
 }
 
-// one chooses the next token of an answer; nil is one without a format.
+// one chooses the next token. A nil answer stands for one without a format.
 func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answer) (llama.Token, error) {
 	if answer == nil {
 		return s.Sample(c, entry)
@@ -74,8 +74,8 @@ func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answe
 	return tok, err
 }
 
-// With equally likely bytes as the vocabulary, a grammar of characters yields whole characters. With
-// llama.cpp's own grammar every second one is invalid.
+// A grammar of characters yields whole characters, even if the vocabulary is bytes and all are
+// equally likely. With llama.cpp's own grammars every second one is invalid.
 func TestGrammarsWriteCharacters(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -112,8 +112,8 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 	}
 }
 
-// Parts of a grammar that no text satisfies are left out; where that leaves nothing, it is refused.
-// Control tokens come where a grammar names them, and nowhere else.
+// Parts of a grammar that no text satisfies are left out. A grammar with no other parts is refused.
+// Control tokens are chosen only where a grammar names them.
 func TestGrammarsWithoutText(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -124,7 +124,7 @@ func TestGrammarsWithoutText(t *testing.T) {
 		"a dead end beside a way": {`root ::= "a" root | "ab" [\uD800-\uDFFF] | "fine"`, "", ""},
 		"a NUL":                   {`root ::= "a" [\x00] "b"`, "a\x00b", ""},
 		"a control token":         {`root ::= "a" <[256]> "b"`, "ab", ""},
-		"what is fine":            {`root ::= "fine"`, "fine", ""},
+		"a plain text":            {`root ::= "fine"`, "fine", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := draw(t, m, c, entry, infer.Sampling{}, test.grammar)
@@ -162,8 +162,8 @@ func TestNothingFits(t *testing.T) {
 	}
 }
 
-// The tokens of a mask have one distribution, whatever the limits: each has the probability that it
-// has among them.
+// The mask is applied before top-k: each token of the mask is drawn in proportion to its
+// probability.
 func TestMaskComesFirst(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -236,8 +236,8 @@ func TestBias(t *testing.T) {
 	}
 }
 
-// Logprobs are the model's own: the probabilities add up to 1, are in order, and no sampler changes
-// them.
+// The results of Logprobs are the model's own: their probabilities add up to 1, they are sorted, and
+// no sampler changes them.
 func TestLogprobs(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)

@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// Of the tokens that users define, those are special that the template writes and that are tags; an
-// empty one, to which llama.cpp gives another text, is none.
+// A user-defined token is special if it is a tag and the template contains it. An empty one, to
+// which llama.cpp gives another text, is not special.
 func TestTags(t *testing.T) {
 	s := &builtin.Scripted{
 		Template: "<think>{{ messages }} xy <a b> []", Defined: []string{"", "xy", "[]", "<think>", "<a b>", "<other>"},

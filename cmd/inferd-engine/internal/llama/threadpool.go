@@ -31,18 +31,19 @@ const (
 	strictAt = spinAt + 4    // the flag that binds each thread to one processor, in turn
 )
 
-// The time that an idle thread spins before it sleeps, in ggml's unit of some 2 ms: longer than
-// the time between two steps. ggml's default is fifty times that, which would keep a core from
-// other programs.
+// spin is the time that an idle thread spins before it sleeps, in ggml's unit of some 2 ms. That is
+// longer than the time between two steps. spinGGML, ggml's default, would keep a core from other
+// programs.
 const (
 	spinGGML = 50
 	spin     = 1
 )
 
-// SetIdlePriority gives the calling thread, and the threads that it makes from now on, the
-// scheduling class for idle time. A low priority (nice) is not enough: a step beside such threads
-// now and then takes two to four times as long, because the kernel lets them use up their time
-// slice, and puts the threads of the step on one processor. It cannot be undone without privileges.
+// SetIdlePriority gives the calling thread, and the threads that it makes from now on, the scheduling
+// class for idle time. A low priority (nice) is not enough: beside threads that have only that, a step
+// now and then takes two to four times as long, because the kernel lets them use up their time slices,
+// and puts the threads of the step on one processor. SetIdlePriority cannot be undone without
+// privileges.
 func SetIdlePriority() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
@@ -51,10 +52,11 @@ func SetIdlePriority() error {
 	return nil
 }
 
-// newThreadpool makes a pool of that number of threads; the first is the decoding thread. If bind is
-// set, and there is a processor for each thread, each is bound to one. The kernel sometimes puts two
-// unbound threads on one processor: then each waits for the other at every operation, for 50 ms beside
-// threads of idle priority, and all the time beside a program that never sleeps.
+// newThreadpool makes a pool of the given number of threads; the first is the decoding thread. If bind
+// is set, and the process may use exactly one processor per thread, each thread is bound to one. The
+// kernel sometimes puts two unbound threads on one processor. Then each waits for the other at every
+// operation: for 50 ms beside threads of idle priority, and permanently beside a program that never
+// sleeps.
 func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	runtime.LockOSThread() // for its processors
 	defer runtime.UnlockOSThread()
@@ -82,7 +84,7 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	if p.handle == 0 {
 		return nil, errors.New("ggml made no thread pool")
 	}
-	// ggml has bound the calling thread, which need not be the later decoding thread; threads that
+	// ggml has bound the calling thread, which need not be the later decoding thread. It is unbound here; threads that
 	// it makes would be bound as well.
 	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
 		p.close()
@@ -128,8 +130,8 @@ func newThreadpoolParams(threads int) (*threadpoolParams, error) {
 	return params, nil
 }
 
-// enter makes the calling thread the first one of the pool, and leave undoes that. If the process
-// may no longer use that processor, the thread stays unbound.
+// enter binds the calling thread to the processor of the pool's first thread, and leave undoes that.
+// If the process may no longer use that processor, the thread stays unbound.
 func (p *threadpool) enter() { _ = unix.SchedSetaffinity(0, &p.home) }
 func (p *threadpool) leave() { _ = unix.SchedSetaffinity(0, &p.all) }
 

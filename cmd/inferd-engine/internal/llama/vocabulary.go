@@ -10,9 +10,9 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// Vocabulary returns the tokens of the model as text, and the ids of its end tokens, which
-// are control tokens there. It calls yield, which may be nil, every few tokens: of a large vocabulary
-// the call takes more than 100 ms.
+// Vocabulary returns the tokens of the model by id, and the ids of its end tokens, which it marks as control
+// tokens. For a large vocabulary it takes more than 100 ms, so it calls yield, which may be nil, every 128
+// tokens.
 func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 	const often = 128
 	tokens = make([]vocab.Token, m.size)
@@ -37,15 +37,16 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 
 // Texts are facts about the spellings of a vocabulary.
 type Texts struct {
-	// Specials are control tokens, which [Model.Tokenize] with special turns into them, and the tags that users
-	// define and the chat template writes, such as <tool_call>, which it finds in any text.
+	// Specials are spellings that [Model.Tokenize] turns into one token each: those of control tokens, if
+	// special is set, and always those of user-defined tags that the chat template contains, such as
+	// <tool_call>.
 	Specials []string
-	Markers  map[string]Token // the control tokens and the unused ones, by their spelling
-	Ends     []Token          // those of the markers that end an answer
-	Longest  int              // bytes of the longest token: a text of n tokens is at most n times as long
+	Markers  map[string]Token // by spelling: tokens that are no text, and end tokens
+	Ends     []Token          // the markers that end an answer
+	Longest  int              // bytes of the longest token
 }
 
-// TokenTexts scans the whole vocabulary.
+// TokenTexts returns the Texts of the model. It scans the whole vocabulary.
 func (m *Model) TokenTexts() Texts {
 	t := Texts{Markers: make(map[string]Token)}
 	template := m.ChatTemplate()
@@ -70,8 +71,8 @@ func (m *Model) TokenTexts() Texts {
 	return t
 }
 
-// noText reports whether a token is no text: it is a control token, an unused one, or a marker. Of markers like
-// <|channel|> llama.cpp makes tokens that users define, which have a text and which it finds in any text.
+// noText reports whether a token is no text: a control token, an unused one, or a marker. To llama.cpp a
+// marker like <|channel|> may be a user-defined token, which has a text and is found in any text.
 func (m *Model) noText(tok Token) bool {
 	attr := m.attr(tok)
 	if attr&(controls|yzma.TokenAttrUnused) != 0 {
@@ -80,13 +81,14 @@ func (m *Model) noText(tok Token) bool {
 	return attr&yzma.TokenAttrUserDef != 0 && isMarker(m.TokenText(tok))
 }
 
-// isTag reports whether a text is in brackets, as in <think>.
+// isTag reports whether a text, which must not be empty, is one word in brackets, such as <think> or [INST].
 func isTag(text string) bool {
 	first, last := text[0], text[len(text)-1]
 	return len(text) > 2 && (first == '<' && last == '>' || first == '[' && last == ']') && !strings.ContainsAny(text, " \t\r\n")
 }
 
-// isMarker reports whether a text is spelt like a control token: <|a|>, <|a>, <a|>, or with wide bars.
+// isMarker reports whether a text is spelt like a control token: <|a|>, <|a>, <a|>, or the same with
+// full-width bars.
 func isMarker(text string) bool {
 	inner, begun := strings.CutPrefix(text, "<")
 	inner, ended := strings.CutSuffix(inner, ">")
@@ -101,8 +103,8 @@ func isMarker(text string) bool {
 	return false
 }
 
-// ByName returns the token that a grammar names: by its spelling, as in <think>, or by its id, as in
-// <[5]>.
+// ByName returns the token that a grammar names, by its spelling as in <think>, or by its id as in <[5]>. It
+// reports false if there is no such token.
 func (m *Model) ByName(name string) (Token, bool) {
 	if digits, ok := strings.CutPrefix(name, "<["); ok {
 		id, err := strconv.ParseUint(strings.TrimSuffix(digits, "]>"), 10, 31)
@@ -115,8 +117,8 @@ func (m *Model) ByName(name string) (Token, bool) {
 	return tokens[0], true
 }
 
-// AppendSpelling appends the bytes of a token's text, as [Model.AppendPiece] does, or of a control
-// token its spelling.
+// AppendSpelling appends the spelling of a control token, or the bytes of another token's text; see
+// [Model.AppendPiece].
 func (m *Model) AppendSpelling(dst []byte, tok Token) []byte {
 	if m.IsControl(tok) {
 		return append(dst, m.TokenText(tok)...)
@@ -127,13 +129,13 @@ func (m *Model) AppendSpelling(dst []byte, tok Token) []byte {
 // Has reports whether a token is in the vocabulary.
 func (m *Model) Has(tok Token) bool { return m.valid(tok) }
 
-// Marks are the tokens with which a model was trained to fill the gap in a text.
+// Marks are the tokens that mark the parts of a prompt for a model that was trained to fill a gap in a text.
 type Marks struct {
-	Prefix, Suffix, Middle Token // before the text before and behind the gap, and before the answer
-	Project, File          Token // before the name of a project and of each of its files; negative is none
+	Prefix, Suffix, Middle Token // stand before the text before the gap, the text behind it, and the answer
+	Project, File          Token // stand before the names of a project and of each file; negative if the model has none
 }
 
-// Marks returns the marks of the model, if it has those around a gap.
+// Marks returns the marks of the model. It reports false if Prefix, Suffix or Middle is missing.
 func (m *Model) Marks() (Marks, bool) {
 	one := func(tok yzma.Token) Token {
 		if !m.valid(Token(tok)) {

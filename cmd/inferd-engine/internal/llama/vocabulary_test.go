@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// The memory that reading a vocabulary takes grows with its text, not with the square of it.
+// The memory that Vocabulary allocates is linear in the size of the vocabulary, not quadratic.
 func TestVocabulary(t *testing.T) {
 	pieces := make([]string, 2000)
 	if testing.Short() {

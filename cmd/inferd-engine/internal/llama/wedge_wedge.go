@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wedgeEnv is the variable with the path of a file that requests a fault. The content of the file is
-// the mode. Every Decode of the main context checks for the file, and removes it, so that the fault
-// happens once.
+// wedgeEnv is the environment variable with the path of a file that requests a fault. The content of
+// the file is the mode. Every Decode of a context of normal priority checks for the file, and
+// removes it, so that the fault happens once.
 //
 //	spin     the step never ends; all compute threads burn CPU
 //	sleep    the step never begins; no thread runs
 //	block    the step never ends; one compute thread sleeps, the others burn CPU
-//	slow     the step takes 100 times the last one, but at least 3 s, of CPU time
-//	lane     the next Decode of a context of idle priority never returns, and sleeps
+//	slow     before the step, CPU time is burnt: 100 times the last step, but at least 3 s
+//	lane     the next Decode of a context of idle priority sleeps, and never returns
 const wedgeEnv = "INFERD_ENGINE_WEDGE"
 
 // A wedge makes an engine stop working on demand, for tests of the daemon's watchdog.
 type wedge struct {
-	lane atomic.Bool // the fault is due
+	lane atomic.Bool // the next Decode of a context of idle priority must hang
 
 	last atomic.Int64 // nanoseconds between the last two steps
 	at   atomic.Int64 // start of the last step
@@ -37,7 +37,7 @@ type wedge struct {
 	lock uintptr   // a spinlock that is never released
 }
 
-// slowest is the minimum time of a slow step.
+// slowest is the minimum delay of a slow step.
 const slowest = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
@@ -77,8 +77,8 @@ func (w *wedge) decode(c *Context) {
 	}
 }
 
-// callback makes ggml call a C function with one argument after every operation, on the first of its
-// threads, while the others wait.
+// callback makes ggml call a C function of one argument after every operation, on its first thread,
+// while the other threads wait.
 func (w *wedge) callback(c *Context, function, argument uintptr) {
 	set, err := lookup("llama", "llama_set_abort_callback")
 	if err != nil {
@@ -89,11 +89,11 @@ func (w *wedge) callback(c *Context, function, argument uintptr) {
 
 func (w *wedge) sleep() {
 	for {
-		call(symbol("pause")) // a signal, such as Go's for preemption, ends it
+		call(symbol("pause")) // returns at a signal, such as Go's for preemption
 	}
 }
 
-// burn uses CPU time in C.
+// burn computes in C for the time d.
 func (w *wedge) burn(d time.Duration) {
 	text := make([]byte, 1<<20)
 	for i := range len(text) - 1 {
@@ -105,7 +105,7 @@ func (w *wedge) burn(d time.Duration) {
 	}
 }
 
-// locked returns the address of a spinlock that is locked, outside of Go's heap.
+// locked returns the address of a locked spinlock outside Go's heap.
 func (w *wedge) locked() uintptr {
 	w.once.Do(func() {
 		page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)

@@ -2,11 +2,11 @@
 // a thread of its own, and returns their KV state. Package kv accounts for the cells of that
 // context. The package does not know the sequences of the engine, nor which chunks to prefill.
 //
-// Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into
-// small chunks there. Small chunks cost two to five times as much per token, because the CPU
-// attention kernels need at least 64 rows. So a [Worker] decodes larger chunks, on threads of
-// a lower priority than those of the steps: they have the processors while the loop waits
-// before its next step.
+// Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into small
+// chunks there. Small chunks cost two to five times as much per token, because the CPU attention
+// kernels need at least 64 rows. So a [Worker] decodes larger chunks, on threads of a lower
+// priority than those of the steps. These threads get the processors while the loop waits before
+// its next step.
 package prefill
 
 import (
@@ -32,7 +32,7 @@ type Decoder interface {
 	Abort()
 }
 
-// A Context is the context of a worker, on the model of the engine. It has [Sequences] sequences.
+// A Context is a worker's context of the engine's model. It has room for [Sequences] sequences.
 type Context struct {
 	Decoder Decoder
 	Memory  kv.Memory
@@ -40,8 +40,8 @@ type Context struct {
 	Close   func()
 }
 
-// Sequences is the number of sequences that the context of a worker needs for atOnce sequences at
-// the same time: the cells of ended ones stay in use for a while.
+// Sequences returns the number of sequences that a worker's context must have for atOnce reserved
+// ones. It is larger, because an ended sequence can keep its number for a while, with dead cells.
 func Sequences(atOnce int) int { return 2 * atOnce }
 
 // A Worker does one job at a time, on an OS thread of its own. All calls except Abort must come
@@ -61,7 +61,7 @@ type Worker struct {
 	mu       sync.Mutex // guards the fields below, and Aborted of the outstanding job
 	wake     func()     // called when a job is done
 	job      *Job       // outstanding; nil if there is none
-	decoding bool       // it is being decoded
+	decoding bool       // job is being decoded
 
 	// Used by the goroutine that calls the worker.
 	reserved []bool // by number of a sequence
@@ -74,8 +74,8 @@ const stopTimeout = time.Second
 // A Job is a list of chunks that are decoded together.
 type Job struct {
 	Chunks  []Chunk
-	Err     error // the reason if no chunk was decoded
-	Aborted bool
+	Err     error // if not nil, the job has failed, and no Export may be used
+	Aborted bool  // Abort was called while the job was decoded
 
 	drop []int // sequences to drop first
 }
@@ -83,11 +83,11 @@ type Job struct {
 // A Chunk is a part of the prompt of one sequence.
 type Chunk struct {
 	Seq    int        // a reserved number
-	Before []kv.Token // to append first, with their KV state
-	Import kv.State   // of Before
-	Start  int        // tokens of the sequence after that
+	Before []kv.Token // tokens to append first, with the KV state in Import
+	Import kv.State   // KV state of Before
+	Start  int        // number of tokens of the sequence after that
 	Tokens []kv.Token // to decode behind those
-	Export kv.State   // of Tokens, once the job is done
+	Export kv.State   // KV state of Tokens, set by the worker
 }
 
 // Tokens is the number of tokens that a job decodes.
@@ -99,8 +99,8 @@ func (j *Job) Tokens() int {
 	return n
 }
 
-// Start returns a worker with room for that number of tokens and of sequences. It calls open on
-// the worker's thread to make the context. Stop ends the worker.
+// Start returns a worker with room for the given numbers of tokens and sequences, or the error of
+// open. It calls open on the worker's thread to make the context. Stop ends the worker.
 func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error) {
 	w := &Worker{
 		tokens: tokens, reserved: make([]bool, sequences), sequences: make([]*kv.Sequence, sequences),
@@ -114,9 +114,9 @@ func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error)
 	return w, nil
 }
 
-// run does jobs until jobs is closed. It locks its thread, because a context belongs to one
-// thread. It unlocks the thread at the end, possibly with a low priority, which matters to tests
-// only.
+// run does jobs until jobs is closed. It locks its thread, because a context belongs to one thread.
+// At the end it unlocks the thread, although open may have lowered its priority: only in tests does
+// the process live on.
 func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 	defer close(w.over)
 	runtime.LockOSThread()
@@ -135,7 +135,7 @@ func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 	}
 }
 
-// finish returns a job.
+// finish hands a job over to Poll, and calls wake.
 func (w *Worker) finish(j *Job) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -168,7 +168,7 @@ func (w *Worker) do(j *Job) error {
 	return nil
 }
 
-// drop empties the sequence of a reserved number.
+// drop frees the sequence of a number, if there is one.
 func (w *Worker) drop(seq int) error {
 	s := w.sequences[seq]
 	if s == nil {
@@ -178,7 +178,8 @@ func (w *Worker) drop(seq int) error {
 	return w.cache.Free(s)
 }
 
-// prepare appends the tokens before a chunk to its sequence.
+// prepare allocates the sequence of a chunk if necessary, and loads the tokens that precede the
+// chunk.
 func (w *Worker) prepare(c *Chunk) (err error) {
 	if w.sequences[c.Seq] == nil {
 		if w.sequences[c.Seq], err = w.cache.Allocate("", kv.Prefix{}); err != nil {
@@ -191,8 +192,8 @@ func (w *Worker) prepare(c *Chunk) (err error) {
 	return w.cache.Load(w.sequences[c.Seq], c.Before, c.Import)
 }
 
-// decode decodes the tokens of a job. After an error the sequences are unchanged, or the next job
-// drops them.
+// decode decodes the tokens of a job. After an error the sequences are unchanged, unless the
+// rollback has failed: the caller releases the sequences of a failed job.
 func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err
@@ -221,7 +222,7 @@ func (w *Worker) decode(j *Job) error {
 		if s := w.sequences[c.Seq]; err == nil {
 			w.cache.Append(s, c.Tokens)
 		} else {
-			_ = w.cache.Rollback(s) // if it fails, the job fails, too, and its sequences are dropped
+			_ = w.cache.Rollback(s) // the job has failed in any case
 		}
 	}
 	return err
@@ -233,17 +234,18 @@ func (w *Worker) setDecoding(decoding bool) {
 	w.decoding = decoding
 }
 
-// Notify sets the function that is called when a job is done.
+// Notify sets the function that is called on the worker's thread when a job is done. It must be
+// called before the first Submit.
 func (w *Worker) Notify(wake func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wake = wake
 }
 
-// Tokens is the number of tokens for which the worker has room, over all sequences.
+// Tokens returns the number of tokens for which the worker has room, over all sequences.
 func (w *Worker) Tokens() int { return w.tokens }
 
-// Reserve returns the number of an empty sequence. It reports false if there is none.
+// Reserve reserves the number of a sequence, which is empty. It reports false if no number is free.
 func (w *Worker) Reserve() (seq int, ok bool) {
 	seq = slices.Index(w.reserved, false)
 	if seq < 0 {
@@ -253,7 +255,7 @@ func (w *Worker) Reserve() (seq int, ok bool) {
 	return seq, true
 }
 
-// Release frees a number; the next job first drops its sequence.
+// Release frees a reserved number. The next job drops the sequence before it does anything else.
 func (w *Worker) Release(seq int) {
 	w.reserved[seq] = false
 	w.released = append(w.released, seq)
@@ -289,8 +291,8 @@ func (w *Worker) Abort() {
 	}
 }
 
-// Stop aborts the outstanding job and ends the worker. It waits for stopTimeout at most: while
-// other programs use all processors, the thread may take long to close its context.
+// Stop aborts the outstanding job and ends the worker. It waits at most stopTimeout for the thread,
+// which may take long to close its context while other programs use all processors.
 func (w *Worker) Stop() {
 	w.Abort()
 	close(w.jobs)

@@ -10,11 +10,11 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
 )
 
-// A toy is a context whose KV state is the text of the tokens.
+// A toy is a context whose KV state of a token is the token itself.
 type toy struct {
 	tokens  map[int][]kv.Token
-	pending [][2]int // sequence and token
-	hang    chan struct{}
+	pending [][2]int      // sequence and token
+	hang    chan struct{} // if not nil, Decode closes it and waits for Abort
 	aborted chan struct{}
 	closed  chan struct{}
 }
@@ -78,7 +78,7 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
-// has reports whether a sequence has exactly these tokens.
+// has reports whether any sequence consists of exactly these tokens.
 func (m *toy) has(tokens ...kv.Token) bool {
 	for _, have := range m.tokens {
 		if slices.Equal(have, tokens) {
@@ -88,7 +88,7 @@ func (m *toy) has(tokens ...kv.Token) bool {
 	return false
 }
 
-// do submits a job and waits for it.
+// do submits a job, waits until it is done, and returns it.
 func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
 	t.Helper()
 	done := make(chan struct{}, 1)
@@ -97,12 +97,13 @@ func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
 	<-done
 	j := w.Poll()
 	if j == nil {
-		t.Fatal("the job that is done is not there")
+		t.Fatal("Poll returns no job after the notification")
 	}
 	return j
 }
 
-// The worker returns the KV state of chunks; a released sequence is empty when it is reserved again.
+// The worker returns the KV state of each chunk. A released sequence is empty when it is reserved
+// again.
 func TestWorker(t *testing.T) {
 	m := newToy()
 	w, err := prefill.Start(100, 2, m.context)
@@ -138,7 +139,7 @@ func TestWorker(t *testing.T) {
 	if j = do(t, w, prefill.Chunk{Seq: a, Start: 2, Tokens: []kv.Token{6}}); j.Err != nil || !m.has(7, 9, 6) {
 		t.Errorf("after a job that failed: %v, %v", j.Err, m.tokens)
 	}
-	for range 20 { // more than there are numbers
+	for range 20 { // more often than there are numbers
 		w.Release(a)
 		if a, _ = w.Reserve(); do(t, w, prefill.Chunk{Seq: a, Tokens: []kv.Token{4, 5}}).Err != nil || !m.has(4, 5) || !m.has(1, 2, 7) {
 			t.Fatalf("after many others: %v", m.tokens)
