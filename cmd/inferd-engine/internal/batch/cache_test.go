@@ -12,7 +12,8 @@ import (
 )
 
 // A prefix of an earlier prompt of the same owner is not decoded again, whether the new prompt
-// continues that prompt or differs from it later; a prefix of another owner's prompt is.
+// continues that prompt or differs from it at some point. A prefix of another owner's prompt is
+// decoded again.
 func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
@@ -24,7 +25,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 				what          string
 				owner         string
 				first, prompt int
-				cached, whole int // tokens found in the cache; the same if sequences cannot be truncated
+				cached, whole int // tokens found in the cache, if sequences can be truncated and if not
 			}{
 				{"the first time", "a", 0, 100, 0, 0},
 				{"the same again", "a", 0, 100, 99, 0},
@@ -61,8 +62,8 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	}
 }
 
-// A pinned prompt is a prefix for all owners, and for sequences without one, and is never
-// evicted; the rest of the context is the room of a sequence.
+// A pinned prompt is a prefix for all owners, and for sequences without an owner. It is never
+// evicted. The rest of the context is the room of a sequence.
 func TestLoopPins(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token
@@ -94,8 +95,8 @@ func TestLoopPins(t *testing.T) {
 	}
 }
 
-// Retained sequences are offloaded while the loop is idle, or another sequence is decoding, and
-// are loaded again for a prompt that begins with them; memory is bounded.
+// Retained sequences are offloaded while the loop is idle or other sequences decode. They are
+// loaded again for a prompt that begins with them. The number of offloaded tokens is bounded.
 func TestLoopOffloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newToy(t)
@@ -122,7 +123,7 @@ func TestLoopOffloads(t *testing.T) {
 		ask("a", 1000, 100)
 		ask("a", 4000, 400) // moved piece by piece
 		if got := ask("a", 4000, 600); got.Cached != 409 {
-			t.Errorf("on its way into memory: %+v", got)
+			t.Errorf("while it is being offloaded: %+v", got)
 		}
 		time.Sleep(200 * time.Millisecond) // the stats are published now and then
 		if st := loop.Stats(); st.KVKept > 0 || st.KVUsed > 600 || st.KVStored < 700 || st.KVDead > 300 || st.KVSlides == 0 {
@@ -134,7 +135,7 @@ func TestLoopOffloads(t *testing.T) {
 		time.Sleep(time.Second)
 		st := loop.Stats()
 		if st.KVStored < 1398 || st.KVStored > 2500 || st.KVKept != 0 || len(m.cells) != 0 {
-			t.Errorf("at rest: %+v, %d in the cache", st, len(m.cells))
+			t.Errorf("after a second without requests: %+v, %d in the cache", st, len(m.cells))
 		}
 		before := m.read
 		if got := ask("b", 0, 1500); got.Cached != 989 || m.read-before != 520 {
@@ -142,7 +143,7 @@ func TestLoopOffloads(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 		if st := loop.Stats(); st.KVKept < 1509 {
-			t.Errorf("a prefix that may be asked for again at once is offloaded: %+v", st)
+			t.Errorf("a prefix is offloaded right after its use: %+v", st)
 		}
 		if got := ask("c", 0, 1500); got.Cached != 0 {
 			t.Errorf("another owner: %+v", got)

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/progress"
 )
 
-// bubble runs a test and a loop on a fake clock. A step takes a millisecond.
+// bubble runs a loop during a test, with a fake clock. A step takes a millisecond.
 func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Loop, m *toy)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -25,8 +25,8 @@ func bubble(t *testing.T, l batch.Limits, test func(t *testing.T, loop *batch.Lo
 
 var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 4}
 
-// The time of samples, and the time spent before, is reported in units of the step of one token,
-// without loss by rounding.
+// The cost of the tokens adds up to the time of sampling and the time spent before, in units of the
+// step of one token. Rounding loses nothing.
 func TestCost(t *testing.T) {
 	for name, test := range map[string]struct {
 		takes, before time.Duration
@@ -36,7 +36,7 @@ func TestCost(t *testing.T) {
 		"fast":               {300 * time.Microsecond, 0, 23},
 		"fast, with a start": {300 * time.Microsecond, 130 * time.Millisecond, 123},
 	} {
-		t.Run(name, func(t *testing.T) { // each with a loop of its own, which learns its steps
+		t.Run(name, func(t *testing.T) { // each case has its own loop, which measures its steps
 			bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 				t.Helper()
 				cost := 0
@@ -57,7 +57,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// Progress is reported while a step hangs, with the calls of that step.
+// While a step hangs, the report of progress has the calls of that step.
 func TestProgress(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()

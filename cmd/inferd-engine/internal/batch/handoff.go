@@ -7,9 +7,10 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 )
 
-// The loop's side of the prefill worker. All of it runs on the loop's thread.
+// This file has the loop's side of the prefill worker. All of it runs on the loop's thread.
 
-// maxImport bounds the tokens with KV state that a job imports to the worker, over all sequences.
+// maxImport bounds the tokens whose KV state one job copies from the loop to the worker, over all
+// sequences.
 const maxImport = 256
 
 // A handoff is the outstanding job of the prefill worker.
@@ -18,10 +19,10 @@ const maxImport = 256
 //	                   └─overdue─▶ abandoned ─done─▶ none
 type handoff struct {
 	state  handoffState
-	seqs   []*sequence // of the chunks, in their order
+	seqs   []*sequence // the sequences of the job's chunks, in the same order
 	tokens int
 	since  time.Time
-	urgent bool // streams wait for it up to the stall budget
+	urgent bool // streams wait for the job up to the stall budget
 }
 
 // handoffState is the state of the outstanding job. The set is closed.
@@ -30,7 +31,7 @@ type handoffState uint8
 const (
 	noJob handoffState = iota
 	outstanding
-	abandoned // the job is overdue: until it is done the worker is not used
+	abandoned // the job is overdue: the worker is not used until the job is done
 )
 
 // busy reports whether the worker has a job that is not overdue.
@@ -44,8 +45,8 @@ func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
 
-// submitPrefill submits the next job to an idle worker, and recalls the sequences without a chunk
-// in it.
+// submitPrefill submits the next job to an idle worker. It recalls the sequences to which the plan
+// gives no tokens at the worker.
 func (l *stepper) submitPrefill(plan schedule.Step) {
 	h := &l.handoff
 	if l.Prefill == nil || h.state != noJob {
@@ -78,22 +79,22 @@ func (l *stepper) submitPrefill(plan schedule.Step) {
 	l.Prefill.Submit(chunks)
 }
 
-// recall takes a sequence back from the worker, if it is there.
+// recall takes a sequence back from the worker, if it is there. Steps then decode its prompt.
 func (l *stepper) recall(s *sequence) {
 	if s.state.AtWorker() {
 		l.transition(s, s.active())
 	}
 }
 
-// chunkFor builds the next chunk of s: KV state that the worker is missing (at most imports
-// tokens over all sequences), then n new tokens. It reports false if there is nothing to do,
-// or no place at the worker.
+// chunkFor builds the next chunk of s: KV state that the worker is missing (at most imports tokens
+// over all sequences), then up to n new tokens. It reports false if there is nothing to do, or if
+// the worker has no free sequence.
 func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {
 	if l.transition(s, schedule.Staged); s.state != schedule.Staged {
 		return prefill.Chunk{}, false
 	}
 	cached := s.cached()
-	if cached < s.workerLen { // a slide has lost tokens
+	if cached < s.workerLen { // tokens were lost in a slide
 		l.recall(s)
 		return prefill.Chunk{}, false
 	}
@@ -160,8 +161,8 @@ func (l *stepper) collectPrefill() {
 	clear(h.seqs)
 }
 
-// abandonPrefill recalls the sequences of an overdue job, and aborts the job. Until the worker
-// answers, the loop continues without a worker.
+// abandonPrefill aborts an overdue job, and recalls its sequences. Until the job is done, the loop
+// continues without a worker.
 func (l *stepper) abandonPrefill(took time.Duration) {
 	h := &l.handoff
 	l.times.ObservePrefill(max(h.tokens, schedule.ChunkTokens/2), took)
@@ -174,8 +175,8 @@ func (l *stepper) abandonPrefill(took time.Duration) {
 	}
 }
 
-// importChunk appends a chunk decoded by the worker to its sequence. It reports false if that
-// fails.
+// importChunk appends the tokens of a chunk to its sequence, with the KV state that the worker has
+// computed. It reports false if that fails.
 func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
 	n := len(c.Tokens)
 	if n > 0 {

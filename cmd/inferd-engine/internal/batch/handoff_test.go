@@ -20,12 +20,12 @@ import (
 // wide has room for all sequences of a test.
 var wide = batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Retained: 4}
 
-// withWorker runs a loop during a test, with a prefill worker whose context has the given number of
-// tokens. m is the model of the loop, n that of the worker.
+// withWorker runs a loop during a test, with a prefill worker whose context has room for the given
+// number of tokens. m is the model of the loop, n that of the worker.
 func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (loop *batch.Loop, m, n *toy) {
 	t.Helper()
 	m, n = newToy(t), newToy(t)
-	m.slow = func() { time.Sleep(time.Duration(len(m.last)) * 50 * time.Microsecond) } // else steps would be faster
+	m.slow = func() { time.Sleep(time.Duration(len(m.last)) * 50 * time.Microsecond) } // a step takes time in proportion to its tokens
 	worker, err := prefill.Start(tokens, l.Sequences, n.context)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (
 			}
 		}
 	})
-	run(t, loop, m) // ends before that cleanup
+	run(t, loop, m) // the loop ends before the cleanup above
 	return loop, m, n
 }
 
@@ -50,7 +50,8 @@ func (m *toy) context() (prefill.Context, error) {
 	return prefill.Context{Decoder: m, Memory: m, Close: m.Close}, nil
 }
 
-// streaming decodes a stream until stop is called; count counts its tokens.
+// streaming decodes a stream until stop is called, and adds the number of its tokens to count. It
+// returns once the stream has begun.
 func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -80,7 +81,7 @@ func TestOffload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 2*time.Millisecond)
 		var written atomic.Int64
-		n.slow = func() { // a batch of the worker takes as long as some tokens of the stream
+		n.slow = func() { // a batch of the worker takes as long as five tokens of the stream
 			for from := written.Load(); written.Load() < from+5; {
 				time.Sleep(100 * time.Microsecond)
 			}
@@ -91,7 +92,7 @@ func TestOffload(t *testing.T) {
 		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
 			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
 		}
-		// Its cells can be reused as a prefix.
+		// The cells of that sequence can be reused as a prefix.
 		out = nil
 		got, err = loop.Do(t.Context(), m.of("reader", 0, 950, 3, &out))
 		if err != nil || got.Cached < 900 || !slices.Equal(out, []batch.Token{950, 951, 952}) {
@@ -172,7 +173,7 @@ func offloadLife(t *testing.T, size int) {
 	}
 }
 
-// A cancel of a sequence at the worker aborts its job, and affects no other sequence.
+// Canceling a sequence at the worker aborts the worker's job, and affects no other sequence.
 func TestOffloadCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 2*time.Millisecond)
@@ -201,7 +202,7 @@ func TestOffloadCancel(t *testing.T) {
 	})
 }
 
-// The loop does not wait for an overdue job.
+// The loop does not wait for an overdue job of the worker.
 func TestOffloadOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 0)
@@ -225,7 +226,7 @@ func TestOffloadOverdue(t *testing.T) {
 	})
 }
 
-// Without a stream, a short prompt does not wait for the job of the worker.
+// Without a stream, a short prompt does not wait for the worker's job.
 func TestShortPromptBesideJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 2000, 0)
@@ -261,14 +262,14 @@ func TestShortPromptBesideJob(t *testing.T) {
 	})
 }
 
-// A worker that hangs is not used: steps decode the prompts, and the loop is idle between them.
-// When the job is done, the worker is used again.
+// While the worker hangs, steps decode the prompts, and the loop does not spin. Once the worker's
+// job is done, the worker is used again.
 func TestWorkerHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m, n := withWorker(t, wide, 4000, 0)
-		var rounds atomic.Int64 // of the loop: each calls Paused once
+		var rounds atomic.Int64 // rounds of the loop: each calls Paused once
 		stuck := make(chan struct{})
-		n.abort = make(chan struct{}, 1) // it does not answer
+		n.abort = make(chan struct{}, 1) // an abort has no effect
 		n.slow = func() { n.slow = nil; <-stuck }
 		m.slow = func() { time.Sleep(10 * time.Millisecond) }
 		var written atomic.Int64
@@ -295,7 +296,7 @@ func TestWorkerHangs(t *testing.T) {
 		}
 		stop()
 		began, before := time.Now(), rounds.Load()
-		if took := ask(70_000); took > 10*time.Second { // nothing else runs
+		if took := ask(70_000); took > 10*time.Second { // no other sequence runs
 			t.Errorf("alone it took %v", took)
 		}
 		if most := int64(time.Since(began)/(10*time.Millisecond)) + 2; rounds.Load()-before > most {

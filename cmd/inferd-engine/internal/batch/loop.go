@@ -54,29 +54,27 @@ type Limits struct {
 type Loop struct {
 	Decoder Decoder
 	Memory  kv.Memory // of the decoder's context
-	// Whole reports that sequences can be copied, saved and dropped only whole, as in recurrent
-	// models.
+	// Whole is set if sequences can be copied, saved and dropped only whole, as in recurrent models.
 	Whole bool
-	// Piece is the maximum number of tokens in one save of the memory; 0 is no limit. See
+	// Piece is the maximum number of tokens in one call of Memory.Save; 0 is no limit. See
 	// [kv.Options].
 	Piece int
-	// Exact reports that the logits of a token do not depend on the other tokens of its batch.
+	// Exact is set if the logits of a token do not depend on the other tokens of its batch.
 	Exact  bool
 	Limits Limits
-	// Stall is the longest time for a step beside streams; 0 is 100 ms, or four steps without
-	// prompts if that is longer.
+	// Stall is the longest time that a step with streams may take; 0 means 100 ms, or the time of four
+	// steps without prompts if that is longer.
 	Stall time.Duration
 	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
 	Exclusive func(compute func())
-	// Prefill decodes prompts beside streams. It ends with the loop. If it is nil, steps decode
-	// them.
+	// Prefill decodes prompts beside streams. Run stops it. If it is nil, steps decode all prompts.
 	Prefill *prefill.Worker
 	// AfterStep is called on the loop's thread after the tokens of a step have been emitted. It may be
 	// nil.
 	AfterStep func()
-	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
-	// step of one token before the first one is measured; 0 is unknown. Both serve only to
-	// estimate the CPU time of a step.
+	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a step
+	// of one token, until one is measured; 0 means unknown. Both are used only for estimates of time
+	// and cost.
 	Threads    int
 	FirstToken time.Duration
 	// Progress is the progress of the loop. Any goroutine may read it.
@@ -86,14 +84,14 @@ type Loop struct {
 	decoding   abortable    // the step under way
 	prefilling abortable    // the outstanding job of the prefill worker
 	pinned     atomic.Int64 // pinned tokens
-	unit       atomic.Int64 // nanoseconds of a step of one token; 0 is unknown
+	unit       atomic.Int64 // mean time of a step of one token, in nanoseconds; 0 means unknown
 
 	mu    sync.Mutex // guards stats
 	stats Stats
 }
 
-// Do decodes seq until it ends or ctx does. In the second case it returns the cause of ctx; the
-// result counts the tokens emitted so far.
+// Do decodes seq until it ends, or until ctx ends. Then it returns the cause of ctx, and the result
+// counts the tokens emitted so far. Any goroutine may call Do.
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
@@ -106,8 +104,8 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.cancel(s) })
 	defer stop()
-	// The loop notices the end of ctx before its next step. Waiting for that ensures that the
-	// sequence's functions are not called after Do has returned.
+	// The loop notices the end of ctx before its next step. Do waits for that, so that the sequence's
+	// functions are not called after Do has returned.
 	<-s.done
 	return s.result, s.err
 }
@@ -115,8 +113,8 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 // Room is the maximum number of tokens in a sequence: the context without its pinned tokens.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.pinned.Load()) }
 
-// Cost converts time that was spent for a request without a sequence to tokens, by the mean time of
-// a step of one token. It returns 0 while that is unknown.
+// Cost converts time that was spent on a request without a sequence to tokens: it divides the time by
+// the mean time of a step of one token. It returns 0 while that is unknown.
 func (l *Loop) Cost(spent time.Duration) int {
 	unit := cmp.Or(time.Duration(l.unit.Load()), l.FirstToken)
 	if unit <= 0 {
@@ -125,7 +123,7 @@ func (l *Loop) Cost(spent time.Duration) int {
 	return int(spent / unit)
 }
 
-// Wake makes the loop check which sequences are to pause, and other changes.
+// Wake makes the loop check for changes, such as the results of Sequence.Paused, before its next step.
 func (l *Loop) Wake() { l.inbox.Wake() }
 
 // cancel is called when the ctx of s ends. If a long prompt of s is being decoded, it aborts that
@@ -136,7 +134,7 @@ func (l *Loop) cancel(s *sequence) {
 	l.decoding.cancel(s)
 }
 
-// An abortable is a computation that is aborted when one of its sequences is canceled.
+// An abortable is a computation that is aborted when one of certain sequences is canceled.
 type abortable struct {
 	mu      sync.Mutex // guards the fields below
 	of      []*sequence
@@ -144,8 +142,8 @@ type abortable struct {
 	aborted bool
 }
 
-// minAbort is the least number of tokens of a canceled prompt for which a batch is aborted: an
-// abort also discards the results of the other sequences.
+// minAbort is the minimum number of tokens that a canceled sequence must have in a computation for it
+// to be aborted. An abort also discards the results of the other sequences.
 const minAbort = 32
 
 // begin starts a computation for the given sequences. Canceling one of them calls abort.
@@ -155,7 +153,7 @@ func (a *abortable) begin(of []*sequence, abort func()) {
 	a.of, a.abort, a.aborted = of, abort, false
 }
 
-// end ends a computation and reports whether it was aborted.
+// end records the end of a computation, and reports whether it was aborted.
 func (a *abortable) end() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -202,8 +200,8 @@ type stepper struct {
 	calls    []uint64            // of batch
 	last     time.Time           // end of the last step if it had streams, else zero
 	cachedOf map[string]int64    // by owner: tokens of prompts found in the cache
-	counted  time.Time           // when the stats of the cache were last published
-	moving   schedule.Average    // seconds that a slide takes per token
+	counted  time.Time           // last time at which the stats of the cache were published
+	moving   schedule.Average    // seconds per token that a slide moves
 }
 
 func newStepper(l *Loop) *stepper {
@@ -248,15 +246,15 @@ func (l *stepper) run(ctx context.Context) {
 
 // Conditions of a slide between two steps.
 const (
-	fewDead    = 256                   // so few dead cells cost next to nothing: attention only skips them
-	slideToken = 60 * time.Microsecond // per token, until the first slide is measured: a model with 8 billion weights
+	fewDead    = 256                   // up to this number, dead cells cost next to nothing: attention only skips them
+	slideToken = 60 * time.Microsecond // time per token, until a slide is measured; that of a model with 8 billion weights
 	slideShare = 2                     // a slide may take the stall budget divided by this
 )
 
-// slide empties the dead cells of the cache if they are more than half of the cells in use, so that
-// the cost of the copies stays below that of the decoded tokens, and if no stream would wait too
-// long. Otherwise the cache slides when it is full, or for a sequence that is to get the cells of
-// an empty cache.
+// slide empties the dead cells of the cache if there are more than half as many as cells in use, and
+// if no stream would wait too long. The first condition keeps the cost of the copies below that of the
+// decoded tokens. Without such a slide, the cache slides when it is full, or for a sequence that must
+// get the cells of an empty cache.
 func (l *stepper) slide() {
 	dead, tokens := l.cache.Dead()
 	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
@@ -278,8 +276,8 @@ func (l *stepper) running() bool {
 	return slices.ContainsFunc(l.live, func(s *sequence) bool { return s.state.Running() })
 }
 
-// receive adds the submitted sequences. If no sequence is running, it waits for one or for another
-// change. After the end of ctx it ends all sequences and reports false.
+// receive adds the submitted sequences to live. If no sequence is running, it waits for one, or for
+// another change. After the end of ctx it ends all sequences and reports false.
 func (l *stepper) receive(ctx context.Context) bool {
 	arrived := l.inbox.Take()
 	if len(arrived) == 0 && ctx.Err() == nil && !l.running() {
@@ -302,8 +300,8 @@ func (l *stepper) receive(ctx context.Context) bool {
 
 // Timing of the offload of retained sequences while no sequence is running.
 const (
-	idleDelay = 250 * time.Millisecond // after the last sequence, because the next prompt may need its prefix at once
-	idlePause = time.Millisecond       // between two pieces, for new sequences
+	idleDelay = 250 * time.Millisecond // after the last step, because the next prompt may need the same prefix at once
+	idlePause = time.Millisecond       // between two pieces, to receive new sequences
 )
 
 // idle waits for a change, and offloads retained sequences during the wait.
@@ -326,7 +324,7 @@ func (l *stepper) idle() {
 	}
 }
 
-// pauseAndResume pauses and resumes sequences before the next step, as their Paused reports.
+// pauseAndResume pauses and resumes sequences according to [Sequence.Paused].
 func (l *stepper) pauseAndResume() {
 	for _, s := range l.live {
 		pause := s.Paused != nil && s.Paused()
@@ -348,9 +346,9 @@ func (l *stepper) pauseAndResume() {
 // usually resumes earlier, a stalled one usually does not.
 const longPause = time.Second
 
-// suspend turns the cells of sequences after a long pause into retained ones. Those are offloaded
-// when they would make other sequences slower, and are found again when the sequence resumes.
-// suspend returns the time at which the next sequence is due, zero if there is none.
+// suspend suspends the sequences that have been paused for long: it retains their cells, which may
+// then be offloaded, and are found again when the sequence resumes. It returns the time at which the
+// next paused sequence is due, or zero if there is none.
 func (l *stepper) suspend() (next time.Time) {
 	for _, s := range l.live {
 		if s.state != schedule.Paused || s.cached() == 0 {

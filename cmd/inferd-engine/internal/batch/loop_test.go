@@ -39,8 +39,8 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// Each sequence gets its own answer beside others, even if the context is so small that sequences
-// are evicted repeatedly.
+// Each sequence gets its own answer beside others, even in a context so small that sequences are
+// evicted repeatedly.
 func TestLoopKeepsSequencesApart(t *testing.T) {
 	for _, size := range []int{4096, 300, 130} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 		m := newToy(t)
 		loop := &batch.Loop{Decoder: m, Memory: m, Whole: m.whole, Limits: batch.Limits{Context: 4096, Batch: 64, Sequences: 4}}
 		var all sync.WaitGroup
-		for i := range 4 { // all submitted before the loop begins
+		for i := range 4 { // all are submitted before the loop begins
 			all.Go(func() {
 				var out []batch.Token
 				_, _ = loop.Do(t.Context(), m.sequence(1000*i, 3, 10, &out))
@@ -90,17 +90,17 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 	})
 }
 
-// A request with Repeats that runs alone computes cached tokens again, except tokens that an engine
-// without a history would compute with the same kernels.
+// A lone sequence with Repeats reuses only cached tokens whose reuse does not change the kernels
+// that compute the others. The other cached tokens are computed again.
 func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool
 		want                  [][]int // tokens of the steps of each prompt
 	}{
-		"whatever comes first": {want: [][]int{{200}, {1}, {49}, {20}, {1}}},
-		"the same again":       {repeats: true, want: [][]int{{200}, {72}, {121}, {20}, {20}}},
-		"exact":                {repeats: true, exact: true, want: [][]int{{200}, {1}, {49}, {20}, {1}}},
-		"whole sequences":      {repeats: true, whole: true, want: [][]int{{200}, {200}, {49}, {20}, {20}}},
+		"not asked for":   {want: [][]int{{200}, {1}, {49}, {20}, {1}}},
+		"the same again":  {repeats: true, want: [][]int{{200}, {72}, {121}, {20}, {20}}},
+		"exact":           {repeats: true, exact: true, want: [][]int{{200}, {1}, {49}, {20}, {1}}},
+		"whole sequences": {repeats: true, whole: true, want: [][]int{{200}, {200}, {49}, {20}, {20}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newToy(t)
@@ -142,7 +142,7 @@ func TestLoopCancel(t *testing.T) {
 	if got, err := loop.Do(ctx, seq); !errors.Is(err, gone) || got.Out != 5 {
 		t.Errorf("Do = %+v, %v; want 5 tokens, %v", got, err, gone)
 	}
-	// Its slot is free.
+	// Its slot is free again.
 	if got, err := loop.Do(t.Context(), m.sequence(0, 3, 5, &out)); err != nil || got.Out != 5 {
 		t.Errorf("Do = %+v, %v", got, err)
 	}
@@ -233,8 +233,8 @@ func TestLoopAbortsAStep(t *testing.T) {
 	}
 }
 
-// Random lives of sequences of several owners, with old and new prompts, pauses and cancels: each
-// sequence gets exactly its own answer.
+// Sequences of several owners run with old and new prompts, random pauses and cancels. Each gets
+// exactly its own answer.
 func TestLoopLives(t *testing.T) {
 	requests := 25 // of each client
 	if testing.Short() {
@@ -269,7 +269,7 @@ func TestLoopLives(t *testing.T) {
 							begun := -1
 							seq.Begin = func(cached int) {
 								if begun >= 0 || len(out) > 0 {
-									t.Error("it begins twice, or late")
+									t.Error("Begin is called twice, or late")
 								}
 								begun = cached
 							}

@@ -15,34 +15,36 @@ type Token = kv.Token
 // A Sequence is a prompt to continue. Its functions are called on the loop's thread, one at a
 // time; every microsecond in them delays the tokens of all sequences.
 type Sequence struct {
-	// Call is the number of the call, for [progress.Progress]; 0 is none.
+	// Call is the number of the call, for [progress.Progress]; 0 means none.
 	Call uint64
-	// Owner shares the loop with other owners. The cached prefixes of a sequence serve only
-	// sequences of the same owner and Part. An Uncached sequence, or one without an owner and a
-	// part, uses only pinned prefixes, and is retained only if it is Pinned.
+	// A sequence uses only cached prefixes of sequences with the same Owner and Part, and pinned ones. A
+	// sequence that is Uncached, or has neither an owner nor a part, uses only pinned prefixes, and is
+	// retained only if it is Pinned. Owner is also the unit of fairness between sequences.
 	Owner, Part string
 	Uncached    bool
-	Prompt      []Token // at least one, at most the context less one
+	Prompt      []Token // at least one token, and fewer than the context has
 	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
-	// Begin receives the number of tokens of the prompt that were found in the cache, once, before the
-	// first step. It may be nil.
+	// Begin is called once, before the first step, with the number of tokens of the prompt that were
+	// found in the cache. It may be nil.
 	Begin func(cached int)
-	// Emit receives a token of the answer, and the time spent on choosing it in whole units of the
-	// mean step of one token; the rest is carried over. It reports false to end the sequence.
+	// Emit receives a token of the answer, and the cost of choosing it: the time in whole units of the
+	// mean step of one token. The rest of the time is carried over to the next token. A result of false
+	// ends the sequence.
 	Emit func(tok Token, cost int) bool
 	// Ends reports whether a token ends the answer. Such a token is not emitted.
 	Ends func(tok Token) bool
 	// Paused reports whether the sequence is to pause. It may be nil. [Loop.Wake] must be called
 	// after each change of its result.
 	Paused func() bool
-	// Repeats asks for the same logits whenever the same prompt is sent and no other sequence runs,
-	// with any content of the cache. Then some cached tokens are computed again, see [schedule.Reusable].
+	// Repeats asks for logits that are the same whenever the same prompt is sent and no other sequence
+	// runs, whatever is in the cache. For that, some cached tokens are computed again; see
+	// [schedule.Reusable].
 	Repeats bool
-	// Spent is time that was spent for the sequence before; it is reported with its first token.
+	// Spent is time that was spent on the request before; it is part of the cost of the first token.
 	Spent time.Duration
-	// Pinned retains the prompt without limit, as a prefix for all owners.
+	// Pinned retains the prompt until the loop ends, as a prefix for all owners.
 	Pinned bool
 }
 
@@ -58,7 +60,7 @@ func (s *Sequence) cacheOwner() string {
 	return s.Owner + partMark + s.Part
 }
 
-// partMark is between an owner and a part. No user's name has a NUL.
+// partMark separates an owner from a part. No user's name has a NUL.
 const partMark = "\x00"
 
 // End is the reason for the end of a sequence. The set is closed.
@@ -78,14 +80,14 @@ type Result struct {
 	Cached int // tokens of the prompt found in the cache
 }
 
-// ErrStopped is the failure of a sequence that has not ended when the loop ends.
+// ErrStopped is the error of a sequence that has not ended when the loop ends.
 var ErrStopped = errors.New("the engine is stopping")
 
 // A sequence is a [Sequence] in the loop. After its submission only the loop uses it, until done
 // is closed.
 type sequence struct {
 	Sequence
-	ctx    context.Context //nolint:containedctx // a sequence is a call in flight, not a part of the loop
+	ctx    context.Context //nolint:containedctx // a sequence lives as long as its call
 	done   chan struct{}   // closed when result and err are final
 	result Result
 	err    error
@@ -94,26 +96,25 @@ type sequence struct {
 	state    schedule.State // changed by stepper.transition only
 	pausedAt time.Time      // in states Paused and Suspended
 	tokens   []Token        // prompt and answer
-	cells    *kv.Sequence   // in states with cells, those of the first tokens; else nil
+	cells    *kv.Sequence   // in states with cells, the cells of the first tokens; otherwise nil
 
 	prefillLen int // length of tokens when cells were last allocated; 0 before
-	// In states at the prefill worker: the number of the sequence there, and the number of its
-	// tokens there.
+	// In states at the prefill worker: the sequence's number there, and how many of its tokens are
+	// there.
 	workerSeq, workerLen int
-	noOffload            bool // a chunk of it has failed at the worker
+	noOffload            bool // a chunk has failed at the worker
 
-	owed time.Duration // of sampling, not yet reported as cost
+	owed time.Duration // time not yet reported as cost
 }
 
-// end marks a sequence to be ended with err; nil means without an error. Only the first call
-// counts.
+// end marks a sequence as ending, with an error or nil. Only the first call of end or endAs counts.
 func (s *sequence) end(err error) {
 	if !s.ending {
 		s.err, s.ending = err, true
 	}
 }
 
-// endAs is end with a reason in place of an error.
+// endAs marks a sequence as ending, with a reason.
 func (s *sequence) endAs(end End) {
 	if !s.ending {
 		s.result.End, s.ending = end, true
@@ -143,8 +144,9 @@ func (s *sequence) active() schedule.State {
 	}
 }
 
-// evictableAfter is the number of tokens that a sequence must have decoded since its last prefill
-// before it may be evicted for another owner: the next prefill then costs a fraction of them.
+// A sequence may be evicted for another owner once it has decoded evictableAfter tokens since its last
+// prefill, and at least the fraction 1/evictableShare of its cached tokens. The next prefill then costs
+// little in comparison.
 const (
 	evictableAfter = 32
 	evictableShare = 16
@@ -155,10 +157,10 @@ func (s *sequence) evictable() bool {
 }
 
 // transition is the only function that changes the state of a sequence; [schedule.State] has the
-// diagram. It allocates cells for states with cells; Waiting frees them, Suspended and
-// Done retain them for the owner. It reserves and releases the place at the prefill worker. If
-// cells cannot be allocated or freed, the sequence is to end; if the worker has no place, the
-// state does not change.
+// diagram. It allocates cells for states with cells. In Waiting it frees them, in Suspended and Done it
+// retains them for the owner. It reserves and releases a number at the prefill worker. If cells cannot
+// be allocated or freed, it marks the sequence as ending. If the worker has no free number, the state
+// does not change.
 func (l *stepper) transition(s *sequence, to schedule.State) {
 	from := s.state
 	if to.HasCells() && !from.HasCells() {
@@ -187,7 +189,7 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 
 // allocate allocates cells to a sequence, with the longest prefix of its tokens in the cache.
 func (l *stepper) allocate(s *sequence) error {
-	// Looked up again, because the prefix in the plan may have been evicted since.
+	// The prefix is looked up again, because the one in the plan may have been evicted since.
 	allocate := l.cache.Allocate
 	if l.repeats(s) {
 		allocate = l.cache.AllocateAsEmpty
@@ -210,12 +212,12 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// repeats reports whether the loop must take care that the logits of a sequence are the same every
-// time. It need not with exact kernels, where they always are, and cannot where sequences are only
-// copied whole: those have no order of cells.
+// repeats reports whether the loop must take care that the logits of a sequence are the same every time.
+// With exact kernels they always are. Where sequences can only be copied whole, the loop cannot ensure
+// it, because their cells have no order.
 func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
 
-// lookup returns the cached prefix for a new sequence.
+// lookup returns the cached prefix that s, a sequence without cells, should reuse.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
 	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
 	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // a sequence with an answer continues it
@@ -265,7 +267,7 @@ func (l *stepper) finish(s *sequence) {
 	close(s.done)
 }
 
-// settle ends the sequences that are to end, and the sequences of canceled calls.
+// settle finishes the sequences that are marked as ending, and those of canceled calls.
 func (l *stepper) settle() {
 	continuing := l.live[:0]
 	for _, s := range l.live {

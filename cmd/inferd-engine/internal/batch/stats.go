@@ -9,11 +9,11 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats are counters of a loop's past work, and the usage of its cache. KVSize is left to the
-// owner of the loop: it is the context that was asked for.
+// Stats are counters of a loop's work so far, and the usage of its cache. The loop does not set
+// KVSize, the size of the requested context.
 type Stats struct {
 	stats.Engine
-	PrefillOffloaded int64 // of PrefillTokens, those that the prefill worker computed
+	PrefillOffloaded int64 // tokens among PrefillTokens that the prefill worker computed
 }
 
 // Stats returns a copy of the stats.
@@ -75,7 +75,8 @@ func (l *stepper) publishStats() {
 	l.publishUsage()
 }
 
-// users returns the usage of the cache by user, sorted. Sequences of unknown users are not in it.
+// users returns the usage of the cache by user, sorted by name. Sequences without an owner are not
+// counted.
 func (l *stepper) users() (all []stats.User) {
 	of := make(map[string]stats.User)
 	for owner, n := range l.cachedOf {

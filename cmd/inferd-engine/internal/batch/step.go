@@ -17,8 +17,8 @@ type entry struct {
 	logits int // index in the batch of the sequence's last token; -1 if the token is not in it
 }
 
-// step plans a step and decodes it. While the prefill worker should have the processors, it waits
-// instead, and returns after a change.
+// step plans a step and decodes it. While the prefill worker should have the processors, step
+// waits. If something changes meanwhile, it returns without decoding.
 func (l *stepper) step() {
 	began := time.Now()
 	plan := l.plan(began)
@@ -38,12 +38,12 @@ func (l *stepper) step() {
 	}
 	l.advance()
 	now := time.Now()
-	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // without the wait for a step of another engine
+	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // locked is the wait for a step of another engine
 	l.unit.Store(int64(l.times.DecodeStep(1)))
 	l.countStep(streams, prompt, now.Sub(began), now)
 }
 
-// plan makes a snapshot of the sequences and plans a step that begins now.
+// plan makes a snapshot of the sequences, and plans a step that begins at the time now.
 func (l *stepper) plan(now time.Time) schedule.Step {
 	l.views = l.views[:0]
 	streams := 0
@@ -75,7 +75,7 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 	return v
 }
 
-// budget bounds the prompts of a step that begins now.
+// budget bounds the prompt tokens of a step that begins at the time now.
 func (l *stepper) budget(streams int, now time.Time) schedule.Budget {
 	chunk := l.times.Chunk(streams, 0)
 	b := schedule.Budget{Chunk: chunk, Now: chunk, Busy: l.handoff.busy()}
@@ -121,8 +121,8 @@ func (l *stepper) fill(plan schedule.Step) (streams, prompt int) {
 	return streams, prompt
 }
 
-// mayDecode waits until the step may be decoded. It reports false if a new plan is needed: after a
-// change, or if the batch is empty.
+// mayDecode waits until the step may be decoded. It reports false if a new plan is needed, because
+// something has changed or the batch is empty.
 func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	busy := l.handoff.busy()
 	switch {
@@ -140,7 +140,7 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	return false
 }
 
-// decode decodes the batch. It returns the time of the wait for the compute lock.
+// decode decodes the batch. locked is the time of the wait for the compute lock.
 func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err
@@ -197,8 +197,8 @@ func (l *stepper) addBatch(tokens int) error {
 	return nil
 }
 
-// expected estimates the CPU time of a step of the given number of tokens; 0 is unknown. It is in
-// whole milliseconds, so that all steps of a stream have the same estimate.
+// expected estimates the CPU time of a step with the given number of tokens; 0 means unknown. It is
+// rounded up to whole milliseconds, so that the steps of a stream have the same estimate.
 func (l *stepper) expected(tokens int) time.Duration {
 	takes := l.times.Step(tokens)
 	if takes == 0 {
@@ -228,8 +228,8 @@ func (l *stepper) rollback(err error) {
 	}
 }
 
-// advance books the tokens of a decoded batch and chooses the next token of each sequence
-// without pending ones.
+// advance records the tokens of a decoded batch, and samples the next token of each sequence whose
+// last token was in it.
 func (l *stepper) advance() {
 	l.decoding.end()
 	l.Progress.Enter(progress.Sample)
@@ -249,14 +249,15 @@ func (l *stepper) advance() {
 	}
 }
 
-// sampleNext chooses the next token of a sequence.
+// sampleNext samples the next token of a sequence from the logits of an entry of the batch.
 func (l *stepper) sampleNext(s *sequence, logits int) {
 	began := time.Now()
 	tok, err := s.Sample(logits)
 	l.accept(s, tok, err, time.Since(began))
 }
 
-// accept processes the chosen token of a sequence, or the failure of the choice.
+// accept processes the sampled token of a sequence, or the error of sampling, which has taken the
+// time took.
 func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) {
 	switch {
 	case err != nil:
@@ -278,8 +279,9 @@ func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) 
 	}
 }
 
-// cost adds sampling time to a sequence and returns the whole units of it to charge. A unit is
-// the mean time of a step of one token. The rest, or all if the unit is unknown, is carried over.
+// cost adds sampling time to the owed time of a sequence, and returns how many whole units of it to
+// charge now. A unit is the mean time of a step of one token. The rest, or all if the unit is
+// unknown, is carried over.
 func (l *stepper) cost(s *sequence, took time.Duration) int {
 	s.owed += took
 	unit := l.times.DecodeStep(1)

@@ -12,21 +12,20 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// toy is a model that checks its calls for all errors at which llama.cpp ends the process. It
-// answers a token with the next number, if the cache has the right sequence. Package engine tests
-// the loop with the real model, of package llama.
+// toy is a model that reports wrong calls at which llama.cpp would end the process. It continues a
+// token with the next number. Package engine tests the loop with a real model of package llama.
 type toy struct {
 	t     testing.TB
-	fail  error         // of the next Decode
+	fail  error         // error of the next Decode
 	whole bool          // sequences cannot be truncated
-	slow  func()        // called in every Decode
+	slow  func()        // if not nil, called in every Decode
 	abort chan struct{} // Abort sends here; nil if it is not expected
 
-	cells   map[int][]int // tokens in the cache by sequence
+	cells   map[int][]int // by sequence: its tokens in the cache
 	pending []entry
 	last    []entry
-	steps   [][]int // sequences of each step, with repeats
-	read    int     // tokens that were decoded
+	steps   [][]int // by step: the sequence of each token
+	read    int     // number of decoded tokens
 
 	saves, loads, closed int
 	faults               int // one in this number of saves and loads fails; 0 means none
@@ -135,7 +134,7 @@ func (m *toy) sample(i int) (batch.Token, error) {
 	return batch.Token(m.last[i].tok + 1), nil
 }
 
-// start runs a loop during a test.
+// start runs a loop on a new toy during a test.
 func start(t *testing.T, l batch.Limits) (*batch.Loop, *toy) {
 	t.Helper()
 	m := newToy(t)
@@ -170,7 +169,8 @@ func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequen
 	}
 }
 
-// of returns the sequence of m.sequence with an owner. Its answer continues with first+prompt.
+// of returns a sequence of an owner with the prompt first, first+1, … of prompt tokens. Its answer
+// begins with first+prompt.
 func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)
 	s.Owner = owner

@@ -5,29 +5,29 @@ import (
 	"slices"
 )
 
-// Plan plans a step. The sequences are in the order of their submission; active is the number of
-// active cells, shared cells counted once.
+// Plan plans a step. seqs are in the order of their submission; active is the number of active
+// cells, each counted once even if sequences share it.
 //
-// Cells are allocated by need: every running sequence needs cells for all of its tokens so far, so
-// that each prompt that has been started can be finished. When answers have outgrown the context,
-// the youngest sequence is evicted, paused ones first: it keeps its text, and is prefilled again
-// once there is room. The oldest running sequence is never evicted, so all progress. Waiting
-// sequences start in their order. For a sequence without room, paused sequences are evicted and,
-// if its owner has no running sequence, one of the owner with the most.
+// Plan counts cells for all tokens of every running sequence so far, so that each prompt that has
+// been started can be finished. When answers outgrow the context, the youngest sequence is evicted,
+// paused ones first: it keeps its text, and is prefilled again once there is room. The oldest
+// running sequence is never evicted, so every sequence ends at last. Waiting sequences start in
+// their order. To make room for one, paused sequences are evicted, and if its owner has no running
+// sequence, sequences of the owner with the most.
 //
-// In a step each decoding sequence decodes one token.
-// Without streams, prompts share the batch, or [shortStep] tokens if there are several and a short
-// one among them. Beside a stream the prefill worker gets the prompts, except short ones of owners
-// with few running sequences, which the step decodes; without a worker, or without room at it,
-// prompts share the chunk of the step. Prompts of owners with the fewest running sequences are
-// first, among these the shortest, and each gets a part.
+// In a step each decoding sequence decodes one token. Without streams, prompts share the batch, or
+// [shortStep] tokens if there are several and one of them is short. Beside streams the prefill
+// worker gets the prompts, except short ones of owners with few running sequences, which the step
+// decodes. Without a worker, or without room at it, prompts share the chunk of the step. Prompts of
+// owners with the fewest running sequences come first, among these the shortest, and each prompt
+// gets at least a small part.
 func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 	p := &planner{Limits: l, seqs: seqs, running: make([]bool, len(seqs)), need: active}
 	for i, s := range seqs {
 		if s.Cached > 0 {
 			p.present++
 		}
-		if s.active() && p.count < p.Sequences { // beyond the limit, a sequence is in no step until another is paused
+		if s.active() && p.count < p.Sequences { // sequences beyond the limit wait until another one pauses
 			p.running[i] = true
 			p.need += s.pending()
 			p.count++
@@ -44,14 +44,14 @@ func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 type planner struct {
 	Limits
 	seqs    []Sequence
-	running []bool // by sequence: it takes part, and has or gets cells
-	count   int    // of running
-	need    int    // active cells, and the cells that the running sequences still lack
+	running []bool // by sequence: it has a slot, and has or gets cells
+	count   int    // number of running sequences
+	need    int    // active cells, plus the cells that running sequences still lack
 	present int    // sequences with tokens in the cache, paused ones included
 	evicted []int
 }
 
-// evictToFit evicts the youngest sequences until the others have room.
+// evictToFit evicts the youngest sequences until the running ones fit.
 func (p *planner) evictToFit() {
 	for p.need > p.Context {
 		i := p.youngest(Sequence.paused)
@@ -65,7 +65,7 @@ func (p *planner) evictToFit() {
 	}
 }
 
-// youngest returns the last sequence of a kind that has tokens in the cache, or -1.
+// youngest returns the last sequence for which is reports true and that is not evicted, or -1.
 func (p *planner) youngest(is func(Sequence) bool) int {
 	for i, s := range slices.Backward(p.seqs) {
 		if is(s) && !slices.Contains(p.evicted, i) {
@@ -85,13 +85,14 @@ func (p *planner) evict(i int) {
 		p.need -= p.seqs[i].pending()
 		p.count--
 	}
-	if p.present == 0 { // shared cells are no longer active, either
+	if p.present == 0 { // then shared cells are no longer active, either
 		p.need = 0
 	}
 }
 
-// start starts waiting sequences while there is room. It evicts others for at most one of them,
-// in a step of its own: the number of cells that this frees is known only afterwards.
+// start starts waiting sequences while there is room. It evicts other sequences for at most one of
+// them, and only if no other sequence starts in this step, because the number of cells that an
+// eviction frees is known only afterwards.
 func (p *planner) start() {
 	if len(p.evicted) > 0 {
 		return
@@ -124,7 +125,7 @@ func (p *planner) start() {
 // evictFor evicts others until s fits. If s would not fit even then, it evicts none and reports
 // false.
 func (p *planner) evictFor(s Sequence) bool {
-	s.Shared = 0 // those cells may belong to an evicted sequence
+	s.Shared = 0 // the shared cells may belong to an evicted sequence
 	try := *p
 	try.running, try.evicted = slices.Clone(p.running), nil
 	for !try.fits(s) {
@@ -141,7 +142,7 @@ func (p *planner) evictFor(s Sequence) bool {
 	return true
 }
 
-// fits reports whether there is room for a waiting sequence.
+// fits reports whether there is room for s, a waiting sequence.
 func (p *planner) fits(s Sequence) bool {
 	room := p.Context - p.need
 	if p.count > 0 {
@@ -161,8 +162,9 @@ func (p *planner) runningByOwner() map[string]int {
 	return count
 }
 
-// victimFor returns the youngest evictable sequence of the owner with the most running sequences,
-// or -1. For an owner with running sequences it returns -1.
+// victimFor returns a sequence to evict for a sequence of owner: the youngest evictable one of the
+// owner with the most running sequences. It returns -1 if there is none, or if owner has running
+// sequences.
 func (p *planner) victimFor(owner string) int {
 	count := p.runningByOwner()
 	if count[owner] > 0 {
@@ -177,7 +179,8 @@ func (p *planner) victimFor(owner string) int {
 	return best
 }
 
-// assign divides the tokens of the step, and those of the prefill worker.
+// assign divides the tokens of the step, and those of the prefill worker's next job, among the
+// sequences.
 func (p *planner) assign(step *Step, b Budget) {
 	left, streams, prompts := p.assignStreams(step)
 	beside := streams > 0 || b.Busy
@@ -199,7 +202,7 @@ func (p *planner) assign(step *Step, b Budget) {
 			left -= (s.Cached + s.Prefix) % p.Batch // see Reusable
 		}
 	case len(prompts) > 1 && p.seqs[prompts[0]].pending() <= shortStep:
-		left = min(left, shortStep) // so that the short prompt and the step end soon
+		left = min(left, shortStep) // so that the step, and with it the short prompt, ends soon
 	}
 	p.divide(prompts, left, 0, step.Feed)
 	if b.Busy {
@@ -211,8 +214,8 @@ func (p *planner) assign(step *Step, b Budget) {
 		slices.ContainsFunc(offload, func(i int) bool { return p.underShare(owners, p.seqs[i].Owner) })
 }
 
-// assignStreams assigns one token to each decoding sequence. It returns the rest of the batch, the
-// number of streams, and the sequences with prompts to decode.
+// assignStreams assigns one token to each decoding sequence. left is the number of tokens left in
+// the batch; prompts are the running sequences with prompt tokens to decode.
 func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	left = p.Batch
 	for i, s := range p.seqs {
@@ -229,12 +232,12 @@ func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	return left, streams, prompts
 }
 
-// Limits of the prompts that a step decodes although there is a worker.
+// Limits for prompts that a step decodes although there is a worker.
 const (
-	fewTokens    = 8   // pending tokens, of any owner
-	fewSteps     = 2   // steps' chunks of pending tokens, of an owner under its share
-	shortStep    = 64  // tokens of a step without streams, if a prompt of no more is among several
-	shortContext = 512 // tokens of such a prompt: each one in the cache makes its pending ones slower
+	fewTokens    = 8   // maximum of pending tokens, for any owner
+	fewSteps     = 2   // maximum of pending tokens, in chunks, for an owner under its share
+	shortStep    = 64  // tokens of a step without streams, if the shortest of several prompts has at most that number
+	shortContext = 512 // maximum of tokens in all: cached tokens make pending ones slower
 )
 
 // underShare reports whether an owner has one running sequence, or fewer than the average of the
@@ -243,8 +246,8 @@ func (p *planner) underShare(running map[string]int, owner string) bool {
 	return running[owner] == 1 || running[owner]*len(running) < p.count
 }
 
-// place divides prompts between the step, with chunk tokens for them, and the prefill worker, with
-// room for that number of tokens in all.
+// place divides prompts between the step, which has chunk tokens for them, and the prefill worker,
+// which has room for the given number of tokens in all. A room of 0 means that there is no worker.
 func (p *planner) place(prompts []int, chunk int, running map[string]int, room int) (step, offload []int) {
 	if room == 0 {
 		return prompts, nil
@@ -276,10 +279,10 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides the remaining token budget among prompts, without the last pending tokens of each,
-// last in number.
+// divide divides the remaining budget of left tokens among prompts, except the final last tokens of
+// each prompt, and sets the prompts' numbers of tokens in feed.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
-	// An eighth of the tokens is divided equally, so that the longest prompt progresses, too.
+	// An eighth of the budget is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))
 	for at, i := range prompts {
 		others := len(prompts) - at - 1

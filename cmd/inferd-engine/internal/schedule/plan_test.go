@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in is a sequence that has decoded tokens, on exclusive cells; out is a waiting one.
+// in returns a sequence with cached tokens, on cells of its own; out returns a waiting one.
 func in(owner string, cached, total int) Sequence {
 	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
 	if total == cached+1 {
@@ -21,7 +21,8 @@ func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total
 func (s Sequence) held() Sequence   { s.State = Paused; return s }
 func (s Sequence) mature() Sequence { s.Evictable = true; return s }
 
-// spared is out with n tokens found in the cache, on active cells or on retained ones.
+// spared returns a waiting sequence with a prefix of n tokens in the cache, on active cells or on
+// retained ones.
 func spared(owner string, total, n int, active bool) Sequence {
 	s := Sequence{Owner: owner, Total: total, Prefix: n}
 	if active {
@@ -123,8 +124,8 @@ func TestPlan(t *testing.T) {
 func (s Sequence) at(state State) Sequence { s.State = state; return s }
 func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
 
-// Beside a stream the prefill worker gets the prompts, except short ones of owners with few
-// running sequences, which the step decodes.
+// Beside a stream the prefill worker gets the prompts, except short ones of owners with few running
+// sequences: these the step decodes.
 func TestPlanOffload(t *testing.T) {
 	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Retained: 2}
 	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
@@ -186,9 +187,9 @@ func TestPlanOffload(t *testing.T) {
 	}
 }
 
-// Whole lives of random sequences under the plan, which arrive, pause and resume: no step exceeds
-// its limits, the cache never holds more tokens than it has cells, every step with a running
-// sequence decodes a token, and all sequences end.
+// Random sequences arrive, pause and resume. No step exceeds its limits, the cache never holds more
+// tokens than it has cells, every step with a running sequence decodes a token, and all sequences
+// end.
 func TestPlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{
@@ -216,7 +217,7 @@ func TestPlanProperties(t *testing.T) {
 				seqs = append(seqs, s)
 				come--
 			}
-			// At the beginning sequences pause in turns; later none does.
+			// In the first 200 steps the sequences pause in turns; later none does.
 			waiting, used := 0, 0
 			for i := range seqs {
 				s := &seqs[i]

@@ -7,26 +7,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Behind the reusable part of a prefix, all tokens of a prompt are computed with the same kernels as in
-// an empty cache: in a batch that ends at the same token, in a tile that begins at the same token, or
-// with fewer tokens than a tile.
+// Behind the reusable part of a prefix, all tokens of a prompt are computed by the same kernels as in
+// an empty cache: each is in a tile that begins at the same token, or in a batch smaller than a tile.
 func TestReusable(t *testing.T) {
 	for _, test := range []struct{ cached, fresh, total, want int }{
 		{0, 0, 10, 0},
 		{9, 9, 10, 0},            // fewer than a tile
-		{99, 99, 100, 0},         // one tile, and a part of it would be alone
+		{99, 99, 100, 0},         // one tile; behind a part of it the rest would be smaller than a tile
 		{127, 127, 128, 64},      // the last token, asked again
 		{300, 300, 340, 256},     // a shared beginning
-		{300, 100, 340, 64},      // of which a part is fresh
+		{300, 100, 340, 64},      // a shared beginning, fresh in part
 		{615, 600, 657, 576},     // the next turn of a conversation
-		{615, 340, 657, 615},     // a long answer in it: too much to be computed again
-		{2000, 0, 2001, 2000},    // nor is all of a long prompt
+		{615, 340, 657, 615},     // with a long answer: too much to be computed again
+		{2000, 0, 2001, 2000},    // a long prompt: likewise
 		{512, 512, 520, 512},     // the last batch is smaller than a tile
-		{519, 512, 520, 512},     // as it was
+		{519, 512, 520, 512},     // the same, with a few tokens more in the cache
 		{1023, 1000, 1024, 960},  // in the second batch
 		{1024, 1024, 1100, 1024}, // between batches
-		{255, 0, 4000, 0},        // little
-		{257, 0, 4000, 257},      // too much
+		{255, 0, 4000, 0},        // little to be computed again
+		{257, 0, 4000, 257},      // too much to be computed again
 	} {
 		if got := Reusable(test.cached, test.fresh, test.total, 512); got != test.want {
 			t.Errorf("Reusable(%d, %d, %d, 512) = %d, want %d", test.cached, test.fresh, test.total, got, test.want)
@@ -34,8 +33,8 @@ func TestReusable(t *testing.T) {
 	}
 }
 
-// kernels returns the kernel of each token of a prompt behind a prefix: the first token of its tile, or
-// -1 in a batch smaller than a tile.
+// kernels returns what determines the kernel for each token of a prompt behind a prefix: the position
+// at which its tile begins, or -1 in a batch smaller than a tile.
 func kernels(prefix, total, batch int) []int {
 	by := make([]int, 0, total-prefix)
 	for at := prefix; at < total; {

@@ -18,13 +18,13 @@ package schedule
 //	ended     all ──▶ Done
 type State uint8
 
-// States. All but Waiting, Suspended and Done have cells.
+// States. Sequences have cells in all states except Waiting, Suspended and Done.
 const (
-	Waiting    State = iota // for cells
+	Waiting    State = iota // it waits for cells
 	Prefilling              // steps decode its pending tokens
 	Staged                  // the prefill worker has a copy of its cells, but no chunk of its prompt
 	Offloaded               // the prefill worker has a chunk of its prompt
-	Decoding                // one token is pending, which the next step decodes
+	Decoding                // its last token is pending, and the next step decodes it
 	Paused                  // it keeps its cells while there is room
 	Suspended               // paused, without cells
 	Done
@@ -58,18 +58,18 @@ type Sequence struct {
 	Owner     string
 	State     State
 	Cached    int // tokens with cells
-	Total     int // tokens of the prompt and of the answer so far; more than Cached
-	Exclusive int // tokens of Cached on cells that no other active sequence shares
+	Total     int // tokens of the prompt and of the answer so far; larger than Cached
+	Exclusive int // among Cached: tokens on cells that no other active sequence shares
 	Prefix    int // while Cached is 0: tokens found in the cache
-	Shared    int // tokens of Prefix on active cells
-	// Evictable reports that it has decoded enough tokens since its last prefill to be evicted
-	// for an owner without a running sequence.
+	Shared    int // among Prefix: tokens on active cells
+	// Evictable is set if the sequence has decoded enough tokens since its last prefill to be
+	// evicted for an owner without a running sequence.
 	Evictable bool
-	// NoOffload reports that a chunk of it has failed at the prefill worker.
+	// NoOffload is set if a chunk of the sequence has failed at the prefill worker.
 	NoOffload bool
 }
 
-// pending is the number of tokens to decode before the next one can be chosen.
+// pending is the number of tokens to decode before the next one can be sampled.
 func (s Sequence) pending() int { return s.Total - s.Cached - s.Prefix }
 
 // active reports whether a sequence has tokens in the cache and is not paused.
@@ -78,16 +78,16 @@ func (s Sequence) active() bool { return s.Cached > 0 && s.State.Running() }
 // paused reports whether a sequence has tokens in the cache and is paused.
 func (s Sequence) paused() bool { return s.Cached > 0 && !s.State.Running() }
 
-// wants reports whether a sequence lacks cells.
+// wants reports whether a sequence has no cells and is not paused.
 func (s Sequence) wants() bool {
 	return s.Cached == 0 && s.State.Running()
 }
 
-// A Budget bounds the prompt tokens of a step beside streams, and the prefill worker.
+// A Budget bounds the prompt tokens of a step with streams, and those at the prefill worker.
 type Budget struct {
-	Chunk  int  // prompt tokens of a step
+	Chunk  int  // prompt tokens of a step in general
 	Now    int  // prompt tokens of this step; less than Chunk if its streams have waited already
-	Worker int  // tokens of all sequences at the worker; 0 if no worker is to be used
+	Worker int  // room for tokens at the worker, over all sequences; 0 if there is no worker to use
 	Busy   bool // the worker has an outstanding job
 }
 
@@ -96,15 +96,15 @@ type Step struct {
 	Evict   []int // indices of the sequences that lose their cells
 	Feed    []int // by sequence: number of its pending tokens to decode
 	Offload []int // by sequence: number of tokens for the prefill worker to decode meanwhile
-	// Urgent reports that streams should wait for the worker up to the stall budget: a prompt
-	// at the worker belongs to an owner with few running sequences, or there is one owner
-	// only, or most running sequences are at the worker.
+	// Urgent is set if streams should wait for the worker up to the stall budget: a prompt at the
+	// worker belongs to an owner with few running sequences, or there is only one owner, or most
+	// running sequences are at the worker.
 	Urgent bool
-	// NoDelay reports that a prompt waits for the step after this one, which should therefore not
-	// wait for the worker.
+	// NoDelay is set if a prompt waits for the step after this one. This step should then not wait
+	// for the worker.
 	NoDelay bool
 }
 
-// ChunkTokens is the number of tokens that the prefill worker decodes at once: enough for all
-// kernels, and few enough to end soon.
+// ChunkTokens is the number of tokens that the prefill worker decodes at once: enough to use the
+// kernels for large batches, and few enough to end soon.
 const ChunkTokens = 128

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// StepTimes estimate the number of prompt tokens that a step may decode beside streams, and the
-// time that a step may wait for the prefill worker, so that no stream waits longer for its next
-// token than the stall budget. They are estimated from past steps; all times come from the caller.
+// StepTimes estimate how many prompt tokens a step may decode beside streams, and how long a step
+// may wait for the prefill worker, so that no stream waits longer for its next token than the stall
+// budget. The estimates are learnt from past steps. All times come from the caller.
 type StepTimes struct {
-	Stall time.Duration // the longest time for a step beside streams; 0 is the default, see [StepTimes.StallBudget]
+	Stall time.Duration // the longest time for a step with streams; 0 means the default, see [StepTimes.StallBudget]
 
 	alone   []Average // seconds of a step without prompts, by number of streams
-	beside  []Average // seconds of such a step while the prefill worker computes
-	all     curve     // of all steps
-	prefill Average   // seconds of the prefill worker for each token
+	beside  []Average // the same while the prefill worker computes
+	all     curve     // seconds of a step, by number of its tokens
+	prefill Average   // seconds per token at the prefill worker
 }
 
-// The default stall is the longer of 100 ms, which are hardly noticeable, and four steps of the
-// streams.
+// The default stall budget is the longer of 100 ms, which are hardly noticeable, and the time of
+// four steps without prompts.
 const (
 	defaultStall = 100 * time.Millisecond
 	stallSteps   = 4
@@ -28,8 +28,8 @@ const (
 	firstChunk = 8   // tokens, before any step has been observed
 	margin     = 0.9 // fraction of the available time to use: the times of steps vary
 
-	overdueFactor = 4    // times the expected time
-	besideFactor  = 1.15 // ratio of step times beside the prefill worker and alone, while one of them is unknown
+	overdueFactor = 4    // a job is overdue after this multiple of its expected time
+	besideFactor  = 1.15 // assumed ratio of step times beside the prefill worker and alone, while one of them is unknown
 	decay         = 0.98 // factor of the prefill estimate for each step in which the worker is not used
 )
 
@@ -54,8 +54,9 @@ func (a *Average) Add(x float64) {
 func (a Average) times(x float64) Average { return Average{a.mean * x, a.deviation * x} }
 
 // A curve estimates step time by batch size. It keeps one moving average per power of two and
-// interpolates between them. A larger batch takes no less time, and no more per token, because
-// the weights are read once for all: older points that contradict a new one are moved.
+// interpolates between them. A larger batch takes at least as much time in all, and at most as much
+// per token, because the weights are read once per batch. Older points that contradict a new one by
+// this rule are moved.
 type curve [16]struct{ tokens, took Average }
 
 func (c *curve) add(tokens int, seconds float64) {
@@ -72,10 +73,10 @@ func (c *curve) add(tokens int, seconds float64) {
 	}
 }
 
-// at is an upper estimate of the seconds of a step with that number of tokens; zero before the
-// first step.
+// at returns an upper estimate of the seconds of a step with the given number of tokens; 0 before
+// the first step.
 func (c *curve) at(tokens int) float64 {
-	var n, took float64 // of the next smaller point
+	var n, took float64 // tokens and seconds of the next smaller point
 	for i := range c {
 		to, high := c[i].tokens.mean, c[i].took.mean+c[i].took.deviation
 		switch {
@@ -94,8 +95,8 @@ func (c *curve) at(tokens int) float64 {
 	return took * float64(tokens) / n
 }
 
-// ObserveStep learns from a step: its streams and prompt tokens, whether the prefill worker
-// computed meanwhile, and its time.
+// ObserveStep learns from a step with the given numbers of streams and prompt tokens, which took
+// the given time. beside is set if the prefill worker computed meanwhile.
 func (t *StepTimes) ObserveStep(streams, prompt int, beside bool, took time.Duration) {
 	t.all.add(streams+prompt, took.Seconds())
 	if prompt > 0 {
@@ -111,23 +112,23 @@ func (t *StepTimes) ObserveStep(streams, prompt int, beside bool, took time.Dura
 	(*steps)[streams].Add(took.Seconds())
 }
 
-// ObservePrefill learns from a job of the prefill worker.
+// ObservePrefill learns from a job of the prefill worker with the given number of tokens.
 func (t *StepTimes) ObservePrefill(tokens int, took time.Duration) {
 	if tokens >= ChunkTokens/2 { // the time of a smaller job is mostly overhead
 		t.prefill.Add(took.Seconds() / float64(tokens))
 	}
 }
 
-// Step is the expected time of a step with that number of tokens; 0 is unknown.
+// Step returns the expected time of a step with the given number of tokens; 0 means unknown.
 func (t *StepTimes) Step(tokens int) time.Duration { return seconds(t.all.at(tokens)) }
 
-// DecodeStep is the mean time of a step with that number of streams and without prompts; 0 is
-// unknown.
+// DecodeStep returns the mean time of a step with the given number of streams and without prompts;
+// 0 means unknown.
 func (t *StepTimes) DecodeStep(streams int) time.Duration { return seconds(t.decode(streams).mean) }
 
-// UseWorker reports whether to use the prefill worker beside streams. Because other programs also
-// have a higher priority, it may be much slower than steps with that chunk of prompt tokens; then
-// it is not used, and tried again after a while.
+// UseWorker reports whether to use the prefill worker beside streams. Other programs have a higher
+// priority than the worker, so it may be much slower than steps with chunk prompt tokens. Then it
+// is not used, but each call lowers the estimate of its time, so it is tried again after a while.
 func (t *StepTimes) UseWorker(streams, chunk int) bool {
 	if streams == 0 || t.prefill.mean*float64(chunk) <= overdueFactor*t.StallBudget(streams).Seconds() {
 		return true
@@ -136,7 +137,8 @@ func (t *StepTimes) UseWorker(streams, chunk int) bool {
 	return false
 }
 
-// PrefillTimeout bounds the time of a job of the prefill worker with that number of tokens.
+// PrefillTimeout returns the time after which a job of the prefill worker with the given number of
+// tokens is overdue.
 func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	takes := t.prefill.mean * float64(tokens)
 	if takes == 0 {
@@ -145,9 +147,9 @@ func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	return max(time.Second, seconds(overdueFactor*takes))
 }
 
-// DecodeDeadline is the time at which a step without prompts should begin if the last step ended
-// at last: until then the prefill worker has all processors. If its job is urgent, the wait is as
-// long as the stall budget allows, otherwise as long as such a step.
+// DecodeDeadline returns the time at which a step without prompts should begin, after a step that
+// ended at last. Until then the prefill worker has all processors. If its job is urgent, the wait
+// is as long as the stall budget allows, otherwise at most as long as the step takes.
 func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) time.Time {
 	budget, takes := t.StallBudget(streams).Seconds()*margin, known(t.beside, streams)
 	if takes.mean == 0 {
@@ -160,7 +162,7 @@ func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) tim
 	return last.Add(seconds(pause))
 }
 
-// decode estimates the time of a step without prompts; zero before the first one.
+// decode estimates the time of a step without prompts; 0 before the first one.
 func (t *StepTimes) decode(streams int) Average {
 	least := fewest(t.alone, streams)
 	if beside := known(t.beside, streams).times(1 / besideFactor); least.mean == 0 || beside.mean > 0 && beside.mean < least.mean {
@@ -172,7 +174,7 @@ func (t *StepTimes) decode(streams int) Average {
 	return least
 }
 
-// fewest is the shortest known time of a step with at least that number of streams.
+// fewest returns the shortest known time of a step with at least the given number of streams.
 func fewest(steps []Average, streams int) (least Average) {
 	for _, a := range steps[min(streams, len(steps)):] {
 		if least.mean == 0 || a.mean > 0 && a.mean < least.mean {
@@ -189,7 +191,8 @@ func known(steps []Average, streams int) Average {
 	return steps[streams]
 }
 
-// nearest is the known time of a step for the largest number of streams up to streams.
+// nearest returns the time of a step with the given number of streams, or with the next smaller
+// number for which it is known.
 func nearest(steps []Average, streams int) Average {
 	for n := min(streams, len(steps)-1); n > 0; n-- {
 		if steps[n].mean > 0 {
@@ -199,7 +202,7 @@ func nearest(steps []Average, streams int) Average {
 	return Average{}
 }
 
-// StallBudget is the longest time for a step with that number of streams.
+// StallBudget returns the longest time that a step with the given number of streams may take.
 func (t *StepTimes) StallBudget(streams int) time.Duration {
 	if t.Stall > 0 {
 		return t.Stall
@@ -207,8 +210,8 @@ func (t *StepTimes) StallBudget(streams int) time.Duration {
 	return max(defaultStall, seconds(stallSteps*t.decode(streams).mean))
 }
 
-// Chunk is the number of prompt tokens that the next step may decode if its streams have waited
-// for that time already: at least one, so that every prompt progresses.
+// Chunk returns the number of prompt tokens that the next step may decode, if its streams have
+// already waited for the given time. It is at least 1, so that every prompt progresses.
 func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 	if t.all.at(1) == 0 {
 		return firstChunk
@@ -220,8 +223,8 @@ func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 	return max(1, n-streams)
 }
 
-// kernelRows is the number of tokens that the CPU kernels compute at a time. They compute the rest
-// of a batch one by one, each in nearly the time of kernelRows tokens.
+// kernelRows is the number of tokens that the CPU kernels compute at a time. They compute the
+// remaining tokens of a batch one by one, each in nearly the time of kernelRows tokens.
 const (
 	kernelRows = 4
 	maxBatch   = 4096 // tokens of any step

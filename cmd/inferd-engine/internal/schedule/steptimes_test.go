@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// machine returns the step time of a simulated machine, for the numbers of decoding sequences and
-// of prompt tokens. It varies at random by up to 5 %.
+// machine returns the time of a step on a simulated machine, with the given numbers of streams and
+// prompt tokens. It varies at random by up to 5 %.
 func machine(r *rand.Rand, streams, prompt int) time.Duration {
 	ms := 12.5 * float64(streams) // as if the weights were read for each
 	if n := float64(streams + prompt); prompt > 0 || streams > 2 {
@@ -16,8 +16,7 @@ func machine(r *rand.Rand, streams, prompt int) time.Duration {
 	return time.Duration(ms * (0.95 + 0.1*r.Float64()) * float64(time.Millisecond))
 }
 
-// On machines of all speeds and with all settings a step stays within the stall budget, and uses
-// most of it.
+// Whatever the setting, steps stay within the stall budget, and use most of it.
 func TestStepTimes(t *testing.T) {
 	for name, test := range map[string]struct {
 		stall   time.Duration
@@ -44,7 +43,7 @@ func TestStepTimes(t *testing.T) {
 				}
 				took := machine(r, test.streams, n)
 				p.ObserveStep(test.streams, n, false, took)
-				if i > 50 { // learnt by then
+				if i > 50 { // the first steps are for learning
 					worst = max(worst, took)
 				}
 				sum += took
