@@ -1,6 +1,6 @@
-// Command inferd-engine runs one model for inferd, in a process of its own: if llama.cpp
-// crashes, it crashes here. inferd starts it, and communicates with it over an inherited socket; it
-// is not run by hand.
+// Command inferd-engine runs one model for inferd, in a process of its own, so that a crash of
+// llama.cpp does not end the daemon. inferd starts it, and communicates with it over an inherited
+// socket. It is not started by hand.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 // version is set by the linker in a release.
 var version = "0.1.0-dev"
 
-// about is the answer to any start by hand.
+// about is printed whenever the program is started by hand.
 const about = "this program is started by inferd, over an inherited socket and file; there is nothing to run by hand, see 'inferd --help'"
 
 func main() {
@@ -39,11 +39,11 @@ func run(args []string, out io.Writer) error {
 		return explain(args, out)
 	}
 	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a service manager's
-	// SIGTERM reaches every process: during the drain of the daemon, the engine continues.
+	// SIGTERM reaches every process, but the engine must continue while the daemon drains.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The computing threads belong to C. With more than one processor of its own, Go's monitor wakes
-	// every few microseconds of a step to check whether it can reclaim the processor of the waiting
-	// thread, and each time takes a core from the computing threads.
+	// The computing threads are C's. If GOMAXPROCS were larger, Go's monitor would wake every few
+	// microseconds of a step to check whether it can reclaim the processor of the thread that waits
+	// for C, and each time would take a core from the computing threads.
 	runtime.GOMAXPROCS(1)
 	conn, contract, err := launch.Receive()
 	switch {
@@ -57,7 +57,7 @@ func run(args []string, out io.Writer) error {
 	return assemble.Run(conn, contract)
 }
 
-// explain answers a command line, which inferd does not use.
+// explain answers a command line with arguments. inferd starts engines without any.
 func explain(args []string, out io.Writer) error {
 	switch args[0] {
 	case "-h", "-help", "--help", "help":

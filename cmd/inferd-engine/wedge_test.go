@@ -24,12 +24,12 @@ import (
 // patience bounds the wait for an event that must come.
 const patience = 60 * time.Second
 
-// An engineProcess is an engine with a call that streams.
+// An engineProcess is an engine, with the file that requests a fault from it.
 type engineProcess struct {
 	t      *testing.T
 	child  *proc.Child
 	client *link.Client
-	file   string // requests a fault
+	file   string // path; its content requests a fault
 }
 
 func startEngine(t *testing.T) *engineProcess {
@@ -91,7 +91,7 @@ func (e *engineProcess) stream() {
 	}
 }
 
-// wedge requests a fault, and returns once it has happened.
+// wedge requests a fault, and returns once the engine has removed the request.
 func (e *engineProcess) wedge(mode string) {
 	e.t.Helper()
 	temp := e.file + ".new"
@@ -104,7 +104,7 @@ func (e *engineProcess) wedge(mode string) {
 	})
 }
 
-// wait requests beats until one satisfies is.
+// wait requests beats until is reports true for one, and returns that beat.
 func (e *engineProcess) wait(what string, is func(link.Beat) bool) link.Beat {
 	e.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -153,7 +153,8 @@ func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Durati
 	return used, waited
 }
 
-// busy is the number of threads that have used more than a little CPU time between two calls of cpu.
+// busy returns the number of threads that have used more than 100 ms of CPU time between two calls
+// of cpu.
 func busy(before, after map[string]time.Duration) int {
 	n := 0
 	for thread, used := range after {

@@ -30,7 +30,7 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = time.Minute
-	writeTimeout  = time.Minute // of a piece of an answer
+	writeTimeout  = time.Minute // for one write of an answer
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10 // bytes
 	maxBody       = 8 << 20  // bytes
@@ -41,18 +41,19 @@ const (
 // A bridge answers requests over the sockets of a daemon.
 type bridge struct {
 	client *client.Client
-	model  string // its name in answers
-	token  string // empty admits everyone
+	model  string // name of the model in answers
+	token  string // that clients must have; empty means none
 	local  bool   // it listens on a loopback address
 	log    *slog.Logger
 
 	bodies   quota.Quota
-	decoding sync.Mutex // held while media are decoded: it takes much memory
-	once     sync.Once  // makes salt
+	decoding sync.Mutex // held while media are decoded, which takes much memory
+	once     sync.Once  // guards the making of salt
 	salt     [16]byte
 }
 
-// bodyBytes are the holders of memory for bodies: one in all, for nobody is identified here.
+// bodyBytes is the caller to whom the memory for all bodies is charged, because the bridge does not
+// identify its clients.
 var bodyBytes = infer.Caller{}
 
 // ServeHTTP answers a request.
@@ -89,7 +90,7 @@ var routes = map[string]route{
 	"/v1/embeddings":       {http.MethodPost, (*bridge).embeddings},
 }
 
-// health reports that the bridge runs. It knows nothing about the daemon.
+// health reports that the bridge runs. It does not check the daemon.
 func (b *bridge) health(w http.ResponseWriter, _ *http.Request) {
 	b.send(w, http.StatusOK, []byte(`{"status":"ok"}`))
 }
@@ -104,7 +105,8 @@ func bearer(r *http.Request) string {
 	return token
 }
 
-// authorized compares the hashes, in a time that does not depend on the token.
+// authorized reports whether a request has the token. It compares hashes, so that the time does not
+// depend on the token.
 func (b *bridge) authorized(r *http.Request) bool {
 	if b.token == "" {
 		return true
@@ -113,21 +115,23 @@ func (b *bridge) authorized(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// clientOf makes the key of a request the client that subdivides the bridge's share of the daemon.
-// The key itself stays here: the name says only which requests have the same one.
+// clientOf returns a client name for the key of a request, by which the daemon divides the bridge's
+// share fairly. The name does not reveal the key: it is only the same for requests with the same
+// key.
 func (b *bridge) clientOf(r *http.Request) string {
 	key := bearer(r)
 	if key == "" {
 		return ""
 	}
-	b.once.Do(func() { _, _ = rand.Read(b.salt[:]) }) // it never fails
+	b.once.Do(func() { _, _ = rand.Read(b.salt[:]) }) // cannot fail
 	mac := hmac.New(sha256.New, b.salt[:])
 	_, _ = io.WriteString(mac, key)
 	return "key-" + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// read reads the body of a request whole, before anything else happens: only then the server
-// notices a client that hangs up. release gives its memory back.
+// read reads the whole body of a request before it is answered, because only then does the server
+// notice that a client hangs up. release, if not nil, must be called to free the body's share of
+// memory.
 func (b *bridge) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	isJSON := kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
@@ -163,7 +167,7 @@ func (b *bridge) read(w http.ResponseWriter, r *http.Request) (body []byte, rele
 
 var errTooLarge = refhttp.Plain(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", maxBody)
 
-// bodyError returns the answer to a body that could not be read.
+// bodyError returns the error to answer when a body could not be read.
 func bodyError(err error) error {
 	if err == nil {
 		return nil
@@ -194,7 +198,7 @@ func (b *bridge) fail(w http.ResponseWriter, f *refhttp.Error) {
 	b.send(w, f.Status, f.Append(nil))
 }
 
-// send sends a whole answer. A client that has gone needs none.
+// send sends a whole answer. It ignores write errors, because then the client has gone.
 func (b *bridge) send(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	if h.Get("Content-Type") == "" {
@@ -206,12 +210,13 @@ func (b *bridge) send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) //nolint:gosec // G705: nosniff, and never of the type of a page
 }
 
-// limitWrite gives the next writes their time.
+// limitWrite sets the deadline of the next writes.
 func limitWrite(w http.ResponseWriter) error {
 	return http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-// limit returns a listener with at most n open connections: others wait until one is closed.
+// limit returns a listener with at most n open connections. Further connections wait until one is
+// closed.
 func limit(ln net.Listener, n int) net.Listener {
 	return &limited{Listener: ln, free: make(chan struct{}, n), closed: make(chan struct{})}
 }
@@ -245,7 +250,7 @@ func (l *limited) Close() error {
 	return l.Listener.Close()
 }
 
-// A counted is a connection that gives its place back.
+// A counted is a connection that counts as open until it is closed.
 type counted struct {
 	net.Conn
 
@@ -258,7 +263,7 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite closes the sending half, so that the client sees a clean end.
+// CloseWrite closes the sending half, so that the client sees a regular end of the stream.
 func (c *counted) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

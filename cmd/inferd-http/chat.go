@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/refhttp"
 )
 
-// newID is the id of an answer, and of its request in the daemon's log.
+// newID returns the id of an answer, which its request also has in the daemon's log.
 func newID() string { return "chatcmpl-" + strconv.FormatInt(time.Now().UnixNano(), 16) }
 
 // chat answers POST /v1/chat/completions.
@@ -46,7 +46,7 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 		events = func(yield func(client.Event, error) bool) { yield(client.Event{}, c.Refused) }
 	}
 	if c.Stream {
-		b.stream(w, r, a, events) //nolint:contextcheck // the events have the request's
+		b.stream(w, r, a, events) //nolint:contextcheck // the events have the request's context
 		return
 	}
 	for ev, err := range events {
@@ -65,7 +65,7 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lost answers with a failure, unless it is that the client has gone.
+// lost answers with an error, unless the client has gone.
 func (b *bridge) lost(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return
@@ -73,7 +73,8 @@ func (b *bridge) lost(w http.ResponseWriter, r *http.Request, err error) {
 	b.fail(w, refhttp.ErrorOf(err))
 }
 
-// stream answers with a stream, whose status is decided before the daemon says anything.
+// stream answers with a stream of events. Its status is sent before the first event of the daemon,
+// so a later error is an event.
 func (b *bridge) stream(w http.ResponseWriter, r *http.Request, a *refhttp.Answer, events func(func(client.Event, error) bool)) {
 	h, control := w.Header(), http.NewResponseController(w)
 	h.Set("Content-Type", "text/event-stream")
@@ -130,8 +131,8 @@ func (b *bridge) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// decode decodes images and audio, of one request at a time. The daemon says at which rate it
-// takes audio.
+// decode decodes images and audio, for one request at a time. Audio is converted to the sample rate
+// that the daemon reports.
 func (b *bridge) decode(ctx context.Context, c *refhttp.Chat) error {
 	rate := 0
 	if c.HasAudio() {
@@ -148,10 +149,11 @@ func (b *bridge) decode(ctx context.Context, c *refhttp.Chat) error {
 	return c.Decode(rate)
 }
 
-// adminTimeout bounds the question for the rate of audio.
+// adminTimeout bounds the wait for the daemon's sample rate of audio.
 const adminTimeout = 5 * time.Second
 
-// audioRate asks the daemon, once, for the rate of its audio.
+// audioRate gets the sample rate of audio from the admin socket of the daemon, without waiting for
+// a daemon that starts.
 func (b *bridge) audioRate(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, adminTimeout, fmt.Errorf("no answer of the admin socket within %s", adminTimeout))
 	defer cancel()
@@ -162,7 +164,7 @@ func (b *bridge) audioRate(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("ask for the rate of audio: %w", err)
 		}
-		if s.Lifecycle() { // all capabilities have come
+		if s.Lifecycle() { // all capabilities have been sent
 			break
 		}
 		var can struct {

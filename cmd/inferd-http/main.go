@@ -1,8 +1,8 @@
 // Command inferd-http is the reference's HTTP bridge: a separate program that answers chat
-// completions and embeddings over the sockets of a running daemon. It is an ordinary client, so
-// the daemon sees one caller, whoever asks. The daemon's own bridge (inferd --http) identifies
-// each user and speaks more dialects; this program is for installations that start it, and for
-// clients that expect its answers.
+// completions and embeddings over the sockets of a running daemon. It is an ordinary client, so for
+// the daemon all its requests come from one caller. The daemon's own bridge (inferd --http)
+// identifies each user and speaks more dialects; this program is for installations that already use
+// it, and for clients that expect its answers.
 //
 // Exit codes: 0 it was stopped, or has printed the requested information; 1 it could not start or
 // continue; 2 the command line is wrong.
@@ -31,8 +31,8 @@ import (
 // version is set by the linker in a release.
 var version = "0.1.0-dev"
 
-// tokenVariable has the token, so that it does not have to be on the command line, which all users
-// of the machine can read.
+// tokenVariable is the environment variable with the token. A token on the command line can be read
+// by all users of the machine.
 const tokenVariable = "INFERD_HTTP_TOKEN" //nolint:gosec // the name of a variable
 
 func main() {
@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return exitOK
 }
 
-// options are the flags.
+// options are the values of the flags.
 type options struct {
 	listen                        string
 	genAddr, embedAddr, adminAddr string
@@ -116,7 +116,8 @@ func help(w io.Writer, fs *flag.FlagSet) {
 	})
 }
 
-// checkListen refuses to serve other machines without a token: there is no other protection.
+// checkListen returns an error for an address that other machines can reach, if there is no token
+// to protect it.
 func (o *options) checkListen(addr *net.TCPAddr) error {
 	if addr.IP.IsLoopback() || o.token != "" {
 		return nil
@@ -124,7 +125,7 @@ func (o *options) checkListen(addr *net.TCPAddr) error {
 	return fmt.Errorf("--listen %s is not a loopback address: it needs --token", o.listen)
 }
 
-// drainTime is how long running requests may take when the program is told to stop.
+// drainTime is the time that running requests have to finish after a signal to stop.
 const drainTime = 8 * time.Second
 
 // serve answers requests until ctx ends.
@@ -140,7 +141,7 @@ func (o *options) serve(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", o.listen, err)
 	}
-	base, abort := context.WithCancel(context.WithoutCancel(ctx)) // of all requests
+	base, abort := context.WithCancel(context.WithoutCancel(ctx)) // the context of all requests
 	defer abort()
 	b := &bridge{
 		client: &client.Client{

@@ -16,11 +16,12 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// maxTries is how often a model is asked for.
+// maxTries is the number of times that the operator is asked for a model.
 const maxTries = 3
 
-// askModel asks an operator which model to serve, and writes the config file that serves it. Without
-// an answer nothing is written, and the start of the daemon fails.
+// askModel asks an operator which model to serve, and writes a config file with that model. After an
+// empty answer, or maxTries wrong ones, it writes nothing and returns nil; the start of the daemon
+// then fails.
 func askModel(ctx context.Context, flags *config.Flags, env paths.Env, in io.Reader, out io.Writer) error {
 	catalog, err := models.Catalog(env.Expand(flags.Catalog))
 	if err != nil {
@@ -72,7 +73,8 @@ func offersOf(catalog modelname.Catalog) (offers []modelname.Entry) {
 	return offers
 }
 
-// chosen returns the model of an answer: a number of the list, or a name.
+// chosen returns the name of the model that an answer chooses, by its number in the list or by its
+// name. It returns "" for an empty answer.
 func chosen(offers []modelname.Entry, answer string) (name string, err error) {
 	if n, err := strconv.Atoi(answer); err == nil {
 		if n < 1 || n > len(offers) {
@@ -84,14 +86,14 @@ func chosen(offers []modelname.Entry, answer string) (name string, err error) {
 		return "", nil
 	}
 	m, err := llamacpp.ParseModel(answer)
-	if err == nil && m.Path != "" { // the file is read from any working folder
+	if err == nil && m.Path != "" { // absolute, because the daemon may run in another working folder
 		return filepath.Abs(m.Path)
 	}
 	return answer, err
 }
 
-// readLines reads lines in the background, since a read of a terminal cannot be canceled. The
-// goroutine ends with the input, or with the process.
+// readLines reads up to maxTries lines in a goroutine, because a read of a terminal cannot be
+// canceled. The goroutine ends after them, at the end of the input, or with the process.
 func readLines(in io.Reader) <-chan string {
 	lines := make(chan string, maxTries)
 	go func() {

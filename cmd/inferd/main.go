@@ -1,6 +1,6 @@
 // Command inferd is the one local inference daemon of a machine: it keeps one copy of a model
-// loaded and shares it over local sockets. This file runs the daemon that a command line describes,
-// and returns its outcome as an exit code.
+// loaded, and shares it over local sockets. This package parses the command line, runs the daemon,
+// and returns the outcome as an exit code.
 //
 // Exit codes: 0 it was stopped, or has printed the requested information; 1 it could not start or
 // continue; 2 the command line is wrong.
@@ -29,13 +29,13 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	// First, because the daemon has the text and the keys of all its callers.
+	// First, because the daemon's memory has the prompts and the keys of all its callers.
 	if err := proc.ForbidDumps(); err != nil {
 		fmt.Fprintln(os.Stderr, "inferd:", err)
 		os.Exit(1)
 	}
-	// Early, so that a model load can be interrupted, too. A second signal ends the process at once.
-	// SIGHUP is sent when a terminal closes; under nohup it is ignored.
+	// Early, so that signals also interrupt the load of a model. A second signal ends the process at
+	// once. SIGHUP is sent when a terminal closes; under nohup it is ignored.
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		ends = append(ends, syscall.SIGHUP)
@@ -87,7 +87,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// handler writes the log as text, or as JSON for log collectors. Secrets are removed from both.
+// handler returns a handler that writes the log as text, or as JSON for log collectors. It removes
+// secrets from both.
 func handler(w io.Writer, level slog.Leveler, asJSON bool) slog.Handler {
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact.Attr}
 	if asJSON {
@@ -96,9 +97,9 @@ func handler(w io.Writer, level slog.Leveler, asJSON bool) slog.Handler {
 	return slog.NewTextHandler(w, opts)
 }
 
-// logsJSON decides by --log-format. "auto" means JSON if a service manager has started the process
-// and stderr is not a terminal. systemd sets the first two variables, launchd the last one, which is
-// 0 in processes that are not its services.
+// logsJSON reports whether to log JSON, according to --log-format. "auto" means JSON if a service
+// manager has started the process and stderr is not a terminal. systemd sets JOURNAL_STREAM and
+// INVOCATION_ID; launchd sets XPC_SERVICE_NAME, which is 0 in processes that are not its services.
 func logsJSON(format string, getenv func(string) string, device bool) bool {
 	if format != config.LogAuto {
 		return format == config.LogJSON
@@ -108,13 +109,14 @@ func logsJSON(format string, getenv func(string) string, device bool) bool {
 	return managed && !device // programs in a terminal inherit the variables of the terminal's service
 }
 
-// isDevice reports whether f is a terminal, or /dev/null, where it makes no difference.
+// isDevice reports whether f is a terminal or another character device; for /dev/null the format of
+// the log does not matter.
 func isDevice(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// off is above all levels in use.
+// off is above all levels that are used, so nothing is logged.
 const off = slog.Level(100)
 
 func logLevel(name string) (slog.Level, bool) {

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// The test binary is also the daemon.
+// daemonEnv is the variable that makes the test binary run as the daemon.
 const daemonEnv = "INFERD_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 // patience bounds the wait for an event that must happen.
 const patience = time.Minute
 
-// prepare returns a daemon to start. The names of its pipes begin with base, and it has its own
-// home.
+// prepare returns the command of a daemon, which is not started. The names of its pipes begin with
+// base; its folders are in home.
 func prepare(t *testing.T, home, base, config string) *exec.Cmd {
 	t.Helper()
 	file := filepath.Join(home, "config.json")
@@ -49,7 +49,8 @@ func prepare(t *testing.T, home, base, config string) *exec.Cmd {
 	return cmd
 }
 
-// The whole life of a daemon with named pipes, tested from outside.
+// A daemon with named pipes answers, identifies its callers, holds its lock, notices hang-ups and
+// stops.
 func TestDaemonBehindPipes(t *testing.T) {
 	home, err := os.MkdirTemp("", "inferd")
 	if err != nil {
@@ -117,7 +118,7 @@ func TestDaemonBehindPipes(t *testing.T) {
 		t.Errorf("a second daemon: %v, %s", err, second)
 	}
 
-	// A hang-up before the first token is noticed.
+	// A hang-up before the first token ends the request.
 	conn, err := c.Dial(t.Context(), client.V2)
 	if err != nil {
 		t.Fatal(err)

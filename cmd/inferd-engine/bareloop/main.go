@@ -1,8 +1,9 @@
-// Command bareloop decodes and samples without an engine or a daemon: the baseline of a stream
-// through the daemon in "make bench". It is not part of an installation.
+// Command bareloop decodes and samples without an engine or a daemon. In "make bench" its speed is
+// the baseline for a stream through the daemon. It is not part of an installation.
 //
-// Each line of standard input has two numbers, tokens and sequences. It decodes that number of
-// tokens of that number of sequences together, and prints the tokens per second.
+// Each line of standard input has two numbers, tokens and sequences. For each line, bareloop
+// decodes as many sequences together, with as many tokens each, and prints the tokens per second
+// over all sequences.
 package main
 
 import (
@@ -47,7 +48,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	runtime.LockOSThread() // as the engine's loop does
+	runtime.LockOSThread() // like the engine's loop
 	ctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: 16384, NBatch: 512, NSeq: most, Threads: *threads})
 	if err != nil {
 		return err
@@ -66,20 +67,20 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// decode decodes n tokens of each sequence behind a short prompt. It measures from the first
-// token to the last.
+// decode decodes n tokens of each sequence behind a short prompt. It returns the tokens per second
+// from the first token to the last, over all sequences.
 func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, error) {
 	prompt, err := model.Tokenize("User: hello\nAssistant:", true)
 	if err != nil {
 		return 0, err
 	}
 	samplers := make([]*llama.Sampler, sequences)
-	entries := make([]int, sequences) // in the batch, by sequence: the entry with its logits
+	entries := make([]int, sequences) // by sequence: the entry of the batch with its logits
 	for seq := range sequences {
 		if samplers[seq], err = llama.NewSampler(model, llama.SamplerOptions{Sampling: infer.Sampling{}}); err != nil {
 			return 0, err
 		}
-		defer samplers[seq].Free() //nolint:revive // until the function ends is right
+		defer samplers[seq].Free() //nolint:revive // the samplers are used until the function ends
 		if err := addPrompt(ctx, prompt, seq); err != nil {
 			return 0, err
 		}
@@ -99,7 +100,7 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 				return 0, err
 			}
 			piece = model.AppendPiece(piece[:0], tok)
-			// The batch is empty since it was decoded; its logits stay until the next.
+			// Decode has emptied the batch; its logits stay until the next one is decoded.
 			entries[seq] = seq
 			if err := ctx.Add(tok, len(prompt)+i, seq, true); err != nil {
 				return 0, err
@@ -126,9 +127,10 @@ func addPrompt(ctx *llama.Context, prompt []llama.Token, seq int) error {
 	return nil
 }
 
-// reset empties the batch and the cache: sequences left in the cache would make later ones slower.
+// reset empties the batch and the cache, because sequences left in the cache would make later ones
+// slower.
 func reset(ctx *llama.Context, sequences int) error {
-	if err := ctx.Decode(); err != nil { // tokens left in the batch
+	if err := ctx.Decode(); err != nil { // the last tokens are still in the batch
 		return err
 	}
 	for seq := range sequences {

@@ -15,11 +15,11 @@ import (
 )
 
 // differences compares our masks with those of llguidance. Each token that is in only one of the
-// two masks is put into a class, by its place in the JSON text; differences.md explains the
+// two masks is put into a class, by its position in the JSON text; differences.md explains the
 // classes.
 type differences struct {
 	v       *vocab.Vocab
-	schemas int // compared
+	schemas int // number of compared schemas
 	masks   int
 	equal   int
 	classes map[class]*difference
@@ -27,7 +27,7 @@ type differences struct {
 
 // A class is a kind of difference.
 type class struct {
-	ours bool // the tokens are in our mask only; otherwise in theirs only
+	ours bool // the tokens are only in our mask, otherwise only in theirs
 	what string
 }
 
@@ -41,7 +41,7 @@ func newDifferences(v *vocab.Vocab) *differences {
 	return &differences{v: v, classes: make(map[class]*difference)}
 }
 
-// compare compares the masks along the first valid instance of a problem.
+// compare compares the masks at all tokens of the first valid instance of a problem.
 func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	i := slices.IndexFunc(p.instances, func(x instance) bool { return x.valid })
 	s, err := schema.Compile(p.schema, nil)
@@ -66,7 +66,7 @@ func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	}
 }
 
-// step compares two masks behind a text.
+// step compares the two masks behind a text, ours and theirs.
 func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []uint64, theirs []byte) {
 	met := make(map[class]bool)
 	forced := 0 // the number of tokens in their mask
@@ -112,8 +112,8 @@ func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []
 	}
 }
 
-// classify returns the class of a token that is in one mask only: of theirs by the place where our
-// grammar refuses it, of ours by what it contains.
+// classify returns the class of a token that is in only one mask. A token of their mask is
+// classified by the position at which our grammar refuses it, a token of our mask by its bytes.
 func classify(c *automaton.Cursor, text string, token []byte, ours bool) string {
 	n := len(token)
 	if !ours {
@@ -153,7 +153,7 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 	case l.place == number && (b == 'e' || b == 'E' || l.exponent):
 		return "numbers with an exponent"
 	case n > 0 && l.place == between && isSpace(token[n-1]):
-		return "white space" // our grammar continues otherwise behind it
+		return "white space" // our grammar has another continuation behind white space
 	}
 	return l.place.String()
 }
@@ -175,11 +175,11 @@ func (p place) String() string {
 	return [...]string{"the next token", "names of members", "strings", "numbers", "words"}[p]
 }
 
-// A lexer follows JSON text to find its place. It does not validate the text.
+// A lexer follows JSON text to find the kind of position at its end. It does not validate the text.
 type lexer struct {
 	place    place
 	escape   int    // characters of an escape that are still to come
-	open     []byte // brackets
+	open     []byte // open brackets
 	value    bool   // behind a colon
 	exponent bool
 }
@@ -228,7 +228,7 @@ func (l *lexer) next(b byte) {
 	}
 }
 
-// write writes the classes as a table of Markdown.
+// write writes the classes to a file, as a Markdown table.
 func (d *differences) write(file string) error {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Schemas: %d. Masks: %d, of which alike: %d.\n\n", d.schemas, d.masks, d.equal)

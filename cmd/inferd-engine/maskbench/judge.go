@@ -19,7 +19,7 @@ const (
 	right        verdict = "right" // each valid instance is taken, each invalid one refused
 	refused      verdict = "refused"
 	goodRejected verdict = "good rejected"
-	badTaken     verdict = "bad taken" // even if valid ones are rejected, too
+	badTaken     verdict = "bad taken" // an invalid instance is taken, even if valid ones are rejected, too
 	crashed      verdict = "crashed"
 	absent       verdict = "" // not run
 )
@@ -28,18 +28,18 @@ const (
 type outcome struct {
 	Verdict verdict
 	Why     string // the reason of a refusal, or the instance with a wrong result
-	Keyword string // of a refusal
+	Keyword string // the keyword of a refusal
 	Right   int    // the number of instances with the right result
 	Start   time.Duration
-	Bytes   int // of the compiled schema with the states of all instances, without masks
+	Bytes   int // memory of the compiled schema with the states of all instances, without masks
 	Masks   []time.Duration
-	masks   [][]byte // of the first valid instance, if they are to be compared
+	masks   [][]byte // the masks of the first valid instance, if they are compared
 }
 
-// A judge judges problems over one vocabulary. It must be used on one thread, whose CPU time it
-// measures.
+// A judge judges problems with one vocabulary. It must be used on one thread, because it measures
+// the CPU time of that thread.
 type judge struct {
-	vocab *vocab.Vocab // nil: byte by byte
+	vocab *vocab.Vocab // nil to follow texts byte by byte, without masks
 	mask  []uint64
 }
 
@@ -51,7 +51,7 @@ func newJudge(words []vocab.Token) *judge {
 	return &judge{vocab: v, mask: make([]uint64, v.Words())}
 }
 
-// cpu returns the CPU time of the thread: other programs do not count.
+// cpu returns the CPU time of the calling thread, which excludes the time of other programs.
 func cpu() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
@@ -60,10 +60,11 @@ func cpu() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// maxShortest bounds the shortest value, as in the engine.
+// maxShortest bounds the shortest value, in bytes; it is the same as in the engine.
 const maxShortest = 32 << 10
 
-// judge compiles the schema of a problem and follows its instances.
+// judge compiles the schema of a problem, and follows its instances. A panic is the verdict
+// crashed.
 func (j *judge) judge(p *problem) (o outcome) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -132,7 +133,8 @@ func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 // errMask reports that a mask and the check of one token disagree.
 var errMask = errors.New("a token of the mask does not fit, or one that fits is not in the mask")
 
-// follow feeds a text token by token, each through its mask. It reports whether the text is taken.
+// follow feeds a text token by token, and checks each with a mask. It reports whether the text is
+// taken.
 func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, text string) (taken bool, err error) {
 	c := a.Open()
 	defer c.Close()
@@ -157,7 +159,8 @@ func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, t
 	return c.MayEnd(), nil
 }
 
-// tokens divides a text into tokens, by the longest match. It ends at a byte without a token.
+// tokens divides a text into tokens, each the longest that matches. It ends at a byte for which
+// there is no token.
 func (j *judge) tokens(text string) (ids []int32) {
 	symbols := make([]automaton.Symbol, len(text))
 	for i := range len(text) {

@@ -1,10 +1,10 @@
 // Command maskbench measures schemas and masks: how many schemas of MaskBench and of the JSON
-// Schema test suite are right, how long they take to compile, how much memory they need, and the
-// thread CPU time of each mask over the vocabulary of a model. It also measures llguidance, run
-// from Python, in turns over the same tokens. It is not part of an installation: make bench-masks
-// runs it.
+// Schema test suite get the right verdict, how long they take to compile, how much memory they
+// need, and the thread CPU time of each mask over the vocabulary of a model. It also measures
+// llguidance, run from Python, with the same tokens: the two take turns, schema by schema. It is
+// run by make bench-masks, and is not part of an installation.
 //
-// It uses only the vocabulary of a model, and computes nothing with the model.
+// It uses only the vocabulary of the model, and does not decode with it.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// options are the settings of a run.
+// options are the values of the flags.
 type options struct {
 	maskbench, suite, vocab string
 	out, differ             string
@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return r.write(out, o)
 }
 
-// problems reads the schemas that the options select.
+// problems reads the collections, and returns the schemas that the options select.
 func (o *options) problems() (all []*problem, err error) {
 	if o.maskbench != "" {
 		if all, err = readMaskBench(o.maskbench); err != nil {

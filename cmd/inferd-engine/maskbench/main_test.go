@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// files writes files into a new folder.
+// files writes files into a new folder, and returns its path.
 func files(t *testing.T, content map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -85,7 +85,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// readReport is a report as it is read from the file.
+// readReport has the members of a report that the tests read.
 type readReport struct {
 	MaskBench map[string]row `json:"maskbench"`
 	Instances map[string]row `json:"maskbench_with_instances"`
@@ -96,8 +96,8 @@ type readReport struct {
 	Memory    spread         `json:"memory_kib"`
 }
 
-// With the vocabulary of a model, each token is checked with a mask, whose time is measured. The
-// verdicts are the same as without one.
+// With the vocabulary of a model, each token is checked with a mask, and the time of the mask is
+// measured. The verdicts are the same as without a vocabulary.
 func TestMasks(t *testing.T) {
 	if _, err := os.Stat(paths.Default().EngineDir()); err != nil {
 		t.Skip("no llama.cpp is here: make engine fetches it:", err)
@@ -169,7 +169,7 @@ func TestSpread(t *testing.T) {
 }
 
 // If llguidance is also measured, it has a row in the report, and the ratio is that of the mean
-// masks.
+// times of masks.
 func TestReportWithPeer(t *testing.T) {
 	r := &report{Tokens: 10}
 	p := &problem{name: "x", instances: []instance{{text: "1", valid: true}}}
@@ -193,7 +193,7 @@ func TestReportWithPeer(t *testing.T) {
 	}
 }
 
-// Each difference is put into its class; differences.md explains the classes.
+// classify puts each difference into its class.
 func TestClasses(t *testing.T) {
 	s, err := schema.Compile([]byte(`{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"string"},"c":{"enum":["x","y"]}}}`), nil)
 	if err != nil {
@@ -230,13 +230,13 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-// Differences are counted by class, and ends and markers are left out.
+// Differences are counted by class. End tokens and markers are not compared.
 func TestCompare(t *testing.T) {
 	words := []vocab.Token{{Bytes: []byte("<end>"), Control: true}, {Bytes: []byte(`"`)}, {Bytes: []byte("a")}, {Bytes: []byte("\x7f")}, {Bytes: []byte(" ")}}
 	j := newJudge(words)
 	d := newDifferences(j.vocab)
 	p := &problem{name: "p.json", schema: json.RawMessage(`{"type":"string","maxLength":1}`), instances: []instance{{text: `"a"`, valid: true}}}
-	// Their masks: the quote; then all but U+007F; then the quote and the space.
+	// Their masks have, in turn, the quote; all tokens but U+007F; the quote and the space.
 	d.compare(p, j, [][]byte{{0b00010}, {0b10111}, {0b10010}})
 	if d.schemas != 1 || d.masks != 3 || d.equal != 1 || len(d.classes) != 2 {
 		t.Fatalf("%+v", d)

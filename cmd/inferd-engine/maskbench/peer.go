@@ -24,8 +24,8 @@ const peerVersion = "1.9.1"
 //go:embed peer.py
 var script []byte
 
-// A peer is llguidance in a Python process. It gets one problem at a time, so that both are
-// measured in turns.
+// A peer is llguidance in a Python process. It gets one problem at a time, so that it and our judge
+// are measured in turns.
 type peer struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -91,7 +91,7 @@ func (p *peer) start(ctx context.Context, python string, words []vocab.Token, ma
 	return p.ask(setup, &ready)
 }
 
-// ask sends a line and reads one.
+// ask sends a question as a line of JSON, and reads the answer, which is another one.
 func (p *peer) ask(question, answer any) error {
 	line, err := json.Marshal(question)
 	if err != nil {
@@ -116,8 +116,8 @@ func (p *peer) stop() {
 	_ = os.RemoveAll(p.dir) // temporary
 }
 
-// judge sends a problem to the peer and returns the outcome. tokens divides a text into the tokens
-// that our judge follows.
+// judge sends a problem to the peer and returns the outcome. tokens divides a text into tokens, as
+// for our judge.
 func (p *peer) judge(x *problem, tokens func(string) []int32) (o outcome, err error) {
 	type sequence struct {
 		Tokens []int32 `json:"tokens"`

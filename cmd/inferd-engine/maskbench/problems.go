@@ -10,22 +10,23 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// A problem is a schema with instances.
+// A problem is a schema with instances that are known to be valid or invalid.
 type problem struct {
-	suite     bool // of the JSON Schema test suite
+	suite     bool // it comes from the JSON Schema test suite, otherwise from MaskBench
 	name      string
 	schema    json.RawMessage
 	instances []instance
 }
 
-// An instance is a value, spelt without white space, with its members in their order.
+// An instance is a value. Its text has no white space between tokens, and keeps the order of
+// members.
 type instance struct {
 	text  string
 	valid bool
 	name  string
 }
 
-// readMaskBench reads a folder with one schema per file.
+// readMaskBench reads a folder of files with one schema each.
 func readMaskBench(dir string) ([]*problem, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) == 0 {
@@ -55,8 +56,8 @@ type test struct {
 	Data        json.RawMessage `json:"data"`
 }
 
-// add appends instances. Those that are not valid Unicode, such as half a surrogate pair, are kept
-// as written: every grammar refuses them.
+// add appends instances. Data that is not valid Unicode, such as half a surrogate pair, is kept as
+// it is written; every grammar refuses it.
 func (p *problem) add(tests []test) {
 	for _, t := range tests {
 		text, err := schema.Compact(t.Data)

@@ -14,14 +14,14 @@ import (
 
 // A report has the figures of a run.
 type report struct {
-	Tokens     int            `json:"tokens"` // of the vocabulary
+	Tokens     int            `json:"tokens"` // number of tokens in the vocabulary
 	MaskBench  map[string]row `json:"maskbench,omitempty"`
-	Instances  map[string]row `json:"maskbench_with_instances,omitempty"` // the schemas that have an instance
-	Suite      row            `json:"suite,omitzero"`                     // tests, not schemas
-	Refused    map[string]int `json:"refused,omitempty"`                  // schemas of MaskBench by keyword
+	Instances  map[string]row `json:"maskbench_with_instances,omitempty"` // only schemas that have an instance
+	Suite      row            `json:"suite,omitzero"`                     // counts tests, not schemas
+	Refused    map[string]int `json:"refused,omitempty"`                  // number of schemas of MaskBench, by keyword
 	Masks      spread         `json:"mask_us"`
 	Theirs     spread         `json:"mask_us_llguidance,omitzero"`
-	Ratio      float64        `json:"mask_ratio,omitempty"` // of the means, over the schemas that both compile
+	Ratio      float64        `json:"mask_ratio,omitempty"` // ratio of the mean times of masks, over the schemas that both compile
 	Start      spread         `json:"compile_ms"`
 	TheirStart spread         `json:"compile_ms_llguidance,omitzero"`
 	Memory     spread         `json:"memory_kib"`
@@ -30,7 +30,7 @@ type report struct {
 	masks, theirs         []time.Duration
 	start, theirStart     []time.Duration
 	memory                []int
-	both, bothTheirs      [2]time.Duration // sum and number of masks of schemas that both compile
+	both, bothTheirs      [2]time.Duration // sum of times and number of masks, over the schemas that both compile
 }
 
 // A row counts verdicts.
@@ -82,14 +82,14 @@ func spreadOf[T cmp.Ordered](all []T, scale func(T) float64) (s spread) {
 	return s
 }
 
-// Names of the rows that are measured.
+// Names of the measured rows.
 const (
 	rowOurs  = "inferd"
 	rowPeer  = "llguidance " + peerVersion
 	measured = "measured"
 )
 
-// add counts a problem: our outcome, and theirs unless it is absent.
+// add counts the outcomes of a problem: ours, and theirs unless its verdict is absent.
 func (r *report) add(p *problem, ours, theirs outcome) {
 	if r.MaskBench == nil {
 		r.MaskBench, r.Instances, r.Refused = make(map[string]row), make(map[string]row), make(map[string]int)
@@ -154,8 +154,8 @@ func printSlow(out io.Writer, what string, all []slow, n int) {
 	}
 }
 
-// addTests counts the tests of a schema of the suite. The tests of a refused schema do not count as
-// right.
+// addTests counts the tests of a schema of the suite. If the schema is refused, none of its tests
+// counts as right.
 func (r *report) addTests(p *problem, o outcome) {
 	v := o.Verdict
 	if v != right && v != refused && v != crashed {
@@ -177,7 +177,7 @@ type published struct {
 	row  row
 }
 
-// others are rows that the makers of MaskBench publish.
+// others are rows that the authors of MaskBench have published.
 var others = []published{
 	{"llguidance 2026-08", row{11306, 9489, 1797, 20, 0, 0}},
 	{"XGrammar 0.1.17", row{11306, 8122, 90, 1408, 1368, 278}},
@@ -189,7 +189,7 @@ func micro(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 func milli(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 func kib(n int) float64             { return float64(n) / 1024 }
 
-// write prints the report, and writes it to a file if asked.
+// write prints the report, and also writes it to a file if --out names one.
 func (r *report) write(out io.Writer, o options) error {
 	r.Masks, r.Theirs = spreadOf(r.masks, micro), spreadOf(r.theirs, micro)
 	r.Start, r.TheirStart = spreadOf(r.start, milli), spreadOf(r.theirStart, milli)

@@ -26,9 +26,9 @@ import (
 // batchTokens is the maximum number of tokens in one step.
 const batchTokens = 512
 
-// Run loads the model of a contract and answers over conn until the daemon closes it. It reports
-// a failure to load over conn, too, so that it does not count as a crash: the next start would
-// fail the same way.
+// Run loads the model of a contract and answers over conn until the daemon closes it. It also
+// reports a failure to load over conn, so that the daemon does not count it as a crash: the next
+// start would fail in the same way.
 func Run(conn net.Conn, c *launch.Contract) error {
 	srv := &link.Server{Conn: conn, Deferred: true}
 	eng, err := load(srv, c)
@@ -40,7 +40,7 @@ func Run(conn net.Conn, c *launch.Contract) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	for _, p := range eng.parts {
-		loops.Go(func() { _ = p.loop(ctx) }) // it has no error of its own
+		loops.Go(func() { _ = p.loop(ctx) }) // the loop reports its errors to the calls
 	}
 	defer loops.Wait()
 	defer cancel()
@@ -58,26 +58,26 @@ func Run(conn net.Conn, c *launch.Contract) error {
 	return srv.Serve(ctx)
 }
 
-// Refuse reports to the daemon at the other end of conn why its engine does not start, and
-// returns that reason.
+// Refuse reports to the daemon at the other end of conn the reason why its engine does not start,
+// and returns that reason.
 func Refuse(conn net.Conn, reason error) error { return refuse(&link.Server{Conn: conn}, reason) }
 
 func refuse(srv *link.Server, reason error) error {
 	return errors.Join(reason, srv.Report(link.Report{State: link.Failed, Problem: reason.Error()}))
 }
 
-// A part is a task of an engine. It answers while its loop runs.
+// A part does one task of an engine. It answers while its loop runs.
 type part struct {
 	handler  engine.Handler
 	loop     func(context.Context) error
 	progress *progress.Progress // of the loop
 	stats    func() stats.Engine
 	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
-	prepare  func()                              // what requests need later, once the engine is ready: at most a second, yielding; nil is nothing
-	overrun  func(*link.Beat)                    // adds calls over their budget; nil if there are none
+	prepare  func()                              // makes what later requests need, once the engine is ready; it takes up to a second, and yields; may be nil
+	overrun  func(*link.Beat)                    // adds calls over their budget to a beat; nil if the part has no budgets
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
 	nCtx     int
-	inexact  string   // why its answers may depend on others, if the contract asks for exact ones
+	inexact  string   // if the contract asks for exact answers: why they may depend on other requests; else empty
 	warnings []string // for the operator
 }
 
@@ -105,7 +105,7 @@ func (a *assembly) share(ctx context.Context, texts []string) error {
 	return nil
 }
 
-// A builder has the inputs of an engine.
+// A builder has what the parts of an engine are built from.
 type builder struct {
 	srv      *link.Server
 	contract *launch.Contract
@@ -194,8 +194,8 @@ func (b *builder) parts() (all []*part, err error) {
 	return all, nil
 }
 
-// mapping returns a callback that reports the progress of a load to the daemon. llama.cpp calls
-// it for every tensor; it reports fewer times, so that no client of the daemon lags.
+// mapping returns a callback that reports the progress of a load to the daemon. llama.cpp calls it
+// for every tensor. It reports less often, so that the daemon's clients can keep up.
 func mapping(srv *link.Server, path string) func(fraction float64) bool {
 	told, at := -1.0, time.Now()
 	report := func(fraction float64) bool {

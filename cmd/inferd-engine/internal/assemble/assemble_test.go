@@ -27,8 +27,8 @@ const asEngine = "ASSEMBLE_TEST_ENGINE"
 // patience bounds the wait for an event that must come.
 const patience = time.Minute
 
-// llama.cpp can be loaded once in a process, so each engine of these tests is another process of
-// this binary.
+// TestMain runs an engine if a variable asks for it: llama.cpp can be loaded only once in a
+// process, so each engine of these tests is a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv(asEngine) == "" {
 		os.Exit(m.Run())
@@ -57,7 +57,7 @@ type engine struct {
 	reports chan link.Report
 }
 
-// start starts an engine of a model with a contract that edit has changed.
+// start starts an engine with a model. edit, if not nil, changes its contract.
 func start(t *testing.T, ref store.Ref, edit func(*launch.Contract)) *engine {
 	t.Helper()
 	models := store.Store{BuiltinDir: t.TempDir()}
@@ -298,8 +298,8 @@ func TestReadyExact(t *testing.T) {
 	}
 }
 
-// A context of fewer tokens than llama.cpp requires for the engine's sequences holds as many
-// tokens as reported.
+// An engine reports the requested number of tokens, and can use all of them, even if llama.cpp
+// makes a larger context for its sequences.
 func TestSmallContexts(t *testing.T) {
 	for _, n := range []int{4, 8, 64} {
 		e := start(t, store.Ref{Builtin: "chain"}, func(c *launch.Contract) {
@@ -329,7 +329,7 @@ func TestSmallContexts(t *testing.T) {
 	}
 }
 
-// An engine answers, reports statistics, and ends at the end of its link.
+// An engine answers, reports statistics, and ends when its link ends.
 func TestLife(t *testing.T) {
 	e := start(t, store.Ref{Builtin: "chain"}, nil)
 	if r, _ := e.outcome(t); r.State != link.Ready {

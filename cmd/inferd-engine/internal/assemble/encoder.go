@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	encodeTexts = 64 // in one batch of vectors or scores
-	// othersWait is roughly the longest batch of several texts, if other loops or engines compute
-	// on the same cores.
+	encodeTexts = 64 // maximum number of texts in a batch
+	// othersWait is the target for the longest time of a batch of several texts, if other loops or
+	// engines compute on the same cores.
 	othersWait = 50 * time.Millisecond
 )
 
@@ -44,7 +44,7 @@ func (b *builder) reranker(nCtx int) (*part, error) {
 	return p, nil
 }
 
-// encoder builds a part that embeds or, with the pooling of that, reranks.
+// encoder builds a part that embeds, or with [llama.Rank] as pooling, reranks.
 func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	model, ranks := b.model, pooling == llama.Rank
 	texts := encodeTexts

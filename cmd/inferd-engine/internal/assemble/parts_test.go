@@ -17,12 +17,12 @@ func TestChoose(t *testing.T) {
 		writer   = []bool{true, false}
 		embedder = []bool{false, false}
 		reranker = []bool{false, true}
-		both     = []bool{true, true} // it has a decoder, and was trained to rank
+		both     = []bool{true, true} // a model with a decoder that was trained to rank
 	)
 	for name, test := range map[string]struct {
 		want  launch.Tasks
-		model []bool // it generates, it ranks
-		tasks tasks  // none: it is refused
+		model []bool // whether it generates, and whether it ranks
+		tasks tasks  // none if the model is refused
 	}{
 		"a writer":                          {launch.Tasks{}, writer, tasks{generate: true}},
 		"an embedder":                       {launch.Tasks{}, embedder, tasks{embed: true}},
@@ -47,7 +47,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// The beat of several loops is about a loop that hangs, whatever the other loops do.
+// The beat of several loops describes a loop that hangs, whatever the other loops do.
 func TestJoin(t *testing.T) {
 	report := func(units uint64, phase progress.Phase, seconds int, calls ...uint64) progress.Report {
 		return progress.Report{Units: units, Phase: phase, Since: time.Duration(seconds) * time.Second, Calls: calls, CPU: time.Duration(units) * time.Millisecond}
@@ -88,8 +88,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// Loops compute one at a time, in the order of their requests, so a loop that asks again at once
-// delays no other.
+// Loops compute one at a time, in the order of their requests. So a loop that asks again at once
+// does not delay the others.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := turn{seat: make(chan struct{}, 1)}

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// beat joins the progress of all loops.
+// beat returns the progress of all loops as one beat, with the calls over their budget.
 func (a *assembly) beat() link.Beat {
 	all := make([]progress.Report, len(a.parts))
 	for i, p := range a.parts {
@@ -25,10 +25,10 @@ func (a *assembly) beat() link.Beat {
 	return b
 }
 
-// join returns the beat of loops. Of several it describes the loop that has computed for longest in
-// one phase: a loop that hangs becomes that loop after a while, whatever the progress of the
-// others. A loop that waits for its turn does not compute, so the beat has the calls of the loop
-// for which the others wait.
+// join returns the beat of loops. If there are several, it is the beat of the loop that has been in
+// one phase of computing for longest. So a loop that hangs is reported after a while, whatever the
+// progress of the others. A loop that waits for its turn does not compute: the beat has the calls
+// of the loop for which it waits.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])
@@ -72,8 +72,8 @@ func (a *assembly) stats() stats.Engine {
 	return sum
 }
 
-// addOverrun adds a running call that is over its budget. Of several, a beat names the call
-// with the most CPU time since.
+// addOverrun adds a running call that is over its budget to a beat. If there are several, the beat
+// has the one that has used most CPU time since.
 func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()

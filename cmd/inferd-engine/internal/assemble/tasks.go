@@ -15,9 +15,9 @@ type tasks struct{ generate, embed, rerank bool }
 // several reports whether there is more than one task.
 func (t tasks) several() bool { return t.generate && (t.embed || t.rerank) || t.embed && t.rerank }
 
-// choose returns the tasks of a model that generates, or is trained to rank; any other model
-// embeds. Requested embedding and reranking are added to generating, but replace the task that
-// any other model has by default.
+// choose returns the tasks of a model. By default a model that was trained to rank reranks, any
+// other model that generates does that, and the rest embed. Embedding and reranking on request are
+// added to generating, but replace the default task of the other models.
 func choose(want launch.Tasks, generates, ranks bool) (tasks, error) {
 	t := tasks{generate: generates && !ranks && !want.NoGenerate, embed: want.Embed, rerank: want.Rerank}
 	if t != (tasks{}) {
@@ -47,7 +47,7 @@ func (a *assembly) handler() engine.Handler {
 	return dispatcher(a.parts)
 }
 
-// Abilities are the union of the parts' abilities: only the first one can have features beside
+// Abilities returns the union of the parts' abilities. Only the first part can have features beside
 // its task.
 func (d dispatcher) Abilities() infer.Abilities {
 	all := d[0].handler.Abilities()
@@ -59,7 +59,8 @@ func (d dispatcher) Abilities() infer.Abilities {
 	return all
 }
 
-// Handle answers req with the part for its task. Without one the first part refuses it.
+// Handle answers req with the part for its task. If there is none, the first part refuses the
+// request.
 func (d dispatcher) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	for _, p := range d {
 		if p.handler.Abilities().Do(req.Task) {

@@ -20,5 +20,5 @@ func (t *turn) Do(compute func()) {
 	t.lock.Do(compute)
 }
 
-// shared reports whether anything beside the calling loop may have to wait for its computation.
+// shared reports whether other loops or engines may have to wait for the computation of a loop.
 func (t *turn) shared() bool { return t.seat != nil || t.lock != nil }

@@ -20,12 +20,13 @@ import (
 )
 
 const (
-	// Sequences in the cache that do not run: paused or retained. A recurrent model needs a whole
-	// state for each.
+	// Numbers of sequences in the cache that do not run: paused or retained ones. A recurrent
+	// model, which needs a whole state for each, has fewer.
 	retainedSequences = 60
 	retainedStates    = 4
 
-	// prefillShare is the context divided by the size of the prefill worker's.
+	// prefillShare is the divisor of the context's size that gives the size of the prefill
+	// worker's.
 	prefillShare = 2
 )
 
@@ -62,7 +63,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Threads:   b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
-	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // prompts could delay streams, and KV state can be moved between contexts
+	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // otherwise no stream is delayed, or KV state cannot be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
@@ -87,7 +88,8 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}, nil
 }
 
-// beside returns loop with another loop beside it, which ends with it.
+// beside returns a function that runs loop, with other in a goroutine beside it. When loop returns,
+// other is ended.
 func beside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
@@ -113,7 +115,8 @@ func (b *builder) prefillWorker(nCtx int, pairs bool) (*prefill.Worker, error) {
 	})
 }
 
-// spare returns the number of cells for the second row of single tokens, see [llama.Context.Pairs].
+// spare returns the number of cells to keep free for the second token of a batch; see
+// [llama.Context.Pairs].
 func spare(pairs bool) int {
 	if pairs {
 		return 1

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrExceeded is the failure of a call over its budget.
+// ErrExceeded is the error of a call over its budget.
 var ErrExceeded = errors.New("the call has used up its CPU time")
 
-// A CPU is the budget of each call of one kind. The zero value works.
+// A CPU is the budget that every call of one kind has. The zero value works.
 type CPU struct {
 	Limit time.Duration                  // of CPU time; 0 means 5 s
 	Clock func(thread int) time.Duration // CPU time of an OS thread; nil means the kernel's
@@ -48,8 +48,8 @@ func (c *CPU) clock(thread int) time.Duration {
 	return threadTime(thread)
 }
 
-// threadTime is the CPU time of an OS thread; 0 if the thread has ended. The number of the clock
-// is the result of pthread_getcpuclockid for a thread.
+// threadTime returns the CPU time of an OS thread, or 0 if the thread has ended. It computes the
+// number of the clock like pthread_getcpuclockid.
 func threadTime(thread int) time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^thread<<3|6), &t); err != nil {
@@ -58,8 +58,8 @@ func threadTime(thread int) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Overrun reports whether a call over its budget still runs, and the CPU time of such a call
-// since then: the longest, if there are several.
+// Overrun reports whether a call over its budget still runs. since is the CPU time that the call
+// has used after its budget, the maximum if there are several such calls.
 func (c *CPU) Overrun() (since time.Duration, running bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +75,7 @@ func (c *CPU) Do(f func()) error {
 	done := make(chan error, 2)
 	go func() { // ends when f returns
 		runtime.LockOSThread()
-		// Unlocked, so that the thread does not end: the end of a thread crashes the process
+		// The thread is unlocked so that it does not end: the end of a thread crashes the process
 		// (seen with purego 0.10.0).
 		defer runtime.UnlockOSThread()
 		w := c.Begin(func() { done <- ErrExceeded })
@@ -98,7 +98,7 @@ type Watch struct {
 	// Guarded by cpu.mu.
 	ended    bool
 	over     bool
-	exceeded time.Duration // on the thread's clock; of the overrun
+	exceeded time.Duration // on the thread's clock, when the overrun was found
 }
 
 // Begin starts to measure a call on the calling goroutine, which must be locked to its OS thread.
@@ -108,7 +108,7 @@ func (c *CPU) Begin(overrun func()) *Watch {
 	w.begun = c.clock(w.thread)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// No call uses more CPU time than wall time.
+	// A call does not use more CPU time than wall time, so no earlier check is necessary.
 	w.timer = time.AfterFunc(c.limit(), w.check)
 	return w
 }

@@ -77,7 +77,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// An overrun is measured on the thread of its call, from outside.
+// The CPU time of an overrun is that of the call's thread, measured from another thread.
 func TestOverrun(t *testing.T) {
 	c := &budget.CPU{Limit: 20 * time.Millisecond}
 	var stop atomic.Bool

@@ -15,15 +15,16 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// A Lock is one engine's handle of a file that all engines lock. The kernel releases the lock
-// of an engine that ends. The zero value and nil lock nothing. One goroutine uses it at a time.
+// A Lock is one engine's handle of a file that all engines lock. When an engine ends, the kernel
+// releases its lock. The zero value and nil lock nothing. Only one goroutine at a time may use a
+// Lock.
 type Lock struct {
-	// Timeout bounds the wait of a step for the lock; 0 means 2 s. An engine that hangs, or computes
-	// for longer, must not stop the others.
+	// Timeout bounds the wait for the lock; 0 means 2 s. After that the engine computes without the
+	// lock, so that an engine that hangs, or computes for longer, does not stop the others.
 	Timeout time.Duration
 
 	file    *os.File
-	pending chan struct{} // closed when the request that timed out is granted; nil if there is none
+	pending chan struct{} // closed when the lock is granted after a timeout; nil if no such request is outstanding
 }
 
 // Open opens the lock file, which the daemon has made. It refuses a symbolic link, and a file
@@ -56,7 +57,7 @@ func (l *Lock) acquire() bool {
 	if l == nil || l.file == nil {
 		return false
 	}
-	if l.pending != nil { // another engine hangs, or has hung
+	if l.pending != nil { // an earlier request has timed out: another engine hangs, or has hung
 		select {
 		case <-l.pending:
 			l.pending = nil
@@ -73,7 +74,7 @@ func (l *Lock) acquire() bool {
 		}
 	}
 	granted := make(chan struct{})
-	go func() { // ends when the lock is granted, at the latest when the other engine ends
+	go func() { // ends when the lock is granted, at the latest when the engine that holds it ends
 		defer close(granted)
 		if l.lock(queueByte, unix.F_OFD_SETLKW) {
 			l.lock(computeByte, unix.F_OFD_SETLKW)
@@ -102,5 +103,5 @@ func (l *Lock) lock(at int64, how int) bool {
 }
 
 func (l *Lock) unlock(at int64) {
-	_ = unix.FcntlFlock(l.file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Start: at, Len: 1}) // it was locked here
+	_ = unix.FcntlFlock(l.file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Start: at, Len: 1}) // cannot fail, because this handle has locked the byte
 }

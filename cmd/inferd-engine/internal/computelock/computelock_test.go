@@ -19,8 +19,8 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// TestMain is also the neighbour: a process that takes the lock, reports it, and holds it until
-// it reads a line.
+// TestMain also runs as the neighbour process, which takes the lock, reports that, and holds the
+// lock until it reads a line.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("COMPUTE_LOCK"); path != "" {
 		t, err := computelock.Open(path)
@@ -84,7 +84,8 @@ func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Rea
 	return cmd, in, r
 }
 
-// One handle computes at a time, and each gets the lock although all compete for it all the time.
+// Only one handle computes at a time, and each gets the lock although all compete for it
+// permanently.
 func TestOneAtATime(t *testing.T) {
 	path := file(t)
 	var computing atomic.Int32
@@ -129,8 +130,8 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
-// Only the first step waits for a neighbour that hangs with the lock; later ones wait again once
-// the neighbour has released it.
+// Only the first step waits for a neighbour that hangs while it holds the lock. Once the neighbour
+// has released the lock, steps wait for it again.
 func TestNeighbourHangs(t *testing.T) {
 	path := file(t)
 	_, in, out := neighbour(t, path)
@@ -147,7 +148,7 @@ func TestNeighbourHangs(t *testing.T) {
 	if line, err := out.ReadString('\n'); line != "done\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	for range 50 { // a lock that was granted late is released, too
+	for range 50 { // a lock that was granted after the timeout is released, too
 		mine.Do(func() { ran++ })
 	}
 	another := open(t, path)
@@ -179,7 +180,7 @@ func TestLinkIsNotFollowed(t *testing.T) {
 	}
 }
 
-// A file that every user can write is refused: any of them could hold its lock.
+// A file that every user can write is refused, because any user could hold its lock.
 func TestOthersFile(t *testing.T) {
 	path := file(t)
 	if err := os.Chmod(path, 0o666); err != nil {

@@ -8,43 +8,43 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// An Answer follows one answer. Before each token, Mask returns the allowed tokens; Take follows the
-// chosen token:
+// An Answer keeps one answer within its constraint. Before each token, Mask returns the allowed tokens; Take
+// follows the chosen token:
 //
 //	Mask ─▶ choose ─▶ Take ─▶ true: the next token
 //	          ▲        │
 //	          └────────┘ false: the mask has become smaller
 //
-// While enough tokens are left, every token that the grammar takes is allowed. Take refuses a token if
-// the shortest completion behind it has more tokens than are left; the mask then keeps only tokens with a
+// While enough tokens are left, every token that fits the grammar is allowed. Take refuses a token if the
+// shortest completion behind it has more tokens than are left; the mask then keeps only tokens with a
 // completion in time. If none is left, or the search takes too long, the rest of the answer is the shortest
 // completion. Only the chosen token is checked, so the common case costs nothing.
 //
-// Mask and Take belong to one thread for all answers of a compiler.
+// Mask and Take must be called on one thread, the same for all answers of a compiler.
 type Answer struct {
 	constraint *Constraint
 	cursor     *automaton.Cursor
 	left       int // tokens
-	tries      int // tokens refused at this place
+	tries      int // number of tokens refused since the last Mask
 	mask       []uint64
 
 	ending bool               // the answer ends with rest
 	forced bool               // rest comes next; behind it the answer is free again
 	rest   []automaton.Symbol // the decided symbols that are still missing
 
-	// Watch, if not nil, is called behind each symbol of a token that is followed.
+	// Watch, if not nil, is called after each symbol of a token that Take or Try follows.
 	Watch func(s automaton.Symbol, place Place)
 }
 
 // A Place is a position in an answer, behind a symbol.
 type Place struct {
-	// Marks has the marks that at least one way has passed at the symbol, Sure those that all ways
-	// have passed.
+	// Marks are the marks that at least one parse of the text has passed at the symbol; Sure are those that
+	// all parses have passed.
 	Marks, Sure automaton.Mark
 	MayEnd      bool
 }
 
-// maxTries is the maximum number of refused tokens at one place before the rest is decided.
+// maxTries is the maximum number of refused tokens at one position before the rest of the answer is decided.
 const maxTries = 8
 
 // ErrShort is the error of Open for too few tokens.
@@ -94,7 +94,7 @@ func (a *Answer) Mask() ([]uint64, error) {
 	return a.mask, nil
 }
 
-// end adds the tokens that end the answer, where it may end.
+// end adds the end tokens to the mask if the answer may end here.
 func (a *Answer) end() {
 	if a.cursor.MayEnd() {
 		for _, id := range a.constraint.compiler.ends {
@@ -103,7 +103,7 @@ func (a *Answer) end() {
 	}
 }
 
-// follow makes the mask of the next token of the rest, or of the end.
+// follow sets the mask to the next token of rest, or to the end tokens if rest is empty.
 func (a *Answer) follow() {
 	clear(a.mask)
 	if len(a.rest) == 0 {
@@ -115,8 +115,8 @@ func (a *Answer) follow() {
 	}
 }
 
-// Take follows a token of the mask. It refuses a token that leaves too few tokens for an end, and removes it
-// from the mask.
+// Take follows a token of the mask. If the token would leave too few tokens for an end, Take removes it from
+// the mask, and reports false.
 func (a *Answer) Take(id int32) (taken bool) {
 	k := a.constraint
 	k.mu.Lock()
@@ -157,7 +157,7 @@ func (a *Answer) Try(id int32) (taken bool) {
 	return true
 }
 
-// next follows a token, and calls Watch.
+// next follows a token, and calls Watch. It reports false if the token does not fit.
 func (a *Answer) next(id int32) bool {
 	k := a.constraint
 	if a.Watch == nil {
@@ -195,9 +195,9 @@ func (a *Answer) Place() Place {
 	return a.place()
 }
 
-// Force makes text the next part of the answer. The longest token at the beginning of behind, if
-// there is one, follows it, so that a marker there stays whole. Behind them the answer is free
-// again. Force reports false if they do not fit, or leave too few tokens for an end.
+// Force makes text the next part of the answer. If behind begins with tokens, the longest of them follows
+// text, so that a marker there stays whole. After that the answer is free again. Force reports false if the
+// two do not fit, or leave too few tokens for an end.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
@@ -226,15 +226,16 @@ func (a *Answer) leaves(text []automaton.Symbol) bool {
 	return ok && v.Count(end)+1 <= room
 }
 
-// lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of
-// the answer, so that the choice ends.
+// lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of the
+// answer, so that the caller stops choosing. It returns false.
 func (a *Answer) lost() bool {
 	a.left++
 	a.decide()
 	return false
 }
 
-// narrow clears the tokens that leave too few tokens for an end, the refused token among them.
+// narrow removes from the mask the tokens that leave too few tokens for an end, among them id, the refused
+// token.
 func (a *Answer) narrow(id int32) {
 	if a.tries == 0 {
 		a.constraint.masks.Within(a.cursor, a.mask, a.left-1)
@@ -247,7 +248,7 @@ func (a *Answer) narrow(id int32) {
 	}
 }
 
-// decide makes the shortest end the rest of the answer.
+// decide makes the shortest completion the rest of the answer.
 func (a *Answer) decide() {
 	a.rest, _ = a.cursor.Shortest(4 * maxShortest)
 	a.ending = true

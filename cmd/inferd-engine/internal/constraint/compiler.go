@@ -36,7 +36,7 @@ type Compiler struct {
 	once    sync.Once // guards the next four
 	vocab   *vocab.Vocab
 	ends    []int32
-	turn    chan struct{} // has room for one: holds the turn to compile
+	turn    chan struct{} // has room for one; full while a compile runs
 	scratch []uint64      // the mask of the current choice, see Answer.Mask
 
 	mu      sync.Mutex // guards the fields below
@@ -56,7 +56,7 @@ type Source interface {
 	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
 	// Size returns the number of bytes that the source itself occupies once its grammar is made.
 	Size() int
-	// Member is the request's member with the source, for errors.
+	// Member returns the name of the request's member with the source, for errors.
 	Member() string
 }
 
@@ -82,7 +82,7 @@ type Constraint struct {
 	bytes int
 }
 
-// A startCost is the length of the shortest answer, in two units.
+// A startCost is the length of the shortest answer, in bytes and in tokens.
 type startCost struct{ bytes, tokens int }
 
 // maxShortest bounds the shortest answer, in bytes.
@@ -218,8 +218,8 @@ func (c *Compiler) budget() int {
 	return defaultBytes
 }
 
-// evictLocked drops unused constraints until the rest is within the budget. It reports whether that was
-// possible.
+// evictLocked drops unused constraints until the rest is within the budget. It reports false if those in use
+// exceed the budget.
 func (c *Compiler) evictLocked() bool {
 	for i := 0; c.used > c.budget() && i < len(c.kept); {
 		if k := c.kept[i]; k.refs == 0 {
@@ -238,7 +238,8 @@ func (c *Compiler) dropLocked(k *Constraint) {
 	}
 }
 
-// grown measures the memory of a constraint again. It reports whether the cache is within the budget.
+// grown measures the memory of a constraint again, and evicts unused ones if necessary. It reports whether
+// the cache is within the budget.
 func (c *Compiler) grown(k *Constraint) bool {
 	size := k.size()
 	c.mu.Lock()
@@ -257,7 +258,7 @@ func (c *Compiler) forget(k *Constraint) {
 	c.dropLocked(k)
 }
 
-// Used returns the bytes of all kept constraints.
+// Used returns the number of bytes of all cached constraints.
 func (c *Compiler) Used() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

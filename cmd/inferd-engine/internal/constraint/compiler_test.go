@@ -22,7 +22,7 @@ func schemaOf(source string) constraint.Format {
 	return constraint.Format{Format: &infer.Format{Schema: []byte(source)}}
 }
 
-// numbered returns a schema of some size, a different one for each number.
+// numbered returns a schema, which is different for each number.
 func numbered(i int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{"a%d":{"type":"string","pattern":"^[a-f0-9]{1,40}$"}}}`, i)
 }
@@ -191,8 +191,8 @@ func write(t *testing.T, a *constraint.Answer, choose func(mask []uint64) int32)
 	return ""
 }
 
-// An answer is complete within its tokens, even if the model never chooses to end it. The fewest
-// tokens are those of the shortest answer; with fewer, Open fails.
+// An answer is complete within its limit of tokens, even if the model never chooses to end it. With
+// a limit below the shortest answer, Open fails.
 func TestAnswersEnd(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	for name, test := range map[string]struct {
@@ -263,7 +263,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// A compile waits for another one no longer than its context.
+// A compile waits for another one only until its context ends.
 func TestTurns(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	c.Load()
@@ -286,7 +286,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// held is a source with a compile that ends when the test closes end.
+// held is a source whose compile ends when the test closes end.
 type held struct {
 	constraint.Format
 	begun, end chan struct{}

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// Format is the source of a response format that is the whole answer.
+// Format is the Source of a response format to which the whole answer must conform.
 type Format struct{ *infer.Format }
 
 var _ Source = Format{}
@@ -31,7 +31,7 @@ func (f Format) Digest() [sha256.Size]byte {
 // Size is [Source.Size].
 func (f Format) Size() int { return len(f.Format.Grammar) + len(f.schema()) }
 
-// schema returns the schema of a format that has one.
+// schema returns the schema of a format, or nil if it has none.
 func (f Format) schema() []byte {
 	if f.JSONObject {
 		return []byte(anyObject)
@@ -39,7 +39,7 @@ func (f Format) schema() []byte {
 	return f.Schema
 }
 
-// Grammar is [Source.Grammar]. The error names keyword and JSON pointer, or line and column.
+// Grammar is [Source.Grammar]. The error names the keyword and a JSON pointer, or line and column.
 func (f Format) Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
 	if f.Format.Grammar != "" {
 		g, err := gbnf.Compile(f.Format.Grammar, model.ByName, b)

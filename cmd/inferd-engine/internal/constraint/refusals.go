@@ -2,14 +2,14 @@ package constraint
 
 import "slices"
 
-// maxRefusals and maxOwnRefusals bound the refusals that are kept, of all owners and of one.
+// maxRefusals and maxOwnRefusals bound the cached refusals, of all owners and of one owner.
 const (
 	maxRefusals    = 256
 	maxOwnRefusals = 32
 )
 
-// refusals has the errors of the last formats that were refused, the oldest first: a client that
-// repeats its request does not take the time of a compile again.
+// refusals are the errors of the formats that were refused last, the oldest first. They save the
+// time of a compile when a client repeats its request.
 type refusals []refusal
 
 type refusal struct {

@@ -35,8 +35,8 @@ func refusal(t *testing.T, c *constraint.Compiler, owner, source string) error {
 
 func refused(i int) string { return fmt.Sprintf(`{"description":"%d","unevaluatedItems":false}`, i) }
 
-// A refusal is kept for its owner: the same error comes again, without a compile. Others get their
-// own.
+// A refusal is cached for its owner: the same error is returned again, without a compile. It is not
+// shared with other owners.
 func TestRefusalsAreKept(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	first := refusal(t, c, "a", refused(0))

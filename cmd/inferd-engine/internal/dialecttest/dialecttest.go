@@ -1,5 +1,6 @@
-// Package dialecttest has dialects written by hand, for tests only: of the reader of templates, which must find
-// the same, and of the parts that are made of dialects. It does not know templates.
+// Package dialecttest has dialects written by hand, and short templates in the same notations, for tests
+// only: package dialect must read the dialects off the templates, and other packages are tested with both. It
+// does not read templates itself.
 package dialecttest
 
 import (
@@ -20,14 +21,15 @@ func Fixtures() map[string]*dialect.Dialect {
 	return all
 }
 
-// variable are the pieces of a call that are not fixed, by their sign in [spell].
+// variable has the pieces of a call that are not fixed text, by the letter that stands for each in [spell].
 var variable = map[string]dialect.Piece{
 	"N": {Kind: dialect.Name}, "A": {Kind: dialect.Arguments}, "9": {Kind: dialect.ID, Text: dialect.Nine},
 	"C": {Kind: dialect.Counter}, "I": {Kind: dialect.Index},
 }
 
-// spell returns the pieces of a call: fixed text, and between guillemets N for the name, A for the arguments, 9
-// for an id of nine characters, C for the number of the call in the conversation, I for that in the answer.
+// spell returns the pieces of a call. In text, letters in guillemets stand for variable pieces: N for the
+// name, A for the arguments, 9 for an id of nine characters, C for the number of the call in the
+// conversation, I for its number in the answer. The rest is fixed text.
 func spell(text string) (pieces []dialect.Piece) {
 	for text != "" {
 		fixed, rest, ok := strings.Cut(text, "«")

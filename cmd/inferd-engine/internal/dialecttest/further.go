@@ -47,7 +47,7 @@ var further = map[string]string{
 {% endif %}`,
 	"devstral": `{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% elif m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content }}[/SYSTEM_PROMPT]` +
 		`{% elif m.role == 'tool' %}[TOOL_RESULTS]{{ m.content }}[/TOOL_RESULTS]{% else %}{{ m.content }}{% for c in m.tool_calls %}[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}{% endfor %}</s>{% endif %}{% endfor %}`,
-	// Like the model's own, it writes no calls.
+	// This template writes no calls, like the model's own.
 	"granite-3.3": `{% if tools %}<|start_of_role|>system<|end_of_role|>Calls are <|tool_call|> and a list.<|end_of_text|>
 <|start_of_role|>available_tools<|end_of_role|>{{ tools | tojson }}<|end_of_text|>
 {% endif %}{% if thinking %}<|start_of_role|>system<|end_of_role|>Write <think></think><response></response>.<|end_of_text|>

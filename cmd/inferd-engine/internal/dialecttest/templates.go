@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// declared declares tools as most templates do.
+// declared is the beginning of a template: it declares the tools in a system message, like most templates.
 const declared = `{% if tools %}<|im_start|>system
 {% for tool in tools %}{{ tool | tojson }}
 {% endfor %}<|im_end|>
@@ -18,8 +18,8 @@ func Templates() map[string]string {
 	return all
 }
 
-// Names returns the names of the dialects that have a fixture and a template, sorted; common are those of ten common
-// families alone.
+// Names returns the sorted names of the dialects that have a template. If common is set, they are only those
+// of ten common families.
 func Names(common bool) []string {
 	if common {
 		return slices.Sorted(maps.Keys(templates))

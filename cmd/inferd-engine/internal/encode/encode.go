@@ -29,25 +29,25 @@ type Model interface {
 	Add(tok Token, pos, seq int, logits bool) error
 	// Decode computes the batch and empties it.
 	Decode() error
-	// AppendVector appends the first n numbers of the result of a sequence of the batch.
+	// AppendVector appends the first n values of the result of a sequence of the batch.
 	AppendVector(dst []float32, seq, n int) ([]float32, error)
 	// ClearAll drops the batch.
 	ClearAll() error
 }
 
-// ErrStopped is the failure of a job that has not finished when the loop ends.
+// ErrStopped is the error of a job that has not finished when the loop ends.
 var ErrStopped = errors.New("the engine is stopping")
 
 // A Loop computes the jobs of [Loop.Do], while [Loop.Run] runs.
 type Loop struct {
 	Model  Model
 	Limits Limits
-	Width  int // numbers of a result
+	Width  int // number of values in a result
 
 	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
 	Exclusive func(compute func())
 	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
-	// batch of one token before the first batch is measured; 0 is unknown. Both serve only to
+	// batch of one token, until a batch is measured; 0 means unknown. Both are used only to
 	// estimate the CPU time of a batch.
 	Threads    int
 	FirstToken time.Duration
@@ -60,15 +60,15 @@ type Loop struct {
 	jobs inbox.Inbox[*job]
 
 	// Used by the thread of Run only.
-	token float64  // seconds for each token, a moving average over batches
+	token float64  // seconds per token, a moving average over batches
 	calls []uint64 // of the batch under way
 
 	mu    sync.Mutex // guards stats
 	stats stats.Engine
 }
 
-// Stats returns the present work of the loop, and the counters of its past work. StepMS is a moving
-// average.
+// Stats returns the number of sequences in work, and counters of the work so far. StepMS is a
+// moving average.
 func (l *Loop) Stats() stats.Engine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +78,7 @@ func (l *Loop) Stats() stats.Engine {
 // A job is a call of Do in the loop. After its submission only the loop uses it.
 type job struct {
 	call    uint64
-	ctx     context.Context //nolint:containedctx // a job is a call in flight, not a part of the loop
+	ctx     context.Context //nolint:containedctx // a job lives as long as its call
 	inputs  [][]Token
 	lengths []int
 	results [][]float32
@@ -86,8 +86,9 @@ type job struct {
 	done    chan struct{} // closed when results and err are final
 }
 
-// Do computes the result of every sequence of a call, in their order. Call 0 has no number. Each
-// sequence must have 1 to Limits.Tokens tokens. Do returns the cause of ctx if ctx ends first.
+// Do computes the result of every input, in their order. call is the number of the call, for
+// Progress; 0 means none. Each input must have 1 to Limits.Tokens tokens. If ctx ends first, Do
+// returns its cause. Any goroutine may call Do.
 func (l *Loop) Do(ctx context.Context, call uint64, inputs [][]Token) ([][]float32, error) {
 	j := &job{call: call, ctx: ctx, inputs: inputs, done: make(chan struct{})}
 	for i, tokens := range inputs {
@@ -135,7 +136,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// next returns the submitted jobs. An idle loop waits for one, or for the end of ctx.
+// next returns the submitted jobs. If idle is set, it waits for one, or for the end of ctx.
 func (l *Loop) next(ctx context.Context, idle bool) []*job {
 	arrived := l.jobs.Take()
 	if len(arrived) > 0 || !idle {
@@ -150,8 +151,9 @@ func (l *Loop) next(ctx context.Context, idle bool) []*job {
 	return arrived
 }
 
-// settle ends the jobs that have failed, are canceled or have all their results, and returns
-// the others. A stop that is not nil ends these, too. No other function ends a job.
+// settle ends the jobs that have failed, are canceled or have all their results, and returns the
+// others. If stop is not nil, it ends the others, too, with stop as their error. No other function
+// ends a job.
 func settle(jobs []*job, stop error) []*job {
 	kept := jobs[:0]
 	for _, j := range jobs {
@@ -193,7 +195,7 @@ func (l *Loop) step(jobs []*job, first int) {
 	}
 }
 
-// limits are the limits of the next batch.
+// limits returns the limits of the next batch, which takes about Longest at most.
 func (l *Loop) limits() Limits {
 	limits := l.Limits
 	if l.Longest > 0 && l.token > 0 {
@@ -230,13 +232,15 @@ func (l *Loop) count(left [][]int, take []int, took time.Duration) {
 // recent is the approximate number of steps in a moving average.
 const recent = 8
 
-// expected is the estimated CPU time of a batch with that number of tokens; 0 is unknown.
+// expected returns the estimated CPU time of a batch with the given number of tokens; 0 means
+// unknown.
 func (l *Loop) expected(tokens int) time.Duration {
 	token := cmp.Or(l.token, l.FirstToken.Seconds())
 	return time.Duration(token * float64(tokens*max(l.Threads, 1)) * float64(time.Second))
 }
 
-// compute decodes a batch and appends the results. It returns the time of the decoding only.
+// compute decodes a batch and appends the results to the jobs. took is the time of the decoding
+// only.
 func (l *Loop) compute(jobs []*job, take []int) (took time.Duration, err error) {
 	total, err := l.addBatch(jobs, take)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 )
 
-// A toy's result is the sum of a sequence's tokens, a second after the batch began. It logs
-// the batches.
+// A toy is a Model whose result is the sum of a sequence's tokens. A batch takes a second. The toy
+// logs the batches.
 type toy struct {
 	tokens, sequences int // limits
 	fail              int // number of the batch that fails, from 1
@@ -91,7 +91,7 @@ func run(t *testing.T, m *toy) *encode.Loop {
 	return l
 }
 
-// inputs makes n sequences of that length; the k-th begins with first+k.
+// inputs returns n sequences of the given length; sequence k begins with token first+k.
 func inputs(first, n, length int) (all [][]encode.Token) {
 	for k := range n {
 		seq := make([]encode.Token, length)
@@ -116,8 +116,8 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// A batch has at most Batch tokens, unless it is a single sequence with more; each is computed
-// inside Exclusive.
+// A batch has at most Batch tokens, unless it is a single sequence with more. Each batch is
+// computed inside Exclusive.
 func TestBatchAndTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 10, sequences: 4}
@@ -141,7 +141,7 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
-// Every computed token counts, including those of canceled jobs.
+// The stats count every computed token, including those of canceled jobs.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
@@ -162,7 +162,7 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// A batch takes at most Longest, by the times of earlier batches.
+// Batches are limited to the number of tokens that takes Longest according to earlier batches.
 func TestLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 8, sequences: 8} // each batch takes a second, whatever its size
@@ -267,7 +267,7 @@ func TestLoopEnds(t *testing.T) {
 	})
 }
 
-// With any jobs, each gets its own results, and no batch is too large.
+// Whatever the jobs, each gets its own results, and no batch is too large.
 func TestAnyJobs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &fast{toy{tokens: rapid.IntRange(1, 20).Draw(t, "tokens"), sequences: rapid.IntRange(1, 6).Draw(t, "sequences")}}

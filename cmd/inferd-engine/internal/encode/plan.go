@@ -2,15 +2,15 @@ package encode
 
 // Limits bound one batch.
 type Limits struct {
-	Tokens    int // of one sequence
-	Batch     int // over all sequences, unless one alone has more; 0 is Tokens
-	Sequences int
+	Tokens    int // maximum of one sequence
+	Batch     int // maximum over all sequences, unless a single one has more; 0 means Tokens
+	Sequences int // maximum
 }
 
-// plan returns, for each job, the number of its remaining sequences, given by their lengths, in the
-// next batch. Jobs take turns, beginning with job first, one sequence at a time, so that a large
-// job does not delay a small one; within a job the order is kept. Every sequence is at most
-// l.Tokens long.
+// plan returns for each job how many of its remaining sequences are in the next batch. jobs has the
+// lengths of these sequences, each at most l.Tokens. Jobs take turns, beginning with job first, one
+// sequence at a time, so that a large job does not delay a small one. Within a job the order is
+// kept.
 func plan(l Limits, jobs [][]int, first int) []int {
 	take := make([]int, len(jobs))
 	tokens, count := l.Tokens, l.Sequences

@@ -27,7 +27,7 @@ type answer struct {
 
 	stopped bool
 	reason  infer.Reason // once stopped
-	stop    string       // of the caller, once stopped by one: the longest that ends there
+	stop    string       // the caller's stop that ended the answer, if one did: the longest that is complete there
 }
 
 // A stop is a text that ends an answer. It is never sent.
@@ -46,7 +46,7 @@ func (a *answer) add(piece []byte) ([]byte, bool) {
 	return a.release(false), a.stopped
 }
 
-// resume continues behind a stop. It drops the text that is held.
+// resume continues the answer behind a stop. It drops the held text.
 func (a *answer) resume() {
 	a.stopped, a.reason, a.stop = false, "", ""
 	a.raw, a.held = a.raw[:0], a.held[:0]
@@ -84,8 +84,8 @@ func (a *answer) decode(final bool) int {
 	return n
 }
 
-// release removes from held the text that is not part of a stop and, unless final, cannot begin
-// one.
+// release removes text from held and returns it, without leading white space: text that is not part
+// of a stop and, unless final is set, cannot begin one.
 func (a *answer) release(final bool) []byte {
 	cut := a.find()
 	if !a.stopped {
@@ -99,7 +99,7 @@ func (a *answer) release(final bool) []byte {
 	return a.trimLeading(a.out)
 }
 
-// find searches held for a complete stop. It records the stop and returns its beginning.
+// find searches held for a complete stop. It records the stop in a, and returns its beginning.
 func (a *answer) find() int {
 	begin, end := 0, len(a.held)+1
 	for _, s := range a.stops {
@@ -122,7 +122,7 @@ func (a *answer) find() int {
 	return begin
 }
 
-// trimLeading drops white space from text that is the beginning of the answer.
+// trimLeading drops white space from the beginning of the answer.
 func (a *answer) trimLeading(text []byte) []byte {
 	if !a.trim {
 		return text

@@ -26,10 +26,10 @@ func TestAnswer(t *testing.T) {
 		"a character that is never finished":      {nil, []string{"ab\xe2\x82"}, []string{"ab", "\uFFFD\uFFFD"}},
 		"a stop inside a token":                   {[]string{"END"}, []string{"abENDcd"}, []string{"ab"}},
 		"a stop over three tokens":                {[]string{"END"}, []string{"aE", "N", "Dz"}, []string{"a", "", ""}},
-		"what looked like a stop is sent":         {[]string{"END"}, []string{"aE", "Nx"}, []string{"a", "ENx", ""}},
+		"text that only looked like a stop":       {[]string{"END"}, []string{"aE", "Nx"}, []string{"a", "ENx", ""}},
 		"a held beginning is sent at the end":     {[]string{"END"}, []string{"aEN"}, []string{"a", "EN"}},
 		"the earliest of several stops":           {[]string{"zz", "b"}, []string{"abzz"}, []string{"a"}},
-		"a stop that begins inside a looked-like": {[]string{"aab"}, []string{"aaa", "b"}, []string{"a", ""}},
+		"a stop that begins inside a partial one": {[]string{"aab"}, []string{"aaa", "b"}, []string{"a", ""}},
 		"a stop of several bytes a character":     {[]string{"é!"}, []string{"x\xc3", "\xa9", "!"}, []string{"x", "", ""}},
 		"a stop inside another one is complete":   {[]string{"abcd", "bc"}, []string{"xabcd"}, []string{"xa"}},
 		"the longest of two that end together":    {[]string{"b", "ab"}, []string{"xab"}, []string{"x"}},
@@ -129,13 +129,13 @@ func TestStopOfAnswer(t *testing.T) {
 	}
 }
 
-// White space before the first other character is not sent, nor are the logprobs of tokens that
-// consist of such white space only.
+// White space at the beginning of an answer is not sent, nor are the logprobs of tokens that
+// consist only of it.
 func TestLeadingWhiteSpace(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
 		want   []string // the text released by each piece, then by the end
-		told   string   // pieces of the tokens with reported logprobs
+		told   string   // the pieces of the tokens whose logprobs are reported
 	}{
 		"none":                              {[]string{"a ", " b"}, []string{"a ", " b", ""}, "a | b"},
 		"a part of a token":                 {[]string{" a", " ", "b"}, []string{"a", " ", "b", ""}, " a| |b"},

@@ -79,7 +79,7 @@ func randomObject(r *rand.Rand, depth int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{%s},"required":[%s]%s}`, strings.Join(members, ","), strings.Join(required, ","), more)
 }
 
-// fifty returns fifty tools with random schemas, and the validators of these by tool name.
+// fifty returns fifty tools with random schemas, and the validator of each schema by the tool's name.
 func fifty(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*jsonschema.Schema) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
@@ -97,8 +97,8 @@ func fifty(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*js
 	return tools, judged
 }
 
-// babbling loads a model with random weights and the vocabulary of a family: its markers, and tokens across the borders
-// of words, strings and numbers.
+// babbling loads a model with random weights. Its vocabulary has the markers of a family, and tokens across
+// the borders of words, strings and numbers.
 func babbling(t *testing.T, family string, seed uint64) *engine.Engine {
 	t.Helper()
 	s := &scene{template: familyTemplate(t, family)}
@@ -110,7 +110,7 @@ func babbling(t *testing.T, family string, seed uint64) *engine.Engine {
 	// The declarations of fifty tools have more bytes than the context, so the prompt declares only
 	// the first tool.
 	template := s.template
-	if family == "generic" || family == "deepseek-v3.1" { // the first declares all tools, the second none
+	if family == "generic" || family == "deepseek-v3.1" { // the template of generic declares all tools, that of deepseek-v3.1 none
 		template = familyTemplate(t, "hermes")
 	}
 	template = "{% if tools %}{% set tools = tools[:1] %}{% endif %}" + template
@@ -139,8 +139,8 @@ func callsWanted(t *testing.T) int {
 	return 20
 }
 
-// Every call of random weights, in every dialect and under every choice, names a declared tool, and its arguments
-// validate: the judge is a public validator.
+// With random weights, in every dialect and with every tool choice, each call names a declared tool, and a
+// public validator accepts its arguments.
 func TestCallsValidate(t *testing.T) {
 	names := families()
 	if testing.Short() {

@@ -11,9 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Counter counts the tokens of prompts, one prompt at a time, on a thread that computes only
-// while no other thread of the machine wants to: requests to count wait for no slot, so they must
-// not take time from requests in slots.
+// A Counter counts the tokens of prompts, one prompt at a time, on a thread of idle priority.
+// Requests to count need no slot, so they must not take time from requests in slots.
 type Counter struct {
 	// CPU bounds the CPU time of rendering one prompt, as [Engine.Rendering] does. The bound on
 	// the bytes of a prompt bounds the time to tokenise it.
@@ -30,7 +29,7 @@ func NewCounter() *Counter { return &Counter{jobs: make(chan func())} }
 func (c *Counter) Run(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	_ = llama.SetIdlePriority() // after an error counting is as urgent as all other work
+	_ = llama.SetIdlePriority() // after an error, counting has normal priority
 	for {
 		select {
 		case job := <-c.jobs:
@@ -44,9 +43,9 @@ func (c *Counter) Run(ctx context.Context) {
 // A renderer renders a conversation.
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
-// do runs f on the counter's thread. f gets render with a budget of CPU time: beyond it do fails
-// with errSlowTemplate, and the counter is free again when f returns. Once f runs, do waits for it
-// even if ctx ends: f checks ctx itself, and the caller keeps its turn until then.
+// do runs f on the counter's thread. f gets a version of render with a budget of CPU time. If that
+// is exceeded, do returns errSlowTemplate at once, but the counter is free only when f returns.
+// Otherwise do waits for f once it runs, even if ctx ends: f checks ctx itself.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
@@ -78,7 +77,7 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 // made from tokens.
 const maxCounted = 16
 
-// maxRevealed bounds the tokens of a prompt that an answer lists one by one.
+// maxRevealed is the maximum number of tokens of a prompt that an answer lists one by one.
 const maxRevealed = 1 << 20
 
 // count answers a request to count. The prompt may have more tokens than the context holds.
@@ -119,7 +118,8 @@ func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) err
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: counted.Tokens, Backend: Kind, Model: e.Model.Name()})
 }
 
-// counted is reveal within bounds: maxRevealed tokens, and most bytes of text.
+// counted returns the event about a prompt, like reveal, but an error if it would have more than
+// maxRevealed tokens, or more than most bytes of text.
 func (e *Engine) counted(of infer.Reveal, p prompt, most int) (*infer.Prompt, error) {
 	if (of.IDs || of.Pieces) && len(p.tokens) > maxRevealed {
 		return nil, infer.Errorf(infer.TooLarge, "the prompt has %d tokens, at most %d are returned", len(p.tokens), maxRevealed)

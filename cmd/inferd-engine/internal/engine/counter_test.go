@@ -13,7 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// answerOf returns the events of an answer.
+// answerOf returns the parts of an answer: its text, the number of prompt tokens that it reports
+// first, and its Done.
 func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, done infer.Done, err error) {
 	err = e.Handle(context.Background(), req, func(ev infer.Event) error {
 		switch ev := ev.(type) {
@@ -30,7 +31,7 @@ func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, do
 }
 
 // A prompt is continued without the template, up to the end of the context if the request sets no
-// limit. A count agrees with the answer and with the event before its text.
+// limit. A count is the same number of prompt tokens as in the event before the text, and in Done.
 func TestPromptsAndCounts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter()
@@ -43,10 +44,10 @@ func TestPromptsAndCounts(t *testing.T) {
 	for name, test := range map[string]struct {
 		gen  infer.Generate
 		want string // the beginning of the text
-		out  int    // tokens; 0 is the rest of the context
+		out  int    // tokens; 0 means the rest of the context
 	}{
 		"a prompt":          {infer.Generate{Prompt: new("abc"), MaxTokens: 4}, "defg", 4},
-		"no limit is said":  {infer.Generate{Prompt: new("abc")}, "defghijk", 0},
+		"no limit":          {infer.Generate{Prompt: new("abc")}, "defghijk", 0},
 		"an empty prompt":   {infer.Generate{Prompt: new(""), MaxTokens: 2}, "", 2},
 		"a conversation":    {infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, "abc")}, MaxTokens: 3}, "def", 3},
 		"a limit too large": {infer.Generate{Prompt: new("abc"), MaxTokens: 1 << 30}, "def", 0},
@@ -83,7 +84,7 @@ func TestPromptsAndCounts(t *testing.T) {
 	}
 }
 
-// A request to count ends when its client leaves, even before its turn.
+// A request to count ends when its client hangs up, even while it waits for the counter.
 func TestCountIsCanceled(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter() // does not run
@@ -96,8 +97,8 @@ func TestCountIsCanceled(t *testing.T) {
 	}
 }
 
-// Requests with different salts, or keys, find none of each other's prompts; requests
-// without an owner find no prompts at all.
+// Requests with different salts or keys do not reuse each other's cached prompts. Requests without
+// an owner reuse none at all.
 func TestSalts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 1024, Batch: 64, Sequences: 2, Retained: 8})
 	prompt := strings.Repeat("abcdefgh", 10)

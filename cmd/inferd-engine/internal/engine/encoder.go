@@ -22,7 +22,7 @@ type Encoder struct {
 
 var _ Handler = (*Encoder)(nil)
 
-// Abilities returns one task.
+// Abilities returns the one task of the encoder: to embed or to rerank.
 func (e *Encoder) Abilities() infer.Abilities {
 	return infer.Abilities{Embed: !e.Ranks, Rerank: e.Ranks}
 }
@@ -85,7 +85,7 @@ func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit
 		return e.cut(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
 	}
 	alone, err := pair("query", "")                                     // an error names the query
-	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // no document fits behind it
+	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // no document fits behind the query
 		err = infer.Errorf(infer.Invalid, "query has %d tokens without any document, %s allows %d for both", len(alone), setting, most)
 	}
 	if err != nil {
@@ -114,8 +114,8 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, Backend: Kind, Model: e.Model.Name()})
 }
 
-// encode computes the vectors or scores of n texts; cut returns the tokens of text i. The second
-// result is the number of tokens of all texts.
+// encode computes the vectors or scores of n texts; cut returns the tokens of text i. It also
+// returns the number of tokens of all texts.
 func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
 	total := 0
@@ -134,11 +134,11 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int
 	return results, total, err
 }
 
-// cut returns the tokens of a text. An error names the text by name, and the setting that
-// bounds its tokens; bytes is the length of the text.
+// cut returns the tokens of a text of the given number of bytes. Errors use name for the text, and
+// name the setting that bounds its tokens.
 func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
-	// Saves the exact count, of up to a second per 100 KB, for a text that cannot fit.
+	// A text that cannot fit is not tokenised, which could take a second per 100 KB.
 	if e.LongestToken > 0 && bytes/e.LongestToken > most {
 		return nil, infer.Errorf(infer.Invalid, "%s has more than %d tokens, %s allows %d", name, bytes/e.LongestToken, setting, most)
 	}
@@ -154,8 +154,8 @@ func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode
 	return tokens, nil
 }
 
-// truncate returns the tokens of the beginning of a text, as many as fit, and the token that ends a
-// text if the model has one.
+// truncate returns the first tokens of a text, as many as fit. If the model ends a text with a
+// control token, that token is the last one.
 func (e *Encoder) truncate(name, text string) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
 	if n := e.LongestToken * most; n > 0 && len(text) > n {
@@ -196,7 +196,7 @@ func normalize(v []float32) bool {
 	return true
 }
 
-// prefixes are the texts that models were trained to expect before an input, by the task of the
+// prefixes are the texts that models were trained to expect before an input, by the purpose of the
 // vector. They are from the model cards.
 var prefixes = []struct {
 	architecture, name string // either the architecture, or a part of the model's name, in lower case

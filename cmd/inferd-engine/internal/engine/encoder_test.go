@@ -129,7 +129,8 @@ func TestEmbed(t *testing.T) {
 	}
 }
 
-// A text has the same vector alone as among many, and order is kept.
+// A text has the same vector alone and among many others. The vectors are in the order of the
+// texts.
 func TestEmbedTogether(t *testing.T) {
 	e := loadEncoder(t, "embed", 128)
 	var inputs []string
@@ -256,7 +257,7 @@ func TestTogetherAsAlone(t *testing.T) {
 	}
 }
 
-// The end of an input that does not fit is left out, if the request says so.
+// The end of an input that does not fit is left out, if the request asks for that.
 func TestTruncate(t *testing.T) {
 	e := loadEncoder(t, "embed", 16)
 	long := strings.Repeat("red apple ", 100)

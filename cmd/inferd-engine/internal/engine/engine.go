@@ -36,26 +36,27 @@ type Engine struct {
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
 	Formats  *constraint.Compiler
-	// Dialect is how the answers of the model spell thoughts and calls; nil is text alone.
+	// Dialect describes how the model's answers spell thoughts and calls; with nil they are only
+	// text.
 	Dialect *dialect.Dialect
 	// Markers are the control tokens of the model, and Ends its end tokens.
 	Markers *speech.Markers
 	Ends    []llama.Token
 	// LongestToken is the maximum number of bytes in a token's text; 0 is unknown.
 	LongestToken int
-	// Rendering bounds the CPU time of rendering one conversation: a model's template is a
-	// program. Nil is no bound.
+	// Rendering bounds the CPU time of rendering one conversation, because a model's template is a
+	// program. Nil means no bound.
 	Rendering *budget.CPU
-	// Counter counts the tokens of prompts for requests that only ask for that; nil counts in
-	// the goroutine of the call, without bounds.
+	// Counter counts the tokens of prompts for requests to count. If it is nil, they are counted in
+	// the goroutine of the call, with no bound on CPU time.
 	Counter *Counter
 }
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the abilities of this package with the model. Infill depends on the vocabulary,
-// thinking on the template. Calls are spelt as the template spells them, or else as a system
-// message describes.
+// Abilities returns the tasks and features that this package offers with the model. Infill depends on
+// the vocabulary, thinking on the template. Calls are spelt as the template spells them, or else as a
+// system message describes.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
 	can := infer.Abilities{
@@ -70,8 +71,9 @@ func (e *Engine) Abilities() infer.Abilities {
 	return can
 }
 
-// Handle answers req, which must be to generate or to count. A request that the model cannot
-// take is [infer.Invalid] and says why; so is one beyond [Engine.Abilities].
+// Handle answers req, which must be to generate or to count. The error for a request that the model
+// cannot take is [infer.Invalid], and has the reason. Requests beyond [Engine.Abilities] are refused
+// first.
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	if err := e.Abilities().Check(req.Task); err != nil {
 		return err
@@ -138,8 +140,8 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	return g.finish(result, err)
 }
 
-// compile compiles the constraint of an answer; it returns nil if any text is allowed. The second
-// result is the time that compiling took, even with an error.
+// compile compiles the constraint of an answer, or returns nil if any text is allowed. It also
+// returns the time that compiling took, even with an error.
 func (e *Engine) compile(ctx context.Context, req *infer.Request, s *speech.Speech) (*constraint.Constraint, time.Duration, error) {
 	if s == nil {
 		return nil, 0, nil
@@ -161,8 +163,8 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 	return refusal
 }
 
-// errTooShort returns the error of a request with room for most tokens, whose shortest answer has
-// least. asked is its max_tokens, or 0 if it has none.
+// errTooShort returns the error of a request whose shortest answer has least tokens, while there is
+// room for only most. asked is its max_tokens, or 0 if it has none.
 func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
 		return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
@@ -193,10 +195,10 @@ func (e *Engine) answer(gen *infer.Generate) answer {
 // errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// errSlowTemplate is the failure of a rendering over its budget of CPU time.
+// errSlowTemplate is the error of a rendering that exceeds its budget of CPU time.
 var errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
 
-// callOf returns the number of a call, which the link sets as the ID of its request; 0 if there is
+// callOf returns the number of a call, which the link sets as the ID of the request, or 0 if it has
 // none.
 func callOf(req *infer.Request) uint64 {
 	call, _ := strconv.ParseUint(req.ID, 10, 64) // 0 for an ID of another kind
@@ -206,8 +208,8 @@ func callOf(req *infer.Request) uint64 {
 // Share prefills the common beginning of all conversations with text as their system message, and
 // pins it for the prompts of all users.
 func (e *Engine) Share(ctx context.Context, text string) error {
-	// The tokens at the end of the text depend on the next message: the prefix is the common
-	// part of two conversations.
+	// The tokens at the end of the text depend on the next message. So the prefix is the common part
+	// of two conversations.
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		gen := &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}

@@ -39,7 +39,7 @@ func load(t *testing.T, name string, limits batch.Limits) *engine.Engine {
 	return loadWith(t, name, limits, func(*batch.Loop, *llama.Model) {})
 }
 
-// loadWith is load with a change of the loop before it runs.
+// loadWith is like load, but calls change with the loop before the loop runs.
 func loadWith(t *testing.T, name string, limits batch.Limits, change func(*batch.Loop, *llama.Model)) *engine.Engine {
 	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
@@ -106,8 +106,8 @@ func user(text string, most int) *infer.Generate {
 	return &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.User, text)}, MaxTokens: most, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
 }
 
-// The real model follows the rules that the toy of package batch checks: with so little context
-// that sequences are evicted repeatedly, each request still gets its own answer.
+// Each request gets its own answer from a real model, even in a context so small that sequences are
+// evicted repeatedly.
 func TestParkedSequencesKeepTheirText(t *testing.T) {
 	for _, size := range []int{4096, 512, 256} {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
@@ -148,7 +148,8 @@ func TestNeighboursDoNotShow(t *testing.T) {
 	}
 }
 
-// A prompt can have any characters, control characters included, and they are treated as text.
+// A prompt may have any characters. Control characters and spellings of control tokens are text,
+// too.
 func TestAnyBytesInThePrompt(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	var all strings.Builder
@@ -216,7 +217,7 @@ func TestModelsThatAreNone(t *testing.T) {
 	}
 }
 
-// Logprobs come with the text of their tokens, even if that was held back, and none is missing.
+// Logprobs are sent with the text of their tokens, even if that was held back, and none is missing.
 func TestLogprobsComeWithTheirText(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 2})
 	for name, test := range map[string]struct {
@@ -236,7 +237,7 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 				one := bytes.Clone(ev.Delta)
 				for _, l := range ev.Logprobs {
 					one = append(append(one, ' '), l.Piece...)
-					if len(l.Top) != 2 || l.Top[0].ID != l.ID || l.Logprob > 0 || l.Logprob < -1e-9 { // it is certain
+					if len(l.Top) != 2 || l.Top[0].ID != l.ID || l.Logprob > 0 || l.Logprob < -1e-9 { // the token is certain
 						t.Errorf("%s: %+v", name, l)
 					}
 				}
@@ -253,8 +254,8 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 	}
 }
 
-// A request beyond the abilities is refused before its prompt is rendered, and the formats
-// within them constrain the answer.
+// A request beyond the abilities is refused before its prompt is rendered. Formats among the
+// abilities constrain the answer.
 func TestAbilities(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 512, Batch: 64, Sequences: 1})
 	drop := func(infer.Event) error { return nil }

@@ -15,10 +15,9 @@ import (
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
-// With a parser, which learns the tokens when they are chosen, the pieces are its parts: text, thoughts
-// and calls (spoken.go).
-// Its methods run on the loop's thread, apart from pause, and from finish, which runs after the
-// sequence has ended.
+// A parser, if there is one, follows the tokens as they are chosen. Its parts (text, thoughts and
+// calls, see spoken.go) then take the place of the pieces. The methods of a generation run on the
+// loop's thread, except pause, and finish, which runs after the sequence has ended.
 type generation struct {
 	engine  *Engine
 	gen     *infer.Generate
@@ -31,9 +30,9 @@ type generation struct {
 
 	text   answer
 	ev     infer.Text    // the tokens since the last event
-	piece  []byte        // the bytes of the present token
-	likely infer.Logprob // of the present token, if the request asks for logprobs
-	spoken               // of an answer with a parser
+	piece  []byte        // the bytes of the current token
+	likely infer.Logprob // of the current token, if the request asks for logprobs
+	spoken               // used if there is a parser
 	lost   error         // the first error of emit
 }
 
@@ -42,7 +41,7 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
-// repeats reports whether the answer is to be the same whenever the request runs alone. A request asks
+// repeats reports whether the answer must be the same whenever the request runs alone. A request asks
 // for that with a seed; at temperature 0 it is promised only with kernels that compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
@@ -60,7 +59,7 @@ func (g *generation) sequence() batch.Sequence {
 	}
 }
 
-// begin reports the prompt.
+// begin emits the prompt, with the number of its tokens that were found in the cache.
 func (g *generation) begin(cached int) {
 	g.prompt.Cached = cached
 	g.lost = g.emit(g.prompt)
@@ -75,7 +74,7 @@ func (g *generation) sample(i int) (batch.Token, error) {
 	return tok, err
 }
 
-// choose is sample without logprobs.
+// choose chooses the next token, from a mask if the answer has a constraint.
 func (g *generation) choose(i int) (batch.Token, error) {
 	if g.allowed == nil {
 		return g.sampler.Sample(g.engine.Context, i)
@@ -99,11 +98,12 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	return !stopped && g.lost == nil
 }
 
-// maxUnreported is the number of tokens without text after which they are reported without any,
-// so that admission charges them.
+// maxUnreported is the number of tokens without text after which an event reports them, so that
+// admission charges them.
 const maxUnreported = 32
 
-// send emits text with the tokens since the last event.
+// send emits text, and the number of tokens since the last event. Without text, it emits only a large
+// number of tokens.
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {
@@ -118,7 +118,8 @@ func (g *generation) send(delta []byte) {
 	}
 }
 
-// finish ends the answer, or returns the failure of its sequence.
+// finish emits the rest of the answer and its Done, or returns the error of its sequence. An answer
+// at its deadline is no error.
 func (g *generation) finish(result batch.Result, err error) error {
 	done := infer.Done{
 		In: g.prompt.Tokens, Cached: result.Cached, Out: result.Out,

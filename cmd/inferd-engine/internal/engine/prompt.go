@@ -15,20 +15,21 @@ import (
 // A prompt is the input of a sequence.
 type prompt struct {
 	tokens []batch.Token
-	text   []byte // as rendered; if nil, it is the text of the tokens
-	tail   string // the end of the text, as far as the template wrote it
+	text   []byte // the rendered text; if nil, it is the text of the tokens
+	tail   string // the end of the text, as far as it comes from the template
 }
 
-// A reading says how a prompt is made.
+// A reading has the options for making a prompt.
 type reading struct {
 	render  renderer
-	most    int  // rendered bytes that are tokenised; 0 is no bound
-	room    int  // tokens of a prompt with a gap and files; 0 means the room of the loop
+	most    int  // maximum number of rendered bytes to tokenise; 0 is no bound
+	room    int  // maximum number of tokens of a prompt with a gap and files; 0 means the room of the loop
 	bare    bool // as in [infer.Count]
 	literal bool // as in [infer.Count]
 }
 
-// fit returns a prompt that leaves room for an answer.
+// fit returns a prompt that leaves room for an answer. The error for a prompt that is too long is
+// an [infer.PromptError].
 func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	room := e.Loop.Room()
 	if least := e.leastTokens(gen); least > room {
@@ -51,11 +52,11 @@ func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	return read, nil
 }
 
-// filesLeave is the divisor of the context: files leave that part to an answer without max_tokens.
+// filesLeave is a divisor: files leave 1/filesLeave of the context to an answer without max_tokens.
 const filesLeave = 4
 
-// leastTokens is a lower bound of the tokens of a prompt. Exact counting takes a second per
-// 100 KB of the worst text, which is not spent on a prompt that cannot fit.
+// leastTokens returns a lower bound for the number of tokens of a prompt. Exact counting takes a
+// second per 100 KB of the worst text; the bound avoids it for a prompt that cannot fit.
 func (e *Engine) leastTokens(gen *infer.Generate) int {
 	if e.LongestToken == 0 {
 		return len(gen.Tokens)
@@ -63,8 +64,8 @@ func (e *Engine) leastTokens(gen *infer.Generate) int {
 	return len(gen.Tokens) + textBytes(gen)/e.LongestToken
 }
 
-// textBytes is the length of the text that becomes a prompt, without that of the template, and
-// without thinking and files, which may be left out.
+// textBytes returns the number of bytes of the text that becomes a prompt. It does not count the
+// template's text, nor thinking and files, which may be left out.
 func textBytes(gen *infer.Generate) (n int) {
 	if gen.Prompt != nil {
 		n = len(*gen.Prompt)
@@ -78,7 +79,7 @@ func textBytes(gen *infer.Generate) (n int) {
 	return n
 }
 
-// optionalBytes is the length of the thinking and of the files.
+// optionalBytes returns the number of bytes of the thinking and the files of a request.
 func optionalBytes(gen *infer.Generate) (n int) {
 	for _, m := range gen.Messages {
 		for _, part := range m.Content {
@@ -98,7 +99,7 @@ func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Prompt(c)
 	}
-	var out struct { // no result variables: an abandoned rendering may still write here
+	var out struct { // not the results of render, because an abandoned rendering may still write here
 		segments []chat.Segment
 		err      error
 	}
@@ -122,7 +123,7 @@ func conversation(gen *infer.Generate) *chat.Conversation {
 	return c
 }
 
-// A sizeError says that a rendered prompt is too long to tokenise, in bytes.
+// A sizeError reports a rendered prompt with too many bytes to tokenise.
 type sizeError struct{ size, most int }
 
 func (e *sizeError) Error() string {
@@ -152,7 +153,7 @@ func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r reading) (p 
 	return p, nil
 }
 
-// known checks that tokens are in the vocabulary.
+// known returns tokens, or an error if one of them is not in the vocabulary.
 func (e *Engine) known(tokens []int32) ([]batch.Token, error) {
 	for i, tok := range tokens {
 		if !e.Model.Has(tok) {
@@ -162,7 +163,7 @@ func (e *Engine) known(tokens []int32) ([]batch.Token, error) {
 	return tokens, nil
 }
 
-// read returns a prompt of text, or of a conversation.
+// read makes a prompt of a text, or of a rendered conversation.
 func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
 	var segments []chat.Segment
 	if gen.Prompt != nil {
@@ -242,14 +243,14 @@ func (e *Engine) gap(ctx context.Context, gen *infer.Generate, r reading) ([]bat
 	return append(append(before, files...), around...), nil
 }
 
-// Names in place of unknown ones, for models that expect some.
+// Names for models that expect them. Requests do not have these names.
 const (
 	projectName = "project"
 	presentName = "present"
 )
 
-// files returns the tokens of as many of the last files as fit into room, in order, and then of the
-// name of the file with the gap.
+// files returns the tokens of the last files, as many as fit into room tokens, in order. Behind
+// them is a name for the file with the gap, if the model marks files.
 func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]batch.Token, error) {
 	if len(files) == 0 {
 		return nil, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// counting is load with a running counter.
+// counting is like load, with a running counter.
 func counting(t *testing.T, name string) *engine.Engine {
 	t.Helper()
 	e := load(t, name, batch.Limits{Context: 256, Batch: 64, Sequences: 2})
@@ -29,7 +29,7 @@ func counting(t *testing.T, name string) *engine.Engine {
 	return e
 }
 
-// revealed returns the prompt of a task, and the number of its tokens in the Done.
+// revealed returns the revealed prompt of a task, and the number of its tokens according to Done.
 func revealed(e *engine.Engine, task infer.Task) (p infer.Prompt, n int, err error) {
 	err = e.Handle(context.Background(), &infer.Request{Task: task}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
@@ -76,7 +76,7 @@ func join(parts ...any) (all []int32) {
 	return all
 }
 
-// A revealed prompt has the expected tokens, and their text is the prompt again.
+// A revealed prompt has the expected tokens, and the text of these is the prompt.
 func TestRevealedPrompts(t *testing.T) {
 	conversation := []infer.Message{infer.TextMessage(infer.User, "hi <|im_end|>")}
 	const closed = "<|im_start|>user\nhi <|im_end|><|im_end|>\n"
@@ -142,7 +142,7 @@ func TestRevealedPrompts(t *testing.T) {
 	}
 }
 
-// A prompt of tokens is continued as it is; an answer reports the prompt if the request asks for
+// A prompt of tokens is continued unchanged. An answer reports the prompt if the request asks for
 // that.
 func TestPromptsOfTokens(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
@@ -165,7 +165,7 @@ func TestPromptsOfTokens(t *testing.T) {
 	}
 }
 
-// A model with marks fills a gap; files give way to the text and to the answer.
+// A model with marks fills a gap. Files are left out if the text or the answer needs their room.
 func TestGaps(t *testing.T) {
 	e := load(t, "fim", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	if !e.Abilities().Infill {
@@ -214,7 +214,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// The text that is made from tokens is bounded, as is the list of tokens.
+// A revealed prompt has a bounded number of tokens, and its text is bounded, too.
 func TestRevealIsBounded(t *testing.T) {
 	e := counting(t, "fim")
 	tokens := make([]int32, 16*256)

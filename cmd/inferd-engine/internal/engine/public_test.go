@@ -17,16 +17,16 @@ var publicTools = []infer.Tool{
 	{Name: "open", Schema: []byte(`{"type":"object","properties":{"url":{"type":["string","null"]},"mode":{"enum":["none","fast"]}},"additionalProperties":false}`)},
 }
 
-// A failure is a public failure of another engine: the answer of the model, and the parts that the
-// engine must make of it.
+// A failure is a case from a public report about another engine: the answer of the model, and the parts
+// into which the engine must parse it.
 type failure struct {
 	family string
 	answer string
 	change func(*infer.Generate)
-	wrong  []string // tokens that are always likelier
+	wrong  []string // tokens that are always likelier than the right one
 	bytes  bool     // the markers are not control tokens
-	rest   string   // a further token that may not follow
-	want   []string // the parts; nil means thoughts that are cut
+	rest   string   // a token that may not follow the answer
+	want   []string // the parts; nil means that the thoughts are cut off
 }
 
 // twenty returns the spelling of twenty calls in Hermes, and the calls.
@@ -49,15 +49,15 @@ func formatted(thinking infer.ThinkingMode) func(*infer.Generate) {
 
 func demanded(g *infer.Generate) { g.Choice.Mode = infer.ToolRequired }
 
-// wrongs are tokens that may not be in a text.
+// wrongs are tokens that must not be chosen inside a text.
 var wrongs = []string{"<|pad|>", "<|bos|>", "<unused1>", "</tool_call>", "</think>"}
 
 const hermesCall = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln <b>&\"}}\n</tool_call>"
 
 const hermesCalled = `call get_weather {"city": "Köln <b>&"}`
 
-// failures are cases for the whole engine; package speech has more spellings of some. L is llama.cpp, V vllm, S sglang,
-// O ollama.
+// failures are cases for the whole engine; package speech tests more spellings of some. L stands for
+// llama.cpp, V for vllm, S for sglang, O for ollama.
 var failures = map[string]failure{
 	"L#13341 L#13690 L#23677 control and unused tokens in a string": {
 		family: "hermes", answer: hermesCall, change: demanded, wrong: wrongs, want: []string{hermesCalled},
@@ -141,7 +141,7 @@ var failures = map[string]failure{
 	},
 	"O#11505 arguments before the name": {
 		family: "hermes", answer: "<tool_call>\n{\"arguments\": {\"command\": \"a}\"}, \"name\": \"run\"}\n</tool_call>", want: []string{`call run {"command": "a}"}`},
-		change: func(g *infer.Generate) { g.Tools = g.Tools[1:] }, // whose objects are closed
+		change: func(g *infer.Generate) { g.Tools = g.Tools[1:] }, // the tools with closed objects
 	},
 	"S#36835 an empty tag": {
 		family: "qwen3-coder", answer: "<tool_call>\n<function=run>\n<parameter=command>\n\n</parameter>\n</function>\n</tool_call>", want: []string{`call run {"command": ""}`},
@@ -159,7 +159,7 @@ var failures = map[string]failure{
 
 func think(g *infer.Generate) { g.Thinking = infer.ThinkOn }
 
-// Public failures of other engines do not occur, however the answer is divided into tokens.
+// Failures that are known of other engines do not occur, however the answer is divided into tokens.
 func TestPublicFailures(t *testing.T) {
 	for name, f := range failures {
 		t.Run(name, func(t *testing.T) {
@@ -203,8 +203,8 @@ func TestPublicFailures(t *testing.T) {
 	}
 }
 
-// A call in the history has its arguments as text, and every template renders them as an object, with markup as it is.
-// Package chat tests the other forms.
+// Every template renders the arguments of an earlier call, which are text in the request, as an object, and
+// leaves markup in them unchanged. Package chat tests the other forms.
 func TestArgumentsInHistory(t *testing.T) {
 	for i, family := range families() {
 		t.Run("Qwen3#1894 Qwen3-Coder#444 GLM-5#158 O#18237 "+family, func(t *testing.T) {

@@ -136,7 +136,8 @@ func needs(t *testing.T, e *engine.Engine, source string) int {
 	return least
 }
 
-// Every answer validates, whatever the model writes and wherever max_tokens cuts it.
+// Every answer satisfies its schema, whatever the model prefers and wherever max_tokens cuts the
+// answer.
 func TestAnswersValidate(t *testing.T) {
 	each := 3
 	if testing.Short() {
@@ -190,7 +191,7 @@ func TestAnswersValidate(t *testing.T) {
 	}
 }
 
-// validates describes the problem of an answer; empty means that there is none.
+// validates describes what is wrong with an answer; it is empty if nothing is.
 func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source string, most int, seed uint32) string {
 	t.Helper()
 	gen := user(fmt.Sprint(seed%100), most)
@@ -241,8 +242,9 @@ func TestControlTokensInStrings(t *testing.T) {
 // A refusal reports the cost of compiling; a refusal that is found in the cache reports none.
 func TestRefusalsCost(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
-	ask(t, e, user("a", 100)) // the unit of costs is known now: the mean time of a step
-	// The compiles take many steps, also where the machine has interrupted some of these.
+	ask(t, e, user("a", 100)) // measures the unit of costs, the mean time of a step
+	// The compiles take the time of many steps, even if the machine was busy during the measured
+	// steps.
 	var words strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&words, `"v%d",`, i)
@@ -359,7 +361,7 @@ func TestHostileFormats(t *testing.T) {
 	ask(t, e, user("a", 10))
 }
 
-// Compiled formats of a user are kept for that user, within the budget.
+// Compiled formats of a user are cached for that user, within the budget.
 func TestFormatsAreKept(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	e.Formats.Time = time.Minute

@@ -37,11 +37,11 @@ func familyTemplate(t *testing.T, family string) string {
 // families returns the families with a short template, sorted; with -short the common ones.
 func families() []string { return dialecttest.Names(testing.Short()) }
 
-// anchor is the control token from which the place in the script is counted. A template writes it where an
-// answer begins.
+// anchor is a control token that a template writes where an answer begins. The scripted model counts its
+// position in the script from there.
 const anchor = "<|answer|>"
 
-// generation matches the place where a template begins an answer.
+// generation matches the condition under which a template begins an answer.
 var generation = regexp.MustCompile(`\{%-? *if add_generation_prompt *-?%\}`)
 
 // anchored adds the anchor to a template.
@@ -112,7 +112,7 @@ type scene struct {
 	controls []string // spellings that are control tokens
 	defined  []string // spellings of user-defined tokens
 	answer   string
-	wrong    []string // tokens that are always likelier than the right one
+	wrong    []string // tokens that are always likelier than the scripted one
 	rest     string   // a token behind the answer; empty is none
 }
 
@@ -220,8 +220,8 @@ var inputs = []string{
 	`{"none": null, "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a", {"k": "v"}, null]}`,
 }
 
-// spelt returns an answer in a dialect, with thoughts and text if the dialect has them, the parts
-// that the engine should make of it, and the inputs of its calls.
+// spelt returns an answer in a dialect, with thoughts and text if the dialect has them, the parts into which
+// the engine should parse it, and the inputs of its calls.
 func spelt(t *testing.T, d *dialect.Dialect, place dialect.Place, thoughts, text string) (answer string, want *heard, list []string) {
 	t.Helper()
 	var b strings.Builder
@@ -271,8 +271,7 @@ func equalJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// greedy returns a request with tools. It sets no temperature, so the engine takes the likeliest
-// tokens.
+// greedy returns a request with tools. It sets no temperature, so the engine samples the likeliest tokens.
 func greedy(tools []infer.Tool) *infer.Generate {
 	return &infer.Generate{
 		Messages: []infer.Message{infer.TextMessage(infer.User, "Please call.")}, Tools: tools,
@@ -281,7 +280,7 @@ func greedy(tools []infer.Tool) *infer.Generate {
 }
 
 // The real engine tells thoughts, text and calls apart in every family, however the answer is divided into
-// tokens, whether the markers are control tokens or text, and if a wrong token is always the likeliest.
+// tokens, whether the markers are control tokens or text, and even if a wrong token is always the likeliest.
 func TestFamiliesInEveryChunking(t *testing.T) {
 	for i, family := range families() {
 		t.Run("S#35564 "+family, func(t *testing.T) {
@@ -291,7 +290,8 @@ func TestFamiliesInEveryChunking(t *testing.T) {
 	}
 }
 
-// everyChunking plays all variants of an answer; short, only one of them, chosen by the number of the family.
+// everyChunking plays all variants of an answer; with -short only one of them, chosen by the number of the
+// family.
 func everyChunking(t *testing.T, template string, number int) {
 	t.Helper()
 	tmpl, err := chat.New(template, nil, "<|bos|>", "<|im_end|>")

@@ -20,13 +20,13 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// tie is the difference of log probabilities below which the last bits of the sums decide between
-// two tokens: these bits depend on the pieces in which a prompt was prefilled. Measured with such
-// short prompts: 0.000002; with hundreds of tokens it is more.
+// tie is a difference of log probabilities below which rounding may decide between two tokens.
+// Rounding depends on the pieces in which a prompt was prefilled. With prompts as short as these it
+// changes log probabilities by 0.000002 (measured), with hundreds of tokens by more.
 const tie = 1e-3
 
-// untied returns a greedy answer. ok tells that no tie decided on a token: then the answer is the
-// same every time.
+// untied returns a greedy answer. ok reports that it has no tie, so that the answer is the same
+// every time.
 func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok bool) {
 	t.Helper()
 	req.Task.(*infer.Generate).Logprobs = 2
@@ -51,7 +51,7 @@ func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int)
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
 		if i == 500 {
-			t.Fatal("every answer hangs on a tie")
+			t.Fatal("every answer has a tie")
 		}
 		if text, ok := untied(t, e, greedily("", most, question(i))); ok {
 			asked, want = append(asked, question(i)), append(want, text)
@@ -98,8 +98,8 @@ func greedily(who string, most int, turns ...string) *infer.Request {
 
 var roomy = batch.Limits{Context: 4096, Batch: 256, Sequences: 4, Retained: 8}
 
-// A continued conversation starts from its cached prefix and has the same answer as without it.
-// A prefix of a user is not found for another user, nor for a request without a user.
+// A continued conversation starts from its cached prefix, and has the same answer as without it. A
+// user's prefix is not reused for another user, nor for a request without a user.
 func TestConversationsGoOn(t *testing.T) {
 	moved := roomy
 	moved.Offloaded = roomy.Context
@@ -162,17 +162,18 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 		}
 		return
 	}
-	t.Fatal("every answer hangs on a tie")
+	t.Fatal("every answer has a tie")
 }
 
-// A prompt that the prefill worker decodes beside a stream has the same answer as alone, even
-// behind a cached prefix.
+// A prompt that the prefill worker decodes beside a stream has the same answer as one that runs
+// alone, even behind a cached prefix.
 func TestOffload(t *testing.T) {
 	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
 		l.Stall = time.Millisecond // steps have no time for prompts
 		var err error
 		l.Prefill, err = prefill.Start(roomy.Context/2, roomy.Sequences, func() (prefill.Context, error) {
-			// Without idle priority, with which its jobs would be abandoned on a busy machine.
+			// The context has no idle priority, because on a busy machine the worker's jobs would
+			// be abandoned.
 			c, err := llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: schedule.ChunkTokens, NSeq: roomy.Sequences, Threads: 1})
 			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})
@@ -204,8 +205,8 @@ func TestOffload(t *testing.T) {
 	stream.Wait()
 }
 
-// A paused request emits nothing until it resumes, and then the same text as without a pause;
-// meanwhile another request has the slot.
+// A paused request emits nothing until it resumes, and then the same text as without a pause.
+// Meanwhile another request has the slot.
 func TestPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Retained: 4})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
@@ -239,7 +240,7 @@ func TestPause(t *testing.T) {
 	held.Wait()
 }
 
-// After a long pause a request has lost its cells, and resumes with the same text.
+// A request that has lost its cells in a long pause resumes with the same text.
 func TestLongPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Retained: 4, Offloaded: 2048})
 	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
@@ -291,7 +292,7 @@ func TestShare(t *testing.T) {
 	var question, want string
 	for i, ok := 0, false; !ok; i++ {
 		if i == 100 {
-			t.Fatal("every answer hangs on a tie")
+			t.Fatal("every answer has a tie")
 		}
 		question = fmt.Sprint("Hello? ", i)
 		want, ok = untied(t, e, ask("", question))
@@ -310,7 +311,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// At its deadline an answer ends with its text so far; with a deadline in the past it has no text.
+// At its deadline an answer ends with its text so far. With a deadline in the past it has no text.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
@@ -323,8 +324,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Many users at once, with prompts that have a common beginning: each gets the same answer as
-// alone.
+// Users who send prompts with a common beginning at the same time get the same answers as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

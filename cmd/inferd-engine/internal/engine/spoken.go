@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// speech returns the constraint of the answer to a prompt; nil if any text is allowed. tail is the
-// end of the prompt, as far as the template wrote it.
+// speech returns the constraint of the answer to a prompt, or nil if any text is allowed. tail is the end
+// of the prompt, as far as it comes from the template.
 func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
 	o := speech.Options{
 		Dialect: e.Dialect, Markers: e.Markers, Ends: e.Ends,
@@ -33,20 +33,20 @@ func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error
 	return speech.New(o)
 }
 
-// spoken is the part of a generation that an answer with a parser needs.
+// spoken is the state of a generation that is used only with a parser.
 type spoken struct {
-	thoughts answer // whole characters of thoughts
+	thoughts answer // turns thoughts into whole characters
 	thought  int    // tokens of thoughts so far
 	free     bool   // tokens may be chosen without a mask where nearly all fit
-	calls    int    // the number of the last call: of the conversation before the answer, then of the answer
+	calls    int    // the number of the last call: at first of the conversation, then of the answer
 	demands  bool   // the request demands a call
 }
 
 const callPrefix = dialect.CallPrefix
 
-// understand lets a parser follow the answer.
+// understand attaches a parser to the answer, and numbers its calls behind those of the conversation.
 func (g *generation) understand(k *constraint.Constraint) {
-	if s, ok := k.Source().(*speech.Speech); ok { // all are
+	if s, ok := k.Source().(*speech.Speech); ok { // every source here is
 		g.parser = s.Parser(g.allowed.Place())
 	}
 	g.allowed.Watch = g.parser.Symbol
@@ -65,13 +65,13 @@ func (g *generation) understand(k *constraint.Constraint) {
 	g.parser.LastID = g.calls
 }
 
-// maxChoices bounds the choices at one place: an answer refuses fewer tokens there.
+// maxChoices bounds the attempts to choose one token. It is more than an Answer refuses at one position.
 const maxChoices = 100
 
-// chooseAllowed chooses among the tokens that may come. In free text nearly all may: there a token is drawn
-// without a mask, and drawn again with one if it does not fit. Elsewhere the mask is made here, on the
-// loop's thread and right before the choice: a goroutine that makes it meanwhile would delay the
-// return of the decode thread to Go. So its time is part of the choice's.
+// chooseAllowed chooses the next token among those that fit. In free text nearly all tokens fit: there a
+// token is drawn without a mask, and if it does not fit, another one with a mask. The mask is made on the
+// loop's thread, right before the choice, and its time counts as part of the choice. A goroutine that makes
+// masks during a decode would delay the return of the decode thread to Go.
 func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 	g.limitThoughts()
 	g.allowed.Force(g.parser.Numbered())
@@ -80,7 +80,7 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 		if err != nil || g.allowed.Try(tok) {
 			return tok, err
 		}
-		if g.engine.Model.IsEOG(tok) { // a demanded call is missing: it comes now
+		if g.engine.Model.IsEOG(tok) { // the answer may not end before the demanded call
 			g.allowed.Force(g.parser.Open(), nil)
 		}
 	}
@@ -98,7 +98,8 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 	return 0, errors.New("internal error: all tokens of the mask are refused")
 }
 
-// limitThoughts ends the thoughts once their budget is used up, behind a whole character.
+// limitThoughts counts the tokens of thoughts, and ends the thoughts after a whole character once their
+// budget is used up.
 func (g *generation) limitThoughts() {
 	if !g.parser.Thinking() {
 		return
@@ -140,8 +141,8 @@ func (g *generation) parts() bool {
 	return !stopped && g.lost == nil
 }
 
-// demandAtStop begins the demanded call where the model ends its turn by a text. It reports false
-// if the answer ends there.
+// demandAtStop begins a demanded call that is missing when the text of the model ends its turn. It reports
+// false if the answer ends there.
 func (g *generation) demandAtStop() bool {
 	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open(), nil) {
 		return false
@@ -150,11 +151,11 @@ func (g *generation) demandAtStop() bool {
 	return true
 }
 
-// endThoughts sends the rest of the thoughts.
+// endThoughts sends the held text of the thoughts.
 func (g *generation) endThoughts() { g.sendThought(g.thoughts.end()) }
 
-// sendThought emits a thought with the tokens since the last event. A client that takes only text
-// gets only the number of tokens.
+// sendThought emits thoughts with the number of tokens since the last event. A client that takes only text
+// gets only that number.
 func (g *generation) sendThought(delta []byte) {
 	switch {
 	case g.lost != nil || len(delta) == 0:
@@ -166,7 +167,7 @@ func (g *generation) sendThought(delta []byte) {
 	}
 }
 
-// sendCall emits a call with the tokens since the last event.
+// sendCall emits a call with the number of tokens since the last event, if the client takes calls.
 func (g *generation) sendCall(c *speech.Call) {
 	if g.lost != nil || !g.gen.Blocks {
 		return

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A heard is an answer with all its parts.
+// A heard is an answer, divided into its parts.
 type heard struct {
 	text, thoughts strings.Builder
 	calls          []infer.ToolCall
@@ -72,7 +72,7 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 	return h, err
 }
 
-// A demanded call is made even if the text of the model ends its turn before.
+// A demanded call is made even if the model has ended its turn with text before.
 func TestDemandAtStop(t *testing.T) {
 	e := loadScript(t, " Hi", "\n", "User", ":")
 	texts := e.Model.TokenTexts()

@@ -31,13 +31,13 @@ func loadScript(t *testing.T, pieces ...string) *engine.Engine {
 	return loadFile(t, path, roomy, func(*batch.Loop, *llama.Model) {})
 }
 
-// An answer ends at a marker, at a stop of the caller, or at the end of the model's turn; white
-// space at its beginning is not sent; and the next turn finds prompt and answer in the cache.
+// An answer ends at a marker, at a stop of the caller, or at the end of the model's turn. White
+// space at its beginning is not sent. The next turn finds prompt and answer in the cache.
 func TestTranscript(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
 		stop   []string
-		most   int // tokens; 0: many
+		most   int // tokens; 0 means many
 		want   string
 		reason infer.Reason
 		out    int
@@ -106,7 +106,7 @@ func TestTranscriptWithGrammar(t *testing.T) {
 	}
 }
 
-// Logprobs come with the tokens of the text that is sent, in whole or in part.
+// Logprobs are sent for the tokens whose text is sent, in whole or in part.
 func TestTranscriptLogprobs(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string

@@ -30,7 +30,7 @@ func (b *Inbox[T]) Submit(v T) bool {
 	return true
 }
 
-// Wake ends the present wait of the loop or, if there is none, its next one.
+// Wake ends the current wait of the loop, or if the loop does not wait, its next wait.
 func (b *Inbox[T]) Wake() {
 	select {
 	case b.signal() <- struct{}{}:
@@ -43,7 +43,7 @@ func (b *Inbox[T]) signal() chan struct{} {
 	return b.wake
 }
 
-// Take returns the values submitted since the last call, in that order.
+// Take returns the values submitted since the last call, in the order of submission.
 func (b *Inbox[T]) Take() []T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,7 +52,7 @@ func (b *Inbox[T]) Take() []T {
 	return values
 }
 
-// Close refuses further values and returns the rest.
+// Close makes Submit refuse further values, and returns those that were not taken.
 func (b *Inbox[T]) Close() []T {
 	b.mu.Lock()
 	b.closed = true
@@ -63,7 +63,7 @@ func (b *Inbox[T]) Close() []T {
 // Wait waits for a wake-up.
 func (b *Inbox[T]) Wait() { <-b.signal() }
 
-// WaitUntil waits until a time and reports true, or for a wake-up and reports false.
+// WaitUntil waits for the deadline or for a wake-up. It reports true if the deadline came first.
 func (b *Inbox[T]) WaitUntil(deadline time.Time) bool {
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()

@@ -10,7 +10,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/inbox"
 )
 
-// Every submitted value arrives once, those of one submitter in order, and each wakes the loop.
+// Every submitted value arrives once and wakes the loop. The values of one goroutine arrive in
+// order.
 func TestSubmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var box inbox.Inbox[[2]int]
@@ -56,7 +57,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A wake-up before the wait ends it at once; several count as one.
+// A wake-up before a wait ends the wait at once. Several such wake-ups count as one.
 func TestWaitUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var box inbox.Inbox[int]

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Phase is the present occupation of a loop. The set is closed.
+// Phase is the current activity of a loop. The set is closed.
 //
 //	Idle ─▶ Plan ─▶ Lock ─▶ Decode ─▶ Sample ─▶ Idle, or Plan again
 //
-// A loop may leave out any of them.
+// A loop may leave out any phase.
 type Phase uint8
 
 // Phases.
@@ -54,9 +54,9 @@ type step struct {
 type Report struct {
 	Units uint64 // finished units of work, such as steps
 	Phase Phase
-	Since time.Duration // that the phase has lasted
+	Since time.Duration // time since the phase began
 	Calls []uint64      // in the step under way
-	CPU   time.Duration // estimate for the step under way, over all threads; 0 is unknown
+	CPU   time.Duration // estimated CPU time of the step under way, over all threads; 0 means unknown
 }
 
 func (p *Progress) clock() uint64 {
@@ -70,8 +70,9 @@ func (p *Progress) Enter(phase Phase) { p.now.Store(p.clock()<<phaseBits | uint6
 // Finish counts n finished units of work. Any goroutine may call it.
 func (p *Progress) Finish(n int) { p.units.Add(uint64(n)) }
 
-// Begin sets the calls with tokens in the step that begins, and the estimate of its CPU time. Call
-// 0 is none. Only the loop may call it; it copies calls.
+// Begin records the start of a step, with the calls that have tokens in it, and the estimate of its
+// CPU time. Calls with the number 0 are not reported. Only the loop may call Begin, which copies
+// calls.
 func (p *Progress) Begin(calls []uint64, cpu time.Duration) {
 	if p.last == nil || p.last.cpu != cpu || !slices.Equal(p.last.calls, calls) {
 		p.last = &step{calls: slices.Clone(calls), cpu: cpu}
@@ -85,7 +86,7 @@ func (p *Progress) End() {
 	p.Finish(1)
 }
 
-// Report returns the present state.
+// Report returns the current progress. Any goroutine may call it.
 func (p *Progress) Report() Report {
 	now, at := p.now.Load(), p.clock()
 	r := Report{Units: p.units.Load(), Phase: Phase(now & (1<<phaseBits - 1))}

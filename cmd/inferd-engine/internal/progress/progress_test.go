@@ -38,7 +38,7 @@ func TestReport(t *testing.T) {
 	})
 }
 
-// A reader gets consistent steps, and counters that never fall.
+// Concurrent readers get consistent steps, and counters that never fall.
 func TestReaders(t *testing.T) {
 	var p progress.Progress
 	var all sync.WaitGroup
