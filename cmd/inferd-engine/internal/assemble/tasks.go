@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/launch"
 )
 
-// tasks are the tasks of an engine. The order of its parts is that of the fields.
+// tasks are the tasks of an engine. The engine's parts are in the order of the fields.
 type tasks struct{ generate, embed, rerank bool }
 
 // several reports whether there is more than one task.

@@ -67,8 +67,8 @@ type Loop struct {
 	stats stats.Engine
 }
 
-// Stats returns the number of sequences in work, and counters of the work so far. StepMS is a
-// moving average.
+// Stats returns the number of sequences that are waiting or being computed, and counters of the
+// work so far. StepMS is a moving average.
 func (l *Loop) Stats() stats.Engine {
 	l.mu.Lock()
 	defer l.mu.Unlock()

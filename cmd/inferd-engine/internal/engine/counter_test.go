@@ -31,7 +31,8 @@ func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, do
 }
 
 // A prompt is continued without the template, up to the end of the context if the request sets no
-// limit. A count is the same number of prompt tokens as in the event before the text, and in Done.
+// limit. A count equals the number of prompt tokens that an answer reports, in its first event and
+// in Done.
 func TestPromptsAndCounts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter()

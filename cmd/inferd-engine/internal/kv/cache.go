@@ -64,10 +64,10 @@ type Sequence struct {
 	id       int // its number in the model's cache, while it has cells there
 	owner    string
 	tokens   []Token
-	cells    int       // number of the first tokens with a cell
-	fresh    int       // number of the first tokens with the KV state of an empty cache, bit for bit
-	base     *Sequence // of an offloaded sequence: the pinned sequence with the cells of its first tokens, or nil
-	common   int       // number of first tokens with cells in base
+	cells    int       // number of leading tokens with a cell
+	fresh    int       // see Fresh
+	base     *Sequence // of an offloaded sequence: the pinned sequence with the cells of its leading tokens, or nil
+	common   int       // number of leading tokens with cells in base
 	pieces   State     // offloaded state of the tokens without a cell, here or in base
 	retained bool
 	pinned   bool // retained for all owners, and never evicted

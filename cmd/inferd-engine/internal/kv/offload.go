@@ -94,8 +94,8 @@ func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
 
 // offload moves the tokens of a retained sequence from position from on to memory, except tokens on
 // cells of a pinned sequence. With Options.Whole it moves the whole sequence. After an error it drops
-// the sequence. It then drops the least recently used offloaded sequences, until at most
-// Options.Offloaded tokens are left.
+// the sequence. Finally it drops the least recently used offloaded sequences, until at most
+// Options.Offloaded tokens are in memory.
 func (c *Cache) offload(s *Sequence, from int) {
 	if c.options.Whole {
 		from = 0

@@ -74,7 +74,7 @@ type move struct {
 	seq    *Sequence
 	keeps  int       // tokens on cells that are not moved
 	source *Sequence // a sequence moved earlier that shares cells; nil if there is none
-	common int       // number of first tokens that need no state: on cells shared with source, or keeps
+	common int       // number of leading tokens that need no state: those on cells shared with source, or keeps
 	state  State     // of the tokens behind common
 }
 

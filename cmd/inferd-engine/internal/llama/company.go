@@ -133,9 +133,9 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try returns the logits behind a prompt in an empty cache. The first tokens of the prompt, as many as
-// before, are decoded in a batch of their own. The next batch has the rest, behind tokens of another
-// sequence, as many as others.
+// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, a
+// batch of its own has the first before tokens of the prompt. The last batch has the rest, behind others
+// tokens of a second sequence.
 func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {

@@ -22,8 +22,8 @@ type Options struct {
 	// Files are the files to read, one for each part of the model, in order. If it is empty, Load
 	// reads the file at its path, and further parts that llama.cpp finds by the name of that file.
 	Files []string
-	// Name is the name of a model whose file has none. If it is empty, it is the name of the file at
-	// the path, without extension.
+	// Name is the model's name if its file has none. If Name is empty, too, it is the name of the
+	// file at the path, without extension.
 	Name string
 	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
 	// [OpenBackends].

@@ -266,8 +266,8 @@ func TestExact(t *testing.T) {
 				n = 120
 			}
 			prompt := text(1, n)
-			// in decodes the prompt in batches of piece tokens, each behind tokens of another
-			// sequence, as many as others. It returns the log probabilities of the next token.
+			// in decodes the prompt in batches of piece tokens, and returns the log probabilities of
+			// the next token. Each batch begins with others tokens of a second sequence.
 			in := func(piece, others int) []float64 {
 				t.Helper()
 				if err := c.ClearAll(); err != nil {

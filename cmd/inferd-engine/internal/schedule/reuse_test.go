@@ -14,7 +14,7 @@ func TestReusable(t *testing.T) {
 		{0, 0, 10, 0},
 		{9, 9, 10, 0},            // fewer than a tile
 		{99, 99, 100, 0},         // one tile; behind a part of it the rest would be smaller than a tile
-		{127, 127, 128, 64},      // the last token, asked again
+		{127, 127, 128, 64},      // the same prompt again
 		{300, 300, 340, 256},     // a shared beginning
 		{300, 100, 340, 64},      // a shared beginning, fresh in part
 		{615, 600, 657, 576},     // the next turn of a conversation

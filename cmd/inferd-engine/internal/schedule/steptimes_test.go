@@ -9,7 +9,7 @@ import (
 // machine returns the time of a step on a simulated machine, with the given numbers of streams and
 // prompt tokens. It varies at random by up to 5 %.
 func machine(r *rand.Rand, streams, prompt int) time.Duration {
-	ms := 12.5 * float64(streams) // as if the weights were read for each
+	ms := 12.5 * float64(streams) // as if the weights were read for each stream
 	if n := float64(streams + prompt); prompt > 0 || streams > 2 {
 		ms = 20 + 2.6*n
 	}
