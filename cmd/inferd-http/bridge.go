@@ -115,9 +115,8 @@ func (b *bridge) authorized(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// clientOf returns a client name for the key of a request, by which the daemon divides the bridge's
-// share fairly. The name does not reveal the key: it is only the same for requests with the same
-// key.
+// clientOf returns the client name of a request, by which the daemon divides the bridge's share
+// fairly. Requests with the same key have the same name, which does not reveal the key.
 func (b *bridge) clientOf(r *http.Request) string {
 	key := bearer(r)
 	if key == "" {
@@ -250,7 +249,7 @@ func (l *limited) Close() error {
 	return l.Listener.Close()
 }
 
-// A counted is a connection that counts as open until it is closed.
+// A counted is a connection that counts towards the limit of its listener until it is closed.
 type counted struct {
 	net.Conn
 

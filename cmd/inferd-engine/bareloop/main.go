@@ -2,8 +2,8 @@
 // the baseline for a stream through the daemon. It is not part of an installation.
 //
 // Each line of standard input has two numbers, tokens and sequences. For each line, bareloop
-// decodes as many sequences together, with as many tokens each, and prints the tokens per second
-// over all sequences.
+// decodes that number of sequences together, with that number of tokens each, and prints the tokens
+// per second over all sequences.
 package main
 
 import (

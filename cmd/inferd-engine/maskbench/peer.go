@@ -91,7 +91,7 @@ func (p *peer) start(ctx context.Context, python string, words []vocab.Token, ma
 	return p.ask(setup, &ready)
 }
 
-// ask sends a question as a line of JSON, and reads the answer, which is another one.
+// ask sends a question as a line of JSON, and reads a line with the answer.
 func (p *peer) ask(question, answer any) error {
 	line, err := json.Marshal(question)
 	if err != nil {

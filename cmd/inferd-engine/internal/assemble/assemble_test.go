@@ -278,7 +278,7 @@ func TestAllTasks(t *testing.T) {
 		}
 	}
 	stats, err := e.client.Stats(ctx)
-	if err != nil || stats.Steps < stats.DecodeTokens/3+2*20 || stats.PrefillTokens < 20*(2+3) || stats.DecodeTokens < before || stats.Sequences > 1 { // between two answers there is none
+	if err != nil || stats.Steps < stats.DecodeTokens/3+2*20 || stats.PrefillTokens < 20*(2+3) || stats.DecodeTokens < before || stats.Sequences > 1 { // between two answers, no sequence is counted
 		t.Errorf("%+v, %v", stats, err)
 	}
 	stop()

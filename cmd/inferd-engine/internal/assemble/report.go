@@ -62,8 +62,8 @@ func beatOf(r progress.Report) link.Beat {
 	}
 }
 
-// stats adds up the statistics of all parts. The cache, and the time of a step, are those of the
-// first.
+// stats adds up the statistics of all parts. The usage of the cache and the time of a step are
+// those of the first part.
 func (a *assembly) stats() stats.Engine {
 	sum := a.parts[0].stats()
 	for _, p := range a.parts[1:] {
@@ -73,7 +73,7 @@ func (a *assembly) stats() stats.Engine {
 }
 
 // addOverrun adds a running call that is over its budget to a beat. If there are several, the beat
-// has the one that has used most CPU time since.
+// has the call with the most CPU time after its budget.
 func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()

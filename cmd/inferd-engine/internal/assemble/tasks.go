@@ -15,9 +15,10 @@ type tasks struct{ generate, embed, rerank bool }
 // several reports whether there is more than one task.
 func (t tasks) several() bool { return t.generate && (t.embed || t.rerank) || t.embed && t.rerank }
 
-// choose returns the tasks of a model. By default a model that was trained to rank reranks, any
-// other model that generates does that, and the rest embed. Embedding and reranking on request are
-// added to generating, but replace the default task of the other models.
+// choose returns the tasks of a model. By default a model that was trained to rank reranks, another
+// model that can generate generates, and all others embed. If the contract requests embedding or
+// reranking, a model that generates does these, too; for other models they replace the default
+// task.
 func choose(want launch.Tasks, generates, ranks bool) (tasks, error) {
 	t := tasks{generate: generates && !ranks && !want.NoGenerate, embed: want.Embed, rerank: want.Rerank}
 	if t != (tasks{}) {
@@ -39,7 +40,7 @@ type dispatcher []*part
 
 var _ engine.Handler = dispatcher(nil)
 
-// handler returns the handler of all parts.
+// handler returns a handler for the tasks of all parts.
 func (a *assembly) handler() engine.Handler {
 	if len(a.parts) == 1 {
 		return a.parts[0].handler

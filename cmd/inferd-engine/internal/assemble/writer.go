@@ -25,8 +25,7 @@ const (
 	retainedSequences = 60
 	retainedStates    = 4
 
-	// prefillShare is the divisor of the context's size that gives the size of the prefill
-	// worker's.
+	// The prefill worker's context has 1/prefillShare of the tokens of the engine's context.
 	prefillShare = 2
 )
 

@@ -25,7 +25,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 				what          string
 				owner         string
 				first, prompt int
-				cached, whole int // tokens found in the cache, if sequences can be truncated and if not
+				cached, whole int // tokens found in the cache: if sequences can be truncated, and if they cannot
 			}{
 				{"the first time", "a", 0, 100, 0, 0},
 				{"the same again", "a", 0, 100, 99, 0},

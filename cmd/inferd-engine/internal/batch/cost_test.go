@@ -30,7 +30,7 @@ var wide2 = batch.Limits{Context: 100_000, Batch: 512, Sequences: 16, Retained: 
 func TestCost(t *testing.T) {
 	for name, test := range map[string]struct {
 		takes, before time.Duration
-		want          int // for 100 tokens; a step takes 1 ms and the time of its sample
+		want          int // for 100 tokens; a step takes 1 ms plus the time of sampling
 	}{
 		"slow":               {80 * time.Millisecond, 0, 99},
 		"fast":               {300 * time.Microsecond, 0, 23},

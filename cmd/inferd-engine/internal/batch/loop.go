@@ -90,8 +90,8 @@ type Loop struct {
 	stats Stats
 }
 
-// Do decodes seq until it ends, or until ctx ends. Then it returns the cause of ctx, and the result
-// counts the tokens emitted so far. Any goroutine may call Do.
+// Do decodes seq until it ends. If ctx ends first, Do returns the cause of ctx, and the result counts
+// the tokens emitted so far. Any goroutine may call Do.
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
@@ -134,7 +134,7 @@ func (l *Loop) cancel(s *sequence) {
 	l.decoding.cancel(s)
 }
 
-// An abortable is a computation that is aborted when one of certain sequences is canceled.
+// An abortable is a computation that is aborted when one of its sequences is canceled.
 type abortable struct {
 	mu      sync.Mutex // guards the fields below
 	of      []*sequence
@@ -201,7 +201,7 @@ type stepper struct {
 	last     time.Time           // end of the last step if it had streams, else zero
 	cachedOf map[string]int64    // by owner: tokens of prompts found in the cache
 	counted  time.Time           // last time at which the stats of the cache were published
-	moving   schedule.Average    // seconds per token that a slide moves
+	moving   schedule.Average    // seconds that a slide takes per token
 }
 
 func newStepper(l *Loop) *stepper {

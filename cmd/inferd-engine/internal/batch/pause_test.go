@@ -76,8 +76,8 @@ func TestLoopPausedCancel(t *testing.T) {
 	})
 }
 
-// After a long pause the cells of a sequence become retained ones, which are offloaded; when it
-// resumes, none of its tokens is decoded again.
+// After a long pause the cells of a sequence are retained and offloaded. When the sequence resumes,
+// none of its tokens is decoded again.
 func TestLoopLongPause(t *testing.T) {
 	for _, repeats := range []bool{false, true} {
 		t.Run(fmt.Sprint("repeats ", repeats), func(t *testing.T) { longPause(t, repeats) })

@@ -23,7 +23,7 @@ type Sequence struct {
 	Owner, Part string
 	Uncached    bool
 	Prompt      []Token // at least one token, and fewer than the context has
-	Max         int     // tokens of the answer, at least 1; with the prompt at most the context
+	Max         int     // maximum of tokens of the answer, at least 1; with the prompt at most Loop.Room
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
 	// Begin is called once, before the first step, with the number of tokens of the prompt that were
@@ -35,8 +35,8 @@ type Sequence struct {
 	Emit func(tok Token, cost int) bool
 	// Ends reports whether a token ends the answer. Such a token is not emitted.
 	Ends func(tok Token) bool
-	// Paused reports whether the sequence is to pause. It may be nil. [Loop.Wake] must be called
-	// after each change of its result.
+	// Paused reports whether the sequence must pause. It may be nil. [Loop.Wake] must be called after
+	// each change of its result.
 	Paused func() bool
 	// Repeats asks for logits that are the same whenever the same prompt is sent and no other sequence
 	// runs, whatever is in the cache. For that, some cached tokens are computed again; see
@@ -76,7 +76,7 @@ const (
 // A Result is the result of a sequence.
 type Result struct {
 	End    End
-	Out    int // tokens of the answer, without the one that ended it
+	Out    int // tokens of the answer, without the token that ended it
 	Cached int // tokens of the prompt found in the cache
 }
 
@@ -145,8 +145,8 @@ func (s *sequence) active() schedule.State {
 }
 
 // A sequence may be evicted for another owner once it has decoded evictableAfter tokens since its last
-// prefill, and at least the fraction 1/evictableShare of its cached tokens. The next prefill then costs
-// little in comparison.
+// prefill, and at least 1/evictableShare of its cached tokens. The next prefill then costs little in
+// comparison.
 const (
 	evictableAfter = 32
 	evictableShare = 16

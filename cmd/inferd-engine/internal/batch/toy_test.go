@@ -12,8 +12,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// toy is a model that reports wrong calls at which llama.cpp would end the process. It continues a
-// token with the next number. Package engine tests the loop with a real model of package llama.
+// A toy is a model that continues each token with the next number. It reports an error for calls at
+// which llama.cpp would end the process. Package engine tests the loop with a real model of package
+// llama.
 type toy struct {
 	t     testing.TB
 	fail  error         // error of the next Decode

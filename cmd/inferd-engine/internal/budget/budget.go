@@ -31,7 +31,7 @@ type CPU struct {
 
 const (
 	defaultLimit = 5 * time.Second
-	leastPause   = 50 * time.Millisecond // between two reads of a clock
+	leastPause   = 50 * time.Millisecond // minimum time between two reads of a clock
 )
 
 func (c *CPU) limit() time.Duration {

@@ -188,7 +188,7 @@ func (a *Answer) place() Place {
 	return Place{a.cursor.Marks(), a.cursor.SureMarks(), a.cursor.MayEnd()}
 }
 
-// Place returns the place of the answer.
+// Place returns the current place of the answer.
 func (a *Answer) Place() Place {
 	a.constraint.mu.Lock()
 	defer a.constraint.mu.Unlock()
@@ -214,12 +214,13 @@ func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	return true
 }
 
-// leaves reports whether a text leaves room for an end. The shortest end from here is at least as
-// long as the one behind the text, except for a token that crosses the border between them.
+// leaves reports whether enough tokens are left for an end behind text. It counts the tokens of the shortest
+// end from the current position, which has at least as many bytes as the one behind text. One more token is
+// reserved, because a token may cross the border between the two.
 func (a *Answer) leaves(text []automaton.Symbol) bool {
 	v := a.constraint.compiler.vocab
 	room := a.left - v.Count(text)
-	if a.constraint.auto.Cost(a.cursor.State()) < room { // in bytes
+	if a.constraint.auto.Cost(a.cursor.State()) < room { // the cost is in bytes, which are at least as many as the tokens
 		return true
 	}
 	end, ok := a.cursor.Shortest(4 * maxShortest)

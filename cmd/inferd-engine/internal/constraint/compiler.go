@@ -19,7 +19,7 @@ import (
 type Vocabulary interface {
 	// Vocabulary returns the tokens, and the ids of the end tokens. It calls yield often.
 	Vocabulary(yield func()) (tokens []vocab.Token, ends []int32)
-	// ByName returns the token with a name in a grammar.
+	// ByName returns the token that a grammar names. It reports false if there is none.
 	ByName(name string) (id int32, ok bool)
 }
 
@@ -51,8 +51,8 @@ const defaultBytes = 256 << 20
 type Source interface {
 	// Digest identifies the source: sources with equal digests have equal grammars.
 	Digest() [sha256.Size]byte
-	// Grammar compiles the source. The error, an [infer.Error], names the keyword or the place that cannot be
-	// enforced.
+	// Grammar compiles the source. The error, an [infer.Error], names the keyword, or the position in the
+	// source, that cannot be enforced.
 	Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error)
 	// Size returns the number of bytes that the source itself occupies once its grammar is made.
 	Size() int
@@ -117,8 +117,8 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Cons
 	return k, spent, nil
 }
 
-// Load reads the vocabulary, once: a large one takes most of a second of CPU time. The first
-// Compile also calls Load. Load yields often.
+// Load reads the vocabulary, which takes most of a second of CPU time if it is large. Only the first call
+// does. Compile calls Load, too. Load yields often.
 func (c *Compiler) Load() { c.once.Do(c.load) }
 
 func (c *Compiler) load() {

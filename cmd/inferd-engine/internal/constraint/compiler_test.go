@@ -90,7 +90,7 @@ func TestBudget(t *testing.T) {
 	for i := 1; i < 3; i++ {
 		compile(t, c, "a", numbered(i)).Release()
 	}
-	again := compile(t, c, "a", numbered(0)) // now the last one used
+	again := compile(t, c, "a", numbered(0)) // now the most recently used one
 	compile(t, c, "a", numbered(3)).Release()
 	if again != one {
 		t.Fatal("it was dropped within the budget")
@@ -123,8 +123,8 @@ func TestBudget(t *testing.T) {
 	compile(t, c, "c", numbered(4)).Release()
 }
 
-// States and masks that an answer adds count against the budget; unused constraints are evicted for
-// them.
+// States and masks that an answer adds count against the budget. Unused constraints are evicted to
+// make room for them.
 func TestAnswersGrow(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	compile(t, c, "a", numbered(1)).Release()
@@ -228,7 +228,7 @@ func TestAnswersEnd(t *testing.T) {
 	}
 }
 
-// counted is a model that counts how often its vocabulary is read.
+// counted is a model that counts the calls of Vocabulary.
 type counted struct {
 	bytesOnly
 	read atomic.Int32

@@ -25,8 +25,8 @@ func (r refusals) find(k key) error {
 	return nil
 }
 
-// add keeps an error. It drops the oldest error of the owner if that owner has too many, or the
-// oldest of all if there are too many in all.
+// add adds an error. It first drops the owner's oldest error if the owner has maxOwnRefusals, or
+// otherwise the oldest of all owners if there are maxRefusals.
 func (r *refusals) add(k key, err error) {
 	own, oldest := 0, -1
 	for i, x := range *r {
@@ -45,7 +45,7 @@ func (r *refusals) add(k key, err error) {
 	*r = append(*r, refusal{k, err})
 }
 
-// refuse keeps the error of a format.
+// refuse caches the error of a source.
 func (c *Compiler) refuse(k key, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

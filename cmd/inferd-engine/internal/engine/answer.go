@@ -23,7 +23,7 @@ type answer struct {
 	raw     []byte // bytes that may become a character: fewer than utf8.UTFMax
 	held    []byte // whole characters that may begin a stop
 	out     []byte // result of the last call
-	trimmed int    // bytes of white space dropped from the beginning, not yet of whole tokens
+	trimmed int    // dropped bytes of white space whose tokens withoutTrimmed has not removed yet
 
 	stopped bool
 	reason  infer.Reason // once stopped
@@ -52,8 +52,8 @@ func (a *answer) resume() {
 	a.raw, a.held = a.raw[:0], a.held[:0]
 }
 
-// end returns the held text after the last token. A character that never became whole may
-// complete a stop even now.
+// end returns the held text after the last token. An incomplete character at the end becomes
+// U+FFFD, which may complete a stop.
 func (a *answer) end() []byte {
 	if a.stopped {
 		return nil
@@ -63,9 +63,9 @@ func (a *answer) end() []byte {
 	return a.release(true)
 }
 
-// decode moves whole characters from raw to held and returns the number of decoded bytes.
-// Bytes that no continuation can make valid become U+FFFD; so does, at the end, a character
-// that never became whole.
+// decode moves whole characters from raw to held and returns the number of decoded bytes. Bytes
+// that no continuation can make valid become U+FFFD. If final is set, so does an incomplete
+// character at the end.
 func (a *answer) decode(final bool) int {
 	n := 0
 	for n < len(a.raw) {

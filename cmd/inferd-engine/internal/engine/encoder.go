@@ -177,8 +177,8 @@ func (e *Encoder) truncate(name, text string) ([]encode.Token, error) {
 	return tokens, nil
 }
 
-// normalize scales v to the length 1, but leaves a vector of zeros unchanged. It reports false if
-// a value of v is not finite.
+// normalize scales v to length 1, but leaves a vector of zeros unchanged. It reports false if a
+// value of v is not finite.
 func normalize(v []float32) bool {
 	sum := 0.0
 	for _, x := range v {

@@ -117,7 +117,7 @@ func TestEmbed(t *testing.T) {
 		t.Errorf("apples are %.2f from each other and %.2f from a car", near, far)
 	}
 
-	// A vector of fewer dimensions has the leading values, scaled to the length 1 again.
+	// A vector of fewer dimensions has the leading values, scaled to length 1 again.
 	short, _ := vectors(t, e, &infer.Embed{Inputs: inputs, Dimensions: 8})
 	for i, v := range short {
 		scale := math.Sqrt(cosine(got[i][:8], got[i][:8]))

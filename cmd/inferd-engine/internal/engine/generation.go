@@ -41,8 +41,8 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
-// repeats reports whether the answer must be the same whenever the request runs alone. A request asks
-// for that with a seed; at temperature 0 it is promised only with kernels that compute row by row.
+// repeats reports whether the answer must be the same whenever the request runs alone. That is
+// promised to a request with a seed, and at temperature 0 only if the kernels compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
 	greedy := s.Temperature == nil || *s.Temperature == 0
@@ -74,7 +74,7 @@ func (g *generation) sample(i int) (batch.Token, error) {
 	return tok, err
 }
 
-// choose chooses the next token, from a mask if the answer has a constraint.
+// choose chooses the next token, within the constraint if the answer has one.
 func (g *generation) choose(i int) (batch.Token, error) {
 	if g.allowed == nil {
 		return g.sampler.Sample(g.engine.Context, i)
@@ -102,8 +102,8 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 // admission charges them.
 const maxUnreported = 32
 
-// send emits text, and the number of tokens since the last event. Without text, it emits only a large
-// number of tokens.
+// send emits text, with the number of tokens since the last event. Without text, it emits only a
+// number of at least maxUnreported.
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {

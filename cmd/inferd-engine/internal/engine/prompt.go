@@ -99,7 +99,7 @@ func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 	if e.Rendering == nil {
 		return e.Template.Prompt(c)
 	}
-	var out struct { // not the results of render, because an abandoned rendering may still write here
+	var out struct { // a variable of its own, because an abandoned rendering may still write to it
 		segments []chat.Segment
 		err      error
 	}
@@ -109,8 +109,8 @@ func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 	return out.segments, out.err
 }
 
-// conversation returns the conversation of a request for the template. Tools that may not be called
-// are declared nevertheless, as earlier calls refer to them.
+// conversation returns the conversation of a request in the form that the template takes. Tools
+// that may not be called are declared, too, because earlier calls refer to them.
 func conversation(gen *infer.Generate) *chat.Conversation {
 	c := &chat.Conversation{Messages: gen.Messages, Tools: gen.Tools, Budget: gen.ThinkingBudget}
 	switch gen.Thinking {
@@ -243,7 +243,8 @@ func (e *Engine) gap(ctx context.Context, gen *infer.Generate, r reading) ([]bat
 	return append(append(before, files...), around...), nil
 }
 
-// Names for models that expect them. Requests do not have these names.
+// Names of a project and of the file with the gap, for models that expect them. Requests do not
+// have such names.
 const (
 	projectName = "project"
 	presentName = "present"
@@ -298,7 +299,7 @@ func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]bat
 	return slices.Concat(first, slices.Concat(chosen...), last), nil
 }
 
-// reveal returns the event about a prompt, with the parts that are asked for.
+// reveal returns the event about a prompt, with the parts that the request asks for.
 func (e *Engine) reveal(of infer.Reveal, p prompt) *infer.Prompt {
 	ev := &infer.Prompt{Tokens: len(p.tokens)}
 	if of.IDs {

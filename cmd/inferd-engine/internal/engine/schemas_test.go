@@ -72,7 +72,7 @@ func within(all []string) []string {
 	const want = 100
 	var alone []string
 	for _, s := range all {
-		if !strings.Contains(s, "$ref") { // its references would lead elsewhere
+		if !strings.Contains(s, "$ref") { // nested, its references would point to the wrong schema
 			alone = append(alone, s)
 		}
 	}
@@ -87,7 +87,7 @@ func within(all []string) []string {
 	return all
 }
 
-// judges compiles schemas with a public validator.
+// judges returns validators of schemas, compiled by a public validator.
 func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 	t.Helper()
 	var all []*jsonschema.Schema
@@ -143,7 +143,7 @@ func TestAnswersValidate(t *testing.T) {
 	if testing.Short() {
 		each = 1
 	}
-	if long := os.Getenv("INFERD_TEST_ANSWERS"); long != "" { // of each schema and model: 20 are 4,000 in all
+	if long := os.Getenv("INFERD_TEST_ANSWERS"); long != "" { // answers of each schema and model: 20 give 4,000 in all
 		var err error
 		if each, err = strconv.Atoi(long); err != nil {
 			t.Fatal(err)

@@ -59,7 +59,7 @@ type cut func(text string) []string
 
 var words = regexp.MustCompile(`\s?[A-Za-z_]+|\s?[0-9]+|\s+|[^\sA-Za-z_0-9]`)
 
-// cuts are the chunkings of an answer. Control tokens are tokens of their own in each.
+// cuts are the ways to divide an answer into tokens. Each keeps control tokens whole.
 var cuts = map[string]cut{
 	"bytes": func(text string) []string {
 		all := make([]string, len(text))
@@ -158,7 +158,8 @@ func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	return e
 }
 
-// dialect returns the dialect of the template without the anchor, which may hide it.
+// dialect returns the dialect of the scene's template. It reads the template without the anchor, which may
+// hide the dialect.
 func (s *scene) dialect(t *testing.T) *dialect.Dialect {
 	t.Helper()
 	tmpl, err := chat.New(s.template, commonControls, "<|bos|>", "<|im_end|>")
@@ -202,7 +203,7 @@ func markersOf(d *dialect.Dialect) []string {
 		all = append(all, q)
 	}
 	if d.Next != "" {
-		all = append(all, "<|return|>") // by which llama.cpp knows the family
+		all = append(all, "<|return|>") // llama.cpp recognises the family by this token
 	}
 	slices.Sort(all)
 	return slices.DeleteFunc(slices.Compact(all), func(m string) bool { return slices.Contains(commonControls, m) })
@@ -279,8 +280,9 @@ func greedy(tools []infer.Tool) *infer.Generate {
 	}
 }
 
-// The real engine tells thoughts, text and calls apart in every family, however the answer is divided into
-// tokens, whether the markers are control tokens or text, and even if a wrong token is always the likeliest.
+// The engine parses thoughts, text and calls of every family. It does not matter how the answer is divided
+// into tokens, whether the markers are control tokens or text, or that a wrong token is always the
+// likeliest.
 func TestFamiliesInEveryChunking(t *testing.T) {
 	for i, family := range families() {
 		t.Run("S#35564 "+family, func(t *testing.T) {

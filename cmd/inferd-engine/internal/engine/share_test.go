@@ -46,7 +46,7 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 	return text, ok
 }
 
-// questions returns n questions with untied answers, and the answers.
+// questions returns n questions whose answers have no ties, and these answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
 	t.Helper()
 	for i := 0; len(asked) < n; i++ {
@@ -132,7 +132,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 		if err != nil {
 			t.Fatal(err)
 		}
-		for limits.Offloaded > 0 && e.Loop.Stats().KVKept > 0 { // until it is offloaded
+		for limits.Offloaded > 0 && e.Loop.Stats().KVKept > 0 { // until the sequence is offloaded
 			time.Sleep(10 * time.Millisecond)
 		}
 		return text, done

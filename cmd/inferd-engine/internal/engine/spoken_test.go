@@ -15,7 +15,7 @@ import (
 type heard struct {
 	text, thoughts strings.Builder
 	calls          []infer.ToolCall
-	log            []string // the parts in their order, adjacent ones of a kind joined
+	log            []string // the parts in order; adjacent parts of one kind are joined
 	prompt         string
 	ids            []int32 // of the prompt
 	tokens         int
@@ -92,7 +92,7 @@ func TestDemandAtStop(t *testing.T) {
 	}
 }
 
-// The abilities name the dialect; thinking is among them if the dialect has it.
+// The abilities name the dialect, and include thinking if the dialect has it.
 func TestAbilitiesOfDialects(t *testing.T) {
 	e := load(t, "chain", roomy)
 	if can := e.Abilities(); can.Tools || can.ToolsDialect != "" || can.Thinking {

@@ -41,7 +41,7 @@ func TestTranscript(t *testing.T) {
 		want   string
 		reason infer.Reason
 		out    int
-		cached int // in the second turn, beyond the prompt of the first
+		cached int // tokens behind the first prompt that the second turn finds in the cache
 	}{
 		"a user's marker":         {[]string{" Hello", " world", ".", "\n", "User", ":"}, nil, 0, "Hello world.", infer.EndOfTurn, 6, 5},
 		"the own marker":          {[]string{" Hello", ".", "\n", "Assistant", ":"}, nil, 0, "Hello.", infer.EndOfTurn, 5, 3},
@@ -175,8 +175,9 @@ func TestTranscriptOfWhiteSpace(t *testing.T) {
 	}
 }
 
-// A real model without a template, if scripts/model.sh has installed it: each turn finds the
-// previous one in the cache, up to the first token that is tokenised differently.
+// With a real model without a template, each turn finds the previous one in the cache, up to the
+// first token that is tokenised differently. The test runs if scripts/model.sh has installed the
+// model.
 func TestRealTranscript(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a real model takes seconds")
@@ -203,8 +204,8 @@ func TestRealTranscript(t *testing.T) {
 	}
 	var (
 		turns  []string
-		before []llama.Token // prompt and answer of the turn before
-		whole  int           // turns that found all of it
+		before []llama.Token // prompt and answer of the previous turn
+		whole  int           // number of turns that found all of them
 	)
 	questions := []string{"What is the capital of France?", "And of Spain?", "Name three colours.", "Write a haiku.", "Say yes or no."}
 	for _, question := range questions {

@@ -283,12 +283,12 @@ func (c *Cache) Save(s *Sequence, from, to int) (State, error) {
 	return state, nil
 }
 
-// Rollback removes all tokens of a sequence from the model's cache that [Cache.Append] has not recorded.
-// A failed decode may leave some.
+// Rollback removes from the model's cache the tokens of a sequence that [Cache.Append] has not recorded.
+// A failed decode may leave such tokens.
 func (c *Cache) Rollback(s *Sequence) error { return c.memory.Truncate(s.id, s.cells) }
 
-// truncate takes the cells from all but the first n tokens of a sequence. An active sequence also loses
-// these tokens; those of a retained one have been offloaded.
+// truncate removes the cells of all but the first n tokens of a sequence. An active sequence loses these
+// tokens, too. A retained one keeps them, because their state has been offloaded.
 func (c *Cache) truncate(s *Sequence, n int) error {
 	c.cells.truncate(s.id, n)
 	s.cells = n
@@ -320,8 +320,8 @@ func (c *Cache) Free(s *Sequence) error {
 }
 
 // Retain makes an active sequence a retained one, or drops it if no prompt could use it. All owners may
-// use a pinned sequence. Retain drops retained sequences of the same owner whose tokens s begins with,
-// except pinned ones.
+// use a pinned sequence. Retain drops retained sequences of the same owner whose tokens are a prefix of
+// those of s, except pinned ones.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)

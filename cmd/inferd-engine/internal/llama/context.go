@@ -13,7 +13,7 @@ import (
 type ContextOptions struct {
 	NCtx    int // tokens in the cache, over all sequences
 	NBatch  int // tokens of one Decode
-	NSeq    int // sequences at once; a recurrent model allocates a state for each
+	NSeq    int // maximum number of sequences; a recurrent model allocates a state for each
 	Threads int // computing threads, including the calling one
 	// Encodes is set for a context that computes vectors or scores, not text. It computes a batch in
 	// one piece.
@@ -35,7 +35,7 @@ type Pooling string
 
 // Poolings.
 const (
-	OwnPooling Pooling = "" // the model's
+	OwnPooling Pooling = "" // the model's own method
 	Mean       Pooling = "mean"
 	First      Pooling = "cls"
 	Last       Pooling = "last"

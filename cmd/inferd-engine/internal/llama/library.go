@@ -180,8 +180,8 @@ func checkVersion(path string) error {
 	return nil
 }
 
-// checkLayout compares default parameters of the library with those of the release, so that a changed
-// struct is found before it corrupts memory. The test of this package compares every offset.
+// checkLayout compares default parameters of the library with those of the release, to find a changed struct
+// before it corrupts memory. TestLayout compares every offset.
 func checkLayout() error {
 	c, m := yzma.ContextDefaultParams(), yzma.ModelDefaultParams()
 	if c.NCtx != 512 || c.NBatch != 2048 || c.NUbatch != 512 || c.NSeqMax != 1 || c.RopeFreqBase != 0 ||
@@ -203,7 +203,7 @@ type logSink struct {
 	mu      sync.Mutex   // guards the fields below
 	level   int32        // of the last message; continuations have the same
 	errors  []string     // at most keptErrors
-	running []*abortFlag // of the present computations
+	running []*abortFlag // of the current computations
 	names   *strings.Replacer
 }
 

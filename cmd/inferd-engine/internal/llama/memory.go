@@ -83,7 +83,7 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
 	case from == 0 && to == length:
 		return c.stateOf(seq)
-	case c.whole, c.window > 0 && to-from >= c.window: // a state has only the window before its end
+	case c.whole, c.window > 0 && to-from >= c.window: // a saved state has only the tokens of the window before its end
 		return nil, ErrCannotTruncate
 	}
 	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.scratch(), yzma.Pos(from), yzma.Pos(to)); err != nil {
@@ -133,7 +133,7 @@ func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
 		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
 	}
-	if c.whole || c.window > 0 { // such a state lacks its first tokens, in some layers or all
+	if c.whole || c.window > 0 { // such a state lacks its first tokens in some or all layers
 		return nil
 	}
 	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {

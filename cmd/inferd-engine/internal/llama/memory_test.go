@@ -83,8 +83,8 @@ func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	}
 }
 
-// goOn decodes tokens of a sequence from position pos on, and then 24 more that it samples
-// greedily. It returns the text of the 24.
+// goOn decodes tokens of a sequence from position pos on, samples 24 more greedily, and returns the
+// text of these 24.
 func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
@@ -109,7 +109,7 @@ func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens [
 	return string(out)
 }
 
-// fresh returns the continuation of tokens in an empty cache.
+// fresh returns the continuation of tokens in an empty cache; see goOn.
 func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
 	t.Helper()
 	if err := c.ClearAll(); err != nil {
@@ -472,8 +472,8 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// again resets a sequence to tokens, its first ones: it truncates the sequence, or decodes the
-// tokens again.
+// again resets a sequence to its first tokens, which are given: it truncates the sequence, or
+// decodes the tokens again.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {

@@ -19,14 +19,14 @@ type Token = int32
 // Options are the options of Load.
 type Options struct {
 	GPULayers int // layers to compute on a GPU, if there is one; a negative number means all
-	// Files are the files to read, one for each part of the model, in order. If it is empty, Load
+	// Files are the files to read, one for each part of the model, in order. If there are none, Load
 	// reads the file at its path, and further parts that llama.cpp finds by the name of that file.
 	Files []string
 	// Name is the model's name if its file has none. If Name is empty, too, it is the name of the
 	// file at the path, without extension.
 	Name string
-	// Exact is for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the result of
-	// [OpenBackends].
+	// Exact must be set for contexts with [ContextOptions.Exact]. Variant is the CPU variant, the
+	// result of [OpenBackends].
 	Exact   bool
 	Variant string
 }
@@ -109,8 +109,8 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 	return params
 }
 
-// offloaded returns the number of a model's layers on a device other than the CPU, after a request
-// for wanted layers; a negative number means all.
+// offloaded returns the number of a model's layers on a device other than the CPU. wanted is the
+// requested number; a negative one means all.
 func offloaded(handle yzma.Model, wanted int) int {
 	if !yzma.SupportsGpuOffload() { // there is no such device
 		return 0
@@ -158,7 +158,7 @@ func (m *Model) Params() uint64 { return yzma.ModelNParams(m.handle) }
 // Size is the size of all weights in bytes.
 func (m *Model) Size() uint64 { return yzma.ModelSize(m.handle) }
 
-// Architecture is the file's name of the model's architecture, such as "llama".
+// Architecture is the name of the model's architecture in its file, such as "llama".
 func (m *Model) Architecture() string {
 	name, _ := m.Metadata("general.architecture")
 	return name
@@ -217,8 +217,8 @@ func (m *Model) CanTruncate() bool {
 // process when a part of a sequence is copied.
 const archDeepSeek4 = "deepseek4"
 
-// ChatTemplate is the Jinja source of the template in the model's file, empty if there is
-// none. For some models without one llama.cpp would return the name of a template of its own.
+// ChatTemplate is the Jinja source of the template in the model's file, or empty if there is none. In
+// that case llama.cpp may return the name of one of its own templates, which is of no use here.
 func (m *Model) ChatTemplate() string {
 	if _, ok := m.Metadata("tokenizer.chat_template"); !ok {
 		return ""
@@ -251,7 +251,7 @@ func (m *Model) IsEOG(tok Token) bool { return m.valid(tok) && m.isEOG(tok) }
 // controls are the attributes of tokens without text.
 const controls = yzma.TokenAttrControl | yzma.TokenAttrUnknown
 
-// IsControl reports whether a token is a control token, which has no text.
+// IsControl reports whether a token is a control or unknown token, which has no text.
 func (m *Model) IsControl(tok Token) bool {
 	return m.valid(tok) && m.attr(tok)&controls != 0
 }

@@ -16,8 +16,8 @@ import (
 // This file and threadpool.go have the calls that the binding lacks, and all unsafe code of the
 // product.
 
-// call calls a C function of integers and pointers. The Go memory behind its arguments stays alive
-// and in place until it returns, even while C calls Go.
+// call calls a C function with integers and pointers as arguments. The Go memory to which they
+// point stays alive and in place until the function returns, even while C calls Go.
 //
 //go:uintptrescapes
 func call(symbol uintptr, args ...uintptr) uintptr {
@@ -82,8 +82,9 @@ func (m *Model) isEOG(tok Token) bool {
 	return byte(call(m.symbols.isEOG, uintptr(m.vocab), uintptr(tok))) != 0 // a C bool is one byte
 }
 
-// piece is llama_token_to_piece: it returns the number of bytes written into buf, which must not be
-// empty, or if they do not fit, the negative number of bytes. The token must be in the vocabulary.
+// piece is llama_token_to_piece: it writes the bytes into buf, which must not be empty, and returns
+// their number. If they do not fit, it returns the negative of their number. The token must be in
+// the vocabulary.
 func (m *Model) piece(tok Token, buf []byte) int {
 	return int(int32(call(m.symbols.piece, uintptr(m.vocab), uintptr(tok),
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)))

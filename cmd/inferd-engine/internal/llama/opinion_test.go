@@ -119,7 +119,7 @@ func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, thei
 		positions++
 		takes := m.opinion(theirs)
 		var fit []int32
-		for id := int32(1); id < 0x80; id++ { // beyond these the two differ: llama.cpp accepts halves of longer characters, and no NUL
+		for id := int32(1); id < 0x80; id++ { // other ids differ: llama.cpp accepts halves of longer characters, and no NUL
 			if vocab.Has(mask, id) != takes[id] {
 				t.Fatalf("%s\nbehind %q: token %q: mask %v, llama.cpp %v", source, text, v.Bytes(id), vocab.Has(mask, id), takes[id])
 			}

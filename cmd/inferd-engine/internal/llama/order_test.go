@@ -14,9 +14,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/llama"
 )
 
-// positions returns the positions of a sequence's tokens in the order of their cells, from a saved
-// state: 8 bytes, the number of streams, the number of cells, then for each cell its position and its
-// sequences.
+// positions returns the positions of a sequence's tokens, in the order of their cells. It reads them
+// from a saved state, which begins with 8 bytes, the number of streams and the number of cells. For
+// each cell follow its position and its sequences.
 func positions(t *rapid.T, state []byte) (all []int) {
 	word := func(i int) int { return int(binary.LittleEndian.Uint32(state[8+4*i:])) }
 	if word(0) != 1 {
@@ -236,8 +236,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// In an exact context the logits behind a prompt are the same, bit for bit, however it is divided into
-// batches, and whatever other tokens these have.
+// In an exact context the logits behind a prompt are the same, bit for bit, however the prompt is
+// divided into batches, and whatever other tokens the batches have.
 func TestExact(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {

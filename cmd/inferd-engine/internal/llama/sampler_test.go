@@ -74,8 +74,8 @@ func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answe
 	return tok, err
 }
 
-// A grammar of characters yields whole characters, even if the vocabulary is bytes and all are
-// equally likely. With llama.cpp's own grammars every second one is invalid.
+// A grammar of characters yields whole characters, even if the tokens are single bytes and equally
+// likely. llama.cpp's own grammars yield invalid ones half of the time.
 func TestGrammarsWriteCharacters(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -140,7 +140,7 @@ func TestGrammarsWithoutText(t *testing.T) {
 	}
 }
 
-// A mask without a token is an error, and other samplers are not affected.
+// For an empty mask Choose returns an error. Other samplers are not affected.
 func TestNothingFits(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)

@@ -17,7 +17,7 @@ type threadpool struct {
 	free   uintptr // ggml_threadpool_free
 
 	all  unix.CPUSet // processors of the process
-	home unix.CPUSet // processors of the first thread, which ggml does not make; all if threads are not bound
+	home unix.CPUSet // processors of the first thread, which ggml does not make; the same as all if threads are not bound
 }
 
 // threadpoolParams is larger than struct ggml_threadpool_params, which has 512 flags, the number of
@@ -39,11 +39,10 @@ const (
 	spin     = 1
 )
 
-// SetIdlePriority gives the calling thread, and the threads that it makes from now on, the scheduling
-// class for idle time. A low priority (nice) is not enough: beside threads that have only that, a step
-// now and then takes two to four times as long, because the kernel lets them use up their time slices,
-// and puts the threads of the step on one processor. SetIdlePriority cannot be undone without
-// privileges.
+// SetIdlePriority gives the calling thread, and the threads that it makes from now on, the scheduling class
+// for idle time. A low priority (nice) is not enough. The kernel lets such threads use up their time slices,
+// and puts the threads of a step on one processor, so that a step now and then takes two to four times as
+// long. SetIdlePriority cannot be undone without privileges.
 func SetIdlePriority() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
@@ -58,7 +57,7 @@ func SetIdlePriority() error {
 // operation: for 50 ms beside threads of idle priority, and permanently beside a program that never
 // sleeps.
 func newThreadpool(threads int, bind bool) (*threadpool, error) {
-	runtime.LockOSThread() // for its processors
+	runtime.LockOSThread() // the set of processors is the thread's
 	defer runtime.UnlockOSThread()
 	create, free, err := threadpoolFunctions()
 	if err != nil {
@@ -84,8 +83,8 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	if p.handle == 0 {
 		return nil, errors.New("ggml made no thread pool")
 	}
-	// ggml has bound the calling thread, which need not be the later decoding thread. It is unbound here; threads that
-	// it makes would be bound as well.
+	// ggml has bound the calling thread, which need not be the later decoding thread. So it is unbound here.
+	// Otherwise the threads that it makes would be bound, too.
 	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
 		p.close()
 		return nil, fmt.Errorf("get the processors of a thread: %w", err)

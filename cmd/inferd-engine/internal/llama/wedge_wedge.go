@@ -22,7 +22,7 @@ import (
 //	spin     the step never ends; all compute threads burn CPU
 //	sleep    the step never begins; no thread runs
 //	block    the step never ends; one compute thread sleeps, the others burn CPU
-//	slow     before the step, CPU time is burnt: 100 times the last step, but at least 3 s
+//	slow     the step first burns CPU time, 100 times as long as the last step took, but at least 3 s
 //	lane     the next Decode of a context of idle priority sleeps, and never returns
 const wedgeEnv = "INFERD_ENGINE_WEDGE"
 
@@ -30,8 +30,8 @@ const wedgeEnv = "INFERD_ENGINE_WEDGE"
 type wedge struct {
 	lane atomic.Bool // the next Decode of a context of idle priority must hang
 
-	last atomic.Int64 // nanoseconds between the last two steps
-	at   atomic.Int64 // start of the last step
+	last atomic.Int64 // nanoseconds between the starts of the last two steps
+	at   atomic.Int64 // start of the last step, in Unix nanoseconds
 
 	once sync.Once // guards the making of lock
 	lock uintptr   // a spinlock that is never released

@@ -50,9 +50,9 @@ type Worker struct {
 	tokens  int
 	context Context
 
-	// Used by the thread only.
+	// Used only by the worker's thread.
 	cache     *kv.Cache
-	sequences []*kv.Sequence // by reserved number; nil is empty
+	sequences []*kv.Sequence // by reserved number; nil if it has no tokens
 
 	jobs chan *Job     // to the thread; closed by Stop
 	done chan *Job     // from the thread; has room for one
@@ -63,8 +63,8 @@ type Worker struct {
 	job      *Job       // outstanding; nil if there is none
 	decoding bool       // job is being decoded
 
-	// Used by the goroutine that calls the worker.
-	reserved []bool // by number of a sequence
+	// Used only by the goroutine that calls the worker.
+	reserved []bool // by sequence number
 	released []int  // sequences to be dropped by the next job
 }
 
@@ -86,7 +86,7 @@ type Chunk struct {
 	Before []kv.Token // tokens to append first, with the KV state in Import
 	Import kv.State   // KV state of Before
 	Start  int        // number of tokens of the sequence after that
-	Tokens []kv.Token // to decode behind those
+	Tokens []kv.Token // tokens to decode behind them
 	Export kv.State   // KV state of Tokens, set by the worker
 }
 

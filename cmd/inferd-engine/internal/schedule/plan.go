@@ -65,7 +65,8 @@ func (p *planner) evictToFit() {
 	}
 }
 
-// youngest returns the last sequence for which is reports true and that is not evicted, or -1.
+// youngest returns the last sequence that is not evicted and for which the function is reports
+// true, or -1.
 func (p *planner) youngest(is func(Sequence) bool) int {
 	for i, s := range slices.Backward(p.seqs) {
 		if is(s) && !slices.Contains(p.evicted, i) {
@@ -236,7 +237,7 @@ func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 const (
 	fewTokens    = 8   // maximum of pending tokens, for any owner
 	fewSteps     = 2   // maximum of pending tokens, in chunks, for an owner under its share
-	shortStep    = 64  // tokens of a step without streams, if the shortest of several prompts has at most that number
+	shortStep    = 64  // tokens of a step without streams, if the shortest of several prompts has no more
 	shortContext = 512 // maximum of tokens in all: cached tokens make pending ones slower
 )
 
@@ -279,8 +280,8 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides the remaining budget of left tokens among prompts, except the final last tokens of
-// each prompt, and sets the prompts' numbers of tokens in feed.
+// divide divides the remaining budget of left tokens among prompts, and stores the number of tokens
+// of each in feed. last is the number of tokens at the end of each prompt that are left out.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
 	// An eighth of the budget is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))

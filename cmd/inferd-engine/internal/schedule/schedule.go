@@ -62,8 +62,8 @@ type Sequence struct {
 	Exclusive int // among Cached: tokens on cells that no other active sequence shares
 	Prefix    int // while Cached is 0: tokens found in the cache
 	Shared    int // among Prefix: tokens on active cells
-	// Evictable is set if the sequence has decoded enough tokens since its last prefill to be
-	// evicted for an owner without a running sequence.
+	// Evictable is set if the sequence may be evicted for an owner without a running sequence,
+	// because it has decoded enough tokens since its last prefill.
 	Evictable bool
 	// NoOffload is set if a chunk of the sequence has failed at the prefill worker.
 	NoOffload bool
@@ -95,7 +95,7 @@ type Budget struct {
 type Step struct {
 	Evict   []int // indices of the sequences that lose their cells
 	Feed    []int // by sequence: number of its pending tokens to decode
-	Offload []int // by sequence: number of tokens for the prefill worker to decode meanwhile
+	Offload []int // by sequence: number of tokens that the prefill worker decodes beside the step
 	// Urgent is set if streams should wait for the worker up to the stall budget: a prompt at the
 	// worker belongs to an owner with few running sequences, or there is only one owner, or most
 	// running sequences are at the worker.

@@ -34,7 +34,7 @@ const (
 )
 
 // An Average is a moving average of a quantity and of its deviation, as in TCP's estimate of
-// round-trip times (RFC 6298), with larger gains. The zero value has no values.
+// round-trip times (RFC 6298), with larger gains. The zero value is an average of no values.
 type Average struct{ mean, deviation float64 }
 
 // Mean is the mean of the values; 0 before the first.
