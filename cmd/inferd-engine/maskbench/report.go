@@ -171,7 +171,7 @@ func (r *report) addTests(p *problem, o outcome) {
 	}
 }
 
-// A published is a published row over the 11,306 schemas of MaskBench.
+// A published is a row of published results, over the 11,306 schemas of MaskBench.
 type published struct {
 	name string
 	row  row

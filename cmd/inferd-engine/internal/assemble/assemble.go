@@ -77,7 +77,7 @@ type part struct {
 	overrun  func(*link.Beat)                    // adds calls over their budget to a beat; nil if the part has no budgets
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
 	nCtx     int
-	inexact  string   // if the contract asks for exact answers: why they may depend on other requests; else empty
+	inexact  string   // the reason why answers are not exact; empty if they are, or if the contract does not ask for it
 	warnings []string // for the operator
 }
 

@@ -256,8 +256,8 @@ func (l *stepper) sampleNext(s *sequence, logits int) {
 	l.accept(s, tok, err, time.Since(began))
 }
 
-// accept processes the sampled token of a sequence, or the error of sampling, which has taken the
-// time took.
+// accept processes the result of sampling for a sequence: a token or an error. took is the time of
+// sampling.
 func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) {
 	switch {
 	case err != nil:

@@ -195,9 +195,9 @@ func (a *Answer) Place() Place {
 	return a.place()
 }
 
-// Force makes text the next part of the answer. If behind begins with tokens, the longest of them follows
-// text, so that a marker there stays whole. After that the answer is free again. Force reports false if the
-// two do not fit, or leave too few tokens for an end.
+// Force makes text the next part of the answer. If behind begins with the text of a token, the longest such
+// token comes next, so that a marker there stays whole. After that the answer is free again. Force reports
+// false if the two do not fit, or leave too few tokens for an end.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()

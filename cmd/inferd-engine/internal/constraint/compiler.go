@@ -190,7 +190,8 @@ func (c *Compiler) startOf(a *automaton.Automaton) (startCost, bool) {
 	return startCost{len(text), c.vocab.Count(text)}, ok
 }
 
-// Source returns the compiled source. Its digest equals that of the source in the call of Compile.
+// Source returns the compiled source. It may be an earlier one than the source given to Compile, with the
+// same digest.
 func (k *Constraint) Source() Source { return k.source }
 
 // size returns the number of bytes that a constraint occupies.

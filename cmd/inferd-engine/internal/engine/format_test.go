@@ -15,8 +15,7 @@ import (
 // costly is a grammar with many ways to parse a text.
 const costly = `root ::= ([a-z]? [a-z]? [a-z]?){0,60}`
 
-// Answers with an ambiguous grammar fit it, beside streams, and although clients hang up at any
-// time.
+// Every answer fits an ambiguous grammar, even beside streams and while other clients hang up.
 func TestCostlyGrammars(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 8})
 	var all sync.WaitGroup

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A generation is the path of one answer from the loop to the sink. Each token passes
+// A generation makes the events of one answer from the tokens of the loop. Each token passes
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //

@@ -312,7 +312,7 @@ func everyChunking(t *testing.T, template string, number int) {
 	kinds := [][2][]string{{markers, nil}} // control tokens, and user-defined tokens
 	if d.Next == "" && len(markers) > 0 {
 		kinds = append(kinds, [2][]string{nil, nil})
-		if d.Calls.Lead != "" || !strings.HasPrefix(markers[0], "[") { // those of Mistral are always control tokens
+		if d.Calls.Lead != "" || !strings.HasPrefix(markers[0], "[") { // the markers of Mistral are always control tokens
 			kinds = append(kinds, [2][]string{nil, markers})
 		}
 	}

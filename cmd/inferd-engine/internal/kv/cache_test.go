@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/kv"
 )
 
-// A toy is a Memory whose KV state of a token is the token itself. It allocates cells like
+// A toy is a Memory in which the KV state of a token is the token itself. It allocates cells like
 // llama.cpp, and makes some calls fail.
 type toy struct {
 	whole  bool

@@ -19,7 +19,7 @@ type cells struct {
 	activeRefs []int32   // by cell: number of active sequences that count it as live
 	top        int
 	used       int // cells with references
-	active     int // cells with active references
+	active     int // cells that an active sequence counts as live
 }
 
 func newCells(context, sequences int) *cells {

@@ -93,9 +93,9 @@ const (
 	company = 30 // of another sequence
 )
 
-// tryCompany compares the logits behind a prompt that is decoded in one batch, alone, with those after
-// other divisions into batches and beside tokens of another sequence. It returns the reason for a
-// difference, or "" if there is none.
+// tryCompany decodes a prompt alone in one batch, then in other divisions into batches, and beside tokens
+// of another sequence. It compares the logits of the last token. It returns the reason for a difference,
+// or "" if there is none.
 func (c *Context) tryCompany() (reason string, err error) {
 	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {

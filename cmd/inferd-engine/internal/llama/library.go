@@ -201,7 +201,7 @@ var messages = &logSink{}
 // errors for drain.
 type logSink struct {
 	mu      sync.Mutex   // guards the fields below
-	level   int32        // of the last message; continuations have the same
+	level   int32        // of the last message; continuations of it have the same level
 	errors  []string     // at most keptErrors
 	running []*abortFlag // of the current computations
 	names   *strings.Replacer

@@ -208,7 +208,7 @@ func TestNoSuchToken(t *testing.T) {
 	}
 }
 
-// The cost of a text depends on its length, not on its content.
+// The cost of tokenising a text depends on its length, not on its content.
 func TestManyNULs(t *testing.T) {
 	m, _ := load(t, "chain")
 	const n = 1 << 18

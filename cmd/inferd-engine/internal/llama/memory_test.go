@@ -23,8 +23,8 @@ type memory struct {
 	cuts  bool // its sequences can be truncated
 }
 
-// memories are models of three kinds: with memory of all tokens, of a window of the last tokens,
-// and of one state.
+// memories are models of three kinds: they remember all tokens, a window of the last tokens, or one
+// state.
 var memories = map[string]memory{
 	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
 	"sliding":   {builtin.Sliding, true},
@@ -407,8 +407,8 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 	}
 }
 
-// A long computation can be aborted. Afterwards all of its sequences can be truncated to their
-// earlier length or decoded again.
+// A long computation can be aborted. Afterwards each of its sequences can be truncated to its
+// earlier length, or decoded again.
 func TestAbort(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,7 @@ func call(symbol uintptr, args ...uintptr) uintptr {
 	return r
 }
 
-// callWithString calls a C function of one string.
+// callWithString calls a C function with one string as its argument.
 func callWithString(symbol uintptr, text string) uintptr {
 	buf := append([]byte(text), 0)
 	return call(symbol, uintptr(unsafe.Pointer(unsafe.SliceData(buf))))

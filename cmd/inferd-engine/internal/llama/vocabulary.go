@@ -131,8 +131,8 @@ func (m *Model) Has(tok Token) bool { return m.valid(tok) }
 
 // Marks are the tokens that mark the parts of a prompt for a model that was trained to fill a gap in a text.
 type Marks struct {
-	Prefix, Suffix, Middle Token // stand before the text before the gap, the text behind it, and the answer
-	Project, File          Token // stand before the names of a project and of each file; negative if the model has none
+	Prefix, Suffix, Middle Token // precede the text before the gap, the text behind the gap, and the answer
+	Project, File          Token // precede the names of a project and of each file; negative if the model has none
 }
 
 // Marks returns the marks of the model. It reports false if Prefix, Suffix or Middle is missing.

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/prefill"
 )
 
-// A toy is a context whose KV state of a token is the token itself.
+// A toy is a context in which the KV state of a token is the token itself.
 type toy struct {
 	tokens  map[int][]kv.Token
 	pending [][2]int      // sequence and token

@@ -13,7 +13,7 @@ func TestReusable(t *testing.T) {
 	for _, test := range []struct{ cached, fresh, total, want int }{
 		{0, 0, 10, 0},
 		{9, 9, 10, 0},            // fewer than a tile
-		{99, 99, 100, 0},         // one tile; behind a part of it the rest would be smaller than a tile
+		{99, 99, 100, 0},         // reusing one tile would leave less than a tile to compute
 		{127, 127, 128, 64},      // the same prompt again
 		{300, 300, 340, 256},     // a shared beginning
 		{300, 100, 340, 64},      // a shared beginning, fresh in part
@@ -33,8 +33,8 @@ func TestReusable(t *testing.T) {
 	}
 }
 
-// kernels returns what determines the kernel for each token of a prompt behind a prefix: the position
-// at which its tile begins, or -1 in a batch smaller than a tile.
+// kernels identifies the kernel that computes each token of a prompt behind a prefix: by the position
+// at which its tile begins, or by -1 in a batch smaller than a tile.
 func kernels(prefix, total, batch int) []int {
 	by := make([]int, 0, total-prefix)
 	for at := prefix; at < total; {
