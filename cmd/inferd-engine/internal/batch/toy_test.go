@@ -170,7 +170,7 @@ func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequen
 	}
 }
 
-// of returns a sequence of an owner with the prompt first, first+1, … of prompt tokens. Its answer
+// of returns a sequence of an owner. Its prompt has the given number of tokens, from first on; its answer
 // begins with first+prompt.
 func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)

@@ -78,9 +78,9 @@ type move struct {
 	state  State     // of the tokens behind common
 }
 
-// slideFrom moves the cells with references from first on down, so that they follow first without a
-// gap. It reports false if memory has failed to empty the cells: then sequences have lost their
-// tokens there, and the slide must be repeated.
+// slideFrom moves the cells with references, from cell first on, down to first, without gaps. It
+// reports false if memory has failed to empty the cells: then sequences have lost their tokens there,
+// and the slide must be repeated.
 func (c *Cache) slideFrom(first int) bool {
 	moves := c.moves(first)
 	if !c.empty(first, moves) {
