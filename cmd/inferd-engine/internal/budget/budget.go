@@ -1,8 +1,8 @@
-// Package budget bounds the CPU time of single calls of foreign code, such as a grammar or a
-// template, which may never return. It measures the CPU clock of the thread that runs the call,
-// not wall time: on a busy machine a call spends most of its time waiting. A thread cannot be
-// stopped from outside. So a call over its budget is reported, its caller continues without it,
-// and its thread is free again when the call returns.
+// Package budget bounds the CPU time of single calls of foreign code, such as a template, which may
+// never return. It measures the CPU clock of the thread that runs the call, not wall time: on a
+// busy machine a call spends most of its time waiting. A thread cannot be stopped from outside. So
+// a call over its budget is reported, its caller continues without it, and its thread is free again
+// when the call returns.
 //
 // The package does not know the work of the calls.
 package budget
