@@ -323,7 +323,7 @@ func TestCanceled(t *testing.T) {
 	if _, err := answer(r).Stream(nil, &infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {
 		t.Errorf("Stream: %v", err)
 	}
-	if _, err := answer(r).Collect(text(strings.Repeat("x", 65<<20))); infer.CodeOf(err) != infer.TooLarge {
+	if _, err := answer(r).Collect(&infer.Text{Delta: make([]byte, 65<<20)}); infer.CodeOf(err) != infer.TooLarge {
 		t.Errorf("65 MiB: %v", err)
 	}
 	for _, err := range []error{

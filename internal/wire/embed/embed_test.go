@@ -71,7 +71,7 @@ func TestNumbers(t *testing.T) {
 func TestUnencodableAnswers(t *testing.T) {
 	nan := float32(math.NaN())
 	// The longest spelling of a number: fewer of them are too large.
-	huge := slices.Repeat([][]float32{slices.Repeat([]float32{-1.1754944e-38}, 1<<16)}, 100)
+	huge := slices.Repeat([][]float32{slices.Repeat([]float32{-1.1754944e-38}, 1<<16)}, 72)
 	for name, test := range map[string]struct {
 		vectors [][]float32
 		want    infer.Code

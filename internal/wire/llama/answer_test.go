@@ -154,10 +154,9 @@ func TestEndings(t *testing.T) {
 			t.Errorf("%T in one piece", ev)
 		}
 	}
-	big := &infer.Text{Delta: make([]byte, 40<<20)}
-	_, first := a.Collect(big)
-	if _, err := a.Collect(big); first != nil || infer.CodeOf(err) != infer.TooLarge {
-		t.Errorf("80 MiB: %v, %v", first, err)
+	_, first := a.Collect(&infer.Text{Delta: []byte("a")})
+	if _, err := a.Collect(&infer.Text{Delta: make([]byte, web.MaxAnswer)}); first != nil || infer.CodeOf(err) != infer.TooLarge {
+		t.Errorf("a byte more than 64 MiB: %v, %v", first, err)
 	}
 }
 

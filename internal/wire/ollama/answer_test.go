@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/infer"
 	"github.com/inferd-go/inferd/internal/wire/ollama"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // at is the time in all lines of these tests, and head the beginning of each.
@@ -155,10 +156,9 @@ func TestOtherLines(t *testing.T) {
 	if _, err := p.Stream(nil, &infer.ToolCall{}); infer.CodeOf(err) != infer.Internal {
 		t.Errorf("a call in the answer to a prompt: %v", err)
 	}
-	big := &infer.Text{Delta: make([]byte, 40<<20)}
-	_, first := a.Collect(big)
-	if _, err := a.Collect(big); first != nil || infer.CodeOf(err) != infer.TooLarge {
-		t.Errorf("80 MiB: %v, %v", first, err)
+	_, first := a.Collect(&infer.Text{Delta: []byte("a")})
+	if _, err := a.Collect(&infer.Text{Delta: make([]byte, web.MaxAnswer)}); first != nil || infer.CodeOf(err) != infer.TooLarge {
+		t.Errorf("a byte more than 64 MiB: %v, %v", first, err)
 	}
 }
 

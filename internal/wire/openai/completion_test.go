@@ -211,10 +211,9 @@ func TestCompletionEndings(t *testing.T) {
 	if doc, err := a.Collect(&infer.Done{}); err != nil || !strings.Contains(string(doc), `"text":"a","logprobs":{"tokens":["a"]`) {
 		t.Errorf("got %s, %v", doc, err)
 	}
-	big := &infer.Text{Delta: make([]byte, 40<<20)}
-	_, first := a.Collect(big)
-	if _, err := a.Collect(big); first != nil || infer.CodeOf(err) != infer.TooLarge {
-		t.Errorf("80 MiB: %v, %v", first, err)
+	_, first := a.Collect(&infer.Text{Delta: []byte("a")})
+	if _, err := a.Collect(&infer.Text{Delta: make([]byte, web.MaxAnswer)}); first != nil || infer.CodeOf(err) != infer.TooLarge {
+		t.Errorf("a byte more than 64 MiB: %v, %v", first, err)
 	}
 }
 
