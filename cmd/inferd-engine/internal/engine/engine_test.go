@@ -109,7 +109,11 @@ func user(text string, most int) *infer.Generate {
 // Each request gets its own answer from a real model, even in a context so small that sequences are
 // evicted repeatedly.
 func TestParkedSequencesKeepTheirText(t *testing.T) {
-	for _, size := range []int{4096, 512, 256} {
+	sizes := []int{4096, 512, 256}
+	if testing.Short() {
+		sizes = sizes[2:]
+	}
+	for _, size := range sizes {
 		t.Run(fmt.Sprintf("context %d", size), func(t *testing.T) {
 			e := load(t, "loop", batch.Limits{Context: size, Batch: 64, Sequences: 4})
 			var all sync.WaitGroup

@@ -18,9 +18,13 @@ const costly = `root ::= ([a-z]? [a-z]? [a-z]?){0,60}`
 // Every answer fits an ambiguous grammar, even beside streams and while other clients hang up.
 func TestCostlyGrammars(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 8})
+	beside := 400
+	if testing.Short() {
+		beside = 100
+	}
 	var all sync.WaitGroup
 	for i := range 2 {
-		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), 400)) })
+		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), beside)) })
 	}
 	for i := range 4 {
 		all.Go(func() {

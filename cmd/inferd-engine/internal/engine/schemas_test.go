@@ -149,7 +149,10 @@ func TestAnswersValidate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	schemas := within(schemas)
+	schemas := schemas
+	if !testing.Short() {
+		schemas = within(schemas)
+	}
 	for name, load := range map[string]func(t *testing.T, limits batch.Limits) *engine.Engine{
 		"random weights": func(t *testing.T, limits batch.Limits) *engine.Engine { t.Helper(); return load(t, "tiny", limits) },
 		// Tokens have several bytes, and the likeliest token is always a wrong one.
@@ -335,16 +338,16 @@ func TestHostileFormats(t *testing.T) {
 		"a nested grammar":        {Grammar: `root ::= ((((([a-z]+)+)+)+)+)+`},
 		"a left recursion":        {Grammar: `root ::= root "a" | "b"`},
 	}
-	tokens := 1500
+	tokens, beside := 1500, 600
 	if testing.Short() {
-		tokens = 100
+		tokens, beside = 60, 200
 		for _, costs := range []string{"an enum", "an exploding pattern", "an exploding union", "an exploding product", "many counts", "a grammar of many items"} {
 			delete(formats, costs)
 		}
 	}
 	var all sync.WaitGroup
 	for i := range 2 {
-		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), 600)) })
+		all.Go(func() { ask(t, e, user(strings.Repeat("a", i+1), beside)) })
 	}
 	for name, f := range formats {
 		all.Go(func() {
