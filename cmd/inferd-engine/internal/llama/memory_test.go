@@ -147,7 +147,7 @@ func TestTruncate(t *testing.T) {
 			prompt, other := text(1, 300), text(2, 90)
 			lengths := []int{200, 20, 299}
 			if testing.Short() {
-				lengths = lengths[:1]
+				prompt, lengths = prompt[:100], []int{70}
 			}
 			for _, n := range lengths {
 				again := append(append([]llama.Token{}, prompt[:n]...), other...)
@@ -161,7 +161,7 @@ func TestTruncate(t *testing.T) {
 				copied, cut := c.Copy(0, 1, n), c.Truncate(0, n)
 				if !memory.cuts {
 					if !errors.Is(copied, llama.ErrCannotTruncate) || !errors.Is(cut, llama.ErrCannotTruncate) {
-						t.Errorf("%d of 300 tokens: copied %v, cut %v", n, copied, cut)
+						t.Errorf("%d of %d tokens: copied %v, cut %v", n, len(prompt), copied, cut)
 					}
 					continue
 				}
@@ -182,12 +182,16 @@ func TestTruncate(t *testing.T) {
 // A padded batch has the same results as one without padding, and leaves no padding in the cache,
 // so that all cells can be used.
 func TestPad(t *testing.T) {
+	cells := 512
+	if testing.Short() {
+		cells = 256
+	}
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, memory.write)
-			_, plain := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 32, NSeq: 2, Threads: 1})
-			m, c := loadFile(t, path, llama.ContextOptions{NCtx: 512, NBatch: 64, NSeq: 2, Threads: 1})
-			tokens := text(1, 400)
+			_, plain := loadFile(t, path, llama.ContextOptions{NCtx: cells, NBatch: 32, NSeq: 2, Threads: 1})
+			m, c := loadFile(t, path, llama.ContextOptions{NCtx: cells, NBatch: 64, NSeq: 2, Threads: 1})
+			tokens := text(1, cells*3/4)
 			want := fresh(t, m, plain, tokens)
 			if got := padded(t, m, c, tokens); got != want {
 				t.Errorf("filled: %q, want %q", got, want)
@@ -212,26 +216,30 @@ func TestPad(t *testing.T) {
 
 // In all models a whole sequence can be copied. Original and copy are then independent.
 func TestCopy(t *testing.T) {
+	n := 200
+	if testing.Short() {
+		n = 60
+	}
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			m, c := loadFile(t, file(t, memory.write), llama.ContextOptions{NCtx: 2048, NBatch: 32, NSeq: 4, Threads: 1})
-			prompt, left, right := text(1, 200), text(2, 30), text(3, 30)
-			join := func(tail []llama.Token) []llama.Token { return append(prompt[:200:200], tail...) }
+			prompt, left, right := text(1, n), text(2, 30), text(3, 30)
+			join := func(tail []llama.Token) []llama.Token { return append(prompt[:n:n], tail...) }
 			wantLeft, wantRight := fresh(t, m, c, join(left)), fresh(t, m, c, join(right))
 			_, err := read(c, 3, 0, text(4, 50)) // these tokens are replaced
-			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.Copy(2, 3, 200), c.Copy(2, 0, 200)) != nil {
+			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.Copy(2, 3, n), c.Copy(2, 0, n)) != nil {
 				t.Fatal(err, more)
 			}
-			if got := goOn(t, m, c, 3, 200, left); got != wantLeft {
+			if got := goOn(t, m, c, 3, n, left); got != wantLeft {
 				t.Errorf("the copy: %q, want %q", got, wantLeft)
 			}
-			if got := goOn(t, m, c, 2, 200, right); got != wantRight {
+			if got := goOn(t, m, c, 2, n, right); got != wantRight {
 				t.Errorf("the original: %q, want %q", got, wantRight)
 			}
 			if err := c.Truncate(2, 0); err != nil {
 				t.Fatal(err)
 			}
-			if got := goOn(t, m, c, 0, 200, left); got != wantLeft {
+			if got := goOn(t, m, c, 0, n, left); got != wantLeft {
 				t.Errorf("a copy whose original is gone: %q, want %q", got, wantLeft)
 			}
 			if err := errors.Join(c.Truncate(0, 1000), c.Truncate(1, 1000), c.Truncate(0, 0), c.Copy(0, 3, 0)); err != nil {
@@ -529,7 +537,7 @@ func TestThreadsStay(t *testing.T) {
 	if got := bound(t, threads) - before; got != threads-1 {
 		t.Errorf("before the first batch %d of %d threads are bound", got, threads)
 	}
-	if _, err := read(c, 0, 0, text(1, 100)); err != nil {
+	if _, err := read(c, 0, 0, text(1, 40)); err != nil {
 		t.Fatal(err)
 	}
 	if got := bound(t, threads) - before; got != threads {
