@@ -51,7 +51,7 @@ func TestCorpus(t *testing.T) {
 // serve runs a daemon with that config until the test ends. It returns once it is ready.
 func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) {
 	t.Helper()
-	dir := shortdir.New(t)
+	dir := shortdir.InMemory(t)
 	t.Setenv("INFERD_LOG_DIR", filepath.Join(dir, "logs"))
 	t.Setenv("SSL_CERT_FILE", "") // each daemon would parse all of its certificates
 	file := filepath.Join(dir, "config.json")

@@ -38,7 +38,11 @@ func smallDisk(t *testing.T) string {
 func fill(t *testing.T, dir string, free int64) (empty func()) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, fullDisk-free), 0o600); err != nil {
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, fullDisk-free), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return func() {

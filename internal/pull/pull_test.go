@@ -22,6 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/hubtest"
 	"github.com/inferd-go/inferd/internal/modelname"
 	"github.com/inferd-go/inferd/internal/pull"
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/status"
 	"github.com/inferd-go/inferd/internal/store"
 )
@@ -58,20 +59,8 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, hub: hubtest.New(t), log: &bytes.Buffer{}}
-	b.Puller = b.puller(filepath.Join(ramDir(t), "models"))
+	b.Puller = b.puller(filepath.Join(shortdir.InMemory(t), "models"))
 	return b
-}
-
-// ramDir returns a new folder in memory, where syncs cost nothing, or a temporary folder if there
-// is no file system in memory.
-func ramDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "pull-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // puller returns a puller with a store in the folder home.

@@ -18,3 +18,15 @@ func New(tb testing.TB) string {
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
+// InMemory returns a folder like that of [New] in a file system in memory, where changes and syncs cost little. If the
+// system has none at /dev/shm, the folder is like that of New.
+func InMemory(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "i")
+	if err != nil {
+		return New(tb)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}

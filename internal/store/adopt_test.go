@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -104,7 +105,7 @@ func TestAdoptByLink(t *testing.T) {
 // If the store is on another disk, the manifest refers to the file.
 func TestAdoptByReference(t *testing.T) {
 	s, home := open(t)
-	other := ramDir(t)
+	other := shortdir.InMemory(t)
 	o := newTool(t, other)
 	got, err := s.Adopt(t.Context(), o.adoption("m"))
 	if err != nil {
@@ -203,7 +204,7 @@ func TestAdoptOverALink(t *testing.T) {
 
 func TestAdoptOfASplitModel(t *testing.T) {
 	s, _ := open(t)
-	dir := ramDir(t)
+	dir := shortdir.InMemory(t)
 	var a store.Adoption
 	a.Name = "split"
 	for n := range uint32(2) {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -157,18 +158,6 @@ func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// ramDir returns a new folder in memory, where syncs cost nothing, or a temporary folder if there
-// is no file system in memory.
-func ramDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "store-test-")
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // A life is a series of changes to a store, in steps. The result of a finished step must survive a
@@ -398,7 +387,7 @@ func killWriters(t *testing.T, dir string) {
 // its end.
 func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 	t.Helper()
-	dir := ramDir(t)
+	dir := shortdir.InMemory(t)
 	steps = make(map[int]string)
 	s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
 	if err := os.Mkdir(s.Home, 0o755); err != nil {
@@ -458,7 +447,7 @@ func TestCrashes(t *testing.T) {
 		}
 		for _, c := range cutsHere {
 			cuts++
-			dir := filepath.Join(ramDir(t), "models")
+			dir := filepath.Join(shortdir.InMemory(t), "models")
 			d.crash(t, dir, c.entry, c.data)
 			boot := "second"
 			if strings.Contains(c.name, "killed") {
@@ -491,7 +480,7 @@ func TestFailures(t *testing.T) {
 	}
 	for _, failure := range failures {
 		for n := 0; n < len(ops); n += stride {
-			dir := ramDir(t)
+			dir := shortdir.InMemory(t)
 			s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
 			// The number of a change is not the same in each life: the ingest of an import is named
 			// by a digest of its random path, which may fall into a folder that exists. So this

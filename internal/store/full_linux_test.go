@@ -29,6 +29,18 @@ func tmpfs(t *testing.T, size int, options string) string {
 	return dir
 }
 
+// fill makes a file of size bytes that takes up space, without writing them.
+func fill(t *testing.T, path string, size int) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, int64(size)), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // If the disk is full at any point of an ingest, no synced byte is lost, and the ingest can be
 // finished once there is space.
 func TestDiskFills(t *testing.T) {
@@ -39,7 +51,7 @@ func TestDiskFills(t *testing.T) {
 	for n := range 20 {
 		s := &store.Store{Home: filepath.Join(dir, fmt.Sprintf("models%d", n))}
 		free := n * len(data) / 18
-		write(t, filler, strings.Repeat("x", 4<<20-free-(16<<10)))
+		fill(t, filler, 4<<20-free-(16<<10))
 		err := func() (err error) {
 			in, err := s.Begin(w)
 			if err != nil {
@@ -103,7 +115,7 @@ func TestImportIntoAFullDisk(t *testing.T) {
 	for n := 0; n < 20; n += stride {
 		s := &store.Store{Home: filepath.Join(dir, "models")}
 		free := n * disk / 20
-		write(t, filler, strings.Repeat("x", disk-free))
+		fill(t, filler, disk-free)
 		_, err := s.Import(t.Context(), store.Import{Path: file}, nil)
 		if err != nil {
 			refused++

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -31,7 +32,7 @@ func recordPut(t *testing.T, home string) (ops []store.Op) {
 // machine then loses power, the model is whole, although the first process never synced its
 // changes.
 func TestKillThenPowerCut(t *testing.T) {
-	home := filepath.Join(ramDir(t), "models")
+	home := filepath.Join(shortdir.InMemory(t), "models")
 	if err := os.Mkdir(home, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func TestKillThenPowerCut(t *testing.T) {
 		for _, op := range first[:n] {
 			before.do(op)
 		}
-		home := filepath.Join(ramDir(t), "models")
+		home := filepath.Join(shortdir.InMemory(t), "models")
 		before.crash(t, home, always, always)
 		killWriters(t, home)
 		second := recordPut(t, home)
@@ -56,7 +57,7 @@ func TestKillThenPowerCut(t *testing.T) {
 			for _, op := range append(first[:n:n], second[:m]...) {
 				d.do(op)
 			}
-			dir := filepath.Join(ramDir(t), "models")
+			dir := filepath.Join(shortdir.InMemory(t), "models")
 			d.crash(t, dir, entry, data)
 			if err := check(t, dir, "second", done); err != nil {
 				t.Fatalf("killed after change %d of %d, cut after %d of %d: %v\n%s", n, len(first), m, len(second), err, strings.Join(tree(t, dir), "\n"))

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -110,7 +111,7 @@ func other(t *testing.T, home string, lock func(*os.File, bool) error) *store.St
 
 func oneWriter(t *testing.T, lock func(*os.File, bool) error) {
 	t.Helper()
-	home := ramDir(t)
+	home := shortdir.InMemory(t)
 	cmd, _, _ := started(t, "hold", home, "0")
 	s := other(t, home, lock)
 	_, err := s.Begin(killedWant())
@@ -155,7 +156,7 @@ func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	}
 	failed, torn := 0, 0
 	for round := range rounds {
-		home := ramDir(t)
+		home := shortdir.InMemory(t)
 		var all []*exec.Cmd
 		var outs []*bytes.Buffer
 		for n := range 5 {
@@ -222,7 +223,7 @@ func whole(t *testing.T, s *store.Store) bool {
 // While a process uses a model, its removal is refused, or the process keeps its open file.
 func userBesideRemoval(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Helper()
-	home := ramDir(t)
+	home := shortdir.InMemory(t)
 	s := other(t, home, lock)
 	put(t, s, "m", []byte("right"))
 	cmd, in, lines := started(t, "show", home, "ready")

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -19,12 +20,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
 // roleEnv is the environment variable that makes the test binary play a role in another process, a
 // key of roles.
 const roleEnv = "STORE_TEST_ROLE"
+
+// shortEnv is the environment variable that makes another process use the sizes of a short test.
+const shortEnv = "STORE_TEST_SHORT"
 
 // roles are the tasks of another process in the store s. It prints lines. It ends with an error, or
 // when its input ends.
@@ -37,7 +42,7 @@ var roles = map[string]func(s *store.Store) error{
 		}
 		fmt.Println(in.Done())
 		data := random(killedSize, 20)
-		for _, r := range gaps(in.Ranges(), killedSize) {
+		for _, r := range gaps(in.Ranges(), int64(killedSize)) {
 			for at := r.Start; at < r.End; at += chunk {
 				end := min(at+chunk, r.End)
 				if _, err := in.WriteAt(data[at:end], at); err != nil {
@@ -162,6 +167,10 @@ func waitForEnd() error {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(shortEnv) != "" || testing.Short() {
+		killedSize = 16 << 20
+	}
 	if role := os.Getenv(roleEnv); role != "" {
 		syscall.Umask(0o022)
 		s := &store.Store{Home: os.Getenv("STORE_TEST_HOME")}
@@ -186,16 +195,19 @@ func process(t *testing.T, exe, role, home string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "STORE_TEST_HOME="+home)
+	if testing.Short() {
+		cmd.Env = append(cmd.Env, shortEnv+"=1")
+	}
 	return cmd
 }
 
-const (
-	killedSize = 48 << 20
-	chunk      = 1 << 20
-)
+const chunk = 1 << 20
+
+// killedSize is the size of the model whose writers are killed. TestMain makes it smaller for a short test.
+var killedSize = 48 << 20
 
 func killedWant() store.Want {
-	return store.Want{SHA256: killedDigest(), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: killedSize}}
+	return store.Want{SHA256: killedDigest(), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: int64(killedSize)}}
 }
 
 var killedDigest = sync.OnceValue(func() string { return digestOf(random(killedSize, 20)) })
@@ -203,10 +215,10 @@ var killedDigest = sync.OnceValue(func() string { return digestOf(random(killedS
 // When a writer is killed, at most the bytes since its last checkpoint are lost, and the next
 // writer continues at once.
 func TestWriterIsKilled(t *testing.T) {
-	home := ramDir(t)
+	home := shortdir.InMemory(t)
 	written, most := int64(0), 12
 	if testing.Short() {
-		most = 60 // fewer kills
+		most = 20 // fewer kills
 	}
 	for n := 0; ; n++ {
 		cmd := process(t, "", "write", home)
@@ -252,7 +264,7 @@ func TestWriterIsKilled(t *testing.T) {
 	s := &store.Store{Home: home}
 	defer s.Close()
 	in := begin(t, s, killedWant())
-	for _, gap := range gaps(in.Ranges(), killedSize) {
+	for _, gap := range gaps(in.Ranges(), int64(killedSize)) {
 		if gap.End-gap.Start > 8<<20 {
 			t.Errorf("missing: %+v", gap)
 		}
@@ -270,7 +282,7 @@ func TestTwoUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	dir := ramDir(t)
+	dir := shortdir.InMemory(t)
 	home, exe := filepath.Join(dir, "models"), filepath.Join(dir, "test")
 	self, err := os.Executable()
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // A writer was killed, and its parent has not waited for it: the kernel still keeps its pid and its
@@ -12,7 +14,7 @@ func TestUnreapedWriter(t *testing.T) {
 	for name, lock := range locks {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(locksEnv, name)
-			home := ramDir(t)
+			home := shortdir.InMemory(t)
 			cmd, _, _ := started(t, "hold", home, "0")
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -91,7 +92,7 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	dir := ramDir(t)
+	dir := shortdir.InMemory(t)
 	home, exe := filepath.Join(dir, "models"), filepath.Join(dir, "test")
 	self, err := os.Executable()
 	if err != nil {

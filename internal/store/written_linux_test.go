@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/internal/shortdir"
 	"github.com/inferd-go/inferd/internal/store"
 )
 
@@ -34,7 +35,7 @@ func TestAdoptWritesNoContent(t *testing.T) {
 	}
 	for place, dir := range map[string]func(*testing.T) string{
 		"on the disk of the store": func(t *testing.T) string { t.Helper(); return t.TempDir() },
-		"on another disk":          ramDir,
+		"on another disk":          func(t *testing.T) string { t.Helper(); return shortdir.InMemory(t) },
 	} {
 		t.Run(place, func(t *testing.T) {
 			file := filepath.Join(dir(t), "Large-Q8_0.gguf")
