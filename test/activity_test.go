@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // records returns the lines of the daemon's activity log with the given msg. The daemon writes them
@@ -177,7 +179,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 
 // If the log folder is not writable, the start fails. If it becomes so later, the daemon continues.
 func TestActivityLogFolder(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
 	write(t, dir+".logs", "a file")
 	d := start(t, dir)

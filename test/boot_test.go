@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 func TestBootIsWatched(t *testing.T) {
@@ -80,9 +82,9 @@ func TestSockets(t *testing.T) {
 
 // Without flags other than the model, every file has its default path.
 func TestDefaults(t *testing.T) {
-	run := shortDir(t)
+	run := shortdir.New(t)
 	t.Setenv("XDG_RUNTIME_DIR", run)
-	t.Setenv("HOME", shortDir(t))
+	t.Setenv("HOME", shortdir.New(t))
 	if os.Getenv("INFERD_ENGINE_LIB") == "" {
 		t.Setenv("INFERD_ENGINE_LIB", engineLib)
 	}
@@ -125,7 +127,7 @@ func TestLockPath(t *testing.T) {
 		}, "not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			path := filepath.Join(dir, "inferd.lock")
 			test.make(t, path)
 			d := start(t, dir, "--model-path", "builtin:chain")
@@ -166,7 +168,7 @@ func TestStoppedEngineGoesWithItsDaemon(t *testing.T) {
 func TestSymlinkAtTheSocket(t *testing.T) {
 	for _, leaf := range []string{"infer.sock", "admin.sock"} {
 		t.Run(leaf, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			target := filepath.Join(dir, "target")
 			if err := os.WriteFile(target, []byte("precious"), 0o600); err != nil {
 				t.Fatal(err)
@@ -206,7 +208,7 @@ func TestConfigErrors(t *testing.T) {
 		"an empty file":       {``, []string{"config.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(test.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +224,7 @@ func TestConfigErrors(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	config := `{
 		"colour": "green",
 		"admission": {"queue_depth": 3, "depht": 4},
@@ -303,7 +305,7 @@ func modelFile(t *testing.T) (path string, content []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(shortDir(t), "model.gguf"), content
+	return filepath.Join(shortdir.New(t), "model.gguf"), content
 }
 
 func TestModelFiles(t *testing.T) {
@@ -360,7 +362,7 @@ func TestModelFiles(t *testing.T) {
 // libraries returns a folder with links to the real libraries, except those in but.
 func libraries(t *testing.T, but ...string) string {
 	t.Helper()
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	names, err := os.ReadDir(engineLib)
 	if err != nil {
 		t.Fatalf("%v: run \"make engine\"", err)
@@ -382,7 +384,7 @@ func TestLibraries(t *testing.T) {
 		want string
 	}{
 		"all there":  {func(t *testing.T) string { return libraries(t) }, ""},
-		"none there": {shortDir, `make engine`},
+		"none there": {func(t *testing.T) string { t.Helper(); return shortdir.New(t) }, `make engine`},
 		"one is missing": {func(t *testing.T) string {
 			return libraries(t, "libggml-base.so")
 		}, "libggml-base"},

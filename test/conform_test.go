@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // inferdctl conform plays the corpus against a running daemon.
@@ -61,7 +63,7 @@ func TestConform(t *testing.T) {
 		})
 	}
 	t.Run("no daemon", func(t *testing.T) {
-		nobody := &daemon{t: t, dir: shortDir(t), stderr: &output{}}
+		nobody := &daemon{t: t, dir: shortdir.New(t), stderr: &output{}}
 		if _, errs, code := nobody.ctl("conform", corpusDir); code != 2 || !strings.Contains(errs, "no transcript was played") {
 			t.Errorf("exit %d, %q", code, errs)
 		}

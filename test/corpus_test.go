@@ -13,6 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/corpus"
 	"github.com/inferd-go/inferd/internal/hubtest"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // TestCorpus plays every transcript of spec/corpus against the real daemon.
@@ -65,7 +66,7 @@ func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn
 		}
 		return nil
 	})
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), script.Config)
 	s.watched = make(chan struct{})
 	open := sync.OnceFunc(func() { close(s.watched) })

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // When an engine dies, its requests fail. Connections stay open, and the daemon starts another
@@ -122,12 +124,12 @@ func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 // can restart the engine.
 func TestGivenUp(t *testing.T) {
 	// The programs are in a temporary folder, so that the engine can be replaced.
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	for _, name := range []string{"inferd", "inferd-engine"} {
 		copyFile(t, filepath.Join(bin, name), filepath.Join(dir, name))
 	}
 	engine := filepath.Join(dir, "inferd-engine")
-	run := shortDir(t)
+	run := shortdir.New(t)
 	config := `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
 		{"kind":"mock","name":"fake","tokens":["mock"]}]}`
@@ -180,7 +182,7 @@ func TestGivenUp(t *testing.T) {
 }
 
 func TestCrashAtBoot(t *testing.T) {
-	engine := filepath.Join(shortDir(t), "engine")
+	engine := filepath.Join(shortdir.New(t), "engine")
 	if err := os.WriteFile(engine, []byte("#!/bin/sh\necho started >>"+engine+".log\necho 'ggml.c:1: GGML_ASSERT(false) failed' >&2\nexit 2\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +198,7 @@ func TestCrashAtBoot(t *testing.T) {
 // A load that makes no progress ends at a signal or after a timeout. Until then no request is
 // accepted.
 func TestSlowLoad(t *testing.T) {
-	engine := filepath.Join(shortDir(t), "engine")
+	engine := filepath.Join(shortdir.New(t), "engine")
 	if err := os.WriteFile(engine, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

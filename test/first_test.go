@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // newHome returns the home folder of a user who has no file of inferd.
 func newHome(t *testing.T) (home string) {
 	t.Helper()
-	home = shortDir(t)
+	home = shortdir.New(t)
 	if os.Getenv("INFERD_ENGINE_LIB") == "" {
 		t.Setenv("INFERD_ENGINE_LIB", engineLib)
 	}

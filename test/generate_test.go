@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	inferd "github.com/inferd-go/inferd/client"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 func TestChain(t *testing.T) {
@@ -355,7 +356,7 @@ func TestSlowMock(t *testing.T) {
 		t.Errorf("ready after %s", took)
 	}
 	d.served("infer.sock")
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config(60_000_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // A damage is a damaged model file.
@@ -141,7 +142,7 @@ func TestHostileModels(t *testing.T) {
 	if testing.Short() {
 		stride = 29
 	}
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	place := func(data []byte) {
 		t.Helper()

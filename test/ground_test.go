@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // Ignored settings are reported even if the start fails.
@@ -25,7 +27,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 		"an array":       {`[]`, []string{"config.json:1: the file must hold a JSON object, this is an array"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			if test.config != "" {
 				write(t, filepath.Join(dir, "config.json"), test.config)
 			}
@@ -44,7 +46,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 
 // A pipe as the config file is refused at once, since reading it might never end.
 func TestConfigIsAPipe(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := syscall.Mkfifo(filepath.Join(dir, "config.json"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +78,9 @@ func TestHangUpOfTheTerminal(t *testing.T) {
 
 // A daemon that was started with SIGHUP ignored, as nohup does it, continues after SIGHUP.
 func TestHangUpIsIgnored(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
-	program := filepath.Join(shortDir(t), "inferd")
+	program := filepath.Join(shortdir.New(t), "inferd")
 	write(t, program, fmt.Sprintf("#!/bin/sh\ntrap '' HUP\nexec %s \"$@\"\n", filepath.Join(bin, "inferd")))
 	if err := os.Chmod(program, 0o700); err != nil {
 		t.Fatal(err)

@@ -100,7 +100,7 @@ func (o *output) String() string {
 func start(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	if dir == "" {
-		dir = shortDir(t)
+		dir = shortdir.New(t)
 	}
 	return startProgram(t, filepath.Join(bin, "inferd"), dir, args...)
 }
@@ -131,8 +131,6 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 	})
 	return d
 }
-
-func shortDir(t *testing.T) string { return shortdir.New(t) }
 
 func (d *daemon) socket(leaf string) string { return filepath.Join(d.dir, leaf) }
 

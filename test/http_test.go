@@ -18,12 +18,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // startWith starts a daemon with the given config, and does not wait until it is ready.
 func startWith(t *testing.T, cfg string, args ...string) *daemon {
 	t.Helper()
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}

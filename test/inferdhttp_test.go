@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // A gateway is a running inferd-http.
@@ -360,7 +362,7 @@ func (d *daemon) load() int {
 // Check 147: without a daemon requests wait for the start-up time, and are then 502. A daemon that
 // comes meanwhile answers.
 func TestGatewayWithoutADaemon(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	g := startGateway(t, dir, "--startup-timeout-secs", "1")
 	for _, stream := range []string{"", `,"stream":true`} {
 		begin := time.Now()

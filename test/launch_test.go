@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // spied returns a program in place of the engine, and a function that returns one of its records,
@@ -20,7 +22,7 @@ import (
 // and becomes the real engine. Unlike the files in /proc, the records are readable for every user.
 func spied(t *testing.T, line string) (engine string, seen func(what string) string) {
 	t.Helper()
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	engine = filepath.Join(dir, "engine")
 	script := fmt.Sprintf(`#!/bin/sh
 tr '\0' '\n' </proc/$$/environ >%[1]s/environ
@@ -103,7 +105,7 @@ func TestNoDumps(t *testing.T) {
 // resolved against that folder.
 func TestRelativePaths(t *testing.T) {
 	_, content := modelFile(t)
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	for leaf, text := range map[string][]byte{"m.gguf": content, "libstdc++.so.6": []byte("no library"), "libggml-base.so": []byte("no library")} {
 		if err := os.WriteFile(filepath.Join(dir, leaf), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -180,7 +182,7 @@ func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 
 // A named pipe in place of a model is refused. The start does not wait for a writer.
 func TestModelIsAPipe(t *testing.T) {
-	path := filepath.Join(shortDir(t), "model.gguf")
+	path := filepath.Join(shortdir.New(t), "model.gguf")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +195,7 @@ func TestModelIsAPipe(t *testing.T) {
 // A split model is loaded from its parts, which may be links, as they are in caches of models.
 func TestSplitModel(t *testing.T) {
 	_, content := modelFile(t)
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	first, second := split(t, content)
 	name := func(part int) string { return filepath.Join(dir, fmt.Sprintf("chain-%05d-of-00002.gguf", part)) }
 	for i, part := range [][]byte{first, second} {
@@ -311,7 +313,7 @@ func TestDaemonWithoutRoot(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil {
 		t.Skip("there is no setpriv")
 	}
-	dir, programs := shortDir(t), shortDir(t)
+	dir, programs := shortdir.New(t), shortdir.New(t)
 	for _, name := range []string{"inferd", "inferd-engine"} {
 		copyFile(t, filepath.Join(bin, name), filepath.Join(programs, name))
 	}

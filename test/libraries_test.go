@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // compile makes a shared library of C source. It skips the test if there is no compiler.
@@ -28,7 +30,7 @@ func compile(t *testing.T, path, source string) {
 // installation returns a copy of the data folder of "make engine" that the test can change.
 func installation(t *testing.T) (data, dir string) {
 	t.Helper()
-	data = shortDir(t)
+	data = shortdir.New(t)
 	dir = filepath.Join(data, "inferd", "engine", "0.5.0")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -76,13 +78,13 @@ func TestForeignLibraries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir := installation(t)
-			seen := filepath.Join(shortDir(t), "loaded")
+			seen := filepath.Join(shortdir.New(t), "loaded")
 			for _, file := range test.files {
 				compile(t, filepath.Join(dir, file), constructor(seen+"-"+file))
 			}
 			var args []string
 			if !test.packaged {
-				t.Setenv("XDG_DATA_HOME", shortDir(t))
+				t.Setenv("XDG_DATA_HOME", shortdir.New(t))
 				args = []string{"--engine-lib", dir}
 			}
 			d := serve(t, append(args, "--model-path", "builtin:chain")...)
@@ -183,7 +185,7 @@ func lying(t *testing.T) string {
 // If the processor lacks instructions that it reports, the engine gets the next lower variant. The
 // daemon logs that once, and the next daemon avoids that variant from its start.
 func TestProcessorThatLies(t *testing.T) {
-	dir, cache := lying(t), shortDir(t)
+	dir, cache := lying(t), shortdir.New(t)
 	t.Setenv("XDG_CACHE_HOME", cache)
 	args := []string{"--engine-lib", dir, "--model-path", "builtin:chain"}
 	const warning = "engine ended with an illegal instruction while loading"
@@ -249,7 +251,7 @@ func TestEveryVariantLies(t *testing.T) {
 			}
 		}
 	}
-	t.Setenv("XDG_CACHE_HOME", shortDir(t))
+	t.Setenv("XDG_CACHE_HOME", shortdir.New(t))
 	for range 2 {
 		d := start(t, "", "--engine-lib", dir, "--model-path", "builtin:chain")
 		want := "every CPU variant ended with an illegal instruction: " + strings.Join(variants[:len(liars)], ", ")
@@ -313,7 +315,7 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 		}, `engine program: folder DIR/bin can be written to by every user`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			d := start(t, dir, test.prepare(t, dir)...)
 			want := strings.NewReplacer("DIR", dir, "UID", fmt.Sprint(os.Getuid())).Replace(test.want)
 			if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), want) {
@@ -328,7 +330,7 @@ func TestGroundThatOthersCanChange(t *testing.T) {
 
 // A link in place of the compute lock is replaced, and its target is not changed.
 func TestLinkAtTheComputeLock(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "compute.lock")
 	write(t, target, "content")
 	if err := os.Symlink(target, link); err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // enter is a shell command that runs its arguments with the loopback device switched on, in a
@@ -21,7 +23,7 @@ func startOffline(t *testing.T, cfg string) *daemon {
 		t.Logf("the network is not cut off: %v %.200s", err, out)
 		return startWith(t, cfg)
 	}
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}

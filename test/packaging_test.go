@@ -13,11 +13,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // The service manager gets READY once every socket accepts, and not earlier.
 func TestServiceManager(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	address := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
 	manager, err := net.ListenUnixgram("unixgram", address)
 	if err != nil {
@@ -108,7 +110,7 @@ func TestSystemdUnit(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no systemd-analyze on this machine")
 	}
-	home := shortDir(t)
+	home := shortdir.New(t)
 	program := filepath.Join(home, ".local/bin/inferd")
 	if err := os.MkdirAll(filepath.Dir(program), 0o700); err != nil {
 		t.Fatal(err)

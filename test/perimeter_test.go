@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // frames is the number of random messages in TestRandomFrames.
@@ -28,7 +30,7 @@ var frames = flag.Int("frames", 20_000, "random messages that a daemon has to ju
 // mocked starts a daemon with the given config, and waits until it is ready.
 func mocked(t *testing.T, cfg string, args ...string) *daemon {
 	t.Helper()
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // A sum has the counts of a caller or an entry, from the daemon's stats or from the activity log.
@@ -207,7 +209,7 @@ func fill(t *testing.T, dir string, room int) {
 
 // inferdctl log -f prints every request once and in order, although the daemon rotates the log.
 func TestLogIsFollowed(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
 	fill(t, dir, 100_000)
 	d := start(t, dir)
@@ -268,7 +270,7 @@ func TestLogIsFollowed(t *testing.T) {
 // A daemon that is killed while it writes leaves at most one torn line. The next daemon ends the
 // line, and the reader skips it. The load and the kills are real.
 func TestKilledWhileItWrites(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
 	const kills = 6
 	for kill := range kills {
@@ -318,7 +320,7 @@ func TestKilledWhileItWrites(t *testing.T) {
 
 // A full disk fails no request, and doctor reports the lost lines.
 func TestLogOnAFullDisk(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
 	program, free := withFullDisk(t, dir+".logs")
 	d := startProgram(t, program, dir)
@@ -343,7 +345,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 // not see. It also returns a function that makes room on the disk.
 func withFullDisk(t *testing.T, logs string) (program string, free func()) {
 	t.Helper()
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +378,7 @@ func TestNoSecretIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	spellings := strings.Split(strings.TrimSpace(string(raw)), "\n")
-	tmp := shortDir(t)
+	tmp := shortdir.New(t)
 	for _, format := range []string{"text", "json"} {
 		t.Setenv("TMPDIR", tmp)
 		t.Setenv("INFERD_LOG", "debug")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // An entry has the stats of an entry.
@@ -215,7 +217,7 @@ func (s *screen) exit() int {
 
 // top shows a real daemon on a real terminal, and continues after a restart of the daemon.
 func TestTop(t *testing.T) {
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},
 		{"kind":"mock","name":"fake"}]}`)

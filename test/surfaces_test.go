@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/builtin"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // bound returns the names of the surfaces' sockets that exist.
@@ -166,11 +167,11 @@ func TestOneGate(t *testing.T) {
 
 // Vectors come from one model: another entry answers only if it has the same model file.
 func TestVectorsStayWithTheirModel(t *testing.T) {
-	model, err := builtin.Ensure(shortDir(t), "embed")
+	model, err := builtin.Ensure(shortdir.New(t), "embed")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := shortDir(t)
+	dir := shortdir.New(t)
 	first, linked, copied := filepath.Join(dir, "first"), filepath.Join(dir, "linked"), filepath.Join(dir, "copied")
 	copyFile(t, model, first)
 	copyFile(t, model, copied)

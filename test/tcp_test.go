@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // tcpAddr waits for the address of a surface in the daemon's log, and returns it: the tests let the
@@ -128,7 +130,7 @@ func TestTCPWithoutKey(t *testing.T) {
 		"a port in use": {[]string{"--tcp", d.tcpAddr("v1"), "--api-key", "k"}, "v1 over TCP: listen tcp"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := shortdir.New(t)
 			write(t, filepath.Join(dir, "config.json"), oneMock)
 			d := start(t, dir, test.args...)
 			if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), test.says) {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 // soakVariable is the environment variable with the duration of each disturbance in
@@ -168,7 +170,7 @@ func wedgeable(t *testing.T) (engine, file string) {
 	if !bytes.Contains(program, []byte(wedgeVariable)) {
 		t.Skip("the engine has no tag wedge")
 	}
-	file = filepath.Join(shortDir(t), "wedge")
+	file = filepath.Join(shortdir.New(t), "wedge")
 	t.Setenv(wedgeVariable, file)
 	return engine, file
 }
@@ -466,7 +468,7 @@ func frozen(t *testing.T, pid int) func(value string) {
 // withFiles returns a program that runs inferd with a hard limit of n descriptors.
 func withFiles(t *testing.T, n int) string {
 	t.Helper()
-	script := filepath.Join(shortDir(t), "limited")
+	script := filepath.Join(shortdir.New(t), "limited")
 	text := fmt.Sprintf("#!/bin/sh\nulimit -n %d && exec %s \"$@\"\n", n, filepath.Join(bin, "inferd"))
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
@@ -476,7 +478,7 @@ func withFiles(t *testing.T, n int) string {
 
 // A flood of connections does not use up the descriptors that an engine and the log need.
 func TestFewDescriptors(t *testing.T) {
-	d := startProgram(t, withFiles(t, 64), shortDir(t), "--model-path", "builtin:chain")
+	d := startProgram(t, withFiles(t, 64), shortdir.New(t), "--model-path", "builtin:chain")
 	d.waitReady()
 	w := d.watch()
 	defer w.Close()
@@ -530,7 +532,7 @@ func TestFewDescriptors(t *testing.T) {
 }
 
 func TestTooFewDescriptors(t *testing.T) {
-	d := startProgram(t, withFiles(t, 40), shortDir(t), "--model-path", "builtin:chain")
+	d := startProgram(t, withFiles(t, 40), shortdir.New(t), "--model-path", "builtin:chain")
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "too few descriptors: the limit is 40") {
 		t.Errorf("exit %d, said %s", code, d.stderr)
 	}

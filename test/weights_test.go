@@ -14,6 +14,7 @@ import (
 
 	"github.com/inferd-go/inferd/internal/builtin"
 	"github.com/inferd-go/inferd/internal/hubtest"
+	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
 const modelCommit = "0123456789abcdef0123456789abcdef01234567"
@@ -85,7 +86,7 @@ func (s *shelf) blob() string {
 // boot returns the daemon, and the frames up to one with the given status and phase.
 func (s *shelf) boot(config, status, phase string) (*daemon, []map[string]any) {
 	s.t.Helper()
-	dir := shortDir(s.t)
+	dir := shortdir.New(s.t)
 	write(s.t, filepath.Join(dir, "config.json"), config)
 	watched := make(chan struct{})
 	open := sync.OnceFunc(func() { close(watched) })
@@ -284,7 +285,7 @@ func TestBootWithoutPull(t *testing.T) {
 		`"qwen3-0.6b"`: "run inferdctl pull qwen3-0.6b\n", `"hf:O/R"`: "run inferdctl pull hf:O/R\n",
 		s.described(): "run inferdctl pull, which pulls the models of the config",
 	} {
-		dir := shortDir(t)
+		dir := shortdir.New(t)
 		write(t, filepath.Join(dir, "config.json"), `{"auto_pull":false,"model":`+model+`}`)
 		d := start(t, dir)
 		if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "is not in the model store "+s.home+", and auto_pull is false: "+want) {
