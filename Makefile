@@ -1,7 +1,7 @@
 # make build   the programs, in bin/
 # make engine  llama.cpp's libraries, into the user's data folder
 # make demo    the programs, the libraries and a small real model, which answers a question
-# make quick   vet and the unit tests, short: no network, no daemon, some forty seconds on two cores
+# make quick   vet and the unit tests, short: no network, no daemon, half a minute on two cores
 # make test    all tests, with the real engine on the built-in models
 # make browser the page in a real Chromium, if there is one; a part of make test
 # make test-clients  the SDKs of OpenAI, Anthropic and Ollama, pinned, offline; installs them once
@@ -46,12 +46,16 @@ engine:
 demo: build
 	@sh scripts/demo.sh
 
-# Some packages wait more than they compute, so more of them run at once than there are cores. Without cgo, as the programs
-# are built, the test binaries link in an eighth less CPU time.
+# Some packages wait more than they compute, so more of them run at once than there are cores; those that take longest
+# begin first. Without cgo, as the programs are built, the test binaries link in an eighth less CPU time. GOGC is for
+# the linker and the tests, whose heaps are small: at its default, the collector takes a tenth of their CPU time.
+slowest := ./cmd/inferd-engine/internal/engine ./internal/pull ./internal/store ./internal/bridge ./cmd/inferdctl
+
 quick: export CGO_ENABLED := 0
+quick: export GOGC := 400
 quick:
 	go vet ./...
-	go test -short -p 4 $$(go list ./... | grep -v /test$$)
+	go test -short -p 4 $(slowest) $$(go list ./... | grep -v /test$$)
 
 test: engine
 	go vet ./...
