@@ -32,13 +32,13 @@ import (
 
 // A Client has the addresses of a daemon. It holds no connection, and is safe for concurrent use.
 type Client struct {
-	// Dir is the folder of the daemon's sockets; empty means the folder of this user's
-	// daemon. On Windows it is the prefix of the names of the pipes: \\.\pipe\inferd.
+	// Dir is the folder of the daemon's sockets; empty means the folder of this user's daemon. On
+	// Windows it is the prefix of the pipe names, by default \\.\pipe\inferd.
 	Dir string
-	// Sockets has the paths of the sockets that are in another folder or have another name.
+	// Sockets gives the path of each socket that is in another folder or has another name.
 	Sockets map[Surface]string
-	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait, and
-	// a negative value means no limit but the context.
+	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait; a
+	// negative value means that only the context limits it.
 	Wait time.Duration
 	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is valid
 	// until Trace returns.
@@ -78,7 +78,7 @@ type DialError struct {
 	Err  error // error of the system
 	// Status is the state of the daemon, such as "loading_model mmap gen"; it is empty if unknown.
 	Status string
-	Waited time.Duration // time before giving up; 0 without a wait
+	Waited time.Duration // limit of the wait, as in Client.Wait; 0 without a limit or a wait
 }
 
 func (e *DialError) Error() string {
@@ -125,8 +125,9 @@ const (
 // daemons bind their sockets late.
 const bindGrace = time.Second
 
-// Dial connects to a surface. A connection serves many requests, one after the other; requests
-// on several connections run concurrently.
+// Dial connects to a surface. A connection serves many requests, one after the other; requests on
+// several connections run concurrently. Dial waits for the daemon as Client.Wait allows. If it
+// fails, the error is a [*DialError] or the cause of ctx.
 func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 	path := c.Path(s)
 	begin := time.Now()

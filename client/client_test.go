@@ -99,8 +99,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// A prompt is continued without messages. The number of its tokens is the first event, and the
-// answer of Count.
+// A request may have a prompt in place of messages. The first event has the number of its tokens,
+// which Count returns as well.
 func TestPromptAndCount(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7,"cached_tokens":3}]}`)
 	req := &client.Request{Prompt: new("once"), CacheSalt: "s"}
@@ -124,7 +124,7 @@ func TestPromptAndCount(t *testing.T) {
 	}
 }
 
-// Every member of v2 reaches the daemon and comes back, in both framings.
+// The daemon accepts a request with nearly every member of v2, in both framings.
 func TestAllMembersOfV2(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look"}]}`)
 	req := &client.Request{
@@ -430,7 +430,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// The capabilities of an entry have the facts of its model.
+// ParseStatus reads the facts of a model from the capabilities of its entry.
 func TestParseStatus(t *testing.T) {
 	const line = `{"architecture":"llama","backend":"gen","model":"Chain","n_ctx":512,"n_params":7,"quantization":"Q4_K_M","size_bytes":8,"status":"capabilities","x":1}`
 	got, err := client.ParseStatus([]byte(line))

@@ -68,7 +68,7 @@ func (c *Conn) Close() error {
 }
 
 // during calls exchange. If ctx ends meanwhile, it closes the connection, and returns the cause of
-// ctx.
+// ctx. It returns an error of the daemon as an [*Error].
 func (c *Conn) during(ctx context.Context, exchange func() error) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.close() })
 	err := exchange()
@@ -93,7 +93,7 @@ type Code string
 // The codes.
 const (
 	InvalidRequest        Code = "invalid_request"     // do not retry
-	FrameTooLarge         Code = "frame_too_large"     // above a limit
+	FrameTooLarge         Code = "frame_too_large"     // the message exceeds a limit
 	QueueFull             Code = "queue_full"          // retry later
 	BackendUnavailable    Code = "backend_unavailable" // no backend is available now
 	Internal              Code = "internal"            // a fault of the daemon
@@ -103,7 +103,7 @@ const (
 	RerankUnsupported     Code = "rerank_unsupported"
 )
 
-// unsupported has the codes for a request that the backend does not support, by surface.
+// unsupported maps each surface to the code for a request that the backend does not support.
 var unsupported = map[Surface]Code{
 	V2: AttachmentUnsupported, LP: AttachmentUnsupported, Embed: EmbedUnsupported, Rerank: RerankUnsupported,
 }

@@ -41,7 +41,7 @@ func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	return &s, nil
 }
 
-// Retry restarts an entry's engine that was given up.
+// Retry restarts the engine of an entry that the daemon has given up.
 func (c *Client) Retry(ctx context.Context, backend string) error {
 	_, err := c.control(ctx, control.Retry{Backend: backend})
 	return err

@@ -14,15 +14,15 @@ import (
 
 // The daemon's defaults for a Request.
 const (
-	// DefaultMaxTokens is 1000 over v1.
+	// DefaultMaxTokens is the default over v2; over v1 the daemon uses 1000.
 	DefaultMaxTokens   = 1024
 	DefaultTemperature = 1.0
 	DefaultTopP        = 0.95
 	DefaultTopK        = 64
 )
 
-// A Request requests the next message of a conversation, or the continuation of a prompt. Only
-// one of Messages and Prompt is required.
+// A Request requests the next message of a conversation, or the continuation of a prompt. Exactly one
+// of Messages and Prompt must be set.
 type Request struct {
 	ID       string    // echoed in the answer, and logged by the daemon; at most 1,024 bytes
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
@@ -57,12 +57,12 @@ type Request struct {
 	Background bool   // run only on capacity that normal requests leave unused
 	Client     string // subdivides this program's share; at most 64 bytes
 	CacheSalt  string // only requests with the same salt share cached prompts; at most 64 bytes
-	// LocalOnly demands that the daemon gives the request to no other machine. Over v1 it is an error.
+	// LocalOnly forbids the daemon to send the request to another machine. Over v1 it is an error.
 	LocalOnly bool
-	// Traceparent is the place of the request in a trace, in the form of W3C's Trace Context. The
-	// daemon's activity log has its trace id.
+	// Traceparent links the request to a trace, in the format of W3C Trace Context. The daemon writes
+	// the trace ID to its activity log.
 	Traceparent string
-	Whole       bool // the answer is one event, not a stream
+	Whole       bool // the daemon sends the answer whole, not as a stream
 }
 
 // Ask returns a request with one user message.
@@ -70,13 +70,13 @@ func Ask(text string) *Request {
 	return &Request{Messages: []Message{Text(User, text)}}
 }
 
-// Thinking says whether the model writes its reasoning before the answer.
+// Thinking controls whether the model writes its reasoning before the answer.
 type Thinking string
 
 // The values of Thinking.
 const (
 	ThinkAuto Thinking = ""    // as the model does by default
-	ThinkOn   Thinking = "on"  // an error if the model cannot
+	ThinkOn   Thinking = "on"  // an error if the model cannot reason
 	ThinkOff  Thinking = "off" // as little as the model allows
 )
 
@@ -101,7 +101,7 @@ func Text(role Role, text string) Message {
 	return Message{Role: role, Blocks: []Block{{Text: text}}}
 }
 
-// A Block is a part of a message. Exactly one field is set; if none is, it is an empty text.
+// A Block is a part of a message. At most one field is set; a Block without any is an empty text.
 type Block struct {
 	Text     string
 	Thinking string      // earlier reasoning of the model, in messages of the assistant
@@ -159,11 +159,11 @@ type Format struct {
 	JSONObject bool   // the answer is a JSON object
 }
 
-// An Event is a part of an answer. Exactly one field is set; only Logprobs come together with Text,
-// and CachedTokens with InputTokens.
+// An Event is a part of an answer. Exactly one field is set, except that Logprobs accompany Text, and
+// CachedTokens accompany InputTokens.
 type Event struct {
-	InputTokens  int // tokens of the prompt: the first event, if the daemon knows the number by then
-	CachedTokens int // tokens of the prompt that were found in the cache, left there by earlier requests of the user
+	InputTokens  int // tokens of the prompt; in the first event, if the daemon knows the number by then
+	CachedTokens int // tokens of the prompt that were cached from earlier requests of the user
 	Text         string
 	Logprobs     []Logprob // of the tokens of Text, if requested
 	Thinking     string    // reasoning of the model
@@ -274,7 +274,7 @@ func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, erro
 
 // Count returns the number of tokens of the prompt that the request would have. It asks over the
 // length-prefixed v2 socket, on a new connection, and needs no slot. A daemon that cannot count
-// generates an answer, which Count discards; the number is right as well.
+// generates an answer, which Count discards; the number is correct then, too.
 func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
 	conn, err := c.Dial(ctx, LP)
 	if err != nil {
@@ -357,7 +357,7 @@ type Answer struct {
 	Done
 }
 
-// Collect reads all events of an answer.
+// Collect reads all events of an answer, and returns the first error.
 func Collect(events iter.Seq2[Event, error]) (*Answer, error) {
 	var a Answer
 	var text, thinking strings.Builder

@@ -88,7 +88,8 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 	return parts, nil
 }
 
-// unlessZero returns a pointer to x, or nil if x is 0: then the request has no such member.
+// unlessZero returns a pointer to x, or nil, which omits the member from the request, if x is
+// 0.
 func unlessZero(x float64) *float64 {
 	if x == 0 {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// Lifecycle states of a daemon.
+// The lifecycle states of a daemon.
 const (
 	starting   = admin.Starting
 	loading    = admin.Loading
@@ -77,7 +77,7 @@ func (s Status) String() string {
 var ErrGone = errors.New("the daemon has gone away")
 
 // Watch yields the capabilities of every entry, then the daemon's state, then each change. It ends
-// with an error: ErrGone, or the cause of ctx.
+// with an error: a [*DialError], ErrGone, the cause of ctx, or an error in a message.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		conn, err := c.Dial(ctx, Admin)

@@ -14,8 +14,8 @@ type Daemon struct {
 	Parked      int    `json:"parked"`      // requests, part of waiting
 	Stalled     int    `json:"stalled"`     // requests whose client does not read
 	Connections int    `json:"connections"` // on all sockets
-	// UnknownPeers are connections to HTTP over TCP of users that the kernel did not know, for example
-	// because the client had closed its end. They need a key.
+	// UnknownPeers counts HTTP connections over TCP whose user the kernel did not know, for example
+	// because the client had already closed its end. Such a connection needs a key.
 	UnknownPeers int64     `json:"unknown_peers"`
 	HeldBytes    int64     `json:"held_bytes"` // reserved for large messages
 	Goroutines   int       `json:"goroutines"` // of the daemon
@@ -104,9 +104,9 @@ type Engine struct {
 	DecodeTokens  int64   `json:"decode_tokens"`   // tokens of answers that were computed
 	CachedTokens  int64   `json:"cached_tokens"`   // tokens of prompts that were found in the cache
 	Dropped       int64   `json:"dropped"`         // sequences that lost their cells to others
-	Aborted       int64   `json:"aborted"`         // steps and prefill jobs that were called off
-	KVSlides      int64   `json:"kv_slides"`       // times that the cells in use were moved together
-	KVSlid        int64   `json:"kv_slid_tokens"`  // number of tokens so moved
+	Aborted       int64   `json:"aborted"`         // steps and prefill jobs that were aborted
+	KVSlides      int64   `json:"kv_slides"`       // slides: moves of all cells in use
+	KVSlid        int64   `json:"kv_slid_tokens"`  // tokens that slides moved
 	Users         []User  `json:"users,omitempty"` // users with KV or cached tokens, by name
 }
 
