@@ -47,15 +47,15 @@ func runAnswers(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("bench answers", flag.ContinueOnError)
 	a := &answers{}
 	lib := fs.String("engine-lib", paths.Default().EngineDir(), "`folder` with llama.cpp's libraries")
-	cpus := fs.String("cpus", "haswell,icelake,sapphirerapids", "CPU `kinds` whose kernels are measured: AVX2, AVX-512 and AMX; all is every kernel, as the engine chooses")
+	cpus := fs.String("cpus", "haswell,icelake,sapphirerapids", "CPU `kinds` whose kernels are measured, by default with AVX2, AVX-512 and AMX; all lets the engine choose")
 	models := fs.String("models", "real,tiny,sliding,recurrent", "`models`: real is Gemma 3 270M Q4_K_M, chain, loop, tiny, sliding and recurrent are built in, else a GGUF file")
 	rows := fs.String("rows", "texts,seed,vectors", "measure only these `rows`")
 	fs.BoolVar(&a.exact, "exact", false, `give the entries "exact": true`)
 	fs.BoolVar(&a.seeded, "seed", false, "give the requests of row texts a seed")
-	fs.IntVar(&a.prompts, "prompts", 16, "`prompts` of each length")
-	fs.IntVar(&a.draws, "draws", 100, "`texts` sampled with one seed")
+	fs.IntVar(&a.prompts, "prompts", 16, "`number` of prompts of each length")
+	fs.IntVar(&a.draws, "draws", 100, "`number` of texts sampled with one seed")
 	fs.IntVar(&a.threads, "threads", runtime.NumCPU(), "compute `threads`")
-	fs.IntVar(&a.uid, "uid", 61000, "`uid` of the stranger, if we are root")
+	fs.IntVar(&a.uid, "uid", 61000, "`uid` of the other user whose requests disturb; only as root")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func runAnswers(args []string, out io.Writer) error {
 		}
 	}
 	if failed != nil {
-		return fmt.Errorf("kernels that were not measured whole: %s", strings.Join(slices.Compact(failed), ", "))
+		return fmt.Errorf("kernels that were not measured completely: %s", strings.Join(slices.Compact(failed), ", "))
 	}
 	return nil
 }
@@ -164,8 +164,9 @@ func (a *answers) subject(name string) (subject, error) {
 	}
 }
 
-// restricted returns a folder with links to llama.cpp's libraries in from. It has the kernels of
-// only one kind of CPU, so that an engine has no choice. If cpu is "all", restricted returns from.
+// restricted returns a folder with links to llama.cpp's libraries in from. The folder has the
+// kernels of only one kind of CPU, so an engine has no choice. If cpu is "all", restricted returns
+// from.
 func restricted(from, folder, cpu string) (string, error) {
 	if cpu == "all" {
 		return from, nil
@@ -284,5 +285,5 @@ func (a *answers) stranger() (*load.Caller, error) {
 	return startCaller(path, a.uid, os.Stderr)
 }
 
-// restLimit bounds the time in which an idle engine offloads its retained KV.
+// restLimit bounds the wait until an idle engine has offloaded its retained KV.
 const restLimit = time.Minute

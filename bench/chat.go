@@ -22,9 +22,8 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// chats measures the rate of one, four and eight streams over HTTP with chat completions. It
-// alternates with the length-prefixed socket of the same daemon, and with chat completions of
-// llama-server.
+// chats measures the rate of one, four and eight streams over HTTP with chat completions. In turns
+// it measures the length-prefixed socket of the same daemon, and chat completions of llama-server.
 func (p *peers) chats() error {
 	streams := []int{1, 4, 8}
 	tokens := make([]int, len(streams))
@@ -89,7 +88,7 @@ func (p *peers) chats() error {
 	return nil
 }
 
-// chatRates is like chats, without llama-server and older builds.
+// chatRates measures the same rates as chats, without llama-server and older builds.
 func (b *bench) chatRates(model string) error {
 	p := &peers{
 		bench: b, ctx: context.Background(), threads: runtime.NumCPU(), model: model, builds: []build{{name: "inferd", dir: b.bin}},

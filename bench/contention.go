@@ -232,7 +232,7 @@ type backlogged struct {
 
 // compete runs callers at once, and returns the tokens of each during the measurement. The
 // measurement begins when each caller has had two answers: the first requests take the free slots
-// regardless of shares, and hold them until they are answered.
+// regardless of shares, and keep them until they are answered.
 func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()
@@ -293,8 +293,8 @@ func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
 	return g, failed.err()
 }
 
-// jain returns Jain's index of fairness: 1 if all shares are equal, and 1/n if one of n has
-// everything.
+// jain returns Jain's index of fairness: 1 if all shares are equal, and 1/n if one of n callers
+// has everything.
 func jain(all []float64) float64 {
 	squares := 0.0
 	for _, x := range all {

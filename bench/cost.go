@@ -29,8 +29,8 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// admission measures the TTFT of a backend that takes no time, alternating between one with the
-// gate and one without.
+// admission measures the TTFT of a backend that takes no time, behind the gate and without it, in
+// turns.
 func (b *bench) admission() error {
 	gate := &admit.Gate{Depth: 10, Total: 256, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Name: "m", Slots: 4, Handler: new(mock.Backend)}}, nil
@@ -132,9 +132,9 @@ func (b *bench) routing() error {
 	return nil
 }
 
-// recording measures what the line of a request in the activity log costs, with and without text
-// that may be a secret: the time for which the request waits, and the CPU time, most of which the
-// writing goroutine uses.
+// recording measures the cost of a request's line in the activity log, with and without text that
+// may be a secret. The figures are the time for which the request waits, and the CPU time, most
+// of which the goroutine that writes the log uses.
 func (b *bench) recording() error {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {
@@ -150,7 +150,7 @@ func (b *bench) recording() error {
 		{"no rule can match", "<= 5 µs", "5f2b8a"},
 		{"a secret in it", "<= 25 µs", "5f2b8a token=swordfish"},
 	} {
-		const rounds, burst = 25, 2000 // less than the queue of the log holds
+		const rounds, burst = 25, 2000 // a burst fits into the queue of the log
 		took := make([]time.Duration, 0, rounds*burst)
 		before, err := cpuTime()
 		if err != nil {

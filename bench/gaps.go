@@ -179,11 +179,11 @@ func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 	return gaps
 }
 
-// costly is a grammar that parses a text in many ways, so that its mask takes long.
+// costly is a grammar that matches a text in many ways, so its masks take long.
 const costly = "root ::= ([a-z]? [a-z]? [a-z]?){0,60}"
 
 // grammars measures the gaps of two streams beside requests of another user with a grammar. The
-// cost of a mask grows with the vocabulary; that of the big model is larger.
+// cost of a mask grows with the vocabulary, so the big model is measured even if tiny is chosen.
 func (p *peers) grammars() error {
 	type named struct{ name, file string }
 	models := []named{{p.name, p.model}}
@@ -221,7 +221,7 @@ func (p *peers) grammars() error {
 // A masked has the figures of streams beside requests with a grammar.
 type masked struct {
 	alone, beside []time.Duration // gaps without the requests and beside them
-	requests      map[string]int  // number of requests with a grammar, by code
+	requests      map[string]int  // number of requests with a grammar, by outcome
 	err           error           // why nothing was measured
 }
 
@@ -271,7 +271,7 @@ func (p *peers) besideGrammars(s *side) (*masked, error) {
 	return m, err
 }
 
-// reportMasked prints the gaps on one server. It reports whether there are any.
+// reportMasked prints the gaps on one server. It returns false if a round was not measured.
 func reportMasked(p *peers, what string, results []*masked, reaches bool) bool {
 	requests := make(map[string]int)
 	for _, m := range results {

@@ -19,7 +19,7 @@ import (
 
 const httpLeaf = "http.sock"
 
-// chatOf returns a chat request over HTTP with further members.
+// chatOf returns a chat request over HTTP. more is a list of further members, each after a comma.
 func chatOf(more string) string {
 	body := `{"model":"m","messages":[{"role":"user","content":"hello"}]` + more + `}`
 	return "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
@@ -143,8 +143,8 @@ func askV2(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v2Leaf) 
 
 var shortChat = chatOf("")
 
-// askHTTP sends a request, and reads as little of the answer as a client can: the client's costs
-// count as well.
+// askHTTP sends a request, and parses only the length of the answer: the CPU time of the client
+// affects the rate.
 func askHTTP(nc net.Conn, r *bufio.Reader) error {
 	if _, err := io.WriteString(nc, shortChat); err != nil {
 		return err

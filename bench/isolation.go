@@ -17,9 +17,9 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// letters is a grammar for which the big model generates the tokens that a prompt with the same
-// text has. Its answers without a grammar are words of five letters for which it has no merges: in
-// a prompt each would be five tokens.
+// letters is a grammar for answers of the big model that have the same tokens when they are part of
+// a prompt. Without a grammar the big model generates words of five letters, each one token. The
+// tokeniser has no merges for them, so in a prompt such a word is five tokens.
 const letters = "root ::= [a-z]+"
 
 // secondTurn compares the TTFT of the second turn of a long conversation with that of the first
@@ -113,14 +113,14 @@ func (p *peers) probe() error {
 	return nil
 }
 
-// A leak is the result of many such tries.
+// A leak is the result of many tries of a probe.
 type leak struct {
 	cached     int // most cached tokens of a try, without the template
 	auc, doubt float64
 }
 
-// probeOf sends n pairs of a prompt of the victim and one of the prober, with the same prefix or
-// another. The victim is another user or, if own is set, the prober itself.
+// probeOf sends n pairs of prompts: one of the victim, then one of the prober with the same prefix
+// or another. The victim is another user or, if own is set, the prober itself.
 func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 	const prefix = 400 // tokens
 	victim, err := p.caller(0, 0)
@@ -258,8 +258,8 @@ func (p *peers) hangUpsOf(s *side, reach string) error {
 	return nil
 }
 
-// hangUp sends a request that hangs up, and returns the time until no request runs on the server.
-// Then it repeats that, and returns the TTFT of a request that another user sends at the hang-up.
+// hangUp sends a request whose client hangs up. free is the time from then until no request runs on
+// the server. After a second hang-up another user sends a request at once; next is its TTFT.
 func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Duration, err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -345,7 +345,8 @@ func (p *peers) runMixed(m *load.Mixed) ([]load.Tally, error) {
 	return tallies, nil
 }
 
-// reportMixed prints the faults, and whether the usage in the answers equals that of the daemon.
+// reportMixed prints the faults, and compares the usage in the answers with the counts of the
+// daemon.
 func (p *peers) reportMixed(requests int, tallies []load.Tally, counted *daemonStats, took time.Duration) {
 	var total load.Tally
 	wrong := 0

@@ -150,7 +150,7 @@ func (p *peers) ggufOf(name, built string) (string, error) {
 		if strings.HasSuffix(name, ".gguf") {
 			return filepath.Abs(name)
 		}
-		return "", fmt.Errorf("none is called %q", name)
+		return "", fmt.Errorf("unknown name %q", name)
 	}
 	big, err := bigModel()
 	if err != nil || name == "big-q8_0" {

@@ -1,6 +1,6 @@
-// Command bench measures on this machine how far inferd reaches its goals for performance, and
-// prints the figures beside the goals. It uses ratios where possible, because machines differ and
-// their speed varies. It knows only the daemon's programs and sockets.
+// Command bench measures the performance of inferd on this machine, and prints each figure beside
+// its goal. It uses ratios where possible, because machines differ and their speed varies. It knows
+// only the daemon's programs and sockets.
 //
 // "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), "bench
 // reference" beside the published reference implementation (see reference.go), and "bench answers"
@@ -32,8 +32,8 @@ import (
 
 func main() {
 	if len(os.Args) == 1 {
-		// If there is a connection, a daemon has started this program as its engine. The launch
-		// contract does not matter.
+		// If there is a connection, a daemon has started this program as its engine. The clock
+		// engine ignores the launch contract.
 		if conn, _, err := launch.Receive(); !errors.Is(err, launch.ErrByHand) {
 			if err := clockEngine(conn); err != nil {
 				fmt.Fprintln(os.Stderr, "clock engine:", err)
@@ -96,10 +96,10 @@ func (b *bench) report(what, reach, format string, args ...any) {
 
 func run(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	pairs := fs.Int("pairs", 11, "interleaved `pairs` of a bare loop and a stream through the socket")
+	pairs := fs.Int("pairs", 11, "`pairs` of runs, one of the bare loop and one through the socket")
 	tokens := fs.Int("tokens", 64, "`tokens` of each stream")
 	starts := fs.Int("starts", 11, "`times` to start the daemon")
-	only := fs.Bool("perimeter", false, "measure only figures without an engine")
+	only := fs.Bool("perimeter", false, "measure only the figures without an engine")
 	onlyHTTP := fs.Bool("http", false, "measure only the HTTP bridge")
 	paced := fs.Int("paced", 3000, "`tokens` of the clock engine")
 	if err := fs.Parse(args); err != nil {

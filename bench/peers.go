@@ -27,11 +27,11 @@ const (
 	peerContext = 16384
 )
 
-// peers compares inferd with an older build and with programs of llama.cpp of the same version, on
-// the same model, with the same number of threads, in turns: "bench peers", or make bench-peers.
-// Separate processes send the requests (package load): as different users if bench runs as root,
-// otherwise as different programs. If a row of the table fails, its error is printed, and the next
-// row is measured.
+// peers compares inferd with an older build, and with the programs of the llama.cpp version that
+// the engine loads. All run the same model with the same number of threads, in turns: "bench
+// peers", or make bench-peers. Separate processes send the requests (package load): as different
+// users if bench runs as root, otherwise as different programs. If a row of the table fails, its
+// error is printed, and the next row is measured.
 type peers struct {
 	*bench
 	ctx      context.Context //nolint:containedctx // of the current row
@@ -41,7 +41,7 @@ type peers struct {
 	model    string    // GGUF file for all servers
 	name     string    // name of the model
 	builds   []build   // builds of inferd: the present one and, for a comparison, another one
-	exact    bool      // compare entries of the present build that are exact with the default
+	exact    bool      // compare entries with "exact": true and entries without, both of the present build
 	llama    string    // folder of llama.cpp's programs; empty if they are not measured
 	errors   io.Writer // receives the stderr of processes
 	root     bool
@@ -103,8 +103,8 @@ func runPeers(args []string, out io.Writer) error {
 	return p.measure(ctx, chosen)
 }
 
-// parse parses the flags. It returns the rows to measure, the folder of the older build, and
-// whether llama.cpp is measured.
+// parse parses the flags. chosen are the rows to measure, before is the folder of the older build
+// or empty, and withLlama is true if llama.cpp is measured.
 func (p *peers) parse(args []string) (chosen []row, before string, withLlama bool, err error) {
 	fs := flag.NewFlagSet("bench peers", flag.ContinueOnError)
 	fs.Usage = func() {
@@ -115,20 +115,20 @@ func (p *peers) parse(args []string) (chosen []row, before string, withLlama boo
 		fmt.Fprintln(fs.Output())
 		fs.PrintDefaults()
 	}
-	keys := fs.String("rows", "", "measure only these `rows`, as a,c")
+	keys := fs.String("rows", "", "measure only these `rows`, such as a,c")
 	fs.StringVar(&p.name, "model", "big-q8_0", "big-q8_0, big-q4_k_m, a GGUF `file`, or tiny, for a trial of this program")
 	fs.StringVar(&before, "before", "", "`folder` with inferd and inferd-engine of an older build: rows a to f, j, k, m and n measure it in turns with the present one")
 	fs.BoolVar(&withLlama, "peers", true, "also measure llama.cpp's programs")
 	fs.BoolVar(&p.quick, "quick", false, "a first look, in some ten minutes")
 	fs.BoolVar(&p.crowd, "crowd", false, "row j: also 4 users of 1,000 connections")
-	fs.Float64Var(&p.patience, "patience", 1, "`factor` of the time limits of rows")
+	fs.Float64Var(&p.patience, "patience", 1, "`factor` for the time limit of each row")
 	fs.BoolVar(&p.tcp, "tcp", false, "rows d and e over HTTP on loopback TCP, without llama.cpp's programs")
-	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every side")
-	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of the callers, as root")
-	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 is 10,000, quick 400")
-	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 is 10,000, quick 600")
-	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 is 60s, quick 12s")
-	fs.BoolVar(&p.exact, "exact", false, "measure entries with exact: rows a to f, j, k, m and n in turns with entries without")
+	fs.IntVar(&p.threads, "threads", runtime.NumCPU(), "compute `threads` of every server")
+	fs.IntVar(&p.uid, "uid", 61000, "first `uid` of the callers; only as root")
+	fs.IntVar(&p.probes, "probes", 0, "`tries` of row g; 0 means 10,000, or 400 with --quick")
+	fs.IntVar(&p.requests, "requests", 0, "`requests` of row i; 0 means 10,000, or 600 with --quick")
+	fs.DurationVar(&p.backlog, "backlog", 0, "measured `time` of row e; 0 means 60s, or 12s with --quick")
+	fs.BoolVar(&p.exact, "exact", false, "in rows a to f, j, k, m and n, measure entries with exact in turns with entries without")
 	if err := fs.Parse(args); err != nil {
 		return nil, "", false, err
 	}
@@ -279,8 +279,8 @@ func (p *peers) row(ctx context.Context, r row) (err error) {
 	return r.measure(p)
 }
 
-// others returns the share of the CPU time that other programs use. Two threads that wait for each
-// other lose more to a third thread than its share.
+// others returns the share of the CPU time that other programs use. A measurement may lose more
+// than that share: two threads that wait for each other lose more to a third thread than it uses.
 func (p *peers) others() (float64, error) {
 	sample := func() (busy, all float64, err error) {
 		raw, err := os.ReadFile("/proc/stat")
@@ -288,8 +288,8 @@ func (p *peers) others() (float64, error) {
 			return 0, 0, err
 		}
 		first, _, _ := strings.Cut(string(raw), "\n")
-		// user nice system idle iowait irq softirq steal; the guest times behind them are counted
-		// in user and nice already.
+		// The fields are user, nice, system, idle, iowait, irq, softirq and steal. The guest
+		// times that follow are already counted in user and nice.
 		for i, field := range strings.Fields(strings.TrimPrefix(first, "cpu"))[:8] {
 			n, err := strconv.ParseFloat(field, 64)
 			if err != nil {
@@ -331,7 +331,7 @@ func (p *peers) ask(client load.Doer, s load.Shot) (load.Outcome, error) {
 }
 
 // again sends requests on n connections, one after the other on each, until ctx ends. It passes
-// each outcome to settle, one at a time. The returned function waits for the end.
+// each outcome to settle, one at a time. wait returns when all requests are over.
 func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, settle func(*load.Outcome)) (wait func()) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -342,7 +342,7 @@ func again(ctx context.Context, client load.Doer, n int, shot func() load.Shot, 
 				mu.Lock()
 				settle(&o)
 				mu.Unlock()
-				if o.Code != "" || o.Fault != "" { // refused: make a pause
+				if o.Code != "" || o.Fault != "" { // refused or failed: pause
 					sleepFor(ctx, 100*time.Millisecond)
 				}
 			}

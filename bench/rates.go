@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// decode measures the rate of one, four and eight streams: of inferd, of both modes of
-// llama-server, and of the bare loops, which have no socket.
+// decode measures the rate of one, four and eight streams of inferd, of both modes of llama-server,
+// and of the bare loops, which have no socket.
 func (p *peers) decode() error {
 	streams := []int{1, 4, 8}
 	tokens := slices.Repeat([]int{p.size(128, 64)}, len(streams))
@@ -69,8 +69,8 @@ func (p *peers) decode() error {
 	return nil
 }
 
-// fastest returns the index of the runner with the highest median rate of a kind, among those from
-// index from on.
+// fastest returns the index of the runner with the highest median rate of a kind. It ignores the
+// runners before index from.
 func fastest(rates [][][]float64, from, kind int) int {
 	best := from
 	for i := from + 1; i < len(rates); i++ {

@@ -23,7 +23,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// The published implementation to which short requests are compared.
+// The published implementation with which short requests are compared.
 const (
 	referenceCrate   = "inferd-daemon"
 	referenceVersion = "0.6.0"
@@ -98,8 +98,8 @@ func runReference(args []string, out io.Writer) error {
 	return nil
 }
 
-// buildReference returns the program of the reference. It is built once, without an engine since
-// only its mock is measured, and kept in the user's cache.
+// buildReference returns the path of the reference's program. It builds the program once, without
+// an engine because only the mock is measured, and keeps it in the user's cache.
 func buildReference(ctx context.Context, cargo string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -117,7 +117,7 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 	target := filepath.Join(root, "target")
 	build := exec.CommandContext(ctx, cargo, "install", referenceCrate, "--version", referenceVersion, "--locked", "--no-default-features", "--root", root)
 	build.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target)
-	build.Dir = root // ignores cargo settings in the present folder
+	build.Dir = root // so that cargo ignores settings in the current folder
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return "", err
@@ -143,7 +143,7 @@ type burst struct {
 	median float64 // time from a request to the end of its answer, in µs
 }
 
-// A loneFigure is a figure with its goal: a ratio to the reference.
+// A loneFigure is a figure with the goal for its ratio to the reference.
 type loneFigure struct {
 	figure[lone]
 
@@ -208,8 +208,8 @@ func (r rival) start() (*daemon, error) {
 	return d, nil
 }
 
-// fire sends short requests on conns connections for a time: on each, rate requests per second or,
-// if rate is 0, requests without a pause.
+// fire sends short requests on conns connections for a time. Each connection sends rate requests
+// per second or, if rate is 0, requests without a pause.
 func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration) (l burst, err error) {
 	var askers []*asker
 	defer func() {
@@ -329,7 +329,7 @@ func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time
 	}
 }
 
-// A processUsage is what the threads of a process have used so far.
+// A processUsage has the CPU time and the wake-ups of a process so far.
 type processUsage struct {
 	cpu   time.Duration
 	wakes int64

@@ -20,8 +20,9 @@ func (p *peers) schemas() error {
 	})
 }
 
-// constrained measures the rate of n streams while all of them run. An answer may end before its
-// last token; if one ends early, all are requested again.
+// constrained measures the rate of n streams while all of them run. A schema may end an answer
+// early. If an answer has less than a quarter of its tokens, or the answers hardly overlap, all
+// are requested again, at most eight times.
 func (p *peers) constrained(s *side, n int, schema string) (float64, error) {
 	const tokens, tries = 256, 8
 	client, err := p.caller(0, 0)

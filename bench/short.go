@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// shortRequests measures the rate of requests for one token, and their latency at a thousand
-// requests a second that do not wait for the answers of others.
+// shortRequests measures the rate of requests for one token, and their latency at a fixed rate of
+// a thousand requests a second.
 func (b *bench) shortRequests() error {
 	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
 	if err != nil {

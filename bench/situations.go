@@ -234,8 +234,8 @@ func (t *trial) compare(s situation) error {
 
 func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1], t.first[i] }
 
-// followUp returns a conversation up to the second question, and the answer to it. The conversation
-// always has the first answer of a fresh engine.
+// followUp returns a conversation up to the second question, with the first answer of a fresh
+// engine, and a fresh engine's answer to the second question.
 func (t *trial) followUp(i int) ([]string, answered) {
 	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
 }
@@ -274,7 +274,7 @@ func (t *trial) shot(in, out int) load.Shot {
 	}
 }
 
-// history sends 12 requests of the other user, at most 4 of them at once.
+// history sends 12 requests of the other user, at most 4 at a time.
 func (t *trial) history() error {
 	var failed settled
 	left := make(chan load.Shot, 12)
@@ -327,8 +327,8 @@ func (t *trial) strangers(ctx context.Context, n int, shot func() load.Shot) (wa
 	return wait
 }
 
-// seeds samples many texts with one seed on an engine that is idle otherwise. The engine is fresh
-// for the first text. Some texts follow at once; before some others the prompt is offloaded.
+// seeds samples many texts with one seed on an otherwise idle engine, and compares them with the
+// first, for which the engine is fresh. Before every third text the KV of the prompt is offloaded.
 func (a *answers) seeds(models []subject) error {
 	for _, s := range models {
 		d, err := a.begin(s.file, "")

@@ -45,8 +45,8 @@ func (p *peers) inferds(o inferdOptions) []contender {
 	return all
 }
 
-// rounds returns how often each build is measured in a row of the table if a measurement is long:
-// once for the figures of a build, several times for the ratios of two builds.
+// rounds returns how often a long measurement is made for each build: once for the figures of one
+// build, three times for the ratios of two.
 func (p *peers) rounds() int {
 	if len(p.builds) == 1 {
 		return 1
@@ -54,8 +54,8 @@ func (p *peers) rounds() int {
 	return 3
 }
 
-// repeats returns how often each build is measured in a row of the table if a measurement is short:
-// more often for the ratios of two builds.
+// repeats returns how often a short measurement is made for each build: more often for the ratios
+// of two builds.
 func (p *peers) repeats() int {
 	if len(p.builds) == 1 {
 		return p.size(7, 3)
@@ -63,8 +63,8 @@ func (p *peers) repeats() int {
 	return p.size(15, 5)
 }
 
-// inTurns measures each of all n times, in turns. The order rotates from round to round. results[i]
-// belongs to all[i].
+// inTurns measures each element of all n times, in turns. The order rotates from round to round.
+// results[i] belongs to all[i].
 func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]R, err error) {
 	results = make([][]R, len(all))
 	for round := range n {

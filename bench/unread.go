@@ -22,7 +22,7 @@ const (
 	unreadEvery  = 500 * time.Millisecond
 	unreadLimit  = 5 * time.Second // for the first token of a short request
 	unreadSettle = time.Minute     // limit of settle
-	bystander    = 1000            // number of a user whose connections read
+	bystander    = 1000            // number of a user outside the crowd
 )
 
 // A crowd is a number of users with connections that never read.
@@ -105,9 +105,9 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 	return r, errors.Join(err, err2, p.ctx.Err())
 }
 
-// settle waits until every request of the crowd is blocked in a write. Before that, the daemon
-// cannot distinguish the crowd from clients that read, because the buffer of each socket holds
-// hundreds of tokens, and other users get only their share beside it.
+// settle waits until every request of the crowd is blocked in a write. Before that, the socket
+// buffers take the answers, hundreds of tokens each. The daemon then cannot distinguish the crowd
+// from clients that read, so other users get only their share. settle gives up after unreadSettle.
 func (r *unreadResult) settle(p *peers, s *side) error {
 	begin := time.Now()
 	for {

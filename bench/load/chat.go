@@ -11,7 +11,7 @@ import (
 type chat struct {
 	events
 
-	usage event // the numbers of tokens, which come before the end
+	usage event // the numbers of tokens; they arrive before the last frame
 }
 
 func dialChat(t Target) *chat { return &chat{events: overHTTP(t)} }
@@ -74,7 +74,7 @@ func (c *chat) next() (event, error) {
 		Error *struct{ Message string }
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
-		return event{}, fmt.Errorf("a chunk that is none: %w", err)
+		return event{}, fmt.Errorf("a chunk that is not JSON: %w", err)
 	}
 	if f.Error != nil {
 		return event{}, fmt.Errorf("the server: %s", f.Error.Message)

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// events is a connection on which requests are sent over HTTP, and streams of events are read.
+// events is an HTTP connection that sends requests and reads streams of events.
 type events struct {
 	client http.Client
 	ctx    context.Context //nolint:containedctx // of the current request
@@ -36,7 +36,7 @@ func overHTTP(t Target) events {
 // errFull means that the queue of the server is full.
 var errFull = errors.New("the server: 429")
 
-// post sends a request.
+// post sends a request. It returns errFull for the status 429.
 func (c *events) post(ctx context.Context, path string, body []byte) error {
 	c.ctx = ctx
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, bytes.NewReader(body))
@@ -45,8 +45,8 @@ func (c *events) post(ctx context.Context, path string, body []byte) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	// A server may close a connection after a number of requests. If a request meets such a close,
-	// it is sent again on another connection. http.Transport does that only if this header is
-	// present, which it does not send.
+	// it is sent again on another connection. http.Transport does that only if this header is set;
+	// it does not send a header without values.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := c.client.Do(req) //nolint:bodyclose // closed by done
 	if err != nil {

@@ -123,10 +123,10 @@ func (c *inferdConn) next() (event, error) {
 		}
 	}
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return event{}, fmt.Errorf("a frame that is none: %w", err)
+		return event{}, fmt.Errorf("a frame that is not JSON: %w", err)
 	}
-	// A client above the limit of connections is refused before its request is read, so without an
-	// ID.
+	// If there are too many connections, the server refuses a client before it reads the request;
+	// that error has no ID.
 	if f.ID != c.id && (f.Type != "error" || f.ID != "") {
 		return event{}, fmt.Errorf("a frame of %q in the answer to %q", f.ID, c.id)
 	}

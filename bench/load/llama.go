@@ -49,7 +49,7 @@ func (c *completion) next() (event, error) {
 		}
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
-		return event{}, fmt.Errorf("an event that is none: %w", err)
+		return event{}, fmt.Errorf("an event that is not JSON: %w", err)
 	}
 	if f.Error != nil {
 		return event{}, fmt.Errorf("llama-server: %s", f.Error)

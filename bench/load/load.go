@@ -5,8 +5,8 @@
 // protocol: a frame that belongs to another request, or comes after the last frame, is a fault.
 //
 // Shots do not wait for each other: each has a connection of its own while it runs, and is measured
-// from the time at which it was due. So if a server stalls, the delays of all requests that become
-// due meanwhile are in the statistics.
+// from the time at which it was due. So if a server hangs for a while, the statistics have the
+// delays of all requests that became due meanwhile.
 package load
 
 import (
@@ -47,14 +47,14 @@ type Request struct {
 	Tools       string // tools in v2's form, not for v1; empty if there are none
 }
 
-// A Shot is a request, with its time, its hang-up and what to record.
+// A Shot is a request with the time at which it is due, the time of a hang-up, and what to record.
 type Shot struct {
 	Target  Target
 	Request Request
 	Due     Stamp // 0 means now
 
-	LeaveAfter  int           // hang up after so many frames; 0 means never
-	LeaveWithin time.Duration // hang up so long after Due; 0 means never
+	LeaveAfter  int           // hang up after this number of frames; 0 means never
+	LeaveWithin time.Duration // hang up at this time after Due; 0 means never
 
 	Trace bool // record the time of each frame
 	Keep  bool // record the text
@@ -64,7 +64,7 @@ type Shot struct {
 // a process they are monotonic.
 type Stamp int64
 
-// began is the time to which the monotonic clock is related.
+// began has the wall clock and the monotonic clock at the start of the process.
 var began = time.Now()
 
 // Now returns the time.
@@ -83,7 +83,7 @@ type Outcome struct {
 	Frames          int     // number of frames with text
 	Text            string  // text of the answer; only with Keep
 	In, Out, Cached int     // numbers of tokens, as the server counts them
-	Code            string  // code with which the server refused or failed the request
+	Code            string  // error code of the server; empty if there was none
 	Gone            bool    // the client hung up before the end
 	Fault           string  // violation of the protocol, or error of the client
 }
@@ -127,7 +127,8 @@ type session interface {
 	next() (event, error)
 	// done detaches the connection from ctx. It reports false if ctx has ended before.
 	done() bool
-	// rest closes the connection, and returns an error if the server sends another byte.
+	// rest closes the connection. If it is to a socket of inferd that sends another byte, rest
+	// returns an error.
 	rest() error
 	io.Closer
 }
@@ -258,8 +259,8 @@ func (a *Asker) keep(t Target, c session) {
 	a.idle[t] = append(a.idle[t], c)
 }
 
-// Close closes all connections. It returns an error if a server has sent a byte after the end of an
-// answer.
+// Close closes all connections. It returns an error if a socket of inferd has sent a byte after the
+// end of an answer.
 func (a *Asker) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -94,7 +94,7 @@ func TestOutcomes(t *testing.T) {
 		"no id":                       {`{"type":"token","content":"b"}` + "\n" + doneA, load.Outcome{}, `a frame of ""`},
 		"an unknown frame":            {`{"type":"tokens","id":"ID"}` + "\n", load.Outcome{}, `a frame of type "tokens"`},
 		"an error without a code":     {`{"type":"error","id":"ID"}` + "\n", load.Outcome{}, "without a code"},
-		"no JSON":                     {"{\n", load.Outcome{}, "a frame that is none"},
+		"no JSON":                     {"{\n", load.Outcome{}, "a frame that is not JSON"},
 		"two ends":                    {tokenA + doneA + doneA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, "after the end"},
 		"a token that comes too late": {tokenA + doneA + tokenA, load.Outcome{Text: "a", Frames: 1, In: 3, Out: 1, Cached: 2}, "after the end"},
 	} {
@@ -112,7 +112,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A hang-up, after some frames or after a time, ends the request, and does not delay others.
+// A hang-up after some frames, or after a time, ends the request without a fault.
 func TestLeaving(t *testing.T) {
 	talks := serve(t, func(map[string]any) string { return strings.Repeat(tokenA, 3) })
 	silent := serve(t, func(map[string]any) string { return "" })
@@ -182,7 +182,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// Mixed detects faults: each of these servers has one.
+// Mixed finds a fault in every server that has one, and none in a correct server.
 func TestMixedFinds(t *testing.T) {
 	recite := func(q map[string]any, n int) string {
 		var text strings.Builder
@@ -213,7 +213,7 @@ func TestMixedFinds(t *testing.T) {
 	}{
 		"nothing is wrong":               {right, false},
 		"a token too few":                {func(q map[string]any) string { return recite(q, max(0, asked(q)-1)) }, true},
-		"what cannot be is answered":     {func(q map[string]any) string { return recite(q, asked(q)) }, true},
+		"an invalid request is answered": {func(q map[string]any) string { return recite(q, asked(q)) }, true},
 		"every request is refused":       {func(map[string]any) string { return refused }, true},
 		"the letters of the next caller": {func(q map[string]any) string { return strings.ReplaceAll(right(q), `"content":"a`, `"content":"d`) }, true},
 	} {

@@ -50,7 +50,7 @@ func (t *Tally) Add(u *Tally) {
 func (t *Tally) Agrees(in, out int64) error {
 	between := func(what string, counted int64, least, more int) error {
 		if counted < int64(least) || counted > int64(least+more) {
-			return fmt.Errorf("%d %s tokens were counted, the answers have %d, and those that left %d at most", counted, what, least, more)
+			return fmt.Errorf("%d %s tokens were counted; the answers have %d, and requests that hung up have at most %d", counted, what, least, more)
 		}
 		return nil
 	}
@@ -69,10 +69,11 @@ const (
 )
 
 // TemplateTokens is the number of tokens that the template of builtin:tiny and of the big model
-// adds to one user message: control tokens, which are S and E here, and bytes.
+// adds to one user message. S and E stand for control tokens; every other byte is a token.
 const TemplateTokens = len("Suser\nE\nSassistant\n")
 
-// Run sends the requests of a caller, whose number is below [MixedCallers].
+// Run sends the requests of a caller, and returns their tally. The number of the caller is below
+// [MixedCallers].
 func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	var (
 		all   sync.WaitGroup

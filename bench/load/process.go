@@ -25,8 +25,8 @@ type news struct {
 	Outcome *Outcome `json:",omitempty"`
 }
 
-// Serve sends the shots that are ordered on in, and writes news to out, until in has ended and all
-// shots are over. It is the main function of the process of a [Caller].
+// Serve reads orders from in, sends their shots, and writes news to out. It returns when in has
+// ended and all shots are over. It is the main function of the process of a [Caller].
 func Serve(in io.Reader, out io.Writer) error {
 	var (
 		asker  Asker
@@ -84,7 +84,7 @@ type Caller struct {
 	enc   *json.Encoder
 	next  int
 	calls map[int]*call
-	err   error // why no more news will come
+	err   error // why the process sends no more news
 }
 
 var _ Doer = (*Caller)(nil)
@@ -94,7 +94,7 @@ type call struct {
 	done  chan Outcome // buffered
 }
 
-// Start starts cmd. The standard input and output of cmd must be nil.
+// Start starts cmd, which must run [Serve]. The standard input and output of cmd must be nil.
 func Start(cmd *exec.Cmd) (*Caller, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {

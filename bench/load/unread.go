@@ -24,9 +24,9 @@ type UnreadState struct {
 	Asked int // number of requests so far
 }
 
-// NeverRead opens the connections that are ordered on in. It writes their state to out once all
-// have sent their requests, and again when in ends. If the server closes a connection, it opens
-// another.
+// NeverRead reads an [Unread] from in, and opens its connections. It writes their state to out
+// once all have sent their requests, and again when in ends. If the server closes a connection,
+// it opens another.
 //
 // One process acts as all users: the kernel takes the uid of a Unix socket's peer from the thread
 // that connects, and root may change the uid of a thread.
