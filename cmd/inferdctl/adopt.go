@@ -15,12 +15,12 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// adopt adds models of other tools to the store without copying them. It reports a model that
-// cannot be adopted, and goes on with the next; the exit code is then 2.
+// adopt adds models of other tools to the store without copying them. If a model cannot be
+// adopted, it reports the error, continues with the next one, and exits with 2.
 func (c *command) adopt(ctx context.Context, args []string) error {
 	fs := c.flags("adopt")
 	only := fs.Bool("list", false, "only print the models of other tools")
-	as := fs.String("as", "", "`name` in the store, of a single model")
+	as := fs.String("as", "", "`name` in the store; for a single model only")
 	names, err := c.parseVerb(fs, args, "NAME...")
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (c *command) adopt(ctx context.Context, args []string) error {
 }
 
 // leftOut prints the files and folders that cannot be adopted, and returns the number of failures
-// among them. A folder that another user has closed is not a failure.
+// among them. A folder of another user that this user may not read is not a failure.
 func (c *command) leftOut(problems []caches.Problem) (failed int) {
 	for _, p := range problems {
 		fmt.Fprintf(c.stderr, "left out: %s: %s\n", clean(p.Path), clean(p.Err.Error()))

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/caches"
 )
 
-// ollama adds a model of Ollama to the user's home, under a digest. It returns the path of the
-// blob.
+// ollama writes a model in Ollama's layout to the user's home. Its blob, whose path is
+// returned, is named after digest.
 func (s *shelf) ollama(name, digest string) (blob string) {
 	s.t.Helper()
 	root := filepath.Join(filepath.Dir(s.home), ".ollama", "models")
@@ -27,13 +27,13 @@ func (s *shelf) ollama(name, digest string) (blob string) {
 	if err := errors.Join(os.WriteFile(blob, data, 0o644), os.WriteFile(manifest, []byte(layer), 0o644)); err != nil {
 		s.t.Fatal(err)
 	}
-	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // until the file is not fresh
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // the store trusts the times of a file only after a while
 		runtime.Gosched()
 	}
 	return blob
 }
 
-// A folder that another user has closed is printed, and is not a failure.
+// A folder of another user that this user may not read is printed, but is not a failure.
 func TestLeftOut(t *testing.T) {
 	var out strings.Builder
 	c := &command{stderr: &out}

@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// chat asks one question and prints the answer while it arrives, or holds a conversation on a
-// terminal. An interrupt closes the connection, and the daemon stops the request.
+// chat asks one question and prints the answer while it arrives. On a terminal without -m it runs a
+// conversation. An interrupt closes the connection, and the daemon stops the request.
 func (c *command) chat(ctx context.Context, args []string) error {
 	opts, err := c.chatOptions(args)
 	if err != nil {
@@ -63,7 +63,7 @@ func (c *command) chatOptions(args []string) (*chatOptions, error) {
 	var system *string
 	fs.Func("m", "the question, as `text`; - reads it from stdin", func(s string) error { opts.text = &s; return nil })
 	fs.Func("system", "the system message, as `text`", func(s string) error { system = &s; return nil })
-	fs.Func("max-tokens", fmt.Sprintf("most `tokens` of the answer (default %d)", client.DefaultMaxTokens), func(s string) error {
+	fs.Func("max-tokens", fmt.Sprintf("limit for the `tokens` of the answer (default %d)", client.DefaultMaxTokens), func(s string) error {
 		n, err := parseUint32(s)
 		if err == nil && n == 0 {
 			err = errors.New("it must be at least 1")
@@ -153,8 +153,8 @@ func parseUint32(s string) (uint32, error) {
 	return uint32(n), errors.Unwrap(err) // drops the name of the Go function
 }
 
-// answer prints the answer to req while it arrives, unless quiet is set. It returns the text; after
-// an error that is the part before it.
+// answer prints the answer to req while it arrives, unless quiet is set. It returns the text, or
+// the text before an error.
 func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, error], quiet bool) (string, error) {
 	out := &textWriter{w: c.stdout}
 	if quiet {
@@ -177,7 +177,7 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 		if ev.Done != nil {
 			note = notes[ev.Done.StopReason]
 			if ev.Done.StopReason == client.MaxTokens && req.Format.JSONSchema != nil {
-				note = "" // the constrained value is complete all the same
+				note = "" // an answer with a schema is complete even then
 			}
 		}
 	}
@@ -217,7 +217,7 @@ func (t *textWriter) end() error {
 
 var errInterrupted = errors.New("interrupted")
 
-// converse holds a conversation: each line of input is a question, and each request has all earlier
+// converse runs a conversation: each line of input is a question, and each request has all earlier
 // messages. Ctrl-C ends an answer. At the prompt, Ctrl-C or the end of the input ends the
 // conversation.
 func (c *command) converse(ctx context.Context, d daemon, req *client.Request) error {

@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// clientVerb prints the text that connects a tool to the daemon, and no other line.
+// clientVerb prints the settings or the program that connect a tool to the daemon, and nothing
+// else.
 func (c *command) clientVerb(ctx context.Context, args []string) error {
 	fs := c.flagsBut("client", "addr")
 	model := fs.String("model", "", "`name` of the model; default: the first entry that generates")
@@ -55,7 +56,7 @@ func (c *command) clientVerb(ctx context.Context, args []string) error {
 var errNoTCP = errors.New("the daemon has no address over TCP: start inferd with --http")
 
 // target returns the addresses of the daemon for a tool. The listener at an address of this machine
-// must belong to the present user or to root, so that no other user can collect prompts and keys.
+// must belong to the current user or to root, so that no other user can collect prompts and keys.
 func (c *command) target(ctx context.Context, tool, addr string) (setup.Target, error) {
 	to := setup.Target{Key: os.Getenv(setup.KeyVariable) != ""}
 	if addr != "" {

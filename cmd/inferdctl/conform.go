@@ -69,7 +69,8 @@ const (
 	skipped = "skip"
 )
 
-// A tally counts transcripts by result.
+// A tally counts transcripts by result. The last three are reasons to skip one: another config,
+// a missing socket, no half-close.
 type tally struct{ passed, failed, config, socket, half int }
 
 func (t *tally) add(other *tally) {
@@ -86,7 +87,7 @@ type trial struct {
 	config   string // config of the daemon, in canonical form
 	step     int    // bytes per write
 	byFolder map[string]*tally
-	folders  []string // in order
+	folders  []string // keys of byFolder, in the order of the transcripts
 	sum      tally
 }
 

@@ -41,7 +41,8 @@ func (d *diagnosis) fail(label, format string, args ...any) {
 }
 
 // doctor checks the requirements of a daemon and the reports of the running one, and prints a line
-// for each check. If no daemon runs, that is a failure, and all other checks are made.
+// for each check. If no daemon is ready, that is a failure, and only the checks of the running
+// daemon are left out.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err

@@ -24,7 +24,7 @@ func checkText(stdin []byte) error {
 	return nil
 }
 
-// lines returns args, or the lines of stdin that are not empty if there are no args.
+// lines returns args or, if there are none, the non-empty lines of stdin.
 func (c *command) lines(args []string) ([]string, error) {
 	if len(args) > 0 {
 		return args, nil

@@ -34,7 +34,7 @@ func web(t *testing.T, answers map[string]string) (url string, asked map[string]
 	return server.URL, asked
 }
 
-// bare runs the program without the addresses of a fake daemon.
+// bare runs the program with args only, without the flags for a fake daemon.
 func bare(t *testing.T, args ...string) result {
 	t.Helper()
 	var out, stderr bytes.Buffer
@@ -68,7 +68,7 @@ func TestOverHTTP(t *testing.T) {
 		"rerank":           {[]string{"rerank", "--query", "q", "a", "b"}, result{0, `{"score":2.5,"index":1,"text":"b"}` + "\n", ""}},
 		"status":           {[]string{"status"}, result{0, `{"backend":"gen","status":"capabilities","v2":true}` + "\n" + `{"status":"ready"}` + "\n", ""}},
 		"stats":            {[]string{"stats"}, result{0, statsJSON + "\n", ""}},
-		"an answer is no":  {[]string{"rerank", "--query", "q", "a"}, result{2, "", "error: the daemon ranks document 1 of 1\n"}},
+		"a rank too high":  {[]string{"rerank", "--query", "q", "a"}, result{2, "", "error: the daemon ranks document 1 of 1\n"}},
 		"another verb":     {[]string{"retry", "gen"}, result{2, "", "error: retry does not work over HTTP: only chat, embed, rerank, status, stats, top do\n"}},
 		"a store's verb":   {[]string{"list"}, result{2, "", "error: list does not work over HTTP: only chat, embed, rerank, status, stats, top do\n"}},
 		"a socket as well": {[]string{"stats", "--addr", "/x/infer.sock"}, result{2, "", "error: --http and an address of a socket exclude each other\n"}},

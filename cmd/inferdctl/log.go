@@ -29,7 +29,7 @@ type since struct{ time.Time }
 // String returns the default value for package flag.
 func (s *since) String() string { return "" }
 
-// Set accepts a time, or a duration that is subtracted from the present time.
+// Set accepts a time, or a duration that is subtracted from the current time.
 func (s *since) Set(text string) error {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		s.Time = time.Now().Add(-ago)
@@ -43,12 +43,12 @@ func (s *since) Set(text string) error {
 	return nil
 }
 
-const sinceUsage = "only records `since`: 10m or 2h ago, or a time such as 2026-01-31T17:00:00Z"
+const sinceUsage = "only records since this `time`: an age such as 10m or 2h, or 2026-01-31T17:00:00Z"
 
 // logFolder returns the folder of the activity log.
 func (c *command) logFolder() string { return cmp.Or(c.logDir, paths.Default().LogDir()) }
 
-// record opens the activity log, from the time from on.
+// record opens the activity log for reading. The reader skips records before from.
 func (c *command) record(from since) (*activity.Reader, error) {
 	dir := c.logFolder()
 	if dir == "" {
@@ -67,7 +67,7 @@ const followPause = 100 * time.Millisecond
 func (c *command) log(ctx context.Context, args []string) error {
 	fs := c.flags("log")
 	follow := fs.Bool("f", false, "also print new records, until Ctrl-C")
-	asJSON := fs.Bool("json", false, "lines of JSON, also on a terminal")
+	asJSON := fs.Bool("json", false, "print lines of JSON, even on a terminal")
 	bad := fs.Bool("errors", false, "only warnings, errors, and requests that were refused, failed, or whose client hung up")
 	caller := fs.String("caller", "", "only records of a `caller`: uid, user name, pid, or program by path or name")
 	var from since
@@ -188,7 +188,7 @@ func plain(text string) string {
 // usage prints the requests and tokens of clients in the activity log.
 func (c *command) usage(ctx context.Context, args []string) error {
 	fs := c.flags("usage")
-	asJSON := fs.Bool("json", false, "JSON, also on a terminal")
+	asJSON := fs.Bool("json", false, "print JSON, even on a terminal")
 	var from since
 	fs.Var(&from, "since", sinceUsage)
 	if _, err := c.parseVerb(fs, args); err != nil {

@@ -1,9 +1,9 @@
-// Command inferdctl is the operator's command for a running inferd: it shows the daemon's state,
-// sends requests to it and controls it. It is an ordinary client, and uses only the daemon's public
-// sockets.
+// Command inferdctl is the operator's command for inferd: it shows the daemon's state, sends
+// requests to it, controls it, and maintains the model store. To the daemon it is an ordinary
+// client of the public sockets or of HTTP.
 //
-// Exit codes: 0 means success; 1 means that the answer is no (see status and watch); 2 means an
-// error, which is printed on stderr; 130 means that the command was interrupted.
+// Exit codes: 0 means success; 1 means that the answer is no, for example that the daemon is not
+// ready; 2 means an error, which is printed on stderr; 130 means that the command was interrupted.
 package main
 
 import (
@@ -101,7 +101,7 @@ func (c *command) surface() client.Surface {
 
 // wait is the value of the flag --wait[=DURATION]: the longest wait for a daemon that is not ready.
 type wait struct {
-	limit time.Duration // negative means no limit
+	limit time.Duration // 0 means no wait, negative no limit
 }
 
 const waitUsage = "wait until the daemon is ready, with a limit as in --wait=30s"
@@ -143,7 +143,7 @@ func verbs() []verb {
 		{"status", "", "print the state of the daemon; exit 0 if it is ready, 1 if not", (*command).status},
 		{"watch", "", "show every event of the daemon: a progress bar on a terminal, else lines of JSON", (*command).watch},
 		{"stats", "", "show entries, callers and their requests: a table on a terminal, else JSON", (*command).stats},
-		{"top", "", "the same, live, until q; without a terminal, the table once", (*command).top},
+		{"top", "", "show the stats live, until q; without a terminal, the table once", (*command).top},
 		{"client", "NAME", "print the settings that connect a tool to the daemon over HTTP; --list names the tools", (*command).clientVerb},
 		{"log", "[-f]", "show the activity log: readable on a terminal, else lines of JSON", (*command).log},
 		{"usage", "", "sum up the activity log: requests and tokens, per caller and model", (*command).usage},

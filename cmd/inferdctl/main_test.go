@@ -182,7 +182,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Without a daemon every command exits with 2 and a message that helps.
+// Without a daemon, each command that needs one exits with 2 and names the socket.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -521,7 +521,7 @@ func TestChat(t *testing.T) {
 	}
 }
 
-// Ctrl-C closes the connection, so that the daemon stops the request, and ends the line of output.
+// Ctrl-C closes the connection, which stops the request in the daemon, and ends the line of output.
 func TestInterrupt(t *testing.T) {
 	f := newFake(t)
 	hungUp := make(chan error, 1)

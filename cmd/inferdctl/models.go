@@ -256,7 +256,7 @@ func (c *command) show(_ context.Context, args []string) error {
 // remove removes models.
 func (c *command) remove(_ context.Context, args []string) error {
 	fs := c.flags("rm")
-	force := fs.Bool("force", false, "also if a process uses it; that process keeps its open files")
+	force := fs.Bool("force", false, "remove a model even if a process uses it; the process keeps its open files")
 	names, err := c.parseVerb(fs, args, "NAME...")
 	if err != nil {
 		return err

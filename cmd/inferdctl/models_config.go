@@ -33,9 +33,9 @@ type entrySettings struct {
 	MMProj jsontext.Value `json:"mmproj"`
 }
 
-// modelSettings reads the config file. The default file need not exist: then no setting is made. A
-// file that the operator names must exist, because it may name another store and other models that
-// are in use.
+// modelSettings reads the config file. If the default file does not exist, all settings are empty.
+// A file that the operator names must exist, because it may name another store and other models
+// that are in use.
 func (c *command) modelSettings() (modelSettings, error) {
 	var s modelSettings
 	file := cmp.Or(c.config, os.Getenv("INFERD_CONFIG"))
@@ -71,8 +71,8 @@ func (c *command) modelStore(s modelSettings) *store.Store {
 	return &store.Store{Home: home, BuiltinDir: env.BuiltinDir(), VerifiedFile: env.VerifiedFile()}
 }
 
-// usersOf returns the names of the entries of the config by their models: each model is a name, or
-// a digest in hex.
+// usersOf maps each model of the config to the names of the entries that use it. A key is a model
+// name or a digest in hex.
 func (s modelSettings) usersOf() map[string][]string {
 	users := make(map[string][]string)
 	note := func(entry string, model jsontext.Value) {
@@ -98,8 +98,8 @@ func (s modelSettings) usersOf() map[string][]string {
 	return users
 }
 
-// storeVerb returns the store, and the names of the entries of the config by their models. Every
-// verb that changes the store begins with it.
+// storeVerb returns the store of the config, and the result of usersOf. Every verb that changes
+// the store calls it first.
 func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	settings, err := c.modelSettings()
 	if err != nil {
@@ -108,8 +108,8 @@ func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	return c.modelStore(settings), settings.usersOf(), nil
 }
 
-// storeOrDefault is for verbs that do no harm in the wrong store: if the config file does not
-// exist, it returns the default store, as the daemon would use it.
+// storeOrDefault returns the store of the config or, if the config file does not exist, the
+// default store, as the daemon does. It is for verbs that do no harm in the wrong store.
 func (c *command) storeOrDefault() (*store.Store, error) {
 	s, _, err := c.storeVerb()
 	if errors.Is(err, os.ErrNotExist) {

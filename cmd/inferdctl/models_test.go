@@ -249,7 +249,7 @@ func TestCollect(t *testing.T) {
 	}
 }
 
-func TestRemoveOfWhatIsInUse(t *testing.T) {
+func TestRemoveInUse(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)
 	daemon := &store.Store{Home: s.home}

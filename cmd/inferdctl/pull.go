@@ -30,11 +30,11 @@ type pullFlags struct {
 
 func (f *pullFlags) add(fs *flag.FlagSet) {
 	fs.StringVar(&f.options.As, "as", "", "`name` in the store; by default the file's, in lower case")
-	fs.BoolVar(&f.options.Update, "update", false, "ask the source also for a model that is there, and for one that was wrong twice")
-	fs.BoolVar(&f.options.NoWait, "no-wait", false, "fail if another process pulls the model, in place of showing its progress")
-	fs.BoolVar(&f.endpointOnly, "endpoint-only", false, "dial nothing but HF_ENDPOINT and OLLAMA_ENDPOINT: no redirect leaves them")
-	fs.Int64Var(&f.maxBytes, "max-bytes", 0, "refuse files above this `size`; by default 256 GiB")
-	fs.BoolVar(&f.asJSON, "json", false, "lines of JSON on stdout in place of progress")
+	fs.BoolVar(&f.options.Update, "update", false, "ask the source even if the model is in the store, or had a wrong digest twice")
+	fs.BoolVar(&f.options.NoWait, "no-wait", false, "fail if another process pulls the model, instead of showing its progress")
+	fs.BoolVar(&f.endpointOnly, "endpoint-only", false, "connect only to HF_ENDPOINT and OLLAMA_ENDPOINT, and follow no redirect elsewhere")
+	fs.Int64Var(&f.maxBytes, "max-bytes", 0, "refuse files above this `size` in bytes; by default 256 GiB")
+	fs.BoolVar(&f.asJSON, "json", false, "print lines of JSON on stdout instead of progress")
 }
 
 // pull brings models into the store: the named models or, without a name, the models of the config.
@@ -190,7 +190,7 @@ func (c *command) pullAll(ctx context.Context, p *pull.Puller, wanted []wantedMo
 		if err != nil {
 			show.end()
 			if ctx.Err() != nil {
-				fmt.Fprintln(c.stderr, "interrupted: the bytes that are there are kept, and the same command goes on from them")
+				fmt.Fprintln(c.stderr, "interrupted: the received bytes are kept, and the same command continues from them")
 				return err
 			}
 			failed = append(failed, err)
@@ -233,7 +233,7 @@ type pullView interface {
 	begin(name string)
 	phase(p status.Phase)
 	message(text string)
-	failure(err error) // of the present pull; the command prints the error when it ends
+	failure(err error) // of the current pull; the command prints the error when it ends
 	end()
 }
 

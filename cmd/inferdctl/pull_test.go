@@ -114,7 +114,7 @@ func TestPullShowsNoQuery(t *testing.T) {
 	}
 }
 
-// If one model fails, the others are pulled all the same.
+// If one model fails, the others are still pulled.
 func TestPullFails(t *testing.T) {
 	hub, _ := hubFor(t)
 	addRepo(hub, gguf(1000, 3))
@@ -152,7 +152,7 @@ func TestPullInterrupted(t *testing.T) {
 		return nil
 	}
 	got := ctl(ctx, "pull", "O/R")
-	if got.Code != 130 || got.Out != "" || !strings.HasSuffix(got.Stderr, "interrupted: the bytes that are there are kept, and the same command goes on from them\n") {
+	if got.Code != 130 || got.Out != "" || !strings.HasSuffix(got.Stderr, "interrupted: the received bytes are kept, and the same command continues from them\n") {
 		t.Errorf("%+v", got)
 	}
 	if list := ctl(t.Context(), "list"); !strings.Contains(list.Out, "unfinished: m-q4_k_m") {

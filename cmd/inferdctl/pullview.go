@@ -17,7 +17,7 @@ const (
 	rateWindow = 10 * time.Second       // time for which the rate is computed
 )
 
-// A rate is the speed of a download in the last seconds.
+// A rate is the speed of a download over the last rateWindow.
 type rate struct {
 	samples []rateSample // oldest first; the first one may be older than the window
 }

@@ -17,7 +17,7 @@ import (
 // stats prints the stats of the daemon.
 func (c *command) stats(ctx context.Context, args []string) error {
 	fs := c.flags("stats")
-	asJSON := fs.Bool("json", false, "JSON, also on a terminal")
+	asJSON := fs.Bool("json", false, "print JSON, even on a terminal")
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type toolFlags struct {
 func (f *toolFlags) add(fs *flag.FlagSet) {
 	fs.StringVar(&f.file, "tools", "", "`file` with the tools that the model may call: an array, as in v2 or in OpenAI's interface")
 	fs.StringVar(&f.choice, "tool-choice", "", "auto, required, none, or the `name` of the tool to call")
-	fs.StringVar(&f.think, "thinking", "", "on, off, or the most `tokens` of thinking; default: the model's own way")
+	fs.StringVar(&f.think, "thinking", "", "on, off, or a limit for the `tokens` of thinking; default: as the model does")
 }
 
 // apply copies the flags to a request.

@@ -9,12 +9,12 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// watch prints the state of the daemon until it is the state of --until: on a terminal as a line
-// that changes, otherwise as unchanged frames.
+// watch prints the states of the daemon, up to the state of --until. On a terminal it prints one
+// line that changes, otherwise the unchanged frames.
 func (c *command) watch(ctx context.Context, args []string) error {
 	fs := c.flags("watch")
 	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon stops before")
-	asJSON := fs.Bool("json", false, "lines of JSON, also on a terminal")
+	asJSON := fs.Bool("json", false, "print lines of JSON, even on a terminal")
 	var w wait
 	fs.Var(&w, "wait", "wait for a daemon that does not run yet, with a limit as in --wait=30s")
 	if _, err := c.parseVerb(fs, args); err != nil {

@@ -43,8 +43,9 @@ type function struct {
 	Parameters  jsontext.Value `json:"parameters,omitzero"`
 }
 
-// chatOf spells a request of messages with text. Without a limit the daemon's own of the sockets
-// holds: HTTP has none. Fields that have no spelling here are refused by name.
+// chatOf converts a request with text messages. If MaxTokens is 0, it sends
+// client.DefaultMaxTokens, the default of the sockets, because HTTP has no default. If a field
+// has no counterpart in the chat request, the error names it.
 func chatOf(req *client.Request) (*chat, error) {
 	m := &chat{
 		Model: req.Model, Stream: true, StreamWith: map[string]any{"include_usage": true},
@@ -84,11 +85,11 @@ func chatOf(req *client.Request) (*chat, error) {
 	return m, checkRest(*req)
 }
 
-// thinkingWord is the word of models' templates that turns thinking on and off.
+// thinkingWord is the variable of chat templates that turns thinking on and off.
 const thinkingWord = "enable_thinking"
 
-// checkRest refuses a field of a request that chatOf does not spell. An ID is one of a
-// connection's requests; HTTP has no use for it.
+// checkRest returns an error if the request has a field that chatOf does not send. It ignores
+// the ID, which only tells apart the requests on a socket.
 func checkRest(rest client.Request) error {
 	rest.ID, rest.Model, rest.Messages = "", "", nil
 	rest.MaxTokens, rest.Temperature, rest.Seed = 0, nil, nil

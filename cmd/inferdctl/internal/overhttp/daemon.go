@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats returns the load of the daemon. Clients of users other than the daemon's get only the
-// totals and their own callers.
+// Stats returns the load of the daemon. A user other than the daemon's gets only the totals and
+// their own callers.
 func (c *Client) Stats(ctx context.Context) (*client.Stats, error) {
 	var s stats.Daemon
 	raw, err := c.fetch(ctx, "/inferd/stats", nil, &s)
@@ -43,7 +43,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[client.Status, error] {
 	}
 }
 
-// withPage explains a refusal of the paths that belong to the page.
+// withPage adds a hint to a refusal: the daemon serves its state over HTTP only with http.page.
 func withPage(err error) error {
 	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == client.InvalidRequest {
 		return fmt.Errorf("%w (the state of the daemon needs http.page in its config)", err)

@@ -29,7 +29,8 @@ func (c *Client) Generate(ctx context.Context, req *client.Request) iter.Seq2[cl
 	}
 }
 
-// generate sends a request, and reads the answer into a until its end, or until its reader has left.
+// generate sends a request, and reads the answer into a until it ends, or until the caller leaves
+// the loop.
 func (c *Client) generate(ctx context.Context, req *client.Request, a *answer) error {
 	body, err := chatOf(req)
 	if err != nil {
@@ -60,8 +61,8 @@ func (c *Client) generate(ctx context.Context, req *client.Request, a *answer) e
 	return nil
 }
 
-// checkIgnored refuses an answer to another request than the one that was sent: over HTTP a daemon
-// ignores thinking where the model has none, while the sockets refuse it.
+// checkIgnored returns an error if the daemon ignored a part of the request. Over HTTP it ignores
+// thinking if the model does not support that; over the sockets it refuses the request.
 func checkIgnored(h http.Header) error {
 	if h.Get("Inferd-Ignored") == "" {
 		return nil
@@ -84,7 +85,7 @@ type chunk struct {
 	} `json:"usage"`
 }
 
-// A delta has more of an answer. The parts of a call have its index.
+// A delta is the next part of an answer. All parts of a call have the same index.
 type delta struct {
 	Content   string `json:"content"`
 	Reasoning string `json:"reasoning_content"`
@@ -98,10 +99,10 @@ type delta struct {
 	} `json:"tool_calls"`
 }
 
-// reasons are those of package client for the values of finish_reason.
+// reasons maps the values of finish_reason to the stop reasons of package client.
 var reasons = map[string]client.StopReason{"stop": client.EndTurn, "length": client.MaxTokens, "tool_calls": client.ToolUse}
 
-// An answer is read from its chunks.
+// An answer collects chunks, and yields their events.
 type answer struct {
 	yield func(client.Event) bool
 	left  bool // the reader has left the loop
@@ -114,7 +115,7 @@ type answer struct {
 func (a *answer) read(data []byte) error {
 	var m chunk
 	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("the answer is none of inferd's: %w", err)
+		return fmt.Errorf("the answer is not from inferd: %w", err)
 	}
 	if m.Error != nil {
 		return m.Error.as(0)
@@ -160,7 +161,7 @@ func (a *answer) endCall() {
 	}
 }
 
-// emit yields an event, behind the call before it.
+// emit yields an event, after the call that precedes it.
 func (a *answer) emit(ev client.Event) {
 	a.endCall()
 	a.left = a.left || !a.yield(ev)

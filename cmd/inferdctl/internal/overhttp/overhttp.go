@@ -1,6 +1,7 @@
 // Package overhttp is a client of a daemon's HTTP interface, for the verbs of inferdctl that work
 // over HTTP. It has the methods and the types of package client, so that a verb need not know which
-// of the two it uses. It knows the live paths of the page, and OpenAI's dialect.
+// of the two it uses. It uses OpenAI's dialect, and the paths for statistics and events that serve
+// the page.
 package overhttp
 
 import (
@@ -30,8 +31,8 @@ import (
 type Client struct {
 	// Key is sent as a bearer token; if it is empty, none is sent.
 	Key string
-	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait, and
-	// a negative value means no limit but the context.
+	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait; a
+	// negative value means that only the context limits it.
 	Wait time.Duration
 	// Trace, if not nil, is called with the data of every event of an answer, unchanged.
 	Trace func(message []byte)
@@ -44,7 +45,7 @@ type Client struct {
 const unixHost = "http://inferd"
 
 // New returns a client of an address: the URL of a server, or unix:PATH. Over TCP on this machine
-// it uses only a listener of the present user or of root: another user could have taken the port to
+// it uses only a listener of the current user or of root: another user could have taken the port to
 // collect prompts and keys.
 func New(address string) (*Client, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -83,7 +84,7 @@ func dialChecked(ctx context.Context, network, addr string) (net.Conn, error) {
 }
 
 // CheckListener returns an error unless the socket that listens at an address of this machine
-// belongs to the present user or to root. If the system cannot tell, it returns nil.
+// belongs to the current user or to root. On systems that do not report the user it returns nil.
 func CheckListener(at netip.AddrPort) error {
 	users, err := sockdiag.Open()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -105,8 +106,7 @@ func CheckListener(at netip.AddrPort) error {
 	return nil
 }
 
-// A ListenerError means that the listener at an address is not that of a daemon that may be
-// trusted.
+// A ListenerError means that the listener at an address belongs to a user who is not trusted.
 type ListenerError struct {
 	At  netip.AddrPort
 	Why string
@@ -122,8 +122,9 @@ const (
 	maxPause = time.Second
 )
 
-// send sends a request, and waits for a daemon that does not run. The caller must close the body of
-// the response. If the daemon refuses the request, the error is a [client.Error].
+// send sends a request. If the daemon does not run or is not ready, it tries again until Wait is
+// over. The caller must close the body of the response. If the daemon refuses the request, the
+// error is a [client.Error].
 func (c *Client) send(ctx context.Context, path string, body any) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -217,7 +218,8 @@ var codes = map[int]client.Code{
 	http.StatusBadGateway: client.ToolCallMalformed,
 }
 
-// as returns the failure as an error of package client. A failure within a stream has no status: 0.
+// as returns the failure as an error of package client. status is that of the response; 0 means a
+// failure within a stream.
 func (f failure) as(status int) error {
 	code, ok := codes[status]
 	switch {
@@ -234,7 +236,8 @@ func (f failure) as(status int) error {
 	return &client.Error{Code: code, Message: f.Message}
 }
 
-// fetch sends a request, and decodes the whole answer.
+// fetch sends a request, decodes the JSON of the answer into the value that into points to, and
+// returns the JSON.
 func (c *Client) fetch(ctx context.Context, path string, body, into any) ([]byte, error) {
 	res, err := c.send(ctx, path, body)
 	if err != nil {
@@ -249,7 +252,7 @@ func (c *Client) fetch(ctx context.Context, path string, body, into any) ([]byte
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return nil, fmt.Errorf("the answer is none of inferd's: %w", err)
+		return nil, fmt.Errorf("the answer is not from inferd: %w", err)
 	}
 	return text, nil
 }

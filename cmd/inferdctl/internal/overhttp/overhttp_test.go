@@ -33,7 +33,7 @@ import (
 
 const secret = "0123456789abcdef"
 
-// A house is the daemon's bridge before a handler.
+// A house serves the daemon's bridge with a handler of the test.
 type house struct {
 	tcp, unix string
 	board     *status.Board
@@ -127,7 +127,7 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// Tools and thinking go and come over HTTP as over the sockets.
+// Tools, calls and thinking cross HTTP in both directions.
 func TestToolsAndThinking(t *testing.T) {
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for _, ev := range []infer.Event{
@@ -199,7 +199,7 @@ func TestToolsAndThinking(t *testing.T) {
 	}
 }
 
-// A model that cannot think is not asked to without a word.
+// If the model cannot think, a request for thinking fails instead of being ignored.
 func TestThinkingIsNotIgnored(t *testing.T) {
 	h := serve(t, &mock.Backend{}, nil)
 	h.can.Thinking = false
@@ -245,7 +245,7 @@ func TestNoFieldIsDropped(t *testing.T) {
 	}
 	for field := range reflect.TypeFor[client.Request]().Fields() {
 		name := field.Name
-		if name == "ID" { // of a connection's requests: HTTP has none
+		if name == "ID" { // tells apart the requests on a socket; HTTP does not send it
 			continue
 		}
 		value, known := values[name]
@@ -358,14 +358,14 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// The error for another server differs from that of a daemon that refuses.
+// An answer of a server that is not inferd is distinguished from a refusal.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		serve func(http.ResponseWriter, *http.Request)
 		want  string
 	}{
 		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, "answers 404 Not Found, and is no inferd"},
-		"no JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {x\n\n") }, "none of inferd's"},
+		"no JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {x\n\n") }, "not from inferd"},
 		"an early end":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {\"choices\":[]}\n\n") }, "went away before the end"},
 		"a broken end": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9")

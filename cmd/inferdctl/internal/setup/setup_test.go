@@ -60,7 +60,7 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// check runs a program that reads the language of the text, if there is one.
+// check parses the text with a program for its language, if that is installed.
 func check(t *testing.T, name, text string) {
 	t.Helper()
 	switch name {
