@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// agentsVariable is the environment variable with which the agents run.
+// agentsVariable is the environment variable that enables TestAgents.
 const agentsVariable = "INFERD_TEST_AGENTS"
 
 // An agent is a coding agent that runs one task without a terminal.
@@ -21,7 +21,7 @@ type agent struct {
 	client   string // name for inferdctl client
 	pins     string
 	tool     string // name of its shell tool
-	input    string // input of the shell tool, by its schema, that makes the file made.txt
+	input    string // input of the shell tool, in the form of its schema, that makes the file made.txt
 	settings string // file below the home folder for the text that inferdctl prints
 	command  string // command for sh, with the packages' programs in PATH; the task is $1
 	variable []string
@@ -87,14 +87,14 @@ func lines(t *testing.T, out string) (all []map[string]any) {
 	return all
 }
 
-// mocked returns the config of a mock that calls the agent's shell once, and then says a word.
+// mocked returns the config of a mock that calls the agent's shell once, and then answers with a word.
 func (a agent) mocked(*testing.T) string {
 	return `{"kind":"mock","name":"gen","tokens":["pine","apple"],"prompt_tokens":7,
 		"emit_tool_use":"` + a.tool + `","emit_tool_input":` + a.input + `,"emit_tool_once":true}`
 }
 
-// recited returns the config of an entry of the real engine, whose model writes the same in the
-// notation of its template.
+// recited returns the config of an entry with the real engine. Its model writes the same call and the
+// same word, in the notation of its template.
 func (a agent) recited(t *testing.T) string {
 	t.Helper()
 	call := "\n" + `{"name": "` + a.tool + `", "arguments": ` + a.input + "}\n"
@@ -117,8 +117,8 @@ func pieces(text string, n int) (all []string) {
 // agentTemplate cuts the long texts of agents after 200 characters: each byte is a token of the model.
 var agentTemplate = strings.NewReplacer("tool | tojson", "(tool | tojson)[:200]", "{{ m.content }}", "{{ m.content[:200] }}").Replace(hermes)
 
-// With the settings that inferdctl prints, agents run a tool and finish their task: with the mock, and
-// with the engine, whose model writes the call.
+// With the settings that inferdctl prints, agents run a tool and finish their task. This holds with
+// the mock, and with the engine, whose model writes the call.
 func TestAgents(t *testing.T) {
 	if os.Getenv(agentsVariable) == "" {
 		t.Skip("run by make test-agents")
@@ -173,7 +173,7 @@ func (a agent) configure(t *testing.T, d *daemon, home string) {
 	}
 }
 
-// run runs the agent with its task, in an environment of its own.
+// run runs the agent with its task in a clean environment, and returns its output.
 func (a agent) run(t *testing.T, d *daemon, packages, home, work string) (stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)

@@ -29,7 +29,7 @@ func TestBootIsWatched(t *testing.T) {
 	}
 	seen = slices.Compact(seen)
 	all := []string{"starting", "loading_model checking_local", "loading_model mmap", "loading_model kv_cache", "capabilities", "ready"}
-	// The watcher connects at a random moment, so it sees any last part of the sequence.
+	// The watcher connects at a random moment, so it may miss the first frames.
 	if len(seen) > len(all) || !slices.Equal(seen, all[len(all)-len(seen):]) {
 		t.Errorf("seen %q, want an end of %q", seen, all)
 	}
@@ -155,7 +155,7 @@ func TestStaleSockets(t *testing.T) {
 	again.works()
 }
 
-// An engine that is stopped by a signal ends with its daemon all the same.
+// Even an engine that is stopped by a signal ends with its daemon.
 func TestStoppedEngineGoesWithItsDaemon(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()

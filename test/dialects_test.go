@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A told is what a client learns from an answer.
+// A told has the facts that answers in all dialects have.
 type told struct {
 	Text   string
 	In     int
@@ -122,8 +122,8 @@ func (a *httpAnswer) told() (got told) {
 	return got
 }
 
-// The same request to the real engine gives the same text, the same tokens and the same reason for
-// the end over v2 and in every dialect of HTTP.
+// A request to the real engine gives the same text, the same numbers of tokens and the same reason
+// for the end over v2 and in every dialect of HTTP.
 func TestOneCaseInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	ends := map[string]string{ // by the names of v2 and the others
@@ -202,8 +202,8 @@ func TestEngineInEveryDialect(t *testing.T) {
 	}
 }
 
-// Requests of agents are answered as they send them: with all members, late system messages, and
-// tools of servers.
+// Requests in the form in which agents send them are answered, with all their members, late system
+// messages, and server-side tools.
 func TestRequestsOfAgents(t *testing.T) {
 	d := startWith(t, `{"http":{"any_model":true},"backends":[{"kind":"mock","name":"gen","tokens":["ok"],"prompt_tokens":7}]}`)
 	d.waitReady()

@@ -22,9 +22,9 @@ const pageConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 // A page runs the examples of a documentation page against a daemon. In a block of output "…"
 // stands for any text.
 type page struct {
-	d     *daemon
-	place *strings.Replacer // replaces the addresses of the page by real ones
-	ran   int
+	d         *daemon
+	addresses *strings.Replacer // replaces the addresses of the page by real ones
+	ran       int
 }
 
 // run runs the examples of a file. Each must print the text of the block of output that follows it.
@@ -36,7 +36,7 @@ func (p *page) run(t *testing.T, file string) {
 	}
 	last := "" // output of the last example; empty if it did not run
 	for _, block := range fences.FindAllStringSubmatch(string(text), -1) {
-		kind, text := block[1], p.place.Replace(block[2])
+		kind, text := block[1], p.addresses.Replace(block[2])
 		switch kind {
 		case "sh", "python", "js":
 			last = p.example(t, kind, text)
@@ -156,7 +156,7 @@ func TestHTTPPage(t *testing.T) {
 	}
 	d := startWith(t, pageConfig)
 	d.waitReady()
-	p := page{d: d, place: strings.NewReplacer("localhost:8080", d.httpAddr(), "http://127.0.0.1:8081", d.gateway().base, `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))}
+	p := page{d: d, addresses: strings.NewReplacer("localhost:8080", d.httpAddr(), "http://127.0.0.1:8081", d.gateway().base, `$XDG_RUNTIME_DIR/inferd/http.sock`, d.socket("http.sock"))}
 	p.run(t, "../docs/http.md")
 	if p.ran < 6 {
 		t.Errorf("only %d examples", p.ran)
@@ -168,7 +168,7 @@ func TestStockPage(t *testing.T) {
 	needsClients(t, true)
 	d := startOffline(t, pageConfig)
 	d.waitReady()
-	p := page{d: d, place: strings.NewReplacer("localhost:8080", d.httpAddr())}
+	p := page{d: d, addresses: strings.NewReplacer("localhost:8080", d.httpAddr())}
 	p.run(t, "../docs/clients.md")
 	if p.ran == 0 {
 		t.Skip("no example was run")

@@ -191,7 +191,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("then %+v", got)
 		}
 	})
-	t.Run("what is not JSON ends it with a word", func(t *testing.T) {
+	t.Run("invalid JSON ends the connection with an error", func(t *testing.T) {
 		for _, line := range []string{"{not json}", "", "[]", `{"messages":5}`, `{"id":"x"}`, `{"messages":[{"role":"tool","content":""}]}`, "{\"id\":\"\xff\",\"messages\":[]}"} {
 			c := d.client()
 			c.send(line)
@@ -371,10 +371,10 @@ func TestSlowMock(t *testing.T) {
 
 var _ net.Conn = (*client)(nil)
 
-// personSchema is one of the schemas of the tests.
+// personSchema is the schema of an object with a name and an age.
 const personSchema = `{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false}`
 
-// checkPerson checks that a text satisfies it.
+// checkPerson checks that text satisfies personSchema.
 func checkPerson(t *testing.T, where, text string) {
 	t.Helper()
 	var p struct {
@@ -388,8 +388,8 @@ func checkPerson(t *testing.T, where, text string) {
 	}
 }
 
-// With a response format the answer is a value of the schema, over every surface and even if
-// max_tokens cuts it. stop is listed as ignored.
+// With a response format the answer satisfies the schema on every surface, even if max_tokens
+// limits it. The terminal frame lists stop as ignored.
 func TestResponseFormats(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {

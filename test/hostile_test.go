@@ -183,9 +183,9 @@ func (d *daemon) unread(id string, tokens int) *client {
 	return c
 }
 
-// As many clients as there are slots do not read. The next request of the same caller gets a slot
-// soon, and a request of another user at once, although a write may take ten minutes. If the
-// clients then read, their answers are complete.
+// Twice as many clients as there are slots never read. The next request of the same caller soon
+// gets a slot, and a request of another user gets one at once, although a write may take ten
+// minutes. If the clients then read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")

@@ -301,7 +301,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it never came that %s", what)
+			t.Fatalf("not true after %s: %s", patience, what)
 		}
 	}
 }
@@ -344,7 +344,7 @@ type reply struct {
 
 func (r reply) terminal() bool { return r.Type == "done" || r.Type == "error" }
 
-// next reads a frame. At the end of the stream it returns one of the type "EOF".
+// next reads a frame. At the end of the stream it returns a reply with the type "EOF".
 func (c *client) next() reply {
 	c.t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))

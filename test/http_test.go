@@ -152,8 +152,8 @@ func TestHTTPSocket(t *testing.T) {
 	}
 }
 
-// Connections of unknown users are counted. A client that closes its connection at once is unknown, if it
-// is faster than the daemon.
+// Connections of unknown users are counted. The user of a client that closes its connection at once is
+// unknown, if the client is faster than the daemon.
 func TestUnknownPeers(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()
@@ -182,8 +182,8 @@ func TestUnknownPeers(t *testing.T) {
 	})
 }
 
-// A running stream ends with an error in its own words when the daemon stops, and its record names
-// the user.
+// When the daemon stops, a running stream ends with an error in the form of its dialect. The activity
+// log has the user of the connection.
 func TestHTTPDrain(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
 	d.waitReady()
@@ -235,8 +235,8 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	return string(out[i+1:]), string(out[:i])
 }
 
-// Over TCP the kernel identifies the user as well: other users need a key, and each key is a caller
-// of its own.
+// The daemon knows the users over TCP, too, from the kernel. Other users need a key, and each key is a
+// caller of its own.
 func TestHTTPOtherUsers(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -332,7 +332,7 @@ func descriptorsLeft(t *testing.T) int {
 	return int(min(limit.Cur, 1<<20)) - others
 }
 
-// A user that keeps sending requests fills only its own queue: over TCP as well, the next free slot
+// A user that floods the daemon with requests over TCP fills only its own queue. The next free slot
 // goes to the request of another user.
 func TestHTTPFloodOfRequests(t *testing.T) {
 	asRoot(t)

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// spoken has, for each dialect of HTTP, a function that returns the class and the text of an error.
+// spoken has, for each dialect of HTTP, a function that returns the type and the message of an
+// error.
 var spoken = map[string]func(body []byte) (kind, message string){
 	"openai": func(body []byte) (kind, message string) {
 		var m struct {
@@ -78,8 +79,8 @@ func rawHTTP(method, path, body string, headers ...string) string {
 	return method + " " + path + " HTTP/1.1\r\n" + host + length + more.String() + "\r\n" + body
 }
 
-// lastly is a request that closes the connection. Its answer is the next one, and the last, unless
-// bytes of an earlier request are left.
+// lastly is a request that closes the connection. If the server has consumed every earlier
+// request, the next response is that to lastly, and it is the last one.
 var lastly = rawHTTP("GET", "/health", "", "Connection: close")
 
 // An answered is a response.
@@ -89,8 +90,8 @@ type answered struct {
 }
 
 // onlyResponse sends text, followed by lastly, and returns the response to text. It returns an
-// error if there is any response but that and the one to lastly. If the first response closes the
-// connection, no other may follow.
+// error if there is another response except that to lastly. If the first response closes the
+// connection, it does not read further.
 func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -165,7 +166,7 @@ func TestHostileHTTP(t *testing.T) {
 			"malformed chunks":        {rawHTTP("POST", a.path, "zz\r\n", "Transfer-Encoding: chunked"), 400, false},
 			"65 MiB":                  {rawHTTP("POST", a.path, "", fmt.Sprintf("Content-Length: %d", 65<<20), "Expect: 100-continue"), 413, false},
 			"two lengths":             {rawHTTP("POST", a.path, inner, "Content-Length: 5", "Content-Length: 6"), 400, true},
-			"a length that is none":   {rawHTTP("POST", a.path, inner, "Content-Length: 5x"), 400, true},
+			"an invalid length":       {rawHTTP("POST", a.path, inner, "Content-Length: 5x"), 400, true},
 			"an unknown coding":       {rawHTTP("POST", a.path, inner, "Transfer-Encoding: x"), 501, true},
 			"large headers":           {rawHTTP("POST", a.path, a.body, "X: "+strings.Repeat("x", 80<<10)), 431, true},
 			"a length beside chunks":  {rawHTTP("POST", a.path, "0\r\n\r\n", "Content-Length: 4", "Transfer-Encoding: chunked"), 400, false},
@@ -191,12 +192,12 @@ func TestHostileHTTP(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct{ path, body, param string }{
-		"n: 2":             {"/v1/chat/completions", `{"model":"gen","n":2,"messages":[{"role":"user","content":"hi"}]}`, "n"},
-		"an http image":    {"/v1/chat/completions", `{"model":"gen","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://127.0.0.1:1/x.png"}}]}]}`, "messages"},
-		"an array":         {"/v1/embeddings", `{"model":"gen","input":[1,2]}`, "input"},
-		"arrays":           {"/v1/embeddings", `{"model":"gen","input":[[1],[2]]}`, "input"},
-		"n of a text":      {"/v1/completions", `{"model":"gen","prompt":"hi","n":2}`, "n"},
-		"http in Claude's": {"/v1/messages", `{"model":"gen","max_tokens":9,"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"http://127.0.0.1:1/x.png"}}]}]}`, ""},
+		"n: 2":            {"/v1/chat/completions", `{"model":"gen","n":2,"messages":[{"role":"user","content":"hi"}]}`, "n"},
+		"an http image":   {"/v1/chat/completions", `{"model":"gen","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://127.0.0.1:1/x.png"}}]}]}`, "messages"},
+		"an array":        {"/v1/embeddings", `{"model":"gen","input":[1,2]}`, "input"},
+		"arrays":          {"/v1/embeddings", `{"model":"gen","input":[[1],[2]]}`, "input"},
+		"n of a text":     {"/v1/completions", `{"model":"gen","prompt":"hi","n":2}`, "n"},
+		"an image by URL": {"/v1/messages", `{"model":"gen","max_tokens":9,"messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"http://127.0.0.1:1/x.png"}}]}]}`, ""},
 	} {
 		got, err := onlyResponse(t, addr, rawHTTP("POST", test.path, test.body))
 		var m struct{ Error struct{ Param string } }

@@ -331,7 +331,7 @@ func TestGatewayFailures(t *testing.T) {
 	}
 }
 
-// Check 147: a full queue is 429.
+// Check 147: a full queue is reported with the status 429.
 func TestGatewayQueueIsFull(t *testing.T) {
 	d := mocked(t, `{"admission":{"queue_depth":1},"backends":[{"kind":"mock","name":"m","n_slots":1,"tokens":["a"],"token_delay_ms":100000}]}`)
 	g := d.gateway()
@@ -349,7 +349,7 @@ func TestGatewayQueueIsFull(t *testing.T) {
 	}
 }
 
-// load is the number of requests that run or wait.
+// load returns the number of requests that run or wait, or -1 if there are no stats.
 func (d *daemon) load() int {
 	out, _, _ := d.ctl("stats")
 	var s struct{ Running, Waiting int }
@@ -359,8 +359,8 @@ func (d *daemon) load() int {
 	return s.Running + s.Waiting
 }
 
-// Check 147: without a daemon requests wait for the start-up time, and are then 502. A daemon that
-// comes meanwhile answers.
+// Check 147: without a daemon, requests wait for --startup-timeout-secs, and then get the status
+// 502. A daemon that starts meanwhile answers them.
 func TestGatewayWithoutADaemon(t *testing.T) {
 	dir := shortdir.New(t)
 	g := startGateway(t, dir, "--startup-timeout-secs", "1")
@@ -446,8 +446,8 @@ func sound(rate, bits, channels, frames int) []byte {
 	return b.Bytes()
 }
 
-// Check 149: audio gets the rate that the daemon announces. The daemon refuses clips that are too
-// long for that rate, so it sees the converted ones.
+// Check 149: audio is converted to the sample rate that the daemon announces. The daemon refuses
+// clips that are too long at that rate, so an answer shows that it got the converted clip.
 func TestGatewayAudio(t *testing.T) {
 	clip := func(wav []byte) string {
 		return withMessage(`{"role":"user","content":[{"type":"text","text":"hear"},{"type":"input_audio","input_audio":{"format":"wav","data":"` + base64.StdEncoding.EncodeToString(wav) + `"}}]}`)

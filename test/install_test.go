@@ -46,7 +46,7 @@ func tryNode(t *testing.T, name string) (folder string, ok bool) {
 	})
 }
 
-// install returns the folder of an installation, which begin makes. It is made again when the file
+// install returns the folder of an installation. begin makes it, and makes it again when the file
 // pins has changed.
 func install(t *testing.T, kind, name, pins string, begin func(ctx context.Context, folder string) error) (folder string, ok bool) {
 	t.Helper()

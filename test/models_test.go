@@ -73,7 +73,7 @@ func realCalls(t *testing.T, d *daemon) {
 	}
 }
 
-// realSchema requests a value of a schema.
+// realSchema requests an answer that satisfies a schema.
 func realSchema(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Describe a person.")

@@ -35,8 +35,9 @@ func encode(t *testing.T, v any) string {
 	return string(text)
 }
 
-// With the real engine, tokens of a text become that text again, a conversation's template agrees
-// with its tokens, and a completion of tokens equals that of their text.
+// With the real engine, the tokens of a text are detokenised to that text, the rendered prompt of
+// a conversation has the tokens of the conversation, and a prompt of tokens is completed like its
+// text.
 func TestTokensOverHTTP(t *testing.T) {
 	d := startWith(t, builtinModels)
 	d.waitReady()
@@ -162,9 +163,9 @@ func TestGapsAndScoresOverHTTP(t *testing.T) {
 	}
 }
 
-// The same request to the real engine gives the same text, the same tokens and the same reason for
-// the end over chats of OpenAI and Ollama and over completions. The template of the model is just
-// the last message.
+// A request to the real engine gives the same text, the same numbers of tokens and the same reason
+// for the end over chats of OpenAI and Ollama and over completions. The template of the model
+// writes only the last message, so both have the same prompt.
 func TestOneCaseOverOtherPaths(t *testing.T) {
 	d := startWith(t, builtinModels)
 	d.waitReady()

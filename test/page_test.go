@@ -76,7 +76,8 @@ func TestPageOfTheDaemon(t *testing.T) {
 	}
 }
 
-// Another user gets the page. If it has access, it also gets its own rows, and none of other users.
+// Another user gets the page. A user with access also gets their own rows of the statistics, but no
+// rows of other users.
 func TestPageOfOthers(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -119,7 +120,8 @@ func TestPageOfOthers(t *testing.T) {
 	}
 }
 
-// listener is a Python program that accepts one connection, and prints the bytes that it receives.
+// listener is a Python program that accepts connections, and prints the bytes that it receives on
+// each.
 const listener = `
 import socket, sys
 s = socket.create_server(("127.0.0.1", 0))

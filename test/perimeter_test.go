@@ -241,8 +241,8 @@ func TestRandomFrames(t *testing.T) {
 }
 
 // babble sends a few mutants of a valid request on one connection. It returns the number of mutants
-// that the daemon has read: the daemon stops at the first malformed one. It must send only complete
-// messages before it closes the connection.
+// that the daemon has read: the daemon stops at the first malformed one. It checks that the daemon
+// sends only complete messages before it closes the connection.
 func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	p := d.peer(leaf)
 	defer p.Close()
@@ -588,8 +588,9 @@ func spoil(msg string) (all []string) {
 	return all
 }
 
-// TestManyValues sends many messages at once that are much larger decoded than as bytes: with the
-// shortest values, up to the memory limit, and up to the limit of values.
+// TestManyValues sends several messages at once that take much more memory decoded than as bytes.
+// They consist of the shortest values, as many as fit into the memory limit or as the limit of
+// values allows.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()

@@ -63,8 +63,8 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage returns the same counts from inferdctl usage. Requests without an entry are counted
-// separately.
+// recordedUsage returns the same counts from inferdctl usage. errors and gone are the requests that
+// failed and those whose client hung up; nowhere are the requests without an entry.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
@@ -268,7 +268,7 @@ func TestLogIsFollowed(t *testing.T) {
 }
 
 // A daemon that is killed while it writes leaves at most one torn line. The next daemon ends the
-// line, and the reader skips it. The load and the kills are real.
+// line, and the reader skips it. The test kills real daemons under load.
 func TestKilledWhileItWrites(t *testing.T) {
 	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)
@@ -369,9 +369,9 @@ func withFullDisk(t *testing.T, logs string) (program string, free func()) {
 	return script, func() { write(t, filepath.Join(dir, "free"), "") }
 }
 
-// No secret, in whatever spelling, is in the daemon's log, on its stderr or in a file of its
-// folders, whether it comes in an ID that is cut at any place, in the name of a model, or in
-// malformed input.
+// No secret, in any spelling, appears in the daemon's log, on its stderr or in a file of its
+// folders. The secrets come in IDs that are cut within them, in model names, and in malformed
+// input.
 func TestNoSecretIsLeft(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "internal", "redact", "testdata", "secrets.txt"))
 	if err != nil {

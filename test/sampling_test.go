@@ -51,8 +51,8 @@ func said(frames []map[string]any) string {
 	return text.String()
 }
 
-// Logprobs reach the client in both framings, with stream and without: there is one for each token,
-// and the bytes of all tokens together are the text.
+// Logprobs reach the client in both framings, streamed and whole. There is one for each token, and
+// the bytes of all tokens together are the text.
 func TestLogprobs(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
@@ -135,7 +135,8 @@ func bytesOf(token map[string]any) []byte {
 	return all
 }
 
-// Extreme sampling settings are answered, or refused with their names, and the engine goes on.
+// Requests with extreme sampling settings are answered, or refused with the name of the setting.
+// The engine is not replaced.
 func TestBadSampling(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	engine := d.engine()

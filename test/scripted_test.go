@@ -47,8 +47,8 @@ const hermes = `{% if tools %}<|im_start|>system
 // scriptedTool is the tool that the model calls.
 const scriptedTool = `{"name":"get_weather","description":"d","input_schema":{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer"}},"required":["city"],"additionalProperties":false}}`
 
-// scripted writes a model in the notation of Hermes: it thinks, says a word and calls a tool, and behind
-// the tool's result it says another. The template may begin with more.
+// scripted writes the file of a model that answers in the notation of Hermes. The model thinks, writes a text and
+// calls a tool; after the tool's result it writes another text. Its template begins with template.
 func scripted(t *testing.T, template string) (path string) {
 	t.Helper()
 	noThoughts := len("\n\n\n\n") + 2 // tokens of the pair around no thoughts
@@ -70,9 +70,9 @@ func scripted(t *testing.T, template string) (path string) {
 		builtin.Recital{After: "<|second|>", Tokens: []string{"It is", " sunny", " there."}})
 }
 
-// recite writes a model with a template like [hermes], whose markers are control tokens. anchor is the
-// part of a template that writes the control token of one of the recitals where the answer begins;
-// their Skip counts from the line behind that.
+// recite writes the file of a model with a template like [hermes], whose markers are control tokens. anchor is
+// template code that is put where the answer begins. It writes the control token that selects one of the recitals.
+// The Skip of a recital counts from the line after that token.
 func recite(t *testing.T, template, anchor string, recitals ...builtin.Recital) (path string) {
 	t.Helper()
 	const begin = "{% if add_generation_prompt %}"
@@ -96,7 +96,7 @@ func recite(t *testing.T, template, anchor string, recitals ...builtin.Recital) 
 	return path
 }
 
-// v2Parts returns the parts of an answer over v2, the deltas of a kind joined.
+// v2Parts returns the thoughts, the text and the calls of an answer over v2.
 func v2Parts(t *testing.T, frames []map[string]any) (thoughts, text string, calls []string) {
 	t.Helper()
 	for _, f := range frames {
@@ -118,8 +118,8 @@ func v2Parts(t *testing.T, frames []map[string]any) (thoughts, text string, call
 	return thoughts, text, calls
 }
 
-// The engine's model thinks, says a word and calls a tool: the same parts come over every surface, in a stream and
-// whole, and the call's result leads to the next answer.
+// An answer with thoughts, a text and a tool call has the same parts on every surface, streamed and whole. The
+// call's result leads to the next answer.
 func TestScripted(t *testing.T) {
 	d := serve(t, "--model-path", scripted(t, ""), "--n-ctx", "4096")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
@@ -151,7 +151,7 @@ func checkScripted(t *testing.T, where, thoughts, text string, calls []string) {
 	}
 }
 
-// scriptedSecond is a request with a call and its result.
+// scriptedSecond returns a request with a call and its result.
 func scriptedSecond(input, result string) string {
 	text, _ := json.Marshal(result)
 	return `{"id":"q","wire_version":1,"max_tokens":100,"tools":[` + scriptedTool + `],"messages":[{"role":"user","content":[{"type":"text","text":"hello"}]},` +
@@ -207,7 +207,7 @@ func TestHostileTools(t *testing.T) {
 			"arguments of 1 MB":           {scriptedSecond(`{"city":`+quoted(strings.Repeat("<tool_call>", 100_000))+`}`, "sunny"), "tokens, the context holds"},
 			"arguments of markers":        {scriptedSecond(`{"city":`+quoted(everything)+`}`, "sunny"), "=" + scriptedReply},
 		},
-		"{% if tools %}{{ raise_exception('tools are not for me') }}{% endif %}": { // they are described, in other words
+		"{% if tools %}{{ raise_exception('tools are not for me') }}{% endif %}": { // then the engine describes the tools in its own way
 			"a template that raises": {ask(scriptedTool), "=" + scriptedText + "\n"},
 		},
 	} {

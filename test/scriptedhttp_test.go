@@ -11,12 +11,12 @@ import (
 // A speech is an answer with thoughts and calls, as the client of a dialect understands it.
 type speech struct {
 	Thoughts, Text string
-	Calls          []string // each with its name and its input, behind a space
+	Calls          []string // the name and the input of each, separated by a space
 	End            string   // the reason
 }
 
-// eachObject calls read with every object of a body: the events of a stream, or the only one. The data of an
-// event, and a line of Ollama, are one line.
+// eachObject calls read with every JSON object of a body, which is a stream or one object. Each object is on one
+// line, alone or as the data of an event.
 func eachObject(body string, read func(object []byte)) {
 	for line := range strings.Lines(body) {
 		line = strings.TrimSpace(strings.TrimPrefix(line, "data: "))
@@ -61,7 +61,7 @@ func spokenChat(t *testing.T, body string) (got speech) {
 	return got
 }
 
-// spokenResponse reads a response. What a stream says in pieces must be what its last event says whole.
+// spokenResponse reads a response. The pieces of a stream must equal the whole answer in its last event.
 func spokenResponse(t *testing.T, body string) (got speech) {
 	t.Helper()
 	type response struct {
@@ -220,8 +220,8 @@ var weatherParameters = strings.TrimPrefix(strings.TrimSuffix(scriptedTool, "}")
 // compactInput is scriptedInput without the white space between its values.
 const compactInput = `{"city":"Köln <b>&","days":3}`
 
-// scriptedOverHTTP asks in the dialects of HTTP, in a stream and whole: with thoughts, without them, and with the
-// answer to a call in the history.
+// scriptedOverHTTP sends requests in the dialects of HTTP, streamed and whole: with thinking, without it, and with a
+// call and its result in the history.
 func scriptedOverHTTP(t *testing.T, d *daemon) {
 	t.Helper()
 	openAI := `"tools":[{"type":"function","function":{"name":"get_weather","parameters":` + weatherParameters + `}}]`
@@ -280,7 +280,7 @@ func scriptedOverHTTP(t *testing.T, d *daemon) {
 	scriptedNames(t, d)
 }
 
-// scriptedNames asks for calls of tools whose names and inputs only Responses has.
+// scriptedNames requests calls of tools that only Responses has: in a namespace, or with a text as input.
 func scriptedNames(t *testing.T, d *daemon) {
 	t.Helper()
 	for tool, want := range map[string]string{
@@ -303,7 +303,8 @@ func (d *daemon) speaks(path, body string, read func(*testing.T, string) speech,
 	}
 }
 
-// A schema, and a mere object, hold in every dialect of HTTP, in a stream and whole, from a model with random weights.
+// In every dialect of HTTP, streamed and whole, a model with random weights answers with a value of the requested
+// schema, or with a JSON object if only that is requested.
 func TestSchemasOverHTTP(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
 	user := `"messages":[{"role":"user","content":"hello"}]`

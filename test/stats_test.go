@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// An entry has the stats of an entry.
+// An entry has some of the stats of an entry of the config.
 type entry struct {
 	Name, Kind, State, Model, Device string
 	PID                              int

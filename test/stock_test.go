@@ -14,8 +14,8 @@ import (
 // or all of them.
 const clientsVariable = "INFERD_TEST_CLIENTS"
 
-// needsClients skips the test unless make test-clients runs it or, if all is true, make
-// test-clients-all.
+// needsClients skips the test unless make test-clients-all runs it or, if all is false, make
+// test-clients.
 func needsClients(t *testing.T, all bool) {
 	t.Helper()
 	if which := os.Getenv(clientsVariable); which != "all" && (all || which != "sdk") {
@@ -47,7 +47,7 @@ var stockConfig = `{"http":{"listen":["127.0.0.1:0"]},"backends":[
 type stockClient struct {
 	script, pins string // files of testdata and of testdata/pins
 	path         string // path of the base URL
-	cases        int    // the program prints at least so many cases
+	cases        int    // least number of cases that the program prints
 	config       string
 	library      bool // takes longer to install and to start than an SDK
 }

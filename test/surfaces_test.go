@@ -504,8 +504,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// A request of another user runs next, however many requests of the first user wait: the kernel
-// reports the user. The test needs root to act as two users.
+// A request of another user runs next, however many requests of the first user wait. The kernel
+// reports the users, so the test needs root to act as two of them.
 func TestFairBetweenUsers(t *testing.T) {
 	asRoot(t)
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":50,"n_slots":1}]}`, "--queue-depth", "64")

@@ -28,7 +28,7 @@ func TestTasksOfAnEntry(t *testing.T) {
 		"one that can only embed":   {`"embed":true,"embed_n_ctx":64`, "embed", leaves[3:4], 64, nil},
 		"one that can only rerank":  {`"rerank":true,"rerank_n_ctx":64`, "rerank", leaves[4:], 64, nil},
 		"a context of few tokens":   {`"embed":true,"embed_pooling":"mean","n_ctx":512,"embed_n_ctx":8`, "chain", leaves[:4], 512, nil},
-		"embedding without a word":  {`"n_ctx":64`, "embed", leaves[3:4], 64, nil},
+		"embedding as the default":  {`"n_ctx":64`, "embed", leaves[3:4], 64, nil},
 		"generate says nothing new": {`"generate":false`, "rerank", leaves[4:], 512, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,8 +233,8 @@ func TestExactIsShown(t *testing.T) {
 	}
 }
 
-// The watchdog notices that one loop hangs although the other one works. A call that waits for the
-// loop has not caused that, so the next engine answers it.
+// The watchdog notices that one loop hangs although the other one works. A call that only waited
+// for the hanging loop is answered by the next engine.
 func TestOneOfSeveralLoopsWedges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")

@@ -101,12 +101,14 @@ func TestToolRefusals(t *testing.T) {
 	}
 }
 
-// addresses are those at which inferdctl's flags mean the same: the length-prefixed socket, and HTTP.
+// addresses returns the flags of inferdctl for the length-prefixed socket and for HTTP, over which
+// its other flags mean the same.
 func (d *daemon) addresses() [][]string {
 	return [][]string{{"--addr", d.socket("inferd.sock")}, {"--http", "unix:" + d.socket("http.sock")}}
 }
 
-// chats runs inferdctl chat over the length-prefixed socket and over HTTP.
+// chats runs inferdctl chat over the length-prefixed socket and over HTTP, and checks its output.
+// An empty wantErr means success.
 func (d *daemon) chats(want, wantErr string, args ...string) {
 	d.t.Helper()
 	for _, at := range d.addresses() {

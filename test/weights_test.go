@@ -311,8 +311,8 @@ func TestBootWithoutPull(t *testing.T) {
 	}
 }
 
-// A blob in the store that has no manifest is hashed: a right one gets a manifest, and a wrong one
-// is quarantined and fetched.
+// A blob in the store that has no manifest is hashed. If its digest is right, it gets a manifest; otherwise it is
+// quarantined, and the model is fetched.
 func TestBootWithABlob(t *testing.T) {
 	s := newShelf(t)
 	if err := os.MkdirAll(filepath.Dir(s.blob()), 0o755); err != nil {
@@ -374,8 +374,8 @@ func TestModelFlag(t *testing.T) {
 	}
 }
 
-// A client of Ollama's interface pulls into the daemon's store. If it goes, the bytes are kept, and the next pull
-// goes on from them. The model is not served until the config names it.
+// A client of Ollama's interface pulls into the daemon's store. If the client hangs up, the received bytes are
+// kept, and the next pull continues from them. The model is not served until the config names it.
 func TestPullOverHTTP(t *testing.T) {
 	s := newShelf(t)
 	d := startWith(t, `{"auto_pull":false,"backends":[{"kind":"mock","name":"gen"}]}`)

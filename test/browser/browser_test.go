@@ -193,7 +193,7 @@ type tab struct {
 	ctx context.Context
 }
 
-// guard records what the policy of the page has prevented, and errors.
+// guard records violations of the page's policy, and errors of its scripts.
 const guard = `window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));
 window.addEventListener("error", (e) => window.violations.push("error " + e.message));
@@ -263,7 +263,7 @@ func (b *tab) text(selector string) string {
 	return value[string](b, `document.querySelector(`+quote(selector)+`)?.innerText ?? ""`)
 }
 
-// has waits until an element has a text.
+// has waits until the text of an element contains the given text.
 func (b *tab) has(selector, text string) {
 	b.t.Helper()
 	b.until(selector+" has "+text, `(document.querySelector(`+quote(selector)+`)?.innerText ?? "").includes(`+quote(text)+`)`)

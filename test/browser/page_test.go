@@ -113,7 +113,7 @@ func TestLoadProgress(t *testing.T) {
 	b.has(".answer .prose", "ready now")
 }
 
-// The page waits with a daemon that is really loading.
+// The page shows a banner while a daemon is loading, and can be used when it is ready.
 func TestLoading(t *testing.T) {
 	d := start(t, mock(t, "at last", `,"ready_after_ms":1500`))
 	b := open(t, d.base)

@@ -238,8 +238,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// If the daemon refuses the page, it asks for a key, sends it, and forgets it when the tab is
-// closed.
+// If the daemon refuses a request, the page asks for a key and sends it. The key is kept only
+// until the tab is closed.
 func TestKey(t *testing.T) {
 	t.Setenv("TEST_PAGE_KEY", "0123456789abcdef")
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"keys":[{"name":"me","key_env":"TEST_PAGE_KEY"}]},"backends":[`+mock(t, "let in", "")+`]}`)

@@ -18,7 +18,7 @@ func address(t *testing.T) string {
 	t.Helper()
 	url := os.Getenv("INFERD_TEST_URL")
 	if url == "" {
-		t.Skip("run by TestStockClients in the folder above")
+		t.Skip("run by TestStockGoClients in the folder above")
 	}
 	return url
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 )
 
-// withText is the schema of an object with one text.
+// withText returns the schema of an object with one string.
 func withText(name string) map[string]any {
 	return map[string]any{
 		"type": "object", "properties": map[string]any{name: map[string]any{"type": "string"}}, "required": []string{name}, "additionalProperties": false,
 	}
 }
 
-// inOslo are the arguments of a call by the model "loop".
+// inOslo reports whether arguments are those of a call by the model "loop".
 func inOslo(arguments string) bool {
 	var m map[string]string
 	return json.Unmarshal([]byte(arguments), &m) == nil && len(m) == 1 && m["place"] == "Oslo"
@@ -88,7 +88,7 @@ func TestToolRoundTrip(t *testing.T) {
 	})
 }
 
-// A request has a schema, and the answer follows it.
+// The answer to a request with a schema satisfies the schema.
 func TestStructuredOutput(t *testing.T) {
 	const want = `{"city":"Oslo"}`
 	city := withText("city")
@@ -153,7 +153,7 @@ func TestAbortFreesTheSlot(t *testing.T) {
 	of, messages := ofOpenAI(t), ofAnthropic(t)
 	long := message("slow")
 	long.MaxTokens = 1000
-	// A dialect asks for an answer in one piece, or reads a stream until it has text.
+	// whole requests an answer in one piece; text reads a stream until it has text.
 	for name, test := range map[string]struct {
 		whole func(ctx context.Context) error
 		text  func(ctx context.Context) error

@@ -16,7 +16,7 @@ def create(**more):
 
 
 def strict(message):
-    """Validates an answer by the client's types: its own parsing accepts anything."""
+    """Validates an answer against the client's types, because the client's own parsing accepts anything."""
     return Message.model_validate(message.to_dict())
 
 

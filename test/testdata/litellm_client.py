@@ -1,4 +1,4 @@
-"""litellm against a daemon, by its providers of OpenAI, Anthropic and Ollama."""
+"""litellm against a daemon, through its providers for OpenAI, Anthropic and Ollama."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""pydantic-ai against a daemon, by its models of OpenAI and of Anthropic."""
+"""pydantic-ai against a daemon, through its models for OpenAI and Anthropic."""
 
 import asyncio
 

@@ -17,7 +17,7 @@ def create(**more):
 
 
 def strict(answer):
-    """Validates an answer by the client's types: its own parsing accepts anything."""
+    """Validates an answer against the client's types, because the client's own parsing accepts anything."""
     return Response.model_validate(answer.to_dict())
 
 

@@ -1,5 +1,5 @@
-"""What the scripts of stock clients share: python SCRIPT URL prints the name of each case that holds,
-and ends with an error at the first that does not."""
+"""Common parts of the scripts for stock clients. python SCRIPT URL prints the name of each case that holds,
+and ends with an error at the first case that does not."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ def case(f):
 
 
 def fails(f, *words, kind=Exception):
-    """Calls f, which must fail with an error of that kind and with these words."""
+    """Calls f, which must fail with an error of the given kind that contains the given words."""
     try:
         f()
     except kind as e:
@@ -23,7 +23,7 @@ def fails(f, *words, kind=Exception):
 
 
 def soon(f):
-    """Calls f, which must end before an answer of "slow", which takes 20 minutes and the one slot."""
+    """Calls f, which must end before the model "slow" answers: an answer takes its only slot for 20 minutes."""
     begin = time.monotonic()
     f()
     assert time.monotonic() - begin < 300, time.monotonic() - begin

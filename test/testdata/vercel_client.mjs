@@ -1,6 +1,6 @@
-// Vercel's ai against a daemon, by its providers of OpenAI (chats, and Responses), of interfaces like
-// OpenAI's, and of Anthropic: node vercel_client.mjs BASE_URL MODULES. It prints the name of each case
-// that holds, and ends with an error at the first that does not.
+// Vercel's ai against a daemon, through its providers for OpenAI (chats and Responses), for interfaces
+// like OpenAI's, and for Anthropic: node vercel_client.mjs BASE_URL MODULES. It prints the name of
+// each case that holds, and ends with an error at the first that does not.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
