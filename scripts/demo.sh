@@ -23,7 +23,7 @@ fi
 dir=$(mktemp -d)
 daemon=
 watch=
-stop() { # the daemon, and whoever waits for it; its exit status is ours
+stop() { # stops the watcher and the daemon; returns the exit status of the daemon
 	[ -z "$watch" ] || kill "$watch" 2>/dev/null || true
 	watch=
 	if [ -n "$daemon" ]; then
@@ -38,7 +38,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 fail() {
-	echo "demo: $*; the daemon's last words:" >&2
+	echo "demo: $*; the end of the daemon's log:" >&2
 	tail -n 20 "$dir/log" >&2
 	exit 1
 }

@@ -32,7 +32,8 @@ esac
 parent=$data/inferd/engine
 dest=$parent/$version
 
-# Whether the files of a folder are those of the table, and its links lead to them.
+# has_libraries FOLDER succeeds if the files of the folder match the table, and its links point to
+# them.
 has_libraries() {
 	[ "$(readlink "$1/libllama.so")" = "libllama.v$version.so" ] && [ "$(readlink "$1/libggml.so")" = "libggml.v$version.so" ] &&
 		(cd "$1" && sha256sum --check --status "$sums" 2>/dev/null)

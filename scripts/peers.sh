@@ -23,7 +23,7 @@ esac
 parent=$cache/inferd/peers
 case "${1:-}" in
 "")
-	# All CPU variants, chosen among at start, as in the libraries that inferd-engine loads.
+	# All CPU variants, of which the programs choose one at their start, as inferd-engine does.
 	leaf=$version
 	kind="-DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF" ;;
 native)
@@ -47,7 +47,7 @@ done
 mkdir -p "$work" 2>/dev/null || fail "cannot make $work"
 cd "$work"
 exec 9>lock
-flock 9 # whoever else builds it
+flock 9 # waits for another run that builds it
 [ ! -d "$dest" ] || finish
 
 if [ "$(git -C src rev-parse HEAD 2>/dev/null)" != "$commit" ]; then

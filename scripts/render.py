@@ -2,9 +2,9 @@
 
 Reads lines of JSON {"template": FILE, "context": {...}}; writes lines {"text": ...} or {"error": ...}.
 
-Where transformers would refuse a public template or spoil its text, it does as llama.cpp does: lists may be
-appended to, what is undefined adds no text, generators are lists in JSON, and safe changes nothing (one template
-of 70 would get its descriptions escaped for HTML).
+Where transformers would refuse a public template or spoil its text, this program does the same as llama.cpp:
+templates may append to lists, undefined values add no text, JSON shows a generator as a list, and the filter safe
+changes nothing (otherwise one template of 70 would get its descriptions escaped for HTML).
 """
 
 import json

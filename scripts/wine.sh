@@ -4,7 +4,7 @@ set -eu
 
 fail() { echo "wine: $*" >&2; exit 1; }
 
-command -v wine >/dev/null || fail "there is none on this machine: apt-get install wine64"
+command -v wine >/dev/null || fail "wine is missing: apt-get install wine64"
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/inferd/wine
 mkdir -p "$dir"
 export WINEPREFIX="$dir/prefix" WINEDEBUG=-all
@@ -14,7 +14,7 @@ wine cmd /c exit
 # the call to an older function.
 system32=$WINEPREFIX/drive_c/windows/system32
 if [ ! -e "$system32/bcryptprimitives.dll" ]; then
-	command -v x86_64-w64-mingw32-dlltool >/dev/null || fail "it is an old one: apt-get install binutils-mingw-w64-x86-64"
+	command -v x86_64-w64-mingw32-dlltool >/dev/null || fail "this wine is old and needs a library built for it: apt-get install binutils-mingw-w64-x86-64"
 	(
 		cd "$dir"
 		printf 'LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng = advapi32.SystemFunction036\n' >prng.def
