@@ -69,8 +69,8 @@ func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
 	return max(500*time.Millisecond, 3*median(took)), nil
 }
 
-// besideFlood sends n short requests on an idle server, and then n while another caller keeps all
-// slots running and sixty requests waiting.
+// besideFlood sends n short requests on an idle server, and then n more while another caller
+// keeps all slots running and sixty requests waiting.
 func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
 	short, err := p.caller(1, 0)
 	if err != nil {
@@ -303,7 +303,7 @@ func jain(all []float64) float64 {
 	return sum(all) * sum(all) / (float64(len(all)) * squares)
 }
 
-// share returns the share that the second of two callers has.
+// share returns the share of the second of two callers.
 func share(tokens []float64) float64 { return tokens[1] / (tokens[0] + tokens[1]) }
 
 func perSecond(got []float64, in time.Duration) string {

@@ -49,7 +49,7 @@ func (d *daemon) stop() {
 	_ = os.RemoveAll(d.dir)
 }
 
-// dial connects to a socket. It tries again for a minute if that fails.
+// dial connects to a socket. If that fails, it tries again for a minute.
 func (d *daemon) dial(leaf string) (net.Conn, error) {
 	for deadline := time.Now().Add(time.Minute); ; {
 		nc, err := net.Dial("unix", filepath.Join(d.dir, leaf))

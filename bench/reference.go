@@ -208,8 +208,8 @@ func (r rival) start() (*daemon, error) {
 	return d, nil
 }
 
-// fire sends short requests on conns connections for a time. Each connection sends rate requests
-// per second or, if rate is 0, requests without a pause.
+// fire sends short requests on conns connections for the given time. Each connection sends rate
+// requests per second or, if rate is 0, requests without a pause.
 func (d *daemon) fire(ctx context.Context, conns, rate int, length time.Duration) (l burst, err error) {
 	var askers []*asker
 	defer func() {
@@ -308,8 +308,8 @@ func (a *asker) ask() error {
 	}
 }
 
-// run sends requests until a time, at a rate per second, or without a pause if rate is 0. It
-// returns how long each answer took.
+// run sends requests until the given time, at a rate per second, or without a pause if rate is 0.
+// It returns how long each answer took.
 func (a *asker) run(ctx context.Context, rate int, until time.Time) (took []time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -141,8 +141,8 @@ func askLines(nc net.Conn, r *bufio.Reader, leaf string) error {
 	}
 }
 
-// openLoop sends requests at a fixed rate for a time. It measures each from the time at which it
-// was due, so that a slow answer neither delays nor hides others.
+// openLoop sends requests at a fixed rate for the given time. It measures each from the time at
+// which it was due, so that a slow answer neither delays nor hides others.
 func openLoop(dial func() (net.Conn, error), rate int, length time.Duration) ([]time.Duration, error) {
 	const conns = 32
 	due := make(chan time.Time, rate)

@@ -234,8 +234,8 @@ func (t *trial) compare(s situation) error {
 
 func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1], t.first[i] }
 
-// followUp returns a conversation up to the second question, with the first answer of a fresh
-// engine, and a fresh engine's answer to the second question.
+// followUp returns the turns up to the second question, with a fresh engine's answer to the first,
+// and a fresh engine's answer to the second.
 func (t *trial) followUp(i int) ([]string, answered) {
 	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
 }

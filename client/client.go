@@ -37,8 +37,8 @@ type Client struct {
 	Dir string
 	// Sockets gives the path of each socket that is in another folder or has another name.
 	Sockets map[Surface]string
-	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait; a
-	// negative value means that only the context limits it.
+	// Wait is the longest wait for a daemon that does not run or is not ready. 0 means no wait. If
+	// it is negative, only the context limits the wait.
 	Wait time.Duration
 	// Trace, if not nil, is called with every message of the daemon, unchanged. The slice is valid
 	// until Trace returns.
@@ -78,7 +78,7 @@ type DialError struct {
 	Err  error // error of the system
 	// Status is the state of the daemon, such as "loading_model mmap gen"; it is empty if unknown.
 	Status string
-	Waited time.Duration // limit of the wait, as in Client.Wait; 0 without a limit or a wait
+	Waited time.Duration // Client.Wait, if that is positive; otherwise 0
 }
 
 func (e *DialError) Error() string {

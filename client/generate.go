@@ -30,7 +30,7 @@ type Request struct {
 	// Prompt, if not nil, is continued as it is, without the model's template. The text of a
 	// special token in it stands for that token.
 	Prompt *string
-	Suffix *string // with Prompt: the text behind the answer, if the model can fill a gap
+	Suffix *string // with Prompt: the text after the answer, if the model can fill a gap
 
 	Attachments []Attachment // referenced by Media blocks; at most 32, 128 MiB in total
 	Tools       []Tool

@@ -88,8 +88,7 @@ func partsOf(blocks []Block) ([]infer.Part, error) {
 	return parts, nil
 }
 
-// unlessZero returns a pointer to x, or nil, which omits the member from the request, if x is
-// 0.
+// unlessZero returns a pointer to x, or nil if x is 0: a nil member is left out of the request.
 func unlessZero(x float64) *float64 {
 	if x == 0 {
 		return nil

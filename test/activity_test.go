@@ -177,7 +177,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// If the log folder is not writable, the start fails. If it becomes so later, the daemon continues.
+// If the log folder is not writable, the start fails. If it becomes unwritable later, the daemon
+// continues.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)

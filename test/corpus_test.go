@@ -78,7 +78,8 @@ func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn
 	}
 }
 
-// An opening is a connection that lets a hub answer after its first frame.
+// An opening is a connection that calls open after each read: the hub answers once the first
+// frame has arrived.
 type opening struct {
 	net.Conn
 	open func()

@@ -89,14 +89,15 @@ func TestRefusals(t *testing.T) {
 	if text, end := c.answer(); text != "xyz" || end.Type != "done" {
 		t.Errorf("then: %q, %+v", text, end)
 	}
-	// The longest prompt that fits leads to one token, and the reason length.
+	// The answer to the longest prompt that fits has one token and the reason length.
 	if text, end := d.ask(strings.Repeat("a", 511), ""); text != "b" || end.Reason != "length" {
 		t.Errorf("511 of 512: %q, %+v", text, end)
 	}
 }
 
 // With a seed or with temperature 0 an answer can be repeated. Each request goes to a new daemon:
-// the last bits of a probability depend on the rest of the cache, and tiny has many ties.
+// the last bits of a probability depend on the rest of the cache, and in builtin:tiny many tokens
+// are almost equally likely.
 func TestTinyIsRandomButRepeatable(t *testing.T) {
 	ask := func(more string) string {
 		d := serve(t, "--model-path", "builtin:tiny")
@@ -345,7 +346,7 @@ func TestMock(t *testing.T) {
 	}
 }
 
-// A slow mock delays the start like an engine, and fails the start if it takes too long.
+// A slow mock delays the start, as an engine does. If it takes too long, the start fails.
 func TestSlowMock(t *testing.T) {
 	config := func(ms int) string {
 		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)

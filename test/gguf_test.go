@@ -22,10 +22,10 @@ type damage struct {
 
 // An anatomy has the offsets of the parts of a GGUF file, in bytes.
 type anatomy struct {
-	keys    []int // lengths of the keys
-	values  []int // types of the values
+	keys    []int // of the lengths of the keys
+	values  []int // of the types of the values
 	tensors []tensorAt
-	data    int // content of the tensors
+	data    int // of the content of the tensors
 }
 
 // A tensorAt has the offsets of the fields of a tensor.

@@ -235,7 +235,7 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	return string(out[i+1:]), string(out[:i])
 }
 
-// The daemon knows the users over TCP, too, from the kernel. Other users need a key, and each key is a
+// Over TCP, too, the daemon learns the user from the kernel. Other users need a key, and each key is a
 // caller of its own.
 func TestHTTPOtherUsers(t *testing.T) {
 	asRoot(t)

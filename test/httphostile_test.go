@@ -90,8 +90,8 @@ type answered struct {
 }
 
 // onlyResponse sends text, followed by lastly, and returns the response to text. It returns an
-// error if there is another response except that to lastly. If the first response closes the
-// connection, it does not read further.
+// error if there is a response other than those to text and lastly. If the first response closes
+// the connection, it does not read further.
 func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -218,8 +218,9 @@ func dialectOf(dialect, name string) string {
 	return dialect
 }
 
-// A body that is cut off gets an error in the form of its dialect if the client still reads, and
-// does not run. A client that closes the connection gets no answer, and its resources become free.
+// A request whose body is cut off does not run. If the client still reads, it gets an error in the
+// form of its dialect. A client that closes the connection gets no answer, and its resources
+// become free.
 func TestHTTPBodiesBreakOff(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()

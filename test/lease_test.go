@@ -88,7 +88,7 @@ func TestModelIsOpenedForWriting(t *testing.T) {
 	t.Logf("the writer was held for %v", held)
 }
 
-// A file that was truncated is refused with its path, and no engine maps it meanwhile.
+// A file that was truncated is refused with its path, and no engine maps it.
 func TestModelIsTruncated(t *testing.T) {
 	d, path, running := servedFile(t)
 	if err := os.Truncate(path, 5000); err != nil {

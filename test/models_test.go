@@ -17,7 +17,7 @@ const (
 	toolsModelVariable = "INFERD_TEST_TOOLS_MODEL"
 )
 
-// Real models make a required tool call, and answer by a schema, with and without tools in their
+// Real models make a required tool call and keep to a schema, with and without tools in their
 // templates.
 func TestRealModels(t *testing.T) {
 	for variable, generic := range map[string]bool{modelVariable: true, toolsModelVariable: false} {

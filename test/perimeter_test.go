@@ -25,7 +25,7 @@ import (
 )
 
 // frames is the number of random messages in TestRandomFrames.
-var frames = flag.Int("frames", 20_000, "random messages that a daemon has to judge")
+var frames = flag.Int("frames", 20_000, "random messages to send")
 
 // mocked starts a daemon with the given config, and waits until it is ready.
 func mocked(t *testing.T, cfg string, args ...string) *daemon {

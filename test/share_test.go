@@ -44,9 +44,9 @@ func crowd(d *daemon) (all []*stream) {
 	return all
 }
 
-// One caller holds all slots, with endless answers, and has a queue. A request of another program
-// is answered at once. Then the preempted answer continues with the text that it would have without
-// preemption.
+// One caller holds all slots, with endless answers, and has more requests waiting. A request of
+// another program is answered at once. Then the preempted answer continues with the text that it
+// would have without preemption.
 func TestPreemption(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "32768")
 	const alphabet = "bcdefghijklmnopqrstuvwxyza"

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// An entry has some of the stats of an entry of the config.
+// An entry has some of the stats of a config entry.
 type entry struct {
 	Name, Kind, State, Model, Device string
 	PID                              int

@@ -414,8 +414,8 @@ func TestMockThinks(t *testing.T) {
 	}
 }
 
-// A hang-up on any surface frees the slot or the place, in the queue, during prefill and during an
-// answer.
+// A hang-up on any surface frees the slot or the place in the queue: while the request is queued,
+// during prefill and during an answer.
 func TestHangUpOnAnySurface(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":100,"n_slots":1}]}`, "--queue-depth", "1")
 	before := d.trace()

@@ -18,7 +18,7 @@ func (d *daemon) tcpAddr(surface string) string {
 	d.t.Helper()
 	bound := regexp.MustCompile(`surface=` + surface + ` path=(127\.0\.0\.1:\d+)`)
 	var m []string
-	eventually(d.t, surface+" listens on TCP", func() bool { // the log may be later than the readiness
+	eventually(d.t, surface+" listens on TCP", func() bool { // the line may be logged after the daemon is ready
 		m = bound.FindStringSubmatch(d.stderr.String())
 		return m != nil
 	})

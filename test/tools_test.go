@@ -101,8 +101,8 @@ func TestToolRefusals(t *testing.T) {
 	}
 }
 
-// addresses returns the flags of inferdctl for the length-prefixed socket and for HTTP, over which
-// its other flags mean the same.
+// addresses returns the flags with which inferdctl uses the length-prefixed socket and HTTP. Its
+// other flags mean the same over both.
 func (d *daemon) addresses() [][]string {
 	return [][]string{{"--addr", d.socket("inferd.sock")}, {"--http", "unix:" + d.socket("http.sock")}}
 }

@@ -163,8 +163,8 @@ func TestUsersDoNotShare(t *testing.T) {
 	}
 	one, two := d.stranger("infer.v2.sock", 65534), d.stranger("infer.v2.sock", 65533)
 	for i := range 8 {
-		// The prompt is new: one user sends it first, then the others. Its template is the same as
-		// before, so each user has it cached after its own first request.
+		// The text is new. One user sends it first, then the others. The template around it never
+		// changes, so each user has the template cached after their own first request.
 		text := fmt.Sprint(i, " is the number of this question, which is rather long")
 		own(text)
 		for who, s := range map[string]*stranger{"one": one, "two": two} {

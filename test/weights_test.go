@@ -395,7 +395,7 @@ func TestPullOverHTTP(t *testing.T) {
 			t.Fatalf("no progress: %v", lines.Err())
 		}
 	}
-	_ = res.Body.Close() // the client goes
+	_ = res.Body.Close() // the client hangs up
 	eventually(t, "the pull ends", func() bool { return strings.Contains(d.stderr.String(), "a pull has ended with its client") })
 	s.set(nil)
 	status, answer := d.overHTTP("/api/pull", `{"model":"hf.co/O/R"}`)

@@ -30,7 +30,7 @@ const (
 	Chat  Dialect = "chat"  // chat completions of any server, HTTP with events
 )
 
-// A Target is a Unix socket and its dialect.
+// A Target is the address of a server and its dialect.
 type Target struct {
 	Dialect Dialect
 	Path    string // path of a socket; for Chat it may also be HOST:PORT
@@ -54,7 +54,7 @@ type Shot struct {
 	Due     Stamp // 0 means now
 
 	LeaveAfter  int           // hang up after this number of frames; 0 means never
-	LeaveWithin time.Duration // hang up at this time after Due; 0 means never
+	LeaveWithin time.Duration // hang up this long after Due; 0 means never
 
 	Trace bool // record the time of each frame
 	Keep  bool // record the text

@@ -163,7 +163,7 @@ func TestClientsWithoutTCP(t *testing.T) {
 	at := ln.Addr().String()
 	_ = ln.Close()
 	if got := bare(t, "client", "codex", "--addr", at, "--model", "m"); got.Code != 2 && got.Code != 0 || got.Code == 2 && !strings.Contains(got.Stderr, "start inferd with --http") {
-		t.Errorf("nobody listens: %+v", got) // on a system that cannot tell, the text is printed
+		t.Errorf("nobody listens: %+v", got) // systems that cannot tell print the text
 	}
 }
 

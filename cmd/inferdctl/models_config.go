@@ -109,7 +109,7 @@ func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 }
 
 // storeOrDefault returns the store of the config or, if the config file does not exist, the
-// default store, as the daemon does. It is for verbs that do no harm in the wrong store.
+// default store, which the daemon would use. It is for verbs that do no harm in the wrong store.
 func (c *command) storeOrDefault() (*store.Store, error) {
 	s, _, err := c.storeVerb()
 	if errors.Is(err, os.ErrNotExist) {

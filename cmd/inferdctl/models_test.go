@@ -149,8 +149,8 @@ func TestImportIsRefused(t *testing.T) {
 	s.run(0, "--config", filepath.Join(s.home, "none.json"), "import", s.file)
 }
 
-// A config file that the operator names must exist: without it another store would be changed, and
-// models that it names would not count as in use.
+// A config file that the operator names must exist. Otherwise another store would be changed, and
+// models that the file names would not count as in use.
 func TestNamedConfigIsMissing(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)
@@ -283,7 +283,7 @@ func TestModelsHome(t *testing.T) {
 	}
 }
 
-// Other programs also write manifests: control characters in them do not reach the terminal.
+// Other programs also write manifests. Control characters in them do not reach the terminal.
 func TestManifestsOfStrangers(t *testing.T) {
 	s := newShelf(t)
 	s.run(0, "import", s.file)

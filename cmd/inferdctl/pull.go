@@ -166,7 +166,7 @@ func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) 
 	return all, nil
 }
 
-// pullAll pulls one model after the other. If one fails, it goes on with the next.
+// pullAll pulls one model after the other. If one fails, it continues with the next.
 func (c *command) pullAll(ctx context.Context, p *pull.Puller, wanted []wantedModel, flags pullFlags) error {
 	var show pullView = &plainView{out: c.stderr}
 	switch {

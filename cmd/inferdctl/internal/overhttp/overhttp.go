@@ -31,8 +31,8 @@ import (
 type Client struct {
 	// Key is sent as a bearer token; if it is empty, none is sent.
 	Key string
-	// Wait is the longest wait for a daemon that does not run or is not ready; 0 means no wait; a
-	// negative value means that only the context limits it.
+	// Wait is the longest wait for a daemon that does not run or is not ready. 0 means no wait. If
+	// it is negative, only the context limits the wait.
 	Wait time.Duration
 	// Trace, if not nil, is called with the data of every event of an answer, unchanged.
 	Trace func(message []byte)

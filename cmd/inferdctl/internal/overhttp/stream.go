@@ -12,8 +12,8 @@ import (
 // maxEvent bounds the bytes of an event of a stream.
 const maxEvent = 16 << 20
 
-// events yields the data of the events of a stream. It ends at the end of the stream, or with an
-// error.
+// events yields the data of the events of a stream. It ends with the stream, or yields an error
+// and ends.
 func events(ctx context.Context, body io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		in := bufio.NewScanner(body)
