@@ -206,7 +206,7 @@ func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 
 // shorts has the outcomes of short requests that are sent at fixed times.
 type shorts struct {
-	ttft   []time.Duration // the time limit for a request without a first token
+	ttft   []time.Duration // of a request without a first token: the time limit
 	gaps   []time.Duration // gaps between tokens
 	missed int             // number of requests without a first token
 	why    string          // why one of these had none

@@ -21,7 +21,7 @@ type agent struct {
 	client   string // name for inferdctl client
 	pins     string
 	tool     string // name of its shell tool
-	input    string // input of the shell tool, in the form of its schema, that makes the file made.txt
+	input    string // input for the shell tool that creates the file made.txt
 	settings string // file below the home folder for the text that inferdctl prints
 	command  string // command for sh, with the packages' programs in PATH; the task is $1
 	variable []string
