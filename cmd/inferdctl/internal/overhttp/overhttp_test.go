@@ -407,7 +407,7 @@ func TestWait(t *testing.T) {
 	c := dial(t, "http://"+at)
 	c.Wait = 150 * time.Millisecond
 	if _, err := c.Stats(t.Context()); err == nil {
-		t.Error("an answer of nobody")
+		t.Error("an answer without a daemon")
 	}
 	c.Wait = -1
 	began := make(chan struct{})
