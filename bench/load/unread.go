@@ -19,7 +19,7 @@ type Unread struct {
 	Each    int // number of connections of each user
 }
 
-// An UnreadState is the state of these connections.
+// An UnreadState is the state of the connections of an [Unread].
 type UnreadState struct {
 	Asked int // number of requests so far
 }

@@ -91,7 +91,8 @@ func watchUntilSilent(ctx context.Context, d daemon) func(func(client.Status, er
 	}
 }
 
-// no prints the reason, and returns the error for the exit code 1.
+// no prints the reason, and returns the error for the exit code 1. If ctx has ended, it only
+// returns the cause.
 func (c *command) no(ctx context.Context, reason error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -96,7 +96,7 @@ func quote(parts ...string) (string, error) {
 	return string(text), err
 }
 
-// shell returns a text as one word of a shell command.
+// shell joins parts to one word of a shell command, and quotes it if needed.
 func shell(parts ...string) string {
 	text := strings.Join(parts, "")
 	plain := func(r rune) bool {
