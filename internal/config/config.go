@@ -1,7 +1,8 @@
-// Package config makes one validated struct of the command line, the environment and the config
-// file. Package daemon reads it and passes its values on as plain fields; no other package depends
-// on it. The kinds of backends are arguments of [ParseFlags]: each owns the settings of its entries,
-// and config knows none of them. It opens no model and creates no file.
+// Package config builds one validated struct from the command line, the environment and the config
+// file. Package daemon reads it and passes its values on as plain fields; no other package of
+// internal/ depends on it. The kinds of backends are passed to [ParseFlags]. Each kind owns the
+// settings of its entries, so config knows none of these settings. The package opens no model, and
+// only [Write] creates a file.
 package config
 
 import (
@@ -17,21 +18,21 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Defaults of [backend.Limits].
+// Defaults of [backend.Limits], and the maximum of its NSlots.
 const (
 	DefaultNCtx   = 8192
 	DefaultNSlots = 4
 	maxNSlots     = 64
 )
 
-// Sockets are the paths of the sockets and the lock of a daemon.
+// Sockets holds the paths of a daemon's sockets and of its lock file.
 type Sockets struct {
 	Lock, Admin, Control      string // paths
 	V1, V2, LP, Embed, Rerank string // of the surfaces
 	HTTP                      string
 }
 
-// Surfaces are the enabled surfaces.
+// Surfaces tells which of the surfaces other than HTTP are enabled.
 type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 
 // A Config holds the settings of a daemon.
@@ -44,7 +45,7 @@ type Config struct {
 	Warnings []string         // for the operator
 }
 
-// Common are the settings that can be flags, variables and members of the file.
+// Common holds the settings that [Flags] and [Config] share.
 type Common struct {
 	Surfaces Surfaces
 	Group    string
@@ -60,16 +61,16 @@ type Common struct {
 	Models
 }
 
-// Models are the settings of the model store.
+// Models holds the settings of the model store.
 type Models struct {
-	ModelsHome string // folder of the model store; with [Config], never empty
-	AutoPull   bool   // models of the config that are missing are pulled
-	Catalog    string // file with models by name; empty: none but that of the release
+	ModelsHome string // folder of the model store; never empty in a [Config]
+	AutoPull   bool   // pull the models of the config that are missing
+	Catalog    string // file with models by name, besides the catalog of the release; may be empty
 	Verify     string // VerifyOnce or VerifyAlways
 }
 
-// Locate returns the sockets and the lock of the daemon. It uses only the flags, because the paths
-// are needed before the config is read.
+// Locate returns the sockets and the lock of the daemon. It does not use the config file, because
+// the paths are needed before the file is read.
 func Locate(f *Flags, env paths.Env) Sockets {
 	var dir, main string
 	if f.Main != "" {
@@ -105,7 +106,7 @@ func Locate(f *Flags, env paths.Env) Sockets {
 	return s
 }
 
-// ErrNoModel is returned when nothing says which model to serve.
+// ErrNoModel is returned if neither the flags nor the config file name a model to serve.
 var ErrNoModel = errors.New(`no model is configured. Name one in one of these ways:
   inferdctl pull NAME, then inferd --model NAME   (such as qwen3-0.6b, or hf:OWNER/REPO)
   inferdctl config init                           (writes a config file with two models, which inferd then pulls)
@@ -114,8 +115,8 @@ var ErrNoModel = errors.New(`no model is configured. Name one in one of these wa
   a config file, ~/.inferd/config.json or --config FILE, such as
     {"backends":[{"kind":"llamacpp","name":"gen","model":"qwen3-0.6b"}]}`)
 
-// Load reads the config file and overrides it with the flags. After an error the config has only
-// the warnings so far.
+// Load reads the config file and overrides it with the flags. After an error, the returned config
+// holds only the warnings up to that point.
 func Load(f *Flags, env paths.Env) (*Config, error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
 	merged := *f
@@ -125,7 +126,8 @@ func Load(f *Flags, env paths.Env) (*Config, error) {
 	return c, nil
 }
 
-// load completes merged, which is a copy of f: the flags, with the file's values where none was given.
+// load fills c from the flags f and the config file. merged must be a copy of f; load adds to it
+// the file's value of each setting that no flag has set.
 func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	path := cmp.Or(f.ConfigFile, env.ConfigFile())
 	doc, err := settings.Open(path)
@@ -179,7 +181,8 @@ func (c *Config) load(f, merged *Flags, env paths.Env) error {
 	return nil
 }
 
-// fromFlags replaces the entries if the flags name one. merged has the catalog.
+// fromFlags replaces the entries of the config file by one entry, if the flags f describe one.
+// merged holds the catalog.
 func (c *Config) fromFlags(f, merged *Flags) error {
 	name := f.Backend
 	if name == "" {
@@ -222,7 +225,7 @@ func (f *Flags) kindNames() string {
 	return strings.Join(names, " or ")
 }
 
-// checkKind refuses the kind of an entry that is not known.
+// checkKind returns an error if the kind of an entry is unknown.
 func (f *Flags) checkKind(kind string) error {
 	switch {
 	case f.kind(kind) != nil:
@@ -235,20 +238,22 @@ func (f *Flags) checkKind(kind string) error {
 	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
 }
 
-// readCatalog reads the catalog, once the file that adds to it is known. Without a catalog nothing
-// is suggested; the daemon, which needs it to pull, returns the error.
+// readCatalog reads the catalog, with the file of the setting catalog, which must have been read
+// before. It ignores errors: without a catalog, no context size is suggested, and the daemon, which
+// needs the catalog to pull, returns the error.
 func (f *Flags) readCatalog(env paths.Env) {
 	f.catalog, _ = models.Catalog(env.Expand(f.Catalog))
 }
 
-// suggested is the context of a model in the catalog, in tokens; 0 if none is suggested.
+// suggested returns the context size that the catalog gives for a model, in tokens, or 0 if it
+// gives none.
 func (f *Flags) suggested(model string) int {
 	e, _ := f.catalog.Find(model)
 	return e.NCtx
 }
 
-// over returns the limits of an entry, overridden by the flags, with the defaults. suggested is the
-// default of n_ctx; 0 means [DefaultNCtx].
+// over returns the limits l of an entry, with the values of the flags that were set, and with
+// defaults for n_ctx and n_slots. suggested is the default of n_ctx; 0 means [DefaultNCtx].
 func (f *Flags) over(l backend.Limits, suggested int) backend.Limits {
 	for _, s := range limitSettings {
 		if !f.IsSet(s.Flag) {
@@ -256,7 +261,7 @@ func (f *Flags) over(l backend.Limits, suggested int) backend.Limits {
 		}
 		switch to := s.At(&l).(type) {
 		case *int:
-			*to = *s.At(&f.limits).(*int) //nolint:errcheck // of one setting
+			*to = *s.At(&f.limits).(*int) //nolint:errcheck // the same setting has the same type
 		case *bool:
 			*to = *s.At(&f.limits).(*bool) //nolint:errcheck // as above
 		}
@@ -266,12 +271,12 @@ func (f *Flags) over(l backend.Limits, suggested int) backend.Limits {
 	return l
 }
 
-// check returns an error for limits that conflict.
+// check returns an error for limits that are too large or conflict.
 func check(e *backend.Entry) error {
 	switch {
 	case e.NSlots > maxNSlots:
 		return fmt.Errorf("n_slots %d is more than %d", e.NSlots, maxNSlots)
-	case e.Settings.Role().Generates && e.NCtx < e.NSlots: // each slot holds one token at least
+	case e.Settings.Role().Generates && e.NCtx < e.NSlots: // each slot holds at least one token
 		return fmt.Errorf("n_ctx %d is less than n_slots %d", e.NCtx, e.NSlots)
 	}
 	return nil

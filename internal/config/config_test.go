@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// environment is a Linux machine with the given variables.
+// environment returns the environment of a Linux machine with the given variables.
 func environment(vars map[string]string) paths.Env {
 	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, Environ: func() (all []string) {
 		for name, value := range vars {
@@ -29,7 +29,8 @@ func environment(vars map[string]string) paths.Env {
 	}, UID: 1000}
 }
 
-// load parses a command line and loads a config file of that content; none if empty.
+// load parses a command line and loads a config file with that content. If content is empty, there
+// is no file.
 func load(t *testing.T, content string, env map[string]string, args ...string) (*config.Config, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
@@ -110,7 +111,8 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// FuzzLoad reads any config file: Load returns an error that names the file, or a valid config.
+// FuzzLoad checks that Load returns, for any content of the file, a valid config or an error that
+// names the file.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(two))
 	f.Add([]byte(`{"model":{"builtin":"chain"},"n_gpu_layers":0,"engine":{"lib_dir":"x"},"colour":{"a":[1]}}`))
@@ -167,7 +169,8 @@ func TestSurfaces(t *testing.T) {
 	}
 }
 
-// The flag's 0 is 1, as in the reference; the config's and the default are the sum of the slots.
+// A flag of 0 means 1, as in the reference. In the config 0 means the sum of the slots, which is
+// also the default.
 func TestActivePermits(t *testing.T) {
 	for name, test := range map[string]struct {
 		config string
@@ -205,7 +208,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// A file with other content than a config is refused with the reason.
+// A file that does not hold a config is refused with the reason.
 func TestFilesOfNothing(t *testing.T) {
 	for content, want := range map[string]string{
 		"[]":                "config.json:1: the file must hold a JSON object, this is an array",
@@ -317,7 +320,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// kinds are those of the daemon; nothing is started.
+// kinds are the daemon's kinds of backends. The tests start no backend.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
 func engineOf(e *backend.Entry) *llamacpp.Settings { return e.Settings.(*llamacpp.Settings) }

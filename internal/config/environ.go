@@ -8,16 +8,17 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// variablePrefix is the beginning of the names of our variables.
+// variablePrefix begins the name of every variable of inferd.
 const variablePrefix = "INFERD_"
 
-// environmentOnly are variables without a flag, of this release and of the reference; a name
-// that ends in * is a prefix.
+// environmentOnly are the variables without a flag that this release or the reference reads. A name
+// that ends in * stands for every name with that prefix.
 var environmentOnly = []string{
 	"INFERD_LOG*", "INFERD_ENGINE*", "INFERD_FORCE_BACKEND", "INFERD_CLI_LOG", "INFERD_HTTP_LOG",
 }
 
-// A variable is one of the environment without a known meaning, and the nearest known name.
+// A variable is the name of an unknown variable of the environment. near is the most similar known
+// name, or empty.
 type variable struct{ name, near string }
 
 // unknownVariables lists the variables with our prefix that are neither in known nor in
@@ -26,7 +27,7 @@ func unknownVariables(env paths.Env, known []string) (unknown []variable) {
 	if env.Environ == nil {
 		return nil
 	}
-	own := make([]string, len(known)) // without the common prefix, which would make all alike
+	own := make([]string, len(known)) // without the common prefix, which would make all names similar
 	for i, name := range known {
 		own[i] = strings.TrimPrefix(name, variablePrefix)
 	}
@@ -48,7 +49,8 @@ func unknownVariables(env paths.Env, known []string) (unknown []variable) {
 	return unknown
 }
 
-// warnUnknown returns a warning for each unknown variable that is not the name of a key.
+// warnUnknown returns a warning for each unknown variable that is not in keys, the variables that
+// hold keys.
 func (f *Flags) warnUnknown(keys []string) (warnings []string) {
 	for _, v := range f.unknown {
 		if slices.Contains(keys, v.name) {

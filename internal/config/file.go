@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// fromFile reads the settings of the file into merged, and its entries. It returns the names of the
-// variables with keys. The document keeps the errors.
+// fromFile reads the settings of the file into merged, and its entries into c. It returns the names
+// of the variables that hold keys. Errors are recorded in doc.
 func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) (keys []string) {
 	root := doc.Root
 	for _, s := range daemonSettings {
@@ -36,8 +36,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) 
 	for _, k := range c.HTTP.Keys {
 		keys = append(keys, k.Env)
 	}
-	root.Child("http").Take("page") // has no page to switch off yet
-	root.Take("admin_addr")         // of the reference; nothing in this release needs it
+	root.Take("admin_addr") // of the reference; this release does not need it
 	var common backend.Limits
 	for _, s := range limitSettings {
 		if s.Key == "n_ctx" || s.Key == "n_gpu_layers" {
@@ -68,7 +67,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) 
 	return keys
 }
 
-// readWords checks the settings of which only some words are valid.
+// readWords refuses unknown words in the settings verify and model_autoselect.
 func (c *Config) readWords(root *settings.Object, f *Flags) {
 	if f.Verify != VerifyOnce && f.Verify != VerifyAlways {
 		root.Failf("verify", "%.64q is not known: once or always", f.Verify)
@@ -78,16 +77,17 @@ func (c *Config) readWords(root *settings.Object, f *Flags) {
 	}
 }
 
-// Models that are chosen if no entry says which. The sizes of GPUs are not measured, so the smaller
-// model that generates is chosen.
+// Models that autoselect chooses. GPU memory is not measured, so the generating model is always the
+// smaller one.
 const (
 	autoGenerate  = "gemma-4-e4b"
 	autoEmbed     = "embeddinggemma-300m"
 	autoEmbedNCtx = 2048
 )
 
-// autoselect puts a generating entry before the others, and an embedding entry after them, unless
-// the file has such an entry: a generating one prevents both.
+// autoselect adds a generating entry before the other entries. It adds an embedding entry after
+// them, unless one of them embeds or reranks. If the file has a generating entry of an engine,
+// autoselect adds nothing.
 func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Flags) {
 	kind, embeds := f.kinds[0], false
 	for _, e := range c.Backends {
@@ -119,7 +119,8 @@ func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Fla
 	}
 }
 
-// readEntry reads an entry of the file, and returns the name of the variable that holds its key.
+// readEntry reads an entry of the file. It returns the name of the variable that holds the entry's
+// key, or an empty string.
 func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) (keyVariable string) {
 	var kind string
 	o.Text("kind", &kind)
@@ -149,7 +150,7 @@ func (c *Config) add(o *settings.Object, e *backend.Entry) {
 			o.Failf("name", "%q is taken", e.Name)
 		}
 	}
-	for i, alias := range e.Aliases { // entries may share one
+	for i, alias := range e.Aliases { // entries may share an alias
 		if alias == "" {
 			o.FailElementf("aliases", i, "must not be empty")
 		}
@@ -166,10 +167,11 @@ func (c *Config) add(o *settings.Object, e *backend.Entry) {
 // maxShared bounds the total size of the shared prefixes of an entry, as JSON, in bytes.
 const maxShared = 96 << 10
 
-// A sharedPrefix is a text of the config file. An entry keeps its KV for all owners.
+// A sharedPrefix is a text of the config file. The engine of its entry keeps the KV of the text for
+// all owners.
 type sharedPrefix struct {
 	at          *settings.Object
-	model, text string // model is the name or alias of the entry; empty where only one can be meant
+	model, text string // model is the name or alias of the entry; it may be empty if only one entry qualifies
 }
 
 func readShared(root *settings.Object) (all []sharedPrefix) {
@@ -209,8 +211,9 @@ func (c *Config) share(all []sharedPrefix) {
 	}
 }
 
-// meant returns the entries with a name. Without a name it returns the engines that may generate,
-// and of these preferably engines without the tasks embed and rerank.
+// meant returns the entries with that name or alias. For an empty name it returns the entries that
+// may have shared prefixes; entries that also embed or rerank are returned only if there are no
+// others.
 func (c *Config) meant(name string) (all []*backend.Entry) {
 	var encode []*backend.Entry
 	for _, e := range c.Backends {

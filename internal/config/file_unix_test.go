@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 )
 
-// A config that might never end is refused at once.
+// A named pipe or a device, whose content might never end, is refused at once.
 func TestPipesAndDevicesAreRefused(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -31,7 +31,8 @@ func TestPipesAndDevicesAreRefused(t *testing.T) {
 	}
 }
 
-// A user that can change the file can run a program as the daemon.
+// A config file that another user can change is refused: that user could run programs as the
+// daemon's user.
 func TestFilesThatOthersCanChange(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "conf")
 	path := filepath.Join(dir, "config.json")

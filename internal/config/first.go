@@ -16,12 +16,12 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// FirstModels are the models of the config file that is written if an operator does not choose: a
-// generating one and an embedding one.
+// FirstModels are the models of a new config file if the operator names none: one model that
+// generates, and one that embeds.
 var FirstModels = []string{autoGenerate, autoEmbed}
 
-// Unconfigured reports whether nothing says which model to serve: no flag or variable, and there is
-// no config file at its default path.
+// Unconfigured reports whether no flag or variable names a model or a config file, and no config
+// file exists at the default path.
 func Unconfigured(f *Flags, env paths.Env) bool {
 	if f.ConfigFile != "" || f.Backend != "" || f.Model != "" || f.ModelPath != "" || f.ModelSHA256 != "" {
 		return false
@@ -30,8 +30,9 @@ func Unconfigured(f *Flags, env paths.Env) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// The shape of a config file that is written. Other programs read it, too: models of the catalog are
-// objects with a digest and a source, and a member that is left out has its default.
+// The form of the config file that [Flags.First] returns. Other programs read this file too: a
+// model of the catalog is an object with a digest and a source, and an omitted member stands for
+// its default.
 type (
 	firstFile struct {
 		AutoPull   bool         `json:"auto_pull"`
@@ -58,8 +59,9 @@ type (
 	}
 )
 
-// First returns a config file that serves models: names of the catalog, or as [backend.Model.Name].
-// The entries are of the first kind of [ParseFlags].
+// First returns the text of a config file that serves models. Each of them is a name in the
+// catalog, or a name as in [backend.Model.Name]. The entries are of the first kind that was passed
+// to [ParseFlags].
 func (f *Flags) First(catalog modelname.Catalog, models ...string) ([]byte, error) {
 	file := firstFile{AutoPull: true, NCtx: DefaultNCtx}
 	for _, name := range models {
@@ -91,7 +93,8 @@ func describe(e modelname.Entry) *firstModel {
 	return m
 }
 
-// entryName is the name of an entry by that of its model.
+// entryName derives the name of an entry from the name of its model. It returns "gen" if the model
+// has no name.
 func entryName(model string) string {
 	ref, err := modelname.Parse(model)
 	if err != nil {
@@ -112,8 +115,9 @@ func entryName(model string) string {
 	return strings.TrimSuffix(name, "-gguf")
 }
 
-// Write writes a new config file, of which there is all or nothing. A file that is there already is
-// left as it is: the error wraps [fs.ErrExist].
+// Write creates a config file, and its folder if that is missing. The file appears only when it is
+// complete. Write does not replace an existing file; it then returns an error that wraps
+// [fs.ErrExist].
 func Write(path string, text []byte) error {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, fs.ErrExist)
@@ -138,7 +142,7 @@ func Write(path string, text []byte) error {
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = root.Link(temp, leaf) // unlike a rename it replaces nothing
+		err = root.Link(temp, leaf) // unlike a rename, it does not replace a file
 	}
 	return errors.Join(err, root.Remove(temp))
 }

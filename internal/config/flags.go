@@ -19,23 +19,23 @@ import (
 // Flags holds the settings of the command line and the environment. A flag beats its variable,
 // which beats the config file.
 type Flags struct {
-	ConfigFile string // empty is the default file, which need not exist
+	ConfigFile string // empty: the default file, which need not exist
 	Lock       string
 
 	Main string  // address of the main socket: --uds or, on Windows, --pipe
-	Addr Sockets // the named ones; Lock is not among them
+	Addr Sockets // addresses of single sockets; its Lock is not used
 
 	Common
 
-	TCPAddr, V2TCPAddr, EmbedTCPAddr string // empty is none
-	APIKey, APIKeyEnv                string // APIKeyEnv is of the config file alone
+	TCPAddr, V2TCPAddr, EmbedTCPAddr string // empty: none
+	APIKey, APIKeyEnv                string // APIKeyEnv is set only by the config file
 	TCPNoAuth                        bool
 
 	HTTP httpFlags
 
 	Engine string
 
-	Backend                       string // "mock", "llamacpp", or empty: as the config file says
+	Backend                       string // name of a kind; empty: not given
 	Model, ModelPath, ModelSHA256 string
 
 	LogFormat string // one of the constants below
@@ -43,7 +43,7 @@ type Flags struct {
 	Version  bool
 	Warnings []string // about flags that do nothing yet
 
-	limits    backend.Limits // of all entries
+	limits    backend.Limits // override those of all entries
 	uds, pipe string
 
 	paranoid   bool
@@ -52,11 +52,11 @@ type Flags struct {
 
 	catalog modelname.Catalog // nil until readCatalog
 
-	kinds []*backend.Kind             // of entries; the first is that of a model without a kind
-	own   map[string]backend.Settings // by kind: of the entry that the flags describe
+	kinds []*backend.Kind             // kinds of entries; the first applies to a model without a kind
+	own   map[string]backend.Settings // by kind: the settings of the entry that the flags describe
 
-	unknown []variable      // of the environment: they look like ours
-	set     map[string]bool // flags that were given, by themselves or by their variable
+	unknown []variable      // variables with inferd's prefix, but without a meaning
+	set     map[string]bool // flags that were set, on the command line or by their variable
 }
 
 // Values of [Models.Verify].
@@ -79,7 +79,8 @@ const (
 )
 
 // unimplemented are flags of the reference for surfaces or backends that are not implemented yet.
-// They are accepted with a warning, so that the reference's service files work.
+// They are accepted with a warning, because service files that were written for the reference must
+// work.
 var unimplemented = []string{
 	"chat-template",
 	"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
@@ -89,9 +90,9 @@ var unimplemented = []string{
 // notServed is the help of the unimplemented flags.
 const notServed = "not served by this release yet"
 
-// ParseFlags reads the command line and the variables of env. The first of kinds is the kind of an
-// entry with only a model. Errors are about usage; [flag.ErrHelp] means that the usage was requested
-// and has been written to out.
+// ParseFlags reads the command line and the variables of env. kinds[0] is the kind of an entry that
+// names only a model. Errors are about usage; [flag.ErrHelp] means that help was requested and has
+// been written to out.
 func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writer) (Flags, error) {
 	f := Flags{
 		kinds: kinds,
@@ -114,7 +115,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 		t.Define(fs)
 	}
 	for _, name := range unimplemented {
-		if fs.Lookup(name) == nil { // no kind has it
+		if fs.Lookup(name) == nil { // no kind defines it
 			fs.String(name, "", notServed)
 		}
 	}
@@ -133,7 +134,7 @@ func ParseFlags(args []string, env paths.Env, kinds []*backend.Kind, out io.Writ
 	return f, f.check(env)
 }
 
-// tables returns all settings that are flags.
+// tables returns the settings of the daemon, the limits of entries, and the settings of each kind.
 func (f *Flags) tables() []settings.Table {
 	all := []settings.Table{settings.Of(daemonSettings, f), settings.Of(limitSettings, &f.limits)}
 	for _, k := range f.kinds {
@@ -178,8 +179,8 @@ func (f *Flags) check(env paths.Env) error {
 // IsSet reports whether a flag was set, on the command line or by its variable.
 func (f *Flags) IsSet(name string) bool { return f.set[name] }
 
-// merge sets the flags that are not on the command line from their variables, and records the set
-// ones: the variable of --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
+// merge sets each flag that is not on the command line from its variable, and records which flags
+// are set. The variable of --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
 func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 	getenv := env.Getenv
 	fs.Visit(func(fl *flag.Flag) { f.set[fl.Name] = true })

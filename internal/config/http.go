@@ -10,30 +10,30 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// HTTP has the settings of the HTTP surface.
+// HTTP holds the settings of the HTTP surface.
 type HTTP struct {
-	Sock     bool // it listens on a socket
+	Sock     bool // listen on a socket
 	Listen   []HTTPAddr
 	Keys     []HTTPKey
-	Open     bool // every user of this machine may use it over TCP
-	AnyModel bool // unknown models stand for the default entry
-	Page     bool // browsers get the page
+	Open     bool // accept every user of this machine over TCP, without a key
+	AnyModel bool // send requests with an unknown model to the default entry
+	Page     bool // serve the page for browsers
 	Hosts    []string
 	Origins  []string
 }
 
-// An HTTPAddr is an address of TCP.
+// An HTTPAddr is a TCP address of the HTTP surface.
 type HTTPAddr struct {
 	netip.AddrPort
 
-	// Optional addresses need not exist on this machine.
+	// Optional reports that the address need not exist on this machine.
 	Optional bool
 }
 
-// An HTTPKey is a key of clients: the value of a variable, or the content of a file.
+// An HTTPKey names the source of a client's key: the variable Env, or the file File.
 type HTTPKey struct{ Name, Env, File string }
 
-// httpFlags are the settings as they are spelled.
+// httpFlags holds the settings of HTTP as the flags and the config file spell them.
 type httpFlags struct {
 	Listen               settings.Words
 	Sock                 bool
@@ -64,7 +64,7 @@ func readHTTPKeys(o *settings.Object) (all []HTTPKey) {
 	return all
 }
 
-// http reads the addresses. Keys have been read.
+// http checks the settings of f and sets c.HTTP. The keys in c.HTTP must have been read before.
 func (c *Config) http(f *Flags) error {
 	h := &c.HTTP
 	h.Sock, h.Open, h.AnyModel, h.Page, h.Hosts, h.Origins = f.HTTP.Sock, f.HTTP.Open, f.HTTP.AnyModel, f.HTTP.Page, f.HTTP.Hosts, f.HTTP.Origins
@@ -118,7 +118,7 @@ func (c *Config) http(f *Flags) error {
 	return nil
 }
 
-// Secrets returns the variables that hold keys.
+// Secrets returns the names of the variables that hold keys.
 func (c *Config) Secrets() []string {
 	all := c.TCP.KeyVariables
 	for _, k := range c.HTTP.Keys {

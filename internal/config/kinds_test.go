@@ -102,7 +102,7 @@ func TestPooling(t *testing.T) {
 	}
 }
 
-// The config that a release build of the reference writes at its first boot is served.
+// The config file that a release build of the reference writes at its first start can be loaded.
 func TestFirstBootFile(t *testing.T) {
 	const (
 		top = `{
@@ -168,7 +168,7 @@ func TestFirstBootFile(t *testing.T) {
 		t.Errorf("got %+v", c.Models)
 	}
 
-	// So it is with files in place of names.
+	// The same file can be loaded with paths in place of names.
 	c, err = load(t, top+fmt.Sprintf(writer, `{"path":"gen.gguf"}`, "null")+fmt.Sprintf(embedder, `{"path":"vec.gguf"}`)+rest, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestFirstBootFile(t *testing.T) {
 	}
 }
 
-// Members that are null count as absent, on every level and of every kind.
+// Members that are null count as absent, at every level and for every kind of backend.
 func TestNullMembers(t *testing.T) {
 	c, err := load(t, `{"model":null,"n_ctx":null,"n_gpu_layers":null,"engine":null,"admission":null,"surfaces":null,"listen":null,"shared_prefixes":null,
 		"auto_pull":null,"models_home":null,"admin_addr":null,"model_autoselect":null,"model_autoselect_min_vram_gib":null,"colour":null,"backends":[

@@ -12,13 +12,14 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 )
 
-// A model is named by a string or an object, in an entry, at the top, and on the command line.
+// A string or an object can name a model, both in an entry and at the top of the file; a flag takes
+// the string.
 func TestModelsByName(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
 		value string
 		want  backend.Model
-		err   string // of an entry, after its place
+		err   string // the part after the position
 	}{
 		"a name":               {`"qwen3-0.6b"`, backend.Model{Name: "qwen3-0.6b"}, ""},
 		"of a hub":             {`"hf:O/R:Q8_0@main"`, backend.Model{Name: "hf:O/R:Q8_0@main"}, ""},
@@ -79,7 +80,8 @@ func TestModelsByName(t *testing.T) {
 	}
 }
 
-// The catalog suggests the context of an entry that names its model; a written one wins.
+// The catalog gives the context size of an entry that names one of its models. A size in the config
+// or a flag overrides it.
 func TestContextOfTheCatalog(t *testing.T) {
 	catalog := filepath.Join(t.TempDir(), "catalog.json")
 	text := `[{"name":"ours","file":"o.gguf","size_bytes":1,"sha256":"` + strings.Repeat("0a", 32) + `","n_ctx":3000},
@@ -115,7 +117,7 @@ func TestContextOfTheCatalog(t *testing.T) {
 			}
 		})
 	}
-	// Without a config file the catalog is a flag, or that of the release.
+	// Without a config file, the catalog is the one of --catalog, over the one of the release.
 	if c, err := load(t, "", nil, "--model", "ours", "--catalog", catalog); err != nil || c.Backends[0].NCtx != 3000 {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -161,7 +163,7 @@ func TestModelSettings(t *testing.T) {
 	}
 }
 
-// Models are chosen only if no entry generates.
+// model_autoselect adds models only if no entry of an engine generates.
 func TestAutoselect(t *testing.T) {
 	const (
 		gen   = `{"kind":"llamacpp","name":"g","model":"x"}`

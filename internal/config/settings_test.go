@@ -16,12 +16,12 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// kinds are those of the daemon; nothing is started.
+// kinds are the daemon's kinds of backends. The tests start no backend.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
 var update = flag.Bool("update", false, "rewrite docs/settings.md")
 
-// The page of settings is generated from the tables, so it is complete.
+// docs/settings.md is the page that the tables generate, so it is complete.
 func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder
@@ -57,12 +57,12 @@ func TestSettingsPage(t *testing.T) {
 	}
 }
 
-// env is a Linux machine with the given variables.
+// env returns the environment of a Linux machine with the given variables.
 func env(vars map[string]string) paths.Env {
 	return paths.Env{GOOS: "linux", Getenv: func(name string) string { return vars[name] }, UID: 1000}
 }
 
-// section writes one table of settings.
+// section writes a table of settings in Markdown.
 func section(b *strings.Builder, title string, table settings.Table) {
 	fmt.Fprintf(b, "\n## %s\n\n| flag | variable | config file | default | meaning |\n|---|---|---|---|---|\n", title)
 	for _, r := range table.Rows() {

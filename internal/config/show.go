@@ -13,17 +13,17 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Effective returns a config file that says all that the flags, the variables and the config file say
-// together, with the defaults. It has no keys, only the names of the variables that hold them. With
-// the same keys it gives the same config when it is loaded.
+// Effective returns the text of a config file that combines the flags, the variables, the config
+// file and the defaults. It contains no keys, only the names of the variables and files that hold
+// them. Loaded with the same keys, the text gives the same config.
 func Effective(f *Flags, env paths.Env) (text []byte, warnings []string, err error) {
 	c := &Config{Warnings: append(env.Warnings(), f.Warnings...)}
 	merged := *f
 	if err := c.load(f, &merged, env); err != nil {
 		return nil, c.Warnings, err
 	}
-	merged.Common = c.Common          // with the places of the machine
-	merged.autoselect = autoselectOff // the entries are there
+	merged.Common = c.Common          // with the folders of this machine
+	merged.autoselect = autoselectOff // its entries are listed
 	file := nest(settings.Of(daemonSettings, &merged).Members())
 	var (
 		entries []map[string]any
@@ -62,7 +62,7 @@ func showEntry(e *backend.Entry) map[string]any {
 	return all
 }
 
-// showHTTPKeys returns where the keys of HTTP clients are.
+// showHTTPKeys returns the members that name the source of each key of HTTP clients.
 func showHTTPKeys(keys []HTTPKey) (all []map[string]string) {
 	for _, k := range keys {
 		one := map[string]string{"name": k.Name}
@@ -77,7 +77,7 @@ func showHTTPKeys(keys []HTTPKey) (all []map[string]string) {
 	return all
 }
 
-// nest puts members whose key has a dot into objects.
+// nest moves each member whose key is SECTION.NAME into an object with the key SECTION.
 func nest(members map[string]any) map[string]any {
 	all := make(map[string]any)
 	for key, value := range members {

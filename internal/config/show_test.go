@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// The effective file loads as the same config, and has no key.
+// The text that Effective returns loads as the same config, and contains no key.
 func TestEffective(t *testing.T) {
 	digest := strings.Repeat("0a", 32)
 	for name, test := range map[string]struct {
@@ -62,7 +62,7 @@ func TestEffective(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, text)
 			}
-			if len(got.Warnings) > 1 { // the first one is of the flag
+			if len(got.Warnings) > 1 { // the first one is about the flag
 				t.Errorf("warnings %q", got.Warnings)
 			}
 			got.Warnings, want.Warnings = nil, nil
@@ -82,7 +82,7 @@ func TestEffective(t *testing.T) {
 	}
 }
 
-// A written file is loaded, with the digests of the catalog.
+// The text that First returns can be loaded, and has the digests of the catalog.
 func TestFirst(t *testing.T) {
 	flags, err := config.ParseFlags(nil, environment(nil), kinds, io.Discard)
 	if err != nil {

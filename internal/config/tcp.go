@@ -6,11 +6,11 @@ import (
 	"net/netip"
 )
 
-// TCP has the loopback addresses of surfaces, and the key of their clients: every process of the
-// machine can connect, and the kernel does not report its user.
+// TCP holds the loopback addresses of surfaces, and the key of their clients. A key is needed
+// because every process of the machine can connect, and the kernel does not report its user.
 type TCP struct {
 	V1, V2, Embed netip.AddrPort // the zero value: none
-	// Key must be sent first by a client; empty accepts every client.
+	// A client must send Key first. If Key is empty, every client is accepted.
 	Key string
 	// KeyVariables are the variables of the environment that may hold the key.
 	KeyVariables []string
@@ -19,7 +19,7 @@ type TCP struct {
 // apiKeyVariable is the variable of --api-key.
 const apiKeyVariable = "INFERD_API_KEY" //nolint:gosec // a name, not a key
 
-// tcp reads the addresses and the key.
+// tcp checks the addresses of f, finds the key, and sets c.TCP.
 func (c *Config) tcp(f *Flags, getenv func(string) string) error {
 	c.TCP.Key, c.TCP.KeyVariables = f.APIKey, []string{apiKeyVariable}
 	if f.APIKeyEnv != "" {

@@ -23,9 +23,9 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// A chain has the handlers of a request behind its surface: the gate, the router and the backends of
-// a config. Its fields do not change. The chain of a daemon that has not read its config has no
-// backend.
+// A chain holds the handlers of requests below the surfaces: the gate, the router and the backends
+// of a config. Its fields other than serving do not change after build. Until the daemon has read
+// its config, its chain has no backends.
 type chain struct {
 	log   *slog.Logger
 	board *status.Board
@@ -34,14 +34,14 @@ type chain struct {
 	router   *route.Router
 	gate     *admit.Gate
 	counter  *count.Desk // in front of the gate
-	release  []func()    // frees the things that the backends of a kind share
+	release  []func()    // each frees the resources that the backends of a kind share
 	pull     bridge.Pull // see [models.Source.Pull]; nil without a config
 
-	serving    atomic.Bool // every backend has been ready, and requests are let in
-	publishing sync.Mutex  // publish compares the states with each other
+	serving    atomic.Bool // set by open: every backend has been ready
+	publishing sync.Mutex  // serialises publish, which depends on several states
 }
 
-// emptyChain is the chain of a daemon that has not read its config.
+// emptyChain returns the chain of a daemon that has not read its config.
 func emptyChain(log *slog.Logger, board *status.Board) *chain {
 	c := &chain{log: log, board: board, router: new(route.Router), gate: new(admit.Gate)}
 	c.counter = count.New(c.gate, c.chooseCounter)
@@ -54,11 +54,11 @@ func (c *chain) refuse() {
 	c.counter.Close()
 }
 
-// build makes the backends of a config, and starts none. Even after an error the chain is not nil:
-// close releases its parts.
+// build makes the backends of a config, and starts none. Even after an error it returns a chain,
+// which the caller must close.
 func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 	c := emptyChain(d.log, d.board)
-	dir, err := filepath.Abs(filepath.Dir(d.places.Lock)) // engines do not start in our working folder
+	dir, err := filepath.Abs(filepath.Dir(d.sockets.Lock)) // engines have another working folder
 	if err != nil {
 		return c, fmt.Errorf("folder of the lock: %w", err)
 	}
@@ -67,7 +67,7 @@ func build(ctx context.Context, cfg *config.Config, d *daemon) (*chain, error) {
 		return c, err
 	}
 	c.pull = source.Pull
-	c.release = append(c.release, func() { _ = source.Close() }) // all that was written is on the disk
+	c.release = append(c.release, func() { _ = source.Close() }) // everything written is on the disk already
 	host := &backend.Host{
 		Log: d.log, Publish: d.board.Publish, Ready: c.publish, LoadTimeout: cfg.ReadyTimeout, Open: source.Open,
 		Env: d.env, Dir: dir, Engine: d.flags.Engine, EngineLib: cfg.EngineLib, Secrets: cfg.Secrets(),
@@ -108,7 +108,7 @@ func byKind(entries []*backend.Entry) map[*backend.Kind][]*backend.Entry {
 	return groups
 }
 
-// close frees the things that backends share. All backends have ended.
+// close frees the resources that backends share. All backends must have ended.
 func (c *chain) close() {
 	for _, release := range c.release {
 		release()
@@ -133,7 +133,7 @@ func (c *chain) run(ctx context.Context, fail context.CancelCauseFunc) (stop fun
 	}
 }
 
-// waitReady returns once every backend has been ready, or the first error of one.
+// waitReady returns nil once every backend has been ready, or the first error of a backend.
 func (c *chain) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,7 +151,7 @@ func (c *chain) waitReady(ctx context.Context) error {
 	return first
 }
 
-// open publishes the abilities of the entries, and that the daemon is ready: it accepts requests.
+// open publishes the abilities of the entries, and then that the daemon is ready.
 func (c *chain) open() {
 	caps := make(map[string]status.Capabilities)
 	for _, b := range c.backends {
@@ -161,12 +161,12 @@ func (c *chain) open() {
 		c.board.Publish(caps[name])
 	}
 	c.serving.Store(true)
-	c.publish() // unless one has died again in between: ready comes with its next engine
+	c.publish() // if an engine has ended since, Ready is published when its successor is ready
 }
 
-// publish publishes, after the boot, that the daemon is ready, if every backend is. If one was given
-// up it publishes that again, because later events have replaced it; if one is still loading, its own
-// phases are published.
+// publish publishes Ready if every backend is ready. If a backend was given up, it publishes that
+// again, because later events have replaced it. While a backend loads, publish does nothing,
+// because the backend publishes its own phases. It also does nothing before open.
 func (c *chain) publish() {
 	c.publishing.Lock()
 	defer c.publishing.Unlock()
@@ -221,9 +221,9 @@ func (c *chain) tasks() (all infer.Abilities) {
 	return all
 }
 
-// choose chooses the backend of a request for the gate. Vectors and scores have the same slots as the
-// answers of their backend, but preempt none of them: an engine can pause an answer, but no batch of
-// texts.
+// choose chooses the backend of a request for the gate. Requests for vectors and scores share the
+// slots of their backend with requests for answers, but do not preempt them, because an engine can
+// pause an answer but not a batch of texts.
 func (c *chain) choose(req *infer.Request) (admit.Destination, error) {
 	b, err := c.router.Choose(req)
 	if err != nil {
@@ -233,7 +233,7 @@ func (c *chain) choose(req *infer.Request) (admit.Destination, error) {
 	switch req.Task.(type) {
 	case *infer.Generate:
 		to.Pausable = b.Preemptible
-	case *infer.Count: // needs no slot, and does not come here
+	case *infer.Count: // needs no slot: it does not reach the gate
 	case *infer.Embed, *infer.Rerank:
 		can, _ := b.Abilities()
 		to.NoPreempt = b.Preemptible && can.Generate
@@ -241,7 +241,7 @@ func (c *chain) choose(req *infer.Request) (admit.Destination, error) {
 	return to, nil
 }
 
-// chooseCounter chooses the backend of a request to count.
+// chooseCounter chooses the backend of a request to count tokens.
 func (c *chain) chooseCounter(req *infer.Request) (count.Entry, error) {
 	b, err := c.router.Choose(req)
 	if err != nil {
@@ -267,8 +267,8 @@ func (c *chain) models() []bridge.Entry {
 	return all
 }
 
-// describe returns the state of every backend and its own statistics, which it queries until ctx
-// ends.
+// describe returns the state and the statistics of every backend. It queries all backends at the
+// same time, at most until ctx ends.
 func (c *chain) describe(ctx context.Context) []stats.Backend {
 	all := make([]stats.Backend, len(c.backends))
 	var asking sync.WaitGroup

@@ -28,7 +28,7 @@ func TestCorpus(t *testing.T) {
 	}
 	for n, script := range all {
 		if len(script.Hub) > 0 {
-			continue // needs engines: package test plays it
+			continue // it needs engines, so package test plays it
 		}
 		t.Run(script.Name, func(t *testing.T) {
 			dial := serve(t, script.Config)
@@ -48,12 +48,13 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// serve runs a daemon with that config until the test ends. It returns once it is ready.
+// serve runs a daemon with that config until the test ends. It returns when the daemon is ready.
+// dial connects to the socket with that file name.
 func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) {
 	t.Helper()
 	dir := shortdir.InMemory(t)
 	t.Setenv("INFERD_LOG_DIR", filepath.Join(dir, "logs"))
-	t.Setenv("SSL_CERT_FILE", "") // each daemon would parse all of its certificates
+	t.Setenv("SSL_CERT_FILE", "") // saves each daemon from parsing all certificates of the system
 	file := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 	return func(leaf string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, leaf)) }
 }
 
-// onMessage closes a channel when a certain message is logged.
+// onMessage is a log handler that closes a channel when a certain message is logged.
 type onMessage struct {
 	slog.Handler
 	message string

@@ -1,6 +1,5 @@
-// Package daemon is the whole life of inferd: the start, step by step, and the shutdown in the
-// reverse order. It puts the parts together, and decides nothing that a part can decide. The kinds of
-// backends are in [Kinds].
+// Package daemon starts inferd step by step, and shuts it down in the reverse order. It connects
+// the parts, and decides nothing that a part can decide. The kinds of backends are in [Kinds].
 package daemon
 
 import (
@@ -39,8 +38,8 @@ const (
 )
 
 const (
-	// spareFiles is the number of descriptors that are not for connections: for engines,
-	// listeners, the log, files of /proc.
+	// spareFiles is the number of descriptors that connections must leave for engines, listeners,
+	// the log and files of /proc.
 	spareFiles = 48
 	// refusals is the number of descriptors for clients that are being refused.
 	refusals       = 4
@@ -54,7 +53,8 @@ type bounds struct {
 	memory *quota.Quota // bytes of large messages
 }
 
-// newBounds returns the bounds of a process that may open files, where 0 means any number.
+// newBounds returns the bounds of a process that may open that number of files; 0 means any number.
+// It returns an error if the number leaves no descriptor for connections.
 func newBounds(files int64) (*bounds, error) {
 	total := int64(connsTotal)
 	if files > 0 {
@@ -76,16 +76,16 @@ const (
 	withGroup = 0o660
 )
 
-// A Program is the program around the daemon.
+// A Program is what the daemon gets from the program that runs it.
 type Program struct {
 	Version string
 	Log     *slog.Logger
-	// SetLogLevel logs from a level on: "debug", "info", "warn", "error" or "off".
+	// SetLogLevel sets the lowest level that is logged: "debug", "info", "warn", "error" or "off".
 	SetLogLevel func(name string)
 }
 
-// Run serves until ctx ends, and then drains. It returns nil if the end of ctx was the reason, even
-// before the daemon was ready.
+// Run serves until ctx ends, and then drains. It returns nil if ctx has ended, even if the daemon
+// was not ready by then.
 func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	err, log := run(ctx, flags, env, program), program.Log
 	if ctx.Err() != nil {
@@ -98,8 +98,9 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	return err
 }
 
-// journals opens the activity log. Records of both go there as well as to log, and the journal gets
-// the requests. Without a home there is no activity log.
+// journals opens the activity log. The logger both writes to log and to the activity log; journal
+// takes the records of requests. If there is neither a home folder nor INFERD_LOG_DIR, there is no
+// activity log: both is log, and journal and record are nil.
 func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal exchange.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
@@ -114,17 +115,17 @@ func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal excha
 	return both, record, record, nil
 }
 
-// run starts the daemon step by step, up to the point at which it can be watched; operate goes on.
-// Each step may fail, and each has its defer.
+// run starts the daemon step by step until a client can watch it, and then calls operate. Each step
+// may fail, and each has its defer.
 func run(ctx context.Context, flags *config.Flags, env paths.Env, program Program) error {
 	ctx, fail := context.WithCancelCause(ctx) // ends on a signal, or when a part fails
 	defer fail(nil)
-	places := config.Locate(flags, env)
+	sockets := config.Locate(flags, env)
 	bounds, err := newBounds(descriptorLimit())
 	if err != nil {
 		return err
 	}
-	lock, err := acquire(places, flags.Group) // 1. from here on this is the only daemon
+	lock, err := acquire(sockets, flags.Group) // 1. from here on this is the only daemon
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	log.LogAttrs(ctx, slog.LevelInfo, "inferd starting", slog.String("version", program.Version))
 	board := status.NewBoard(status.Starting{})
 	desk := &desk{version: program.Version, begin: time.Now(), bounds: bounds, lost: record.Lost, chain: emptyChain(log, board)}
-	d := &daemon{version: program.Version, flags: flags, env: env, places: places, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
+	d := &daemon{version: program.Version, flags: flags, env: env, sockets: sockets, log: log, journal: journal, board: board, desk: desk, bounds: bounds}
 	stopAdmin, err := d.openAdmin(ctx, fail) // 2. from here on a client can watch
 	if err != nil {
 		return err
@@ -160,7 +161,7 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 		return err
 	}
 	runner := &exchange.Runner{Log: d.log, Journal: d.journal, Grace: cfg.DrainTimeout}
-	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is there
+	web, httpDrained, err := d.openHTTP(ctx, fail, cfg, runner) // HTTP is bound before any model is loaded
 	defer httpDrained()
 	if err != nil {
 		return err
@@ -174,7 +175,7 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
-	if err := c.waitReady(ctx); err != nil { // 5. every entry, or none
+	if err := c.waitReady(ctx); err != nil { // 5. all entries are ready, or the start fails
 		return err
 	}
 	drained, err := d.serve(ctx, fail, cfg, c, runner) // 6. the sockets exist only now: no file means not ready
@@ -192,12 +193,12 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 	return context.Cause(ctx)
 }
 
-// A daemon has the values that the steps of run share.
+// A daemon holds the values that the steps of run share.
 type daemon struct {
 	version string
 	flags   *config.Flags
 	env     paths.Env
-	places  config.Sockets
+	sockets config.Sockets
 	log     *slog.Logger
 	journal exchange.Journal // nil without an activity log
 	board   *status.Board
@@ -205,13 +206,13 @@ type daemon struct {
 	*bounds
 }
 
-// acquire takes the lock. It makes the folder of the sockets first: the lock would make it without
-// access for the group.
-func acquire(places config.Sockets, group string) (*filelock.Lock, error) {
-	if err := listen.Folder(filepath.Dir(places.V1), group); err != nil {
+// acquire makes the folder of the sockets and then takes the lock. In the other order, taking the
+// lock would make the folder without access for the group.
+func acquire(sockets config.Sockets, group string) (*filelock.Lock, error) {
+	if err := listen.Folder(filepath.Dir(sockets.V1), group); err != nil {
 		return nil, fmt.Errorf("folder of the sockets: %w", err)
 	}
-	lock, err := filelock.Acquire(places.Lock)
+	lock, err := filelock.Acquire(sockets.Lock)
 	if err != nil {
 		return nil, fmt.Errorf("lock acquire failed: %w", err)
 	}
@@ -220,7 +221,7 @@ func acquire(places config.Sockets, group string) (*filelock.Lock, error) {
 
 // openAdmin serves the admin socket.
 func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (stop func(), err error) {
-	ln, err := listen.Local(d.places.Admin, listen.Options{Mode: ownerOnly})
+	ln, err := listen.Local(d.sockets.Admin, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
@@ -233,7 +234,7 @@ func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (s
 
 // openControl serves the control socket.
 func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, setLogLevel func(string)) (stop func(), err error) {
-	ln, err := listen.Local(d.places.Control, listen.Options{Mode: ownerOnly})
+	ln, err := listen.Local(d.sockets.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -251,8 +252,8 @@ func (d *daemon) notify(ctx context.Context, assignments ...string) {
 	}
 }
 
-// drainWith publishes that the daemon drains when ctx ends. wait returns once that is published, if
-// it is.
+// drainWith has requests refused and the drain published when ctx ends. If ctx has ended, wait
+// returns once the drain is published; otherwise it cancels both.
 func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	published := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -263,12 +264,13 @@ func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	})
 	return func() {
 		if !stop() {
-			<-published // before the admin socket goes
+			<-published // before the admin socket is closed
 		}
 	}
 }
 
-// load reads the config. It logs the warnings of a refused config, too: they may tell the reason.
+// load reads the config and logs its warnings. It also logs those of a refused config, because they
+// may explain the refusal.
 func (d *daemon) load(ctx context.Context) (*config.Config, error) {
 	cfg, err := config.Load(d.flags, d.env)
 	for _, w := range cfg.Warnings {
@@ -300,7 +302,7 @@ func (d *daemon) models(cfg *config.Config) (*models.Source, error) {
 func (d *daemon) ready(ctx context.Context, c *chain) {
 	c.open()
 	d.notify(ctx, sdnotify.Ready, sdnotify.Status("ready"))
-	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.places.Admin))
+	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("admin", d.sockets.Admin))
 }
 
 // isBound records that a surface is bound.
@@ -321,7 +323,7 @@ func (d *daemon) serve(ctx context.Context, fail context.CancelCauseFunc, cfg *c
 		fail(nil)
 		serving.Wait()
 	}
-	for _, b := range bindings(cfg, d.places, c.tasks()) {
+	for _, b := range bindings(cfg, d.sockets, c.tasks()) {
 		if b.skipReason != "" {
 			level := slog.LevelInfo
 			if d.flags.IsSet(b.surface.Name) {

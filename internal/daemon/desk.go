@@ -18,7 +18,7 @@ type desk struct {
 	version string
 	begin   time.Time
 	bounds  *bounds
-	lost    func() int64 // lines of the activity log
+	lost    func() int64 // returns the number of lines that the activity log has lost
 
 	mu     sync.Mutex // guards the fields below
 	chain  *chain     // never nil: at first it is empty
@@ -28,7 +28,8 @@ type desk struct {
 	unknown func() int64
 }
 
-// listens records that a surface is bound. Clients may have another working folder than the daemon.
+// listens records that a surface is bound. It records the absolute path of a socket, because the
+// working folder of a client may differ from the daemon's.
 func (d *desk) listens(surface string, ln net.Listener) {
 	at := ln.Addr().String()
 	if _, ok := ln.Addr().(*net.UnixAddr); ok {
@@ -47,7 +48,7 @@ func (d *desk) listeners() []stats.Listener {
 	return append([]stats.Listener{}, d.bound...)
 }
 
-// identifies has the connections of unknown users counted.
+// identifies sets the function that counts the connections of unknown users.
 func (d *desk) identifies(unknown func() int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -63,7 +64,7 @@ func (d *desk) unknownPeers() int64 {
 	return d.unknown()
 }
 
-// put replaces the chain.
+// put replaces the chain. If the daemon drains, the new chain refuses all requests.
 func (d *desk) put(c *chain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,7 +74,7 @@ func (d *desk) put(c *chain) {
 	}
 }
 
-// close closes the gate of the present chain, and of any later one: no request begins.
+// close makes the present chain, and any later one, refuse all requests.
 func (d *desk) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -121,7 +122,8 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	return s
 }
 
-// kvOf returns the number of tokens that all engines hold for a user; engines do not know programs.
+// kvOf returns the number of tokens whose KV all engines keep for a user. Engines do not
+// distinguish the programs of a user.
 func kvOf(user string, backends []stats.Backend) (tokens int) {
 	for _, b := range backends {
 		if b.Engine == nil {
@@ -136,7 +138,8 @@ func kvOf(user string, backends []stats.Backend) (tokens int) {
 	return tokens
 }
 
-// heap returns the bytes of live objects, and of those not yet swept.
+// heap returns the size of the live objects and of those not yet swept, in bytes; 0 if it is
+// unknown.
 func heap() uint64 {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(sample)

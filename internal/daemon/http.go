@@ -19,10 +19,10 @@ import (
 	"github.com/inferd-go/inferd/internal/sockdiag"
 )
 
-// openHTTP binds the addresses of HTTP, and serves them until ctx ends: requests wait for the
-// bridge to be opened. A later bind would let another user of the machine take the port while
-// the models load, and collect prompts and keys. The handler of runner may be set until the
-// bridge is opened. drained ends ctx, and returns once all connections have ended; it is never nil.
+// openHTTP binds the addresses of HTTP, and serves them until ctx ends. Requests wait until the
+// bridge is opened. A later bind would let another user of the machine take the port while the
+// models load, and collect prompts and keys. The handler of runner may be set until the bridge is
+// opened. drained ends ctx, and returns once all connections have ended; it is never nil.
 func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, runner *exchange.Runner) (b *bridge.Bridge, drained func(), err error) {
 	var serving sync.WaitGroup
 	var users *sockdiag.Resolver
@@ -30,7 +30,7 @@ func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg
 		fail(nil)
 		serving.Wait()
 		if users != nil {
-			_ = users.Close() // nothing asks any more
+			_ = users.Close() // all connections have ended
 		}
 	}
 	b = &bridge.Bridge{
@@ -69,7 +69,8 @@ func (d *daemon) page() *page.Page {
 	return p
 }
 
-// identifyTCP lets the bridge ask the kernel for the users of TCP.
+// identifyTCP lets the bridge ask the kernel for the users of TCP clients. It returns nil, and logs
+// a warning, if that is not possible.
 func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Resolver {
 	users, err := sockdiag.Open()
 	switch {
@@ -86,10 +87,11 @@ func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Re
 	return users
 }
 
-// listenHTTP binds the socket and the addresses. With an error it returns the listeners so far.
+// listenHTTP binds the socket and the addresses. After an error it also returns the listeners up to
+// then.
 func (d *daemon) listenHTTP(ctx context.Context, cfg *config.Config) (all []net.Listener, err error) {
 	if cfg.HTTP.Sock {
-		ln, err := listen.Local(d.places.HTTP, listen.Options{Mode: withGroup, Group: cfg.Group})
+		ln, err := listen.Local(d.sockets.HTTP, listen.Options{Mode: withGroup, Group: cfg.Group})
 		if err != nil {
 			return all, fmt.Errorf("HTTP socket: %w", err)
 		}
@@ -109,7 +111,7 @@ func (d *daemon) listenHTTP(ctx context.Context, cfg *config.Config) (all []net.
 	return all, nil
 }
 
-// httpKeys makes the keys of the config.
+// httpKeys reads the keys that the config names.
 func httpKeys(keys []config.HTTPKey, getenv func(string) string) (all []*bridge.Key, err error) {
 	for i, k := range keys {
 		var key *bridge.Key

@@ -52,7 +52,7 @@ func (b binding) open(cfg *config.Config, pending *listen.PendingAuth, log *slog
 	return all, nil
 }
 
-// bindings returns the enabled surfaces.
+// bindings returns a binding for each enabled surface.
 func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []binding {
 	all := []struct {
 		binding
@@ -78,7 +78,7 @@ func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []bind
 	return wanted
 }
 
-// The surfaces: a name, a framing and a dialect each.
+// The surfaces. Each has a name, a framing and a dialect.
 var (
 	v1Surface = server.Surface{Name: "v1", Dialect: wire.V1, Open: func(nc net.Conn) (server.Codec, error) {
 		return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil

@@ -11,10 +11,10 @@ import (
 // StallAfter is the time that an event may wait for its client before the call is stalled.
 const StallAfter = time.Second
 
-// A call is one request under way. Between the reader of the connection and the
-// goroutine that writes to the client lies a buffer that joins adjacent text, so
-// that a client that reads slowly delays no other. A client that does not read stalls
-// its call, which bounds the buffer: the engine pauses.
+// A call is a request on the link that has not ended. A buffer between the reader of the connection
+// and the goroutine that writes to the client joins adjacent text, so a client that reads slowly
+// delays no other client. If the client does not read, the call stalls and the engine pauses it;
+// this bounds the buffer.
 //
 //	         events untaken for StallAfter,
 //	         or MaxUntaken bytes of them
@@ -25,19 +25,19 @@ type call struct {
 	client *Client
 	number uint64
 	req    *infer.Request
-	wake   chan struct{} // has room for one: a field below has changed
+	wake   chan struct{} // of capacity 1: a field below has changed
 
 	mu        sync.Mutex  // guards the fields below
 	timer     *time.Timer // checks for a stall
 	pending   pieces      // received, not yet taken
-	carry     infer.Text  // received without text: its tokens go with the next piece
-	untaken   int         // bytes: of pending, and of the events that relay is emitting
-	since     time.Time   // start of the present emit; zero outside one
+	carry     infer.Text  // tokens received without text; the next piece reports them
+	untaken   int         // bytes of pending and of the events that relay is emitting
+	since     time.Time   // start of the present call of emit; zero if there is none
 	stalled   bool
 	preempted bool
 	paused    bool // the last state sent to the engine
-	canceled  bool // the cancel was sent to the engine, or its request never is
-	dropped   bool // the request never is sent
+	canceled  bool // the engine was sent a cancel, or will never be sent the request
+	dropped   bool // the request will never be sent
 	closed    bool // relay has returned
 	over      bool
 	last      *response // the end of the call; nil if the connection ended first
@@ -85,7 +85,8 @@ func (c *call) addTool(ev *infer.ToolCall) {
 	c.added(stalls, ev.Tokens, ev.Cost)
 }
 
-// growLocked counts the bytes of a new event. It reports true if the call has stalled.
+// growLocked counts the bytes of a new event, and reports whether the call has stalled because of
+// it.
 func (c *call) growLocked(bytes int) (stalls bool) {
 	c.untaken += bytes
 	return c.untaken >= infer.MaxUntaken && c.stallLocked(true)
@@ -111,8 +112,8 @@ func (c *call) finish(last *response) {
 	c.signal()
 }
 
-// active reports whether the engine is expected to make progress on the call. Counting is no
-// progress of a computing loop, and waits while the machine is busy.
+// active reports whether the engine is expected to make progress on the call. It is false for a
+// request to count tokens: no computing loop works on it, and it waits while the machine is busy.
 func (c *call) active() bool {
 	if _, counts := c.req.Task.(*infer.Count); counts {
 		return false
@@ -125,7 +126,7 @@ func (c *call) active() bool {
 func (c *call) signal() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // relay wakes anyway
+	default: // relay will wake anyway
 	}
 }
 
@@ -145,10 +146,11 @@ func (c *call) cancel() {
 	c.client.send(request{Call: c.number, Cancel: true})
 }
 
-// settleTime bounds how long the end of a call in the engine is waited for.
+// settleTime is the longest time for which settle waits.
 const settleTime = 10 * time.Second
 
-// settle waits, once relay has returned, until the engine has ended the call, too.
+// settle waits until the engine has ended the call, for settleTime at most. relay must have
+// returned.
 func (c *call) settle() {
 	timer := time.NewTimer(settleTime)
 	defer timer.Stop()
@@ -175,7 +177,7 @@ func (c *call) preempt(on bool) {
 	c.sendPauseLocked()
 }
 
-// sendPauseLocked sends a pause or a resume to the engine, if that has changed.
+// sendPauseLocked sends a pause or a resume to the engine, if the state has changed.
 func (c *call) sendPauseLocked() {
 	if pause := c.preempted || c.stalled; pause != c.paused && !c.canceled {
 		c.paused = pause
@@ -186,8 +188,8 @@ func (c *call) sendPauseLocked() {
 	}
 }
 
-// stallLocked sets whether the call is stalled. It reports whether that is a change:
-// publishStalled must then be called without the lock.
+// stallLocked starts or ends a stall, and reports whether that is a change. If so, the caller must
+// call publishStalled without the lock.
 func (c *call) stallLocked(on bool) bool {
 	if c.stalled == on || c.closed {
 		return false
@@ -197,7 +199,8 @@ func (c *call) stallLocked(on bool) bool {
 	return true
 }
 
-// publishStalled sets the switch of the request to the state of the call; the gate follows that.
+// publishStalled sets the switch Stalled of the request to the state of the call. The gate follows
+// the switch.
 func (c *call) publishStalled() {
 	c.req.Pause.Stalled.Follow(func() bool {
 		c.mu.Lock()
@@ -206,7 +209,7 @@ func (c *call) publishStalled() {
 	})
 }
 
-// watch begins to check for a stall, and close ends it.
+// watch begins to check for a stall, until close is called.
 func (c *call) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -238,9 +241,9 @@ func (c *call) check() {
 	}
 }
 
-// relay emits the events of the call until it ends, ctx does, or emit fails.
+// relay emits the events of the call until the call ends, ctx ends, or emit fails.
 func (c *call) relay(ctx context.Context, emit infer.Sink) error {
-	var ready, spare pieces // taken from pending, and free for it
+	var ready, spare pieces // ready was taken from pending; spare will replace it
 	emitted := false
 	for {
 		select {
@@ -279,7 +282,8 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	}
 }
 
-// taken records that the client has taken an event, and whether another emit follows.
+// taken records that the client has taken an event of that size. If more is set, another event is
+// emitted next.
 func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
 	c.untaken -= bytes

@@ -18,11 +18,11 @@ import (
 )
 
 var (
-	// ErrClosed is the failure of a call that began after the end of the connection: nothing of
-	// it reached the engine.
+	// ErrClosed is the failure of a call that began after the end of the connection. The engine has
+	// received no part of the call.
 	ErrClosed = errors.New("the link is closed")
-	// ErrGone is the failure of a call on a connection that ended before the answer. It
-	// comes as a [GoneError].
+	// ErrGone is the failure of a call on a connection that ended before the answer. Calls return
+	// it as a [GoneError].
 	ErrGone = errors.New("the engine is gone")
 )
 
@@ -46,7 +46,7 @@ type Client struct {
 	mu    sync.Mutex // guards the fields below
 	calls map[uint64]*call
 	last  uint64
-	query *statsCall // open; nil if there is none
+	query *statsCall // the open query for statistics; nil if there is none
 	gone  bool
 	beat  Beat // the last one received
 	beats uint64
@@ -55,7 +55,7 @@ type Client struct {
 	frames   atomic.Uint64 // received, without beats and stats
 	answered atomic.Bool   // a call has been answered to its end
 	idle     atomic.Bool   // the last Pulse saw no active call, and none has become active since
-	opened   chan struct{} // has room for one, see Opened
+	opened   chan struct{} // of capacity 1; see Opened
 	out      sendQueue
 }
 
@@ -96,8 +96,9 @@ func (c *Client) Run(report func(Report)) error {
 	}
 }
 
-// protocolFault returns err if the engine sent bytes that are not a message, and nil for any end
-// of the connection: the error of a dead engine's connection has no meaning.
+// protocolFault returns err if the engine sent bytes that are not a message, and nil if the
+// connection has ended. How a connection ends has no meaning, because an engine may be killed at
+// any time.
 func protocolFault(err error) error {
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
 		return err
@@ -197,14 +198,14 @@ func (c *Client) takeEvent(r *response) error {
 	return nil
 }
 
-// call returns the call of that number, nil after its Handle has returned.
+// call returns the call with that number, or nil if its Handle has returned.
 func (c *Client) call(n uint64) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[n]
 }
 
-// end fails every call: the engine is gone.
+// end ends every call and the open query, because the engine is gone.
 func (c *Client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,9 +221,9 @@ func (c *Client) end() {
 // Handle sends req to the engine and emits its events. It fails with ErrClosed if the connection
 // ended before the call, and with a [GoneError] if it ends before the end of the answer.
 //
-// The engine pauses the call while a switch of req.Pause is on. Handle sets req.Pause.Stalled
-// when [infer.MaxUntaken] bytes of events wait for the client, or the oldest event has waited
-// for [StallAfter], and clears it once all events are taken.
+// The engine pauses the call while one of the switches of req.Pause is on. Handle sets
+// req.Pause.Stalled when [infer.MaxUntaken] bytes of events wait for the client, or the oldest
+// event has waited for [StallAfter], and clears it once all events are taken.
 func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	call, err := c.start(req)
 	if err != nil {
@@ -234,7 +235,7 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 		return err
 	}
 	c.out.put(msg)
-	// From here on nothing may depend on the client's goroutine, which may block in emit.
+	// From here on, cancel and pause must not depend on this goroutine, which may block in emit.
 	stopCancel := context.AfterFunc(ctx, call.cancel)
 	defer stopCancel()
 	stopPause := req.Pause.Preempted.OnChange(call.preempt)
@@ -244,7 +245,7 @@ func (c *Client) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	err = call.relay(ctx, emit)
 	call.cancel()
 	if _, counts := req.Task.(*infer.Count); counts {
-		call.settle() // its caller has its turn to count until the engine has counted
+		call.settle() // the caller's turn to count must last until the engine has ended the count
 	}
 	return err
 }

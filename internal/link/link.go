@@ -1,13 +1,13 @@
-// Package link carries requests from the daemon to an engine process and its events back, many
-// at once over one connection. [Client] is the daemon's end and [Server] the engine's; Client is
-// an [infer.Handler], and Server calls one, so the process boundary is invisible to both sides.
-// Requests and events cross unchanged: the package decides nothing about them. It knows neither
-// how the process was started nor how an engine computes.
+// Package link carries requests from the daemon to an engine process, and events back. One
+// connection carries many requests at once. [Client] is the daemon's end and [Server] the engine's;
+// Client is an [infer.Handler], and Server calls one, so the process boundary is invisible to both
+// sides. Requests and events cross unchanged: the package decides nothing about them. It knows
+// neither how the process was started nor how an engine computes.
 //
 // # The protocol
 //
-// Both ends come from one build, so it has no version and may change freely.
-// Messages are cut by [frame.Prefixed].
+// Both ends come from one build, so it has no version and may change freely. [frame.Prefixed]
+// delimits the messages.
 //
 // The daemon sends JSON messages: a request with a call number that is never used twice,
 // a change of a call (cancel, pause, resume), or a query of the engine's statistics or
@@ -18,8 +18,8 @@
 //
 //	kind:u8 uvarint(call) uvarint(tokens) uvarint(cost) utf8[…]
 //
-// because they come once a token and must not cost an allocation. Text with logprobs is
-// a JSON message.
+// because there is one for each token, which must not cost an allocation. Text with logprobs is a
+// JSON message.
 package link
 
 import (
@@ -34,10 +34,10 @@ type Report struct {
 	State    State
 	Path     string  // of Mapping: the model's file
 	Progress float64 // of Mapping: 0 to 1
-	NCtx     int     // of Caching and Ready: tokens that the context holds; of Ready, that of the first task
+	NCtx     int     // of Caching and Ready: tokens of the context; of Ready, of the first task's context
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
-	// Of Ready: facts of the model's file. 0 and empty are unknown.
+	// Of Ready: facts of the model's file. 0 and empty mean unknown.
 	Params       uint64 // weights
 	Size         uint64 // of the weights, in bytes
 	Architecture string // such as "llama"
@@ -58,7 +58,7 @@ type Report struct {
 	// Template, of Ready, is the source of the model's chat template; empty if it has none.
 	Template string
 	// Exact, of Ready, reports that equal requests get the same bits, whatever other requests are
-	// computed with them. Inexact is the reason why not, if the daemon asked for it.
+	// computed with them. Inexact is the reason if Exact is false although the daemon asked for it.
 	Exact   bool
 	Inexact string
 	// Warnings, of Ready, are for the operator: the engine's assumptions about its model.
@@ -78,26 +78,27 @@ const (
 	Failed    State = "failed"    // loading failed, and the same start would fail again
 )
 
-// A Beat is the progress of an engine. A goroutine apart from the computing loops sends it, so it
-// arrives even while a step hangs.
+// A Beat reports the progress of an engine. It is not sent by a goroutine of a computing loop, so
+// it arrives even while a step hangs.
 //
-// An engine has a computing loop for each task. If one of several loops computes, the beat is
-// about that loop, so that the work of the others does not hide that it hangs: see Loop.
+// An engine has a computing loop for each task. If any of several loops computes, the beat
+// describes only one, chosen as for Loop: otherwise the progress of one loop could hide that
+// another one hangs.
 type Beat struct {
-	// Loop is the number of the loop that the beat is about, from 1: of several, the loop whose
-	// phase, other than "idle" and "lock", has lasted longest. 0 is all loops: none of them
-	// computes, or there is only one.
+	// Loop is the number, from 1, of the loop that the beat describes. Of several loops it is the
+	// one whose phase has lasted longest, where "idle" and "lock" do not count. 0 means all loops:
+	// there is only one, or none computes.
 	Loop int
 	// Steps counts finished units of work: steps, prefill jobs, samples, encode batches.
 	Steps   uint64
 	Phase   string   // of the loop: "idle", "plan", "lock", "decode" or "sample"
 	SinceMS int64    // milliseconds that the phase has lasted
 	Calls   []uint64 // numbers of the calls in the present step
-	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all
-	// threads; 0 is unknown.
+	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all threads; 0
+	// means unknown.
 	StepCPUMS int64
-	// Overrun names the phase, such as "render", of a call that failed for its CPU time
-	// while its thread still runs; OverrunCPUMS is the CPU time of that thread since.
+	// Overrun names the phase, such as "render", of a call that failed because it exceeded its CPU
+	// time, while its thread still runs. OverrunCPUMS is the CPU time of that thread since then.
 	Overrun      string
 	OverrunCPUMS int64
 }

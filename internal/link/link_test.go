@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// join connects a client to a server with that handler, for the length of a test.
+// join connects a client to srv until the test ends.
 func join(tb testing.TB, srv *link.Server) *link.Client {
 	tb.Helper()
 	near, far := net.Pipe()
@@ -46,7 +46,7 @@ func join(tb testing.TB, srv *link.Server) *link.Client {
 	return client
 }
 
-// words answers with the words of the last message.
+// words is a handler that answers with the words of the last message.
 func words(_ context.Context, req *infer.Request, emit infer.Sink) error {
 	gen := req.Task.(*infer.Generate)
 	n := 0
@@ -65,7 +65,7 @@ func ask(text string) *infer.Request {
 	}}
 }
 
-// collect returns an answer as one line.
+// collect sends req to h and returns the answer as one line.
 func collect(ctx context.Context, h infer.Handler, req *infer.Request) (string, error) {
 	var b strings.Builder
 	err := h.Handle(ctx, req, func(ev infer.Event) error {
@@ -116,7 +116,7 @@ func TestPromptDoesNotFit(t *testing.T) {
 	}
 }
 
-// The user, the key and the salt cross the link: they own cached prompts.
+// The user, the key and the salt cross the link, because retained KV is never shared across them.
 func TestOwner(t *testing.T) {
 	want := infer.Request{Peer: infer.Peer{User: "1000", Key: "ci"}, CacheSalt: "pepper"}
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -143,7 +143,7 @@ func TestPauseAndTokens(t *testing.T) {
 		}
 		changed := make(chan bool, 3)
 		defer req.Pause.Preempted.OnChange(func(on bool) { changed <- on })()
-		held := <-changed // the present state, before anything can change it
+		held := <-changed // the state at first, which nothing has changed yet
 		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 3}); err != nil {
 			return err
 		}
@@ -212,8 +212,8 @@ func TestDeferredTextComesWithTheFlushOrTheEnd(t *testing.T) {
 	})
 }
 
-// Text with logprobs and text without come in order, however they are joined on the way,
-// and no logprob is lost or doubled.
+// Text with and without logprobs arrives in order, however it is joined on the way, and no logprob
+// is lost or doubled.
 func TestLogprobs(t *testing.T) {
 	one := func(i int) infer.Logprob {
 		c := infer.Candidate{ID: i, Piece: []byte{byte(i), 0xff}, Logprob: -0.5 * float64(i)}
@@ -319,8 +319,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A count ends only when the engine has ended it: its turn lasts as long. A count that was never
-// sent, or an engine that does not answer, holds nobody up.
+// A cancelled count returns only when the engine has ended it. It returns at once if it was never
+// sent, and after 10 s if the engine does not answer.
 func TestCanceledCountSettles(t *testing.T) {
 	gone := errors.New("the client hung up")
 	counts := &infer.Request{Task: &infer.Count{Of: &infer.Generate{}}}
@@ -339,11 +339,11 @@ func TestCanceledCountSettles(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe() // nobody reads
+		near, far := net.Pipe() // nothing reads from far
 		client := link.NewClient(near)
 		var running sync.WaitGroup
 		running.Go(func() { _ = client.Run(func(link.Report) {}) })
-		for i, want := range []time.Duration{11 * time.Second, time.Second} { // in the engine's hands; in the queue
+		for i, want := range []time.Duration{11 * time.Second, time.Second} { // written to the engine; still in the queue
 			begin := time.Now()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Second, func() { cancel(gone) })
@@ -383,12 +383,12 @@ func TestEngineDies(t *testing.T) {
 	}
 }
 
-// blob is a frame with that payload.
+// blob returns a frame with that payload.
 func blob(kind frame.Kind, payload string) []byte {
 	return append(frame.AppendHead(nil, kind, len(payload)), payload...)
 }
 
-// A violation of the protocol is an error, unlike the end of the connection.
+// Run returns an error for a violation of the protocol.
 func TestProtocolFaultEndsTheLink(t *testing.T) {
 	for name, bytes := range map[string][]byte{
 		"not a frame":         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
@@ -435,7 +435,7 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	}
 }
 
-// Texts of an engine and its model become one short line of printable characters.
+// Texts of an engine and its model are cut to one short line of printable characters.
 func TestForeignTextIsCut(t *testing.T) {
 	near, far := net.Pipe()
 	client := link.NewClient(near)
@@ -479,8 +479,8 @@ func TestStoppedEngineDoesNotHoldUpCancel(t *testing.T) {
 	running.Wait()
 }
 
-// Requests that are canceled while the engine does not read leave nothing behind: of many,
-// the engine gets the first, which was being written, and its cancel.
+// Requests that are cancelled while the engine does not read are not sent. Of many, the engine gets
+// only the first, which was being written, and its cancel.
 func TestCanceledRequestsAreNotQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -523,7 +523,7 @@ func TestCanceledRequestsAreNotQueued(t *testing.T) {
 	})
 }
 
-// Every counter of the statistics crosses the link, also during a call.
+// Every counter of the statistics crosses the link, even during a call.
 func TestStats(t *testing.T) {
 	want := stats.Engine{Users: []stats.User{{KVTokens: 16}, {User: "1000", KVTokens: 14, CachedTokens: 15}}}
 	for i := range reflect.TypeFor[stats.Engine]().NumField() {
@@ -571,8 +571,8 @@ func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	}
 }
 
-// A stopped engine delays no caller of Stats, and gets one query for all of them, which it
-// may answer late. A request that is canceled meanwhile is never sent.
+// A stopped engine delays no caller of Stats past its context. All callers share one query, which
+// the engine may answer late. A request that is cancelled meanwhile is never sent.
 func TestStatsOfAStoppedEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -671,7 +671,7 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// FuzzServer sends any input as requests: the server must return, with every call ended.
+// FuzzServer checks that the server returns after any input, and that every call has ended by then.
 func FuzzServer(f *testing.F) {
 	order := func(text string) []byte { return blob(frame.JSON, text) }
 	f.Add(order(`{"Call":1,"Generate":{"Messages":[{"Role":"user","Content":[{"Text":{"Text":"a b"}}]}],"MaxTokens":3},"User":"1000","Deadline":"2026-01-01T00:00:00Z"}`))

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// limit bounds the bytes of a message, and of the attachments of a request together. A request
-// is within the limits of its surface; the encoding of the link takes at most twice the bytes.
+// limit bounds the bytes of a message, and of the attachments of a request together. A request is
+// within the limits of its surface, and the encoding of the link takes at most twice as many bytes.
 const limit = 2 * frame.Limit
 
 // A request is a message of the daemon: a task, a change of a call, or a query. Queries
@@ -26,7 +26,7 @@ type request struct {
 	Count    *infer.Count    // its attachments come without their data, which is not sent
 	Embed    *infer.Embed
 	Rerank   *infer.Rerank
-	User     string // of the caller, as the kernel reports it: cached prompts belong to a user
+	User     string // of the caller, as the kernel reports it: retained KV belongs to a user
 	Key      string // name of the caller's key, as in infer.Peer
 	Salt     string // as in infer.Request
 	Deadline time.Time
@@ -37,7 +37,7 @@ type request struct {
 	Beat     bool // asks for a [Beat]
 }
 
-// task returns the task of r, nil if it has none.
+// task returns the task of r, or nil if it has none.
 func (r *request) task() infer.Task {
 	switch {
 	case r.Generate != nil:
@@ -68,7 +68,7 @@ type response struct {
 	Beat     *Beat
 }
 
-// A done is an [infer.Done] without timings: the daemon measures those.
+// A done is an [infer.Done] without timings, which the daemon measures.
 type done struct {
 	Reason         infer.Reason
 	In, Cached     int
@@ -105,8 +105,8 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// err returns the failure with its text cut: an engine's messages quote the model and the
-// request.
+// err returns the failure as an error. Its text is cut to a short printable one, because an
+// engine's messages quote the model and the request.
 func (f *failure) err() error {
 	if f.Prompt != nil {
 		return infer.Errorf(f.Code, "%w", f.Prompt)
@@ -120,8 +120,8 @@ const (
 	thinkingBlob = 1
 )
 
-// A part is an [infer.Part] as JSON: one member is set. Its members have no methods, so
-// that [marshalPart] does not take them for parts.
+// A part is an [infer.Part] as JSON; one member is set. The types of the members have no methods,
+// so they are not an infer.Part, and [marshalPart] is not called for them.
 type part struct {
 	Text     *textPart
 	Thinking *thinkingPart
@@ -177,7 +177,7 @@ func unmarshalPart(d *jsontext.Decoder, p *infer.Part) error {
 	return nil
 }
 
-// spelling and reading are the options of both directions: they keep the difference between nil
+// spelling and reading are the options to encode and decode. They keep the difference between nil
 // and empty, and omit zeros.
 var (
 	spelling = json.JoinOptions(
@@ -187,7 +187,7 @@ var (
 	reading = json.WithUnmarshalers(json.UnmarshalFromFunc(unmarshalPart))
 )
 
-// A message is a request in frames.
+// A message is an encoded request, as frames.
 type message struct {
 	call   uint64 // 0 for a query
 	task   bool   // it begins the call
@@ -195,9 +195,9 @@ type message struct {
 	size   int // bytes of frames
 }
 
-// messageOf encodes r. The data of attachments is not copied. It fails with
-// [infer.TooLarge] if r is over the limit, and with [infer.Internal] if it cannot be
-// encoded; a request without a task always can.
+// messageOf encodes r. The data of attachments is not copied. It fails with [infer.TooLarge] if r
+// exceeds the limit, and with [infer.Internal] if r cannot be encoded. It does not fail for a
+// request without a task.
 func messageOf(r *request) (message, error) {
 	var blobs []infer.Attachment
 	if g := r.Generate; g != nil && len(g.Attachments) > 0 {
@@ -224,8 +224,8 @@ func messageOf(r *request) (message, error) {
 	return m, nil
 }
 
-// inline is the size up to which a frame is copied behind its head, in bytes; a larger one is
-// sent without a copy.
+// inline is the maximum size, in bytes, of data that is copied into one buffer with the head of its
+// frame. Larger data is sent without a copy.
 const inline = 16 << 10
 
 func (m *message) add(kind frame.Kind, data []byte) {
@@ -249,7 +249,7 @@ func detach(g *infer.Generate) ([]infer.Attachment, *infer.Generate) {
 	return g.Attachments, &bare
 }
 
-// attach reads the data of g's attachments, which comes after their request.
+// attach reads the data of g's attachments, which follows the request on the connection.
 func attach(g *infer.Generate, r frame.Reader) error {
 	left := limit
 	for i := range g.Attachments {

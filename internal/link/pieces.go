@@ -2,7 +2,7 @@ package link
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// A piece is an event of an answer other than its end. One field is in use.
+// A piece is an event of an answer other than its end. kind selects the field that is in use.
 type piece struct {
 	kind     pieceKind
 	prompt   infer.Prompt
@@ -20,7 +20,7 @@ const (
 	promptPiece
 )
 
-// event returns the event, which is valid as long as the piece.
+// event returns the event of the piece. It may point into the piece.
 func (p *piece) event() infer.Event {
 	switch p.kind {
 	case thinkingPiece:
@@ -34,10 +34,10 @@ func (p *piece) event() infer.Event {
 	}
 }
 
-// logprobBytes is roughly the size of a token's logprobs, for each alternative.
+// logprobBytes is the approximate size of one alternative in a token's logprobs.
 const logprobBytes = 64
 
-// size is roughly the memory of the piece, in bytes.
+// size returns the approximate memory of the piece, in bytes.
 func (p *piece) size() int {
 	switch p.kind {
 	case thinkingPiece:
@@ -80,7 +80,7 @@ func (ps *pieces) end(k pieceKind) *piece {
 	return p
 }
 
-// addText copies the bytes of ev, and keeps its logprobs. It adds and clears carry.
+// addText copies the bytes of ev, and retains its logprobs. It adds carry and clears it.
 func (ps *pieces) addText(ev, carry *infer.Text) {
 	t := &ps.end(textPiece).text
 	t.Delta = append(t.Delta, ev.Delta...)
@@ -90,7 +90,8 @@ func (ps *pieces) addText(ev, carry *infer.Text) {
 	*carry = infer.Text{}
 }
 
-// addThinking copies the bytes of ev. It adds and clears carry, but for logprobs.
+// addThinking copies the bytes of ev. It adds the tokens and the cost of carry and clears both; the
+// logprobs of carry stay for the next text.
 func (ps *pieces) addThinking(ev *infer.Thinking, carry *infer.Text) {
 	t := &ps.end(thinkingPiece).thinking
 	t.Delta = append(t.Delta, ev.Delta...)
@@ -102,11 +103,11 @@ func (ps *pieces) addThinking(ev *infer.Thinking, carry *infer.Text) {
 // addPrompt copies ev.
 func (ps *pieces) addPrompt(ev *infer.Prompt) { ps.end(promptPiece).prompt = *ev }
 
-// addTool keeps ev.
+// addTool retains ev.
 func (ps *pieces) addTool(ev *infer.ToolCall) { ps.end(toolPiece).tool = ev }
 
-// reset returns an empty list with the memory of the first piece: a stream of one kind needs no
-// more, and the memory of many small pieces is not retained.
+// reset returns an empty list that reuses the memory of the first piece. A stream of one kind needs
+// no more, and the memory of the other pieces is freed.
 func (ps pieces) reset() pieces {
 	if len(ps) > 1 {
 		clear(ps[1:])

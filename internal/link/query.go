@@ -6,15 +6,15 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// A statsCall is an open query for the engine's statistics. Further callers of Stats wait
-// for the same answer, so that a stopped engine that is polled every second gets one query.
+// A statsCall is an open query for the engine's statistics. Later callers of Stats wait for the
+// same answer, so a stopped engine that is polled every second is sent one query.
 type statsCall struct {
 	over   chan struct{}
-	answer *stats.Engine // once over; nil if the connection ended
+	answer *stats.Engine // valid once over is closed; nil if the connection ended
 }
 
-// Stats returns the engine's statistics. It fails with ErrClosed or ErrGone if the
-// connection has ended or ends, and with the cause of ctx if that ends first.
+// Stats returns the engine's statistics. It fails with ErrClosed if the connection has ended, with
+// ErrGone if the connection ends before the answer, and with the cause of ctx if ctx ends first.
 func (c *Client) Stats(ctx context.Context) (*stats.Engine, error) {
 	q, err := c.openStats()
 	if err != nil {
@@ -59,12 +59,12 @@ func (c *Client) onStats(s *stats.Engine) error {
 	return nil
 }
 
-// A Pulse is the engine's progress as seen by the daemon's end of the link.
+// A Pulse is the engine's progress as seen from the daemon's end of the link.
 type Pulse struct {
 	Beat     Beat   // the last one received
 	Beats    uint64 // received so far
 	Frames   uint64 // received so far, without beats and stats
-	Active   int    // calls that have neither ended nor paused, so that progress is expected
+	Active   int    // calls on which the engine should make progress: not ended, not paused, and not counting tokens
 	Answered bool   // a call has been answered to its end
 }
 
@@ -91,7 +91,7 @@ func (c *Client) Pulse() Pulse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := Pulse{Beat: c.beat, Beats: c.beats, Frames: c.frames.Load(), Answered: c.answered.Load()}
-	c.idle.Store(true) // before the count, so that no call becomes active unnoticed
+	c.idle.Store(true) // before counting, so a call that becomes active meanwhile is noticed
 	for _, call := range c.calls {
 		if call.active() {
 			p.Active++

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// writeBytes is the approximate size of one write. An engine that does not read blocks one write;
-// the rest stays in the queue and can be dropped.
+// writeBytes is the approximate maximum of one write, in bytes. An engine that does not read blocks
+// one write; the other messages stay in the queue, where they can be dropped.
 const writeBytes = 64 << 10
 
-// A sendQueue holds messages for the engine, so that an engine that does not read
-// blocks no call past its context. Admission bounds the requests in it: a call that ends
-// while its request is queued takes it out.
+// A sendQueue holds messages for the engine. Because of it, an engine that does not read blocks no
+// call after the end of its context. Admission bounds the number of requests in the queue, because
+// a call that ends removes its request.
 type sendQueue struct {
-	wake chan struct{} // has room for one
+	wake chan struct{} // of capacity 1
 
 	mu       sync.Mutex // guards the fields below
 	messages []message
@@ -28,8 +28,8 @@ func (q *sendQueue) put(m message) {
 	q.signal()
 }
 
-// drop removes all messages of a call. It reports false, and does nothing, if the first
-// of them is no longer queued.
+// drop removes all messages of a call, and reports true. If the first of them, the task, is no
+// longer queued, it removes nothing and reports false.
 func (q *sendQueue) drop(call uint64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -54,8 +54,8 @@ func (q *sendQueue) signal() {
 	}
 }
 
-// writeTo writes until the queue is closed or the connection fails; the reader of
-// the connection sees that as well and ends the link.
+// writeTo writes messages until the queue is closed or a write fails. It closes the connection
+// after a failure, which makes the reader end the link.
 func (q *sendQueue) writeTo(conn net.Conn) {
 	for range q.wake {
 		for {

@@ -22,14 +22,14 @@ type Server struct {
 	Conn net.Conn
 	// Handler answers the calls, each in a goroutine of its own.
 	Handler infer.Handler
-	// Deferred keeps events in a buffer until Flush is called, so that a step that
-	// decoded a token of several sequences costs one write and wakes the daemon
-	// once. The end of a call is always written at once.
+	// Deferred keeps events in a buffer until Flush is called. A step that decodes a token of
+	// several sequences then costs one write and wakes the daemon once. The end of a call is always
+	// written at once.
 	Deferred bool
-	// Stats returns the engine's statistics. It is called from any goroutine, and must not
-	// wait for the computing loop. Nil sends zeros.
+	// Stats returns the engine's statistics. It may be called from any goroutine, and must not wait
+	// for a computing loop. If it is nil, zeros are sent.
 	Stats func() stats.Engine
-	// Beat returns the engine's progress, under the same rules.
+	// Beat returns the engine's progress, under the rules of Stats.
 	Beat func() Beat
 
 	mu  sync.Mutex // guards the fields below, and writing to Conn
@@ -49,8 +49,8 @@ func (s *Server) Flush() error {
 	return s.flushLocked()
 }
 
-// Serve answers calls until the connection ends or ctx does. Then it cancels the running
-// calls, and waits for them.
+// Serve answers calls until the connection or ctx ends. Then it cancels the running calls and waits
+// for them. It returns an error only if the daemon violated the protocol or the connection failed.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var answers sync.WaitGroup
@@ -117,8 +117,8 @@ func readRequest(r frame.Reader) (*request, error) {
 	return &req, nil
 }
 
-// answer runs one call. A write that fails ends the connection, which Serve
-// notices; so there is nothing to return.
+// answer runs one call. It returns no error: a write that fails closes the connection, which ends
+// Serve.
 func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
@@ -189,7 +189,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 	return s.flushLocked()
 }
 
-// put appends a message to the buffer; with now it sends the buffer.
+// put appends a message to the buffer. If now is set, it also sends the buffer.
 func (s *Server) put(r response, now bool) error {
 	msg, err := json.Marshal(&r, spelling)
 	if err != nil {
@@ -225,7 +225,7 @@ type running struct {
 	pause  *infer.Pause
 }
 
-// begin enters a call and returns its context, and the function that removes it.
+// begin enters a call. It returns the context of the call, and the function that removes the call.
 func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	t.mu.Lock()
@@ -239,7 +239,7 @@ func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) 
 	}
 }
 
-// end cancels a call, if it still runs.
+// end cancels a call if it is still running.
 func (t *callTable) end(call uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -248,8 +248,8 @@ func (t *callTable) end(call uint64) {
 	}
 }
 
-// pause pauses or resumes a call, if it still runs. The daemon has merged the
-// reasons; here one switch stands for both.
+// pause pauses or resumes a call if it is still running. The daemon has merged the two reasons for
+// a pause, so one switch is used for both.
 func (t *callTable) pause(call uint64, on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

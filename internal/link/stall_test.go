@@ -14,11 +14,10 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// A writer is an engine that writes a token of size bytes each millisecond, and obeys
-// pauses.
+// A writer is an engine that emits a token of size bytes each millisecond, and obeys pauses.
 type writer struct {
 	size   int
-	piece  func(token []byte) infer.Event // nil is text
+	piece  func(token []byte) infer.Event // makes the event of a token; nil makes text
 	paused atomic.Bool
 	tokens atomic.Int64
 	ended  atomic.Bool
@@ -78,7 +77,7 @@ func (r *reader) emit(ev infer.Event) error {
 	return nil
 }
 
-// A scene is one call of a writer by a reader, in a bubble.
+// A scene is one call from a reader to a writer, in a synctest bubble.
 type scene struct {
 	writer
 	reader
@@ -113,7 +112,7 @@ func playPieces(t *testing.T, piece func(token []byte) infer.Event, size, tokens
 	})
 }
 
-// after lets time pass and waits until all goroutines are blocked.
+// after sleeps for d, and then waits until all goroutines are blocked.
 func (s *scene) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -149,19 +148,19 @@ func TestOrdersPassABlockedWrite(t *testing.T) {
 
 func (s *scene) tokens() int64 { return s.writer.tokens.Load() }
 
-// thought is a token of thinking.
+// thought returns a token as an event of thinking.
 func thought(token []byte) infer.Event {
 	return &infer.Thinking{Delta: token, Tokens: 1, Cost: 2}
 }
 
-// A call stalls when its events are not taken for a second, or when there are too many;
-// it flows again once all is taken, and nothing is lost.
+// A call stalls when its client takes no event for a second, or when too many bytes wait. It
+// resumes once all events are taken, and no event is lost.
 func TestStall(t *testing.T) {
 	for name, test := range map[string]struct {
 		piece  func(token []byte) infer.Event
 		size   int
-		before time.Duration // while it still flows
-		stalls time.Duration // after which it has stalled
+		before time.Duration // time during which the call does not stall
+		stalls time.Duration // further time after which the call has stalled
 	}{
 		"text untaken for long":     {nil, 1, link.StallAfter - 50*time.Millisecond, 100 * time.Millisecond},
 		"much text untaken":         {nil, infer.MaxUntaken / 64, 50 * time.Millisecond, 20 * time.Millisecond},
@@ -187,7 +186,7 @@ func TestStall(t *testing.T) {
 				if p := s.client.Pulse(); p.Active != 0 {
 					s.t.Errorf("%d calls count as active", p.Active)
 				}
-				s.take <- struct{}{} // one piece is not all
+				s.take <- struct{}{} // a second piece is still waiting
 				s.after(0)
 				if !s.stalled.Load() {
 					s.t.Error("one piece was enough")
@@ -212,7 +211,7 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// Tool calls stall their call too: each is an event of its own, taken one by one.
+// Untaken tool calls also stall a call. They are not joined: each is taken separately.
 func TestStallOfToolCalls(t *testing.T) {
 	const tokens = 70
 	call := func(token []byte) infer.Event {
@@ -263,8 +262,8 @@ func TestTwoReasons(t *testing.T) {
 	}
 }
 
-// A call can stall even after the end of its answer, if the client does not read: its slot is
-// then free.
+// A call whose client does not read can stall even after the end of its answer. That frees its
+// slot.
 func TestStallAfterTheEnd(t *testing.T) {
 	play(t, 1, 10, func(s *scene) {
 		s.after(2 * link.StallAfter)
@@ -279,7 +278,7 @@ func TestStallAfterTheEnd(t *testing.T) {
 	})
 }
 
-// One query for a beat is open at a time, and Pulse has the engine's answer.
+// At most one query for a beat is open at a time, and Pulse returns the engine's answer.
 func TestBeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan struct{})

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// A generator draws random values of any type by reflection, so that a new member of a
-// request or an event is drawn as well.
+// A generator draws random values of any type by reflection, so it also covers members that are
+// added to requests and events later.
 type generator struct {
 	t     *rapid.T
 	depth int
@@ -98,15 +98,15 @@ func (g *generator) task() infer.Task {
 	}
 	g.fill(reflect.ValueOf(task).Elem())
 	if gen, ok := task.(*infer.Generate); ok {
-		for i := range gen.Attachments { // a blob of no bytes is never nil
+		for i := range gen.Attachments { // an empty blob arrives as an empty slice, not as nil
 			gen.Attachments[i].Data = append([]byte{}, gen.Attachments[i].Data...)
 		}
 	}
 	return task
 }
 
-// carriedTask returns a task as an engine gets it: with its defaults, and without the data of
-// attachments if it is only counted.
+// carriedTask returns a task as an engine receives it: with its defaults and, for a count, without
+// the data of attachments.
 func carriedTask(task infer.Task) infer.Task {
 	switch t := task.(type) {
 	case *infer.Generate:
@@ -146,7 +146,7 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 	all = append(all, &infer.Done{})
 	for _, ev := range all {
 		switch ev := ev.(type) {
-		case *infer.Done: // without timings: the daemon measures them
+		case *infer.Done: // without timings, which the daemon measures
 			timings := ev.Timings
 			g.fill(reflect.ValueOf(&ev.Reason).Elem())
 			g.fill(reflect.ValueOf(&ev.In).Elem())
@@ -175,8 +175,7 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 	return all
 }
 
-// carried copies events without the empty ones: their tokens go with the next text or
-// thinking.
+// carried copies events but omits empty ones, whose tokens it adds to the next text or thinking.
 func carried(events []infer.Event) (all []infer.Event) {
 	tokens, cost := 0, 0
 	for _, ev := range events {
@@ -200,7 +199,7 @@ func carried(events []infer.Event) (all []infer.Event) {
 	return all
 }
 
-// joined copies events, with adjacent text and adjacent thinking joined.
+// joined copies events and joins adjacent text and adjacent thinking.
 func joined(events []infer.Event) (all []infer.Event) {
 	for _, ev := range events {
 		var last infer.Event
@@ -237,8 +236,8 @@ func joined(events []infer.Event) (all []infer.Event) {
 	return all
 }
 
-// Every member of a task and of an event crosses the link unchanged. The order of events
-// is kept. Adjacent text may be joined, and tokens without text come with the next text.
+// Every member of a task and of an event crosses the link unchanged, and events keep their order.
+// Adjacent text may be joined, and tokens without text arrive with the next text.
 func TestLinkIsLossless(t *testing.T) {
 	var (
 		tasks   = make(chan infer.Task, 1)

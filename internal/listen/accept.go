@@ -16,12 +16,12 @@ import (
 // acceptPause is the time between a failure of Accept and the next attempt.
 const acceptPause = 50 * time.Millisecond
 
-// Slots bound the accepted connections of several acceptors, refused ones included, so that
-// the process keeps descriptors for other purposes: a refused client holds one until its error
-// is sent. Use [NewSlots].
+// Slots bound the accepted connections of several acceptors, so that descriptors remain for other
+// purposes. Refused connections count too, because each needs a descriptor until its error is sent.
+// Use [NewSlots].
 type Slots struct {
-	free     chan struct{} // has room for the connections
-	identify chan struct{} // has room for one: identifying a peer needs another descriptor
+	free     chan struct{} // its capacity is the number of slots; each element is a taken slot
+	identify chan struct{} // a lock: identifying a peer needs one more descriptor
 }
 
 // NewSlots returns n slots.
@@ -29,8 +29,9 @@ func NewSlots(n int) *Slots {
 	return &Slots{free: make(chan struct{}, n), identify: make(chan struct{}, 1)}
 }
 
-// take waits for a slot. It reports false if ctx ends first, but takes a free slot even after
-// that: clients that connect during a drain get an error. A nil Slots has no bound.
+// take waits for a slot. It reports false if ctx ends first. If a slot is free, take succeeds even
+// after the end of ctx, so that clients that connect during a drain get an error message. A nil
+// Slots has no bound.
 func (s *Slots) take(ctx context.Context) bool {
 	if s.tryTake() {
 		return true
@@ -43,7 +44,7 @@ func (s *Slots) take(ctx context.Context) bool {
 	}
 }
 
-// tryTake takes a slot if one is free.
+// tryTake takes a slot if one is free, and reports whether it did.
 func (s *Slots) tryTake() bool {
 	if s == nil {
 		return true
@@ -62,7 +63,7 @@ func (s *Slots) give() {
 	}
 }
 
-// peerOf identifies one peer at a time.
+// peerOf calls identify, or [PeerOf] if it is nil, for one connection at a time.
 func (s *Slots) peerOf(nc net.Conn, identify func(net.Conn) infer.Peer) infer.Peer {
 	if s != nil {
 		s.identify <- struct{}{}
@@ -94,9 +95,9 @@ type Acceptor struct {
 }
 
 // Serve calls serve with every connection that ln accepts and its peer, in a goroutine per
-// connection, and closes the connection afterwards. Once ln is closed, it waits for all calls
-// of serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage
-// of descriptors or a client that has gone, it continues; it logs the first failure in a row.
+// connection, and closes the connection afterwards. Once ln is closed, it waits for all calls of
+// serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage of
+// descriptors or a client that has gone, it continues; it logs the first of consecutive failures.
 func (a *Acceptor) Serve(ctx context.Context, ln net.Listener, serve func(net.Conn, infer.Peer)) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()

@@ -33,8 +33,8 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 	stop := context.AfterFunc(ctx, w.interrupt)
 	err = raw.Read(w.poll) // sleeps in the runtime's poller, so it occupies no thread
 	if !stop() {
-		<-w.interrupted                         // else the deadline could come after it has been cleared
-		_ = w.conn.SetReadDeadline(time.Time{}) // fails if closed, which then shows below
+		<-w.interrupted                         // else interrupt could set the deadline after the next line
+		_ = w.conn.SetReadDeadline(time.Time{}) // fails only if nc is closed; raw.Read has failed then, too
 	}
 	switch {
 	case err == nil:
@@ -62,9 +62,9 @@ func (w *watch) interrupt() {
 	close(w.interrupted)
 }
 
-// poll reports whether the peer has hung up, or poll(2) fails. The runtime calls it first and
-// after each event. It queries the state, not the change, so unread bytes and an earlier
-// half-close do not hide a hang-up.
+// poll reports whether the peer has hung up or poll(2) has failed. The runtime calls it first and
+// after each event. It queries the state, not the change, so unread bytes and an earlier half-close
+// do not hide a hang-up.
 func (w *watch) poll(fd uintptr) bool {
 	for {
 		w.fds[0] = unix.PollFd{Fd: int32(fd)} // hang-ups and errors are always reported

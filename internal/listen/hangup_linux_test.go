@@ -24,14 +24,15 @@ func pair(t *testing.T) (server, client *net.UnixConn) {
 	return connect(t, local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{}))
 }
 
-// await starts AwaitHangUp; the channel yields its result.
+// await starts AwaitHangUp and returns a channel that yields its result.
 func await(ctx context.Context, nc net.Conn) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- listen.AwaitHangUp(ctx, nc) }()
 	return done
 }
 
-// result returns the result of an await, which must end soon.
+// result returns the result of a wait that await has started. It fails the test if the wait takes
+// more than 10 s.
 func result(t *testing.T, done <-chan error) error {
 	t.Helper()
 	select {
@@ -58,7 +59,7 @@ func receive(t *testing.T, nc net.Conn, want string) {
 	}
 }
 
-// asleep returns once a wait has polled and sleeps.
+// asleep returns once a goroutine sleeps in AwaitHangUp, after its first poll.
 func asleep(t *testing.T) {
 	t.Helper()
 	stacks := make([]byte, 1<<20)
@@ -74,7 +75,7 @@ func asleep(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// unmoved checks that the wait of ctx has not ended, and then cancels it.
+// unmoved cancels a wait, and checks that it ends because of that, not because of an earlier event.
 func unmoved(t *testing.T, done <-chan error, cancel context.CancelCauseFunc) {
 	t.Helper()
 	cancel(errEnough)
@@ -138,7 +139,7 @@ func TestHalfCloseIsNone(t *testing.T) {
 	asleep(t)
 	unmoved(t, done, cancel)
 
-	// This wait starts after the half-close, so it must see it.
+	// This wait starts after the half-close, which must not end it.
 	ctx, cancel = context.WithCancelCause(t.Context())
 	done = await(ctx, server)
 	send(t, server, "more\n")
@@ -149,7 +150,7 @@ func TestHalfCloseIsNone(t *testing.T) {
 	if n, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("Read = %d, %v, want EOF", n, err)
 	}
-	done = await(t.Context(), server) // an end of stream that was read hides no hang-up
+	done = await(t.Context(), server) // an EOF that was read must not hide a hang-up
 	client.Close()
 	if err := result(t, done); err != nil {
 		t.Error(err)
@@ -187,7 +188,7 @@ func TestContextThatHasEnded(t *testing.T) {
 	receive(t, server, "x")
 }
 
-// With both reasons to return, no deadline is set after the return, whatever the result is.
+// If ctx ends while the peer hangs up, AwaitHangUp leaves no read deadline, whatever it returns.
 func TestContextEndsBesideAHangUp(t *testing.T) {
 	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -241,7 +242,8 @@ func TestConnectionsThatCannotTell(t *testing.T) {
 	}
 }
 
-// Over TCP a close looks like a half-close until a write; a reset does not.
+// Over TCP a close looks like a half-close until the peer refuses a write. A reset is a hang-up at
+// once.
 func TestTCPHangUp(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -338,8 +340,8 @@ func TestBesideAWriter(t *testing.T) {
 	writer.Wait()
 }
 
-// A thousand waits on one connection, as in a server: the end of each races the bytes of the
-// next request.
+// Repeated waits on one connection, as in a server, lose no bytes, although the end of each wait
+// races with the next request.
 func TestManyTurns(t *testing.T) {
 	server, client := pair(t)
 	before := runtime.NumGoroutine()
@@ -441,7 +443,7 @@ func TestHoldsNoThread(t *testing.T) {
 	}
 }
 
-// BenchmarkAwaitHangUp measures the cost per request: a wait that is canceled.
+// BenchmarkAwaitHangUp measures the cost per request, which is one cancelled wait.
 func BenchmarkAwaitHangUp(b *testing.B) {
 	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})

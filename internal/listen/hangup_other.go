@@ -8,9 +8,9 @@ import (
 	"net"
 )
 
-// On macOS, poll reports a hang-up for a half-close, too, if the events include reading. No
-// query that distinguishes them has been tested on a real Mac, and a mistake would cut off
-// answers whose clients still wait.
+// awaitHangUp is not supported. On macOS, poll reports a hang-up after a half-close, too, if the
+// events include reading. No query that distinguishes the two has been tested on a real Mac, and a
+// mistake would cut off answers whose clients still wait.
 func awaitHangUp(context.Context, net.Conn) error { return errors.ErrUnsupported }
 
 func sendingEnded(net.Conn) (bool, error) { return false, errors.ErrUnsupported }

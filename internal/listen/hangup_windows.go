@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// pollInterval is the time between two queries of a pipe. Only a pending read would return when the
-// other end is closed, and it would consume the bytes that the client sends ahead.
+// pollInterval is the time between two queries of a pipe. A pending read would return at once when
+// the other end is closed, but it would consume bytes that the client sends ahead.
 const pollInterval = 25 * time.Millisecond
 
 // awaitHangUp supports pipes only. They cannot be half-closed: a closed end is a hang-up.
@@ -42,8 +42,8 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 	}
 }
 
-// FSCTL_PIPE_PEEK and the head of its answer, which PeekNamedPipe does not return: the state
-// shows that the other end is closed even while unread bytes are left.
+// FSCTL_PIPE_PEEK, and the header of its answer. The header has the state of the pipe, which shows
+// that the other end is closed even while unread bytes are left; PeekNamedPipe does not return it.
 const (
 	fsctlPipePeek  = 0x0011400C
 	peekHeader     = 16 // bytes

@@ -1,7 +1,7 @@
-// Package listen opens the daemon's sockets (on Windows named pipes) and loopback addresses
-// behind a key, connects to sockets, identifies clients and notices their hang-ups. It checks
-// folders, modes, groups and the key. It does not know the dialect of a connection, nor the
-// default names of sockets (see package paths).
+// Package listen opens the daemon's sockets (on Windows named pipes) and its loopback TCP
+// addresses, whose clients must send a key. It connects to sockets, identifies clients and notices
+// their hang-ups. It checks folders, modes, groups and the key. It does not know the dialect of a
+// connection, nor the default names of sockets (see package paths).
 package listen
 
 import (
@@ -10,11 +10,11 @@ import (
 	"net"
 )
 
-// Options are the access rights of a socket. The zero value admits this user only. A pipe
-// always does: it ignores the mode and refuses a group.
+// Options are the access rights of a socket. The zero value admits this user only. A pipe always
+// admits only this user: Mode is ignored, and Group is an error.
 type Options struct {
 	Mode  fs.FileMode // of the socket; 0 means 0600
-	Group string      // name of the group of the socket and of a folder made for it; empty leaves it
+	Group string      // name of the group of the socket and of its folder, if that is created; empty: unchanged
 }
 
 // Local listens on the socket at path. The new socket appears at once: with its final mode and
@@ -34,23 +34,23 @@ func Local(path string, opt Options) (net.Listener, error) {
 	return local(path, opt)
 }
 
-// Folder makes a folder for sockets, and its missing parents: 0700, or 0750 and the group if
-// one is named. It leaves an existing folder as it is, and returns an error if another user
-// than this one or root can change it. On Windows, where pipes have no folder, it does nothing.
+// Folder makes a folder for sockets, and its missing parents: 0700, or 0750 and the group if one is
+// named. It leaves an existing folder as it is, and returns an error if a user other than this one
+// and root can change it. On Windows, where pipes have no folder, it does nothing.
 func Folder(dir, group string) error { return folder(dir, group) }
 
-// Dial connects to the socket at path; the connection is a *net.UnixConn. A folder with our
-// uid in its name, such as the default one below /tmp, must belong to this user.
+// Dial connects to the socket at path; the connection is a *net.UnixConn. If the folder of the
+// socket is called inferd-UID, like the default one below /tmp, it must belong to this user.
 //
 // On Windows path is the name of a pipe, which must belong to this user or to an
 // administrator. Dial retries a busy pipe for a second, then returns [syscall.EAGAIN], as for
 // a socket with a full backlog.
 func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx, path) }
 
-// AwaitHangUp returns nil once the peer has closed nc in both directions, even if it did so
-// before the call or some of its bytes are still unread. A peer that has closed only its
-// sending half still waits for its answer and has not hung up. If ctx ends first, AwaitHangUp
-// returns the cause; if nc is closed on our side, [net.ErrClosed].
+// AwaitHangUp returns nil once the peer has closed nc in both directions, even if it did so before
+// the call or some of its bytes are still unread. A peer that has closed only its sending half
+// still waits for its answer and has not hung up. If ctx ends first, AwaitHangUp returns its cause.
+// If nc is closed on this side, the error is [net.ErrClosed].
 //
 // During the call no other goroutine may read nc or set its read deadline; writing is allowed.
 // AwaitHangUp consumes no byte, and leaves nc without a read deadline.
@@ -62,6 +62,6 @@ func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx,
 func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }
 
 // SendingEnded reports whether the peer has closed nc, or at least its sending half, even if some
-// of its bytes are still unread. It reads nothing, and may be called beside reads. It returns
-// [errors.ErrUnsupported] on other systems than Linux.
+// of its bytes are still unread. It consumes nothing, and other goroutines may read nc meanwhile.
+// It returns [errors.ErrUnsupported] on other systems than Linux.
 func SendingEnded(nc net.Conn) (bool, error) { return sendingEnded(nc) }

@@ -27,8 +27,8 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// The test binary is also the program of the processes that tests kill. A role listens, or
-// connects and sends a line; then it prints "ready" and waits.
+// The test binary is also the program of the processes that the tests start. According to its role,
+// such a process listens, or connects and sends a line. Then it prints "ready" and waits.
 const (
 	roleEnv = "LISTEN_TEST_ROLE"
 	pathEnv = "LISTEN_TEST_PATH"
@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// start runs a process of that role and returns once it is ready.
+// start runs a process with that role and returns once the process is ready.
 func start(t *testing.T, role, path string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
@@ -290,7 +290,7 @@ func TestFolderOfAnotherUser(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	// Another user's link is refused like his folder: he can change its target.
+	// A link of another user is refused like a folder of that user, who can change its target.
 	ours := filepath.Join(top, "ours")
 	if err := os.Mkdir(ours, 0o700); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,8 @@ const (
 	stagingSocket = "s"
 )
 
-// maxPath leaves staging for the NUL that clients written in C need.
+// maxPath is the maximum length of a socket's path, in bytes. It leaves room for the final NUL that
+// clients written in C need.
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 const noGroup = -1
@@ -88,7 +89,7 @@ func checkLength(names ...string) error {
 	return nil
 }
 
-// bind makes the socket and puts it at path.
+// bind creates the socket in a staging folder and moves it to path.
 func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	staging := filepath.Join(filepath.Dir(path), stagingDir())
 	if err := os.Mkdir(staging, 0o700); err != nil {
@@ -128,7 +129,7 @@ func finish(temp, path string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
 	return info, os.Rename(temp, path)
 }
 
-// grant sets group and mode: the group first, because setting it may clear bits of the mode.
+// grant sets the group and then the mode, because setting the group may clear bits of the mode.
 func grant(name string, mode fs.FileMode, gid int) error {
 	if gid != noGroup {
 		if err := os.Chown(name, -1, gid); err != nil {
@@ -140,8 +141,8 @@ func grant(name string, mode fs.FileMode, gid int) error {
 
 func stagingDir() string { return stagingPrefix + strings.ToLower(rand.Text()[:stagingRandom]) }
 
-// lockStaging locks a staging folder until the file is closed or this process ends. A folder
-// that another process has locked is being swept: the error is [fs.ErrNotExist].
+// lockStaging locks a staging folder until the file is closed or this process ends. A folder that
+// another process has locked is being swept; the error is then [fs.ErrNotExist].
 func lockStaging(staging string) (*os.File, error) {
 	f, err := os.OpenFile(staging, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -157,8 +158,8 @@ func lockStaging(staging string) (*os.File, error) {
 	return f, nil
 }
 
-// sweep removes staging folders that are left of killed processes. It removes only folders
-// with such a name, and from them only a socket.
+// sweep removes the staging folders that killed processes have left in dir. It removes only folders
+// with the name of a staging folder, and from them only a socket.
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -177,7 +178,7 @@ func sweep(dir string) error {
 		if info, err := os.Lstat(temp); err == nil && info.Mode()&fs.ModeSocket != 0 {
 			os.Remove(temp)
 		}
-		os.Remove(staging) // fails if there is anything else in it
+		os.Remove(staging) // fails if it contains anything else
 		lock.Close()
 	}
 	return nil
@@ -191,7 +192,7 @@ type listener struct {
 	once sync.Once
 }
 
-// Addr is the final path of the socket, not the one in the staging folder.
+// Addr returns the final path of the socket, not the one in the staging folder.
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // Close removes the socket and ends Accept. It removes the file first: while the socket is
@@ -242,8 +243,8 @@ func mkdirAll(dir string, gid int) error {
 	return grant(dir, 0o750, gid)
 }
 
-// checkFolder returns an error for a folder in which another user could replace our socket.
-// Of a link, it checks both the link and its target.
+// checkFolder returns an error for a folder in which another user could replace our socket. If dir
+// is a symbolic link, it checks both the link and its target.
 func checkFolder(dir string) error {
 	if err := trust.Folder(dir); err != nil {
 		return fmt.Errorf("folder of the socket: %w", err)
@@ -251,7 +252,7 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// groupID returns noGroup for an empty name.
+// groupID returns the gid of a group, or noGroup for an empty name.
 func groupID(name string) (int, error) {
 	if name == "" {
 		return noGroup, nil

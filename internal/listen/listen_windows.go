@@ -22,7 +22,7 @@ import (
 
 const (
 	pipePrefix = `\\.\pipe\`
-	pipeBuffer = 64 << 10 // bytes, each way: a shorter message is written without a wait for its reader
+	pipeBuffer = 64 << 10 // bytes in each direction: a message that fits is written without waiting for its reader
 )
 
 func local(name string, opt Options) (net.Listener, error) {
@@ -84,8 +84,8 @@ func listenPipe(name string) (_ *pipeListener, err error) {
 	return l, nil
 }
 
-// onlyUs returns access rights for this user only, without inherited ones. The owner is the
-// user, not a group, because clients check that, see [checkOwner].
+// onlyUs returns access rights for this user only, without inherited ones. The owner is the user,
+// not a group, because clients check the owner (see [checkOwner]).
 func onlyUs() (*windows.SecurityAttributes, error) {
 	us, err := self()
 	if err != nil {
@@ -99,7 +99,7 @@ func onlyUs() (*windows.SecurityAttributes, error) {
 	return &windows.SecurityAttributes{Length: uint32(size), SecurityDescriptor: sd}, nil
 }
 
-// self is the SID of the user of this process.
+// self returns the SID of the user of this process.
 func self() (*windows.SID, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
@@ -126,7 +126,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 	if err := l.await(); err != nil {
 		return nil, fmt.Errorf("accept on %s: %w", l.name, err)
 	}
-	next, err := l.instance(0) // before this one is handed over
+	next, err := l.instance(0) // before l.free is handed over
 	if err != nil {
 		_ = windows.DisconnectNamedPipe(l.free) // its client must connect again
 		return nil, fmt.Errorf("accept on %s: %w", l.name, err)
@@ -136,7 +136,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 	return nc, nil
 }
 
-// await returns nil once free has a client.
+// await returns nil once free has a client, and [net.ErrClosed] once the listener is closed.
 func (l *pipeListener) await() error {
 	for !l.over.Load() {
 		if err := windows.ResetEvent(l.came); err != nil {
@@ -154,9 +154,9 @@ func (l *pipeListener) await() error {
 		if err == nil || errors.Is(err, windows.ERROR_PIPE_CONNECTED) {
 			return nil
 		}
-		_ = windows.DisconnectNamedPipe(l.free) // makes it free again after any error
+		_ = windows.DisconnectNamedPipe(l.free) // makes the instance free again, whatever the error is
 		if !errors.Is(err, windows.ERROR_NO_DATA) && !l.over.Load() {
-			return err // else a client has connected and closed again
+			return err // ERROR_NO_DATA means that a client has connected and closed again
 		}
 	}
 	return net.ErrClosed
@@ -181,7 +181,7 @@ type pipeAddr string
 // Network returns "pipe".
 func (a pipeAddr) Network() string { return "pipe" }
 
-// String is the name of the pipe.
+// String returns the name of the pipe.
 func (a pipeAddr) String() string { return string(a) }
 
 // A pipe is one end of a connection. It cannot be half-closed.
@@ -199,10 +199,10 @@ func newPipe(h windows.Handle, name string) *pipe {
 	return &pipe{os.NewFile(uintptr(h), name), pipeAddr(name)}
 }
 
-// LocalAddr is the name of the pipe.
+// LocalAddr returns the name of the pipe.
 func (p *pipe) LocalAddr() net.Addr { return p.addr }
 
-// RemoteAddr is the name of the pipe: clients have no address.
+// RemoteAddr returns the name of the pipe, because clients have no address.
 func (p *pipe) RemoteAddr() net.Addr { return p.addr }
 
 // control calls f with the pipe's handle, which stays open during the call. It fails only if
@@ -234,7 +234,7 @@ func dial(ctx context.Context, name string) (net.Conn, error) {
 			return nc, err
 		}
 		if time.Since(begin) > busyLimit {
-			return nil, fmt.Errorf("%w: %w", err, syscall.EAGAIN) // as a Unix socket's full backlog
+			return nil, fmt.Errorf("%w: %w", err, syscall.EAGAIN) // the error of a Unix socket with a full backlog
 		}
 		select {
 		case <-ctx.Done():
@@ -263,8 +263,8 @@ func open(name string) (net.Conn, error) {
 	return newPipe(h, name), nil
 }
 
-// checkOwner returns an error for a pipe of another user, who may have taken the name before
-// our daemon. Administrators are trusted: they can change our files anyway.
+// checkOwner returns an error for a pipe of another user, who may have taken the name before our
+// daemon did. Administrators are trusted: they can change our files anyway.
 func checkOwner(pipe windows.Handle) error {
 	us, err := self()
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// identify leaves the executable out: proc_pidpath, which names it, needs cgo or unsafe code,
-// and a process can change the alternative, kern.procargs2 of sysctl, itself.
+// identify does not set the executable: proc_pidpath, which returns it, needs cgo or unsafe code,
+// and the alternative, the sysctl kern.procargs2, returns a value that the process itself can
+// change.
 func identify(fd int, peer *infer.Peer) {
 	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {

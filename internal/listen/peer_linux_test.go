@@ -17,7 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// public is a socket to which all users may connect.
+// public returns a listener on a socket to which all users may connect, and the folder of the
+// socket.
 func public(t *testing.T) (dir string, ln net.Listener) {
 	t.Helper()
 	dir = shortdir.New(t)
@@ -27,7 +28,7 @@ func public(t *testing.T) (dir string, ln net.Listener) {
 	return dir, local(t, filepath.Join(dir, "s"), listen.Options{Mode: 0o666})
 }
 
-// copyOf copies this test's executable.
+// copyOf copies the executable of this test to a path.
 func copyOf(t *testing.T, to string) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -52,8 +53,8 @@ func copyOf(t *testing.T, to string) string {
 	return to
 }
 
-// visit connects to ln from a process of that executable and user, and returns its identity.
-// With dead, the process has ended before it is identified.
+// visit connects to ln from a process with that executable and user, and returns the identity of
+// the peer. If dead is set, the process ends before it is identified.
 func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer.Peer, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), exe)

@@ -4,5 +4,5 @@ package listen
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// identify does nothing: no call is known for other systems.
+// identify does nothing: for other systems, no system call that identifies a peer is known here.
 func identify(int, *infer.Peer) {}

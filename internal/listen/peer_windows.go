@@ -33,9 +33,9 @@ func identifyPipe(pipe windows.Handle, peer *infer.Peer) {
 	defer windows.CloseHandle(process) //nolint:errcheck // a handle that we have opened
 	user := userOf(process)
 	exe, program := executable(process)
-	// Checked last: while the client's end is open, the client lives and its pid is not reused.
-	// (It may have passed that end to a child and ended, but gains nothing beyond its own user's
-	// share.)
+	// Checked last: while the client's end is open, the client lives and its pid is not reused. (A
+	// client may have passed that end to a child and ended, but it gains nothing beyond its own
+	// user's share.)
 	if there, err := connected(pipe); err == nil && there {
 		peer.User, peer.Exe, peer.Program = user, printable.Text(exe), program
 	}

@@ -308,7 +308,8 @@ func TestRefusedNames(t *testing.T) {
 	}
 }
 
-// process connects from a process of its own, and returns the server's end.
+// process starts a process that connects to ln. It returns the process and the server's end of the
+// connection.
 func process(t *testing.T, ln net.Listener) (*exec.Cmd, net.Conn) {
 	t.Helper()
 	exe, err := os.Executable()

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// Connections beyond the slots wait, refused ones included, and the end of the context ends
-// the wait.
+// While no slot is free, connections wait, even those that will be refused. The end of the context
+// ends the wait.
 func TestSlots(t *testing.T) {
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Bounds of connections that have not sent the key.
+// Bounds for connections that have not sent the key.
 const (
 	maxPending  = 64 // at once
 	authTimeout = 10 * time.Second
@@ -31,9 +31,9 @@ const (
 //	{"type":"auth","key":"<key>"}
 //
 // The line gets no answer. After any other line, or 10 s without one, the connection is closed
-// without an answer, and refused, which must not be nil, is called with the peer's address.
-// Beyond the bound of pendingAuth, connections are closed at once.
-// The listener's connections are *net.TCPConn; no byte behind the line has been read.
+// without an answer, and refused, which must not be nil, is called with the peer's address. Beyond
+// the bound of pendingAuth, connections are closed at once. The listener's connections are
+// *net.TCPConn; no byte after the line has been read.
 func Loopback(addr netip.AddrPort, key string, pendingAuth *PendingAuth, refused func(peer string)) (net.Listener, error) {
 	if !addr.Addr().Unmap().IsLoopback() {
 		return nil, fmt.Errorf("%s is not a loopback address", addr)
@@ -62,7 +62,8 @@ type PendingAuth struct {
 	n atomic.Int64
 }
 
-// enter takes a place for a connection. It reports false if there is none.
+// enter counts one more connection and takes its slot. It reports false, and does neither, if there
+// are too many connections or no slot is free.
 func (s *PendingAuth) enter() bool {
 	if s.n.Add(1) > cmp.Or(s.Max, maxPending) || !s.Slots.tryTake() {
 		s.n.Add(-1)
@@ -76,7 +77,7 @@ func (s *PendingAuth) leave() {
 	s.n.Add(-1)
 }
 
-// An authListener accepts connections whose clients have sent the key.
+// An authListener returns from Accept only connections whose clients have sent the key.
 type authListener struct {
 	*net.TCPListener
 	key [sha256.Size]byte // its hash, so that the time of a comparison does not depend on the line
@@ -146,7 +147,7 @@ func (g *authListener) run() {
 	}
 }
 
-// A halfCloser is a connection with a sending half that can be closed alone.
+// A halfCloser is a connection whose sending half can be closed alone.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
@@ -171,7 +172,7 @@ func (g *authListener) leave(nc net.Conn) {
 
 // authenticate reads the first line, and passes the connection to Accept if it has the key.
 func (g *authListener) authenticate(nc halfCloser) {
-	_ = nc.SetReadDeadline(time.Now().Add(authTimeout)) // fails if closed, which then shows below
+	_ = nc.SetReadDeadline(time.Now().Add(authTimeout)) // fails if nc is closed; then readLine fails, too
 	line, err := readLine(nc)
 	if err == nil && g.validKey(line) && nc.SetReadDeadline(time.Time{}) == nil {
 		g.leave(nc)
@@ -190,7 +191,7 @@ func (g *authListener) authenticate(nc halfCloser) {
 	_, _ = io.CopyN(io.Discard, nc, lingerBytes)
 }
 
-// validKey reports whether a line has the key.
+// validKey reports whether a line is an authentication with the right key.
 func (g *authListener) validKey(line []byte) bool {
 	var m struct {
 		Type string `json:"type"`
@@ -205,7 +206,8 @@ func (g *authListener) validKey(line []byte) bool {
 
 var errAuthLine = errors.New("the first line is too long")
 
-// readLine reads a line and no byte behind it: the rest belongs to the reader of the connection.
+// readLine reads a line, and no byte after it, because the rest belongs to the reader of the
+// connection. It returns the line without its line feed.
 func readLine(r io.Reader) ([]byte, error) {
 	var line []byte
 	var b [1]byte

@@ -20,7 +20,7 @@ const testKey = "a secret key"
 
 var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
 
-// A lockedLog holds the lines of a log.
+// A lockedLog collects the lines of a log; several goroutines may write it.
 type lockedLog struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -232,8 +232,8 @@ func TestNotLoopback(t *testing.T) {
 	}
 }
 
-// FuzzAuthLine sends any bytes as the first line: no byte behind it is read, and only the key
-// is accepted.
+// FuzzAuthLine checks, for any first line, that no byte after it is read and that only the key is
+// accepted.
 func FuzzAuthLine(f *testing.F) {
 	f.Add([]byte(`{"type":"auth","key":"a secret key"}` + "\nrequest\n"))
 	f.Add([]byte(`{"key":"\u0061 secret key","x":[{}],"type":"auth"}` + "\r\n"))

@@ -19,9 +19,9 @@ import (
 // maxFile is the maximum size of a config file, in bytes.
 const maxFile = 1 << 20
 
-// readFile returns the content of a regular file that is not too large. It refuses a named pipe or
-// a device, which might never end, before it reads a byte, and a file that another user can change
-// or replace.
+// readFile returns the content of a regular file of at most maxFile bytes. It refuses a file that
+// another user can change or replace. It also refuses a named pipe or a device, whose content might
+// never end, before it reads a byte.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -52,7 +52,8 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Open returns the config file, or nil if there is none.
+// Open reads a config file and checks its syntax. It returns nil and no error if there is no such
+// file.
 func Open(path string) (*Document, error) {
 	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,8 +65,8 @@ func Open(path string) (*Document, error) {
 	return parse(path, data)
 }
 
-// A Document is a config file that is being read. It keeps the first error, so that it can be read
-// to the end and every unknown member is found.
+// A Document is a config file that is being read. It keeps the first error, and reading goes on
+// after it, so every unknown member is found.
 type Document struct {
 	path string
 	data []byte
@@ -74,7 +75,7 @@ type Document struct {
 	at   map[jsontext.Pointer]int64 // offsets of the values; nil until they are needed
 }
 
-// parse checks the syntax of a config file.
+// parse checks the syntax of the content of a config file, which must be a JSON object.
 func parse(path string, data []byte) (*Document, error) {
 	d := &Document{path: path, data: data}
 	if strings.TrimSpace(string(data)) == "" {
@@ -103,11 +104,11 @@ func (d *Document) failf(at jsontext.Pointer, format string, args ...any) {
 	if d.err != nil {
 		return
 	}
-	place := spell(at)
-	if place != "" && !strings.HasPrefix(format, ":") {
-		place += " "
+	position := spell(at)
+	if position != "" && !strings.HasPrefix(format, ":") {
+		position += " "
 	}
-	d.err = fmt.Errorf("%s:%d: %s%w", d.path, d.line(at), place, fmt.Errorf(format, args...))
+	d.err = fmt.Errorf("%s:%d: %s%w", d.path, d.line(at), position, fmt.Errorf(format, args...))
 }
 
 // line returns the number, from 1, of the line that holds the value or, if it is missing, the
@@ -160,7 +161,7 @@ var kindNames = map[jsontext.Kind]string{
 	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
 }
 
-// spell returns a pointer in the form of messages: backends[0].model.
+// spell returns a pointer as messages show it, such as backends[0].model.
 func spell(p jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range p.Tokens() {

@@ -9,15 +9,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Object is one JSON object of the document. A member is taken by its name, once; a member
-// that is null counts as absent.
+// An Object is one JSON object of the document. Reading a member by its name takes it out of the
+// object. A member that is null counts as absent.
 type Object struct {
 	doc     *Document
 	at      jsontext.Pointer
 	names   []string                  // of all members, in order
 	members map[string]jsontext.Value // not taken yet
-	inner   map[string]*Object        // members that are objects, and have been read
-	list    []*Object                 // elements of members that are arrays of objects
+	inner   map[string]*Object        // the members that were read as objects
+	list    []*Object                 // the elements of the members that were read as arrays of objects
 	foreign bool                      // of an unknown kind: its members are not checked
 }
 
@@ -45,15 +45,15 @@ func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
 // Failf records an error at the member of that name, or at o if the name is empty, unless there is
 // an earlier error. The text follows the position, without a space if it begins with a colon.
 func (o *Object) Failf(name, format string, args ...any) {
-	o.doc.failf(o.place(name), format, args...)
+	o.doc.failf(o.pointer(name), format, args...)
 }
 
 // FailElementf is Failf for an element of an array.
 func (o *Object) FailElementf(name string, i int, format string, args ...any) {
-	o.doc.failf(o.place(name).AppendToken(strconv.Itoa(i)), format, args...)
+	o.doc.failf(o.pointer(name).AppendToken(strconv.Itoa(i)), format, args...)
 }
 
-func (o *Object) place(name string) jsontext.Pointer {
+func (o *Object) pointer(name string) jsontext.Pointer {
 	if name == "" {
 		return o.at
 	}
@@ -61,9 +61,10 @@ func (o *Object) place(name string) jsontext.Pointer {
 }
 
 // Key returns the position of a member, such as backends[0].model.
-func (o *Object) Key(name string) string { return spell(o.place(name)) }
+func (o *Object) Key(name string) string { return spell(o.pointer(name)) }
 
-// Ignore keeps the members of o from being reported as unknown: o is of an unknown kind.
+// Ignore keeps the members of o from being reported as unknown. It is for an entry of an unknown
+// kind.
 func (o *Object) Ignore() { o.foreign = true }
 
 // Take returns a member, or nil if there is none or it is null.
@@ -76,12 +77,13 @@ func (o *Object) Take(name string) jsontext.Value {
 	return value
 }
 
-// mismatch refuses a value of the wrong kind.
+// mismatch records an error for a value of the wrong JSON type.
 func (o *Object) mismatch(name string, value jsontext.Value) {
 	o.Failf(name, ": %s does not fit here", kindNames[value.Kind()])
 }
 
-// Text reads a string.
+// Text takes a string into to. It leaves to unchanged if the member is absent, and records an error
+// if the member is not a string.
 func (o *Object) Text(name string, to *string) {
 	switch value := o.Take(name); {
 	case value == nil:
@@ -92,7 +94,7 @@ func (o *Object) Text(name string, to *string) {
 	}
 }
 
-// boolean reads true or false.
+// boolean is Text for true or false.
 func (o *Object) boolean(name string, to *bool) {
 	switch value := o.Take(name); {
 	case value == nil:
@@ -103,7 +105,8 @@ func (o *Object) boolean(name string, to *bool) {
 	}
 }
 
-// Number reads a whole number within bounds.
+// Number takes a whole number from least to most into to. It leaves to unchanged if the member is
+// absent or an error is recorded.
 func (o *Object) Number(name string, to *int, least, most int) {
 	value := o.Take(name)
 	if value == nil {
@@ -113,7 +116,7 @@ func (o *Object) Number(name string, to *int, least, most int) {
 		o.mismatch(name, value)
 		return
 	}
-	n, err := strconv.ParseInt(string(value), 10, 64) // at a range error, n is the nearest bound
+	n, err := strconv.ParseInt(string(value), 10, 64) // after a range error, n is the nearest int64
 	switch {
 	case errors.Is(err, strconv.ErrSyntax):
 		o.Failf(name, "must be a whole number, not %.64s", string(value))
@@ -126,7 +129,7 @@ func (o *Object) Number(name string, to *int, least, most int) {
 	}
 }
 
-// Texts reads an array of strings; nil means absent.
+// Texts takes an array of strings. It returns nil if the member is absent.
 func (o *Object) Texts(name string) (all []string) {
 	value := o.Take(name)
 	if value == nil {
@@ -143,7 +146,8 @@ func (o *Object) Texts(name string) (all []string) {
 	return all
 }
 
-// Child reads a member that is an object; absent, it is one without members.
+// Child reads a member that is an object. If the member is absent or not an object, Child returns
+// an empty object.
 func (o *Object) Child(name string) *Object {
 	if o.inner[name] == nil {
 		value := o.Take(name)
@@ -159,7 +163,7 @@ func (o *Object) Child(name string) *Object {
 	return o.inner[name]
 }
 
-// Children reads an array of objects; an element that is null counts as one without members.
+// Children takes an array of objects. An element that is null counts as an empty object.
 func (o *Object) Children(name string) (all []*Object) {
 	value := o.Take(name)
 	if value == nil {
@@ -181,7 +185,8 @@ func (o *Object) Children(name string) (all []*Object) {
 	return all
 }
 
-// elements splits an array.
+// elements returns the elements of an array. If value is not an array, it records an error and
+// returns nil.
 func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Value) {
 	if value.Kind() != jsontext.KindBeginArray {
 		o.mismatch(name, value)
@@ -196,7 +201,8 @@ func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Val
 // HasText reports whether a member is a string. It does not take it.
 func (o *Object) HasText(name string) bool { return o.members[name].Kind() == jsontext.KindString }
 
-// PeekText returns a member that is a string, without taking it; empty if it is none.
+// PeekText returns a member that is a string, without taking it. It returns an empty string if the
+// member is not a string.
 func (o *Object) PeekText(name string) string {
 	if !o.HasText(name) {
 		return ""
@@ -204,7 +210,7 @@ func (o *Object) PeekText(name string) string {
 	return unquote(o.members[name])
 }
 
-// Has reports whether a member is there and not null. It does not take it.
+// Has reports whether a member exists and is not null. It does not take it.
 func (o *Object) Has(name string) bool {
 	value, there := o.members[name]
 	return there && value.Kind() != jsontext.KindNull
@@ -232,7 +238,7 @@ func (o *Object) unknown(all *[]jsontext.Pointer) {
 	}
 }
 
-// word reads a string or a number, as it is written.
+// word takes a string or a number into to. A number stays as it is written.
 func (o *Object) word(name string, to *Word) {
 	switch value := o.Take(name); {
 	case value == nil:

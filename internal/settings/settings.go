@@ -1,7 +1,8 @@
-// Package settings reads settings, which are described by tables. A row names a value as a flag, as
-// a variable and as a member of the config file, with its bounds and its help. A [Document] reads a
-// JSON file, reports each mistake with its line, and finds unknown members. The package knows no
-// setting: config has the daemon's, and each kind of backend its own.
+// Package settings reads settings that are described by tables. A row describes one setting: its
+// flag, its variable, its member of the config file, its bounds and its help. A [Document] is a
+// config file in JSON; it reports the first mistake with its line, and finds unknown members. The
+// package defines no setting: config defines those of the daemon, and each kind of backend defines
+// its own.
 package settings
 
 import (
@@ -13,13 +14,13 @@ import (
 	"time"
 )
 
-// A Setting is one value of a flag, its variable and the config file. It is described only by its
-// row: the command line, the environment, the config file, --help and docs/settings.md are derived
-// from rows. T is the struct that holds the value.
+// A Setting is a value that can be set by a flag, by its variable and in the config file. Its row
+// is its only description: the flag, the variable, the member of the config file, --help and
+// docs/settings.md are derived from it. T is the struct that holds the value.
 type Setting[T any] struct {
-	Flag string // name without dashes; the variable is made of it. Empty: no flag
-	Key  string // member of the config file, after the object that holds it. Empty: no member
-	Help string // for --help and docs/settings.md; back quotes hold the kind of value
+	Flag string // name without dashes; the variable's name is derived from it. Empty: no flag
+	Key  string // member of the config file, with its object if it is in one: http.listen. Empty: no member
+	Help string // for --help and docs/settings.md; the word in back quotes names the value
 
 	// At returns a pointer to the value: a *string, *bool, *int, *Word, *Words or *time.Duration.
 	At func(*T) any
@@ -31,17 +32,17 @@ type Setting[T any] struct {
 // A Word is a string or a number, as it is written.
 type Word string
 
-// Words are the values of a flag that may be repeated, and given without a value; in the config
-// file they are an array of strings.
+// Words are the values of a flag that may be repeated and may be given without a value. In the
+// config file they are an array of strings.
 type Words []string
 
-// Bare is the value of a flag without one.
+// Bare is the value of a flag of [Words] that is given without a value.
 const Bare = "true"
 
 // String returns the words, for package flag.
 func (w *Words) String() string { return strings.Join(*w, ",") }
 
-// Set appends the words of a list with commas.
+// Set appends the words of a list that is separated by commas.
 func (w *Words) Set(text string) error {
 	for word := range strings.SplitSeq(text, ",") {
 		if word = strings.TrimSpace(word); word != "" {
@@ -51,11 +52,11 @@ func (w *Words) Set(text string) error {
 	return nil
 }
 
-// IsBoolFlag says that the flag may have no value.
+// IsBoolFlag tells package flag that the flag may be given without a value.
 func (*Words) IsBoolFlag() bool { return true }
 
-// JoinValues joins each flag of fs that is [Words] with its value, if one follows: package flag
-// takes the value of a flag that may have none only behind an equals sign.
+// JoinValues joins each flag of fs that is [Words] to the value that follows it, if any, with an
+// equals sign. Package flag needs this form for a flag whose value is optional.
 func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -67,7 +68,7 @@ func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 			if _, words := f.Value.(*Words); words && args[i+1][0] != '-' {
 				i++
 				arg += "=" + args[i]
-			} else if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() { // its value is no flag
+			} else if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() { // the next argument is its value
 				i++
 				joined = append(joined, arg)
 				arg = args[i]
@@ -78,13 +79,13 @@ func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 	return joined
 }
 
-// A Table is the rows of some settings with the struct that holds their values.
+// A Table combines the rows of settings with the struct that holds their values.
 type Table interface {
-	// Define makes the flags, with the present values as their defaults.
+	// Define defines the flags, with the present values as their defaults.
 	Define(fs *flag.FlagSet)
 	// Check returns an error for the first number of a flag that is out of bounds.
 	Check() error
-	// Read takes the values of all members from o.
+	// Read reads the members of all settings from o into the values.
 	Read(o *Object)
 	// Rows describes the settings.
 	Rows() []Row
@@ -113,7 +114,7 @@ func (t table[T]) Define(fs *flag.FlagSet) {
 	}
 }
 
-// Check checks the values of flags.
+// Check checks the bounds of the flags.
 func (t table[T]) Check() error {
 	for _, s := range t.rows {
 		if s.Flag != "" {
@@ -154,7 +155,7 @@ func (t table[T]) Members() map[string]any {
 	return all
 }
 
-// member returns the present value as the config file has it; nil if the file has none.
+// member returns the present value as the config file has it, or nil if the file omits it.
 func (s Setting[T]) member(from *T) any {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -181,7 +182,8 @@ func (s Setting[T]) member(from *T) any {
 	return nil
 }
 
-// value spells the present value; a number that is 0 is left to the help.
+// value returns the present value as text. A number of 0 gives an empty text, because the help
+// states its meaning.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -210,7 +212,7 @@ func (s Setting[T]) bounds() (least, most int) {
 	return s.Least, s.Most
 }
 
-// define makes the flag, with the present value as its default.
+// define defines the flag, with the present value as its default.
 func (s Setting[T]) define(fs *flag.FlagSet, to *T) {
 	switch p := s.At(to).(type) {
 	case *string:
@@ -248,7 +250,7 @@ func (s Setting[T]) check(from *T) error {
 	return nil
 }
 
-// Read takes the value of the setting from o, if o has its member.
+// Read takes the member of the setting from o, if there is one, into the value in to.
 func (s Setting[T]) Read(o *Object, to *T) {
 	name := s.Key[strings.LastIndexByte(s.Key, '.')+1:]
 	switch p := s.At(to).(type) {
@@ -273,13 +275,13 @@ func (s Setting[T]) Read(o *Object, to *T) {
 	}
 }
 
-// ticks is a duration as the value of a flag, a whole number of units.
+// ticks makes a duration the value of a flag: a whole number of units.
 type ticks struct {
 	to   *time.Duration
 	unit time.Duration
 }
 
-// Set parses n units.
+// Set parses a whole number of units.
 func (t ticks) Set(text string) error {
 	n, err := strconv.Atoi(text)
 	switch {
@@ -292,7 +294,7 @@ func (t ticks) Set(text string) error {
 	return nil
 }
 
-// String returns the number of units; package flag also asks for the zero value's.
+// String returns the number of units. Package flag also calls it on the zero value of ticks.
 func (t ticks) String() string {
 	if t.to == nil {
 		return "0"

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// values has a value of each type of a setting.
+// values has a field for each type of value.
 type values struct {
 	name    string
 	pooling settings.Word
@@ -37,7 +37,7 @@ var rows = []settings.Setting[values]{
 	{Key: "only.in_file", At: func(v *values) any { return &v.on }},
 }
 
-// parsed returns the values of a command line, beginning with defaults.
+// parsed returns defaults, changed by the flags of a command line.
 func parsed(defaults values, args ...string) (values, error) {
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -109,7 +109,7 @@ func TestJoinValues(t *testing.T) {
 	}
 }
 
-// file opens a config file with a text.
+// file writes a config file with that text and opens it.
 func file(t *testing.T, text string) (*settings.Document, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
@@ -131,7 +131,7 @@ func TestRead(t *testing.T) {
 	if !reflect.DeepEqual(v, want) || doc.Err() != nil || doc.Unknown() != nil {
 		t.Errorf("got %+v, %v, %q", v, doc.Err(), doc.Unknown())
 	}
-	// The values as the file has them are equal to the values read.
+	// Members returns the values that were read, as the file has them.
 	members := map[string]any{"name": "é", "pooling": "2", "hosts": []string{"a", "b"}, "on": true, "slots": 3, "layers": -1, "wait_secs": 90, "only.in_file": true}
 	if diff := cmp.Diff(members, table.Members()); diff != "" {
 		t.Error(diff)
@@ -148,7 +148,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Each mistake is reported with its line and place; the first one wins.
+// A mistake is reported with its line and position. Of several mistakes the first is reported.
 func TestMistakes(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"a number for a name":        {`{"name":7}`, `:1: name: a number does not fit here`},
@@ -188,7 +188,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// A value with a mistake leaves the default.
+// A member with a mistake does not change the default.
 func TestMistakeLeavesTheDefault(t *testing.T) {
 	doc, err := file(t, `{"name":7,"slots":65,"on":1,"wait_secs":-1,"pooling":true,"hosts":{}}`)
 	if err != nil {
@@ -202,7 +202,7 @@ func TestMistakeLeavesTheDefault(t *testing.T) {
 	}
 }
 
-// Members that nothing has taken are found at any depth, in order, with their lines.
+// Members that were not taken are found at any depth, in order, with their lines.
 func TestUnknownMembers(t *testing.T) {
 	doc, err := file(t, `{
 		"a": 1, "inner": {"b": 2, "deep": {"c": 3}},
@@ -249,7 +249,7 @@ func TestChildren(t *testing.T) {
 	}
 }
 
-// A look at a member leaves it to be taken.
+// PeekText, HasText and Has do not take the member.
 func TestPeek(t *testing.T) {
 	doc, err := file(t, `{"word":"a\u00e9","number":1,"none":null}`)
 	if err != nil {
@@ -274,7 +274,7 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-// A file that is missing is no error; a folder, and a file that others can change, are.
+// A missing file is not an error. A folder is, and so is a file that other users can change.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	if doc, err := settings.Open(filepath.Join(dir, "none")); doc != nil || err != nil {

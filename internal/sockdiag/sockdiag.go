@@ -1,6 +1,6 @@
-// Package sockdiag asks the kernel for the user of the other end of a TCP connection within
-// this machine. Only Linux can answer. The package decides nothing about users, and does not
-// know which program has the other end.
+// Package sockdiag asks the kernel for the user of the other end of a TCP connection within this
+// machine. It is implemented only for Linux. The package decides nothing about users, and does not
+// find out which program has the other end.
 package sockdiag
 
 import (
@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknown means that the kernel knows no open socket at the other end: the client is on
-// another machine, has closed its socket, or belongs to a user that has no number here.
+// ErrUnknown means that the kernel knows no open socket at the other end: the client is on another
+// machine, has closed its socket, or belongs to a user without a uid in this user namespace.
 var ErrUnknown = errors.New("the user of the other end is unknown")
 
 // A Resolver looks up users. It may be used by several goroutines at once. Use [Open].
@@ -20,15 +20,15 @@ type Resolver struct {
 	kernel
 }
 
-// Open makes a Resolver for connections in the present network namespace. The error is
-// [errors.ErrUnsupported] on systems without the means.
+// Open returns a Resolver for connections in the present network namespace. On systems other than
+// Linux the error is [errors.ErrUnsupported].
 func Open() (*Resolver, error) { return open() }
 
 // Close releases the Resolver. Later lookups fail.
 func (r *Resolver) Close() error { return r.close() }
 
-// UserOf returns the uid of the user that created the socket at the other end of nc. It takes
-// at most 100 ms; every failure means that the user is unknown.
+// UserOf returns the uid of the user that created the socket at the other end of nc. It takes at
+// most 100 ms. After any error the user is unknown.
 func (r *Resolver) UserOf(nc *net.TCPConn) (uid uint32, err error) {
 	remote, ok := addrOf(nc.RemoteAddr())
 	local, ok2 := addrOf(nc.LocalAddr())
@@ -43,17 +43,18 @@ func (r *Resolver) UserOf(nc *net.TCPConn) (uid uint32, err error) {
 	return uid, err
 }
 
-// ListenerOf returns the uid of the user that created the socket which gets the connections to an
-// address of this machine. ErrUnknown means that there is none, or that its user has no number here.
+// ListenerOf returns the uid of the user that created the listening socket for an address of this
+// machine. ErrUnknown means that there is no such socket, or that its user has no uid in this user
+// namespace.
 func (r *Resolver) ListenerOf(addr netip.AddrPort) (uid uint32, err error) {
 	return r.lookupListener(netip.AddrPortFrom(addr.Addr().Unmap().WithZone(""), addr.Port()))
 }
 
-// Unknown returns how many lookups have failed.
+// Unknown returns the number of failed calls of UserOf.
 func (r *Resolver) Unknown() int64 { return r.unknown.Load() }
 
-// addrOf returns an address in its shortest form: an IPv4 address that is mapped to IPv6 is the
-// same end as the plain one.
+// addrOf returns a TCP address in a form that can be compared: without a zone, and as IPv4 if it is
+// IPv4 mapped to IPv6. It reports false for other addresses.
 func addrOf(a net.Addr) (netip.AddrPort, bool) {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {

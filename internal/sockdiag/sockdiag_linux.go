@@ -17,9 +17,9 @@ import (
 
 // kernel is a netlink socket to the kernel's socket diagnostics.
 type kernel struct {
-	overflow uint32 // the uid that stands for users without a number in our namespace
+	overflow uint32 // the uid that stands for users without a uid in our user namespace
 
-	mu  sync.Mutex // guards the fields below, and one question at a time
+	mu  sync.Mutex // guards the fields below, and serialises questions
 	fd  int        // -1 once closed
 	seq uint32     // of the last question
 	buf [4096]byte
@@ -28,7 +28,7 @@ type kernel struct {
 // timeout bounds a lookup, which takes some 3 µs.
 const timeout = 100 * time.Millisecond
 
-// nobody is the usual uid of users without a number.
+// nobody is the usual uid for users without a uid in our user namespace.
 const nobody = 65534
 
 func open() (*Resolver, error) {
@@ -48,7 +48,8 @@ func open() (*Resolver, error) {
 	return r, nil
 }
 
-// overflowUID is the uid that the kernel reports for users without a number in our namespace.
+// overflowUID returns the uid that the kernel reports for users without a uid in our user
+// namespace.
 func overflowUID() uint32 {
 	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if err != nil {
@@ -80,18 +81,19 @@ const (
 // lookup returns the user of the socket from, which is connected to the address to.
 func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 	return k.ask(from, to, func(r reply) bool {
-		// A listener is returned in place of no socket.
+		// The kernel may return a listener if no socket is connected.
 		return openStates&(1<<r.state) != 0 && r.from == from && r.to == to
 	})
 }
 
-// lookupListener returns the user of the socket that gets the connections to an address: the
-// kernel's own choice, with any address or with this one.
+// lookupListener returns the user of the socket that listens at an address. The kernel chooses it
+// as for a connection: it may listen at this address or at every address.
 func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
 	return k.ask(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
 }
 
-// ask asks for one socket. The answer counts if it matches.
+// ask asks the kernel for one socket and returns its user. A socket for which matches reports false
+// is ErrUnknown.
 func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -111,14 +113,14 @@ func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32,
 			return 0, fmt.Errorf("ask for a socket: %w", err)
 		}
 		if netlink, ok := sender.(*unix.SockaddrNetlink); !ok || netlink.Pid != 0 {
-			continue // not of the kernel
+			continue // not from the kernel
 		}
 		msgs, err := syscall.ParseNetlinkMessage(k.buf[:n])
 		if err != nil {
 			return 0, fmt.Errorf("ask for a socket: %w", err)
 		}
 		for _, m := range msgs {
-			if m.Header.Seq == k.seq { // else the answer to a question that was given up
+			if m.Header.Seq == k.seq { // otherwise it answers a question that timed out
 				return k.answer(m, matches)
 			}
 		}
@@ -126,7 +128,8 @@ func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32,
 	return 0, os.ErrDeadlineExceeded
 }
 
-// question is a request for one socket. Without an address, to is none.
+// question returns the message that asks for one socket. If to is the zero value, the socket need
+// not be connected.
 func question(seq uint32, from, to netip.AddrPort) []byte {
 	msg := make([]byte, sizeofHeader+sizeofRequest)
 	native, body := binary.NativeEndian, msg[sizeofHeader:]
@@ -170,7 +173,7 @@ const (
 	openStates = 1<<established | 1<<finWait1 | 1<<finWait2 | 1<<closeWait
 )
 
-// A reply describes a socket.
+// A reply describes a socket, as the kernel reports it.
 type reply struct {
 	state      byte
 	from, to   netip.AddrPort
@@ -198,7 +201,7 @@ func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uin
 	switch {
 	case !matches(r):
 		return 0, ErrUnknown
-	case r.inode == 0: // it has been closed; the kernel then reports the uid 0
+	case r.inode == 0: // the socket was closed: the kernel then reports the uid 0
 		return 0, ErrUnknown
 	case r.uid == k.overflow || r.uid == nobody:
 		return 0, ErrUnknown

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/sockdiag"
 )
 
-// The test binary is the client of another user, too: it connects, reports, and waits.
+// The test binary is also the program of another user: it connects or listens, and waits.
 func TestMain(m *testing.M) {
 	if addr := os.Getenv("SOCKDIAG_DIAL"); addr != "" {
 		nc, err := net.Dial("tcp", addr)
@@ -95,7 +95,7 @@ func TestOwnUser(t *testing.T) {
 	}
 }
 
-// A client that has closed is unknown, and never root.
+// The user of a client that has closed is unknown, and is not reported as root.
 func TestClosedClient(t *testing.T) {
 	r := open(t)
 	server, client := pair(t, "127.0.0.1:0", "127.0.0.1")
@@ -124,7 +124,7 @@ func TestClosedResolver(t *testing.T) {
 	}
 }
 
-// Many lookups at once get their own answers.
+// Each of many concurrent lookups gets its own answer.
 func TestTogether(t *testing.T) {
 	r := open(t)
 	var all sync.WaitGroup
@@ -142,7 +142,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// Other users are told apart, and one without a number is unknown. It needs root.
+// Clients of other users are identified, and a user without a uid here is unknown. The test needs
+// root.
 func TestOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can run a client of another user")
@@ -181,7 +182,7 @@ func TestOtherUsers(t *testing.T) {
 	}
 }
 
-// copyFor copies the test binary to a place that every user can read.
+// copyFor copies the test binary to a folder that every user can read.
 func copyFor(t *testing.T, exe string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "sockdiag")
@@ -210,7 +211,7 @@ func BenchmarkUserOf(b *testing.B) {
 	}
 }
 
-// The listener is the kernel's choice, also if it listens at any address.
+// ListenerOf finds a listener at the address, and one that listens at every address.
 func TestListenerOf(t *testing.T) {
 	r := open(t)
 	for name, at := range map[string]struct{ listen, dial string }{

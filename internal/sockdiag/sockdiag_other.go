@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// kernel is empty: this system has no socket diagnostics that we know.
+// kernel is empty: the package knows no socket diagnostics of this system.
 type kernel struct{}
 
 func open() (*Resolver, error) { return nil, errors.ErrUnsupported }
