@@ -30,13 +30,13 @@ func dependencies(t *testing.T, program string) []string {
 	return all
 }
 
-// listed has the dependencies of programs that were listed before.
+// listed caches the dependencies of programs.
 var listed sync.Map
 
 // The packages that programs must not link, with the reasons.
 var bans = []struct {
 	programs []string
-	banned   []string // import paths, and all below them
+	banned   []string // import paths; paths below them are banned, too
 	reason   string
 }{
 	{
@@ -88,7 +88,7 @@ func TestBans(t *testing.T) {
 	}
 }
 
-// Only the package llama of the engine may be unsafe.
+// Only the engine's package llama may import unsafe.
 func TestUnsafe(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		allowed := p.ImportPath == module+"cmd/inferd-engine/internal/llama"
@@ -98,8 +98,8 @@ func TestUnsafe(t *testing.T) {
 	}
 }
 
-// The dependencies outside the standard library are listed, so that a new one is a line in a
-// review, and in docs/adr.
+// The files in deps/ list the dependencies outside the standard library. A new one is therefore
+// visible in a review, and needs a record in docs/adr.
 func TestDependencies(t *testing.T) {
 	for _, program := range []string{"inferd", "inferdctl", "inferd-http", "inferd-engine"} {
 		var outside []string

@@ -38,7 +38,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
-// The types of package infer have no struct tags: they belong to no wire format.
+// The types of package infer have no struct tags, because they belong to no wire format.
 func TestModelHasNoTags(t *testing.T) {
 	files, err := filepath.Glob("internal/infer/*.go")
 	if err != nil || len(files) == 0 {
@@ -58,7 +58,8 @@ func TestModelHasNoTags(t *testing.T) {
 	}
 }
 
-// Lines of prose on all pages have at most 120 characters. Tables and blocks of code may have more.
+// Lines of prose on all pages have at most 120 characters. Lines of tables and of code blocks may
+// be longer.
 func TestLinesOfPages(t *testing.T) {
 	pages(t, func(page, text string) {
 		code := false

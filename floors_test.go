@@ -12,7 +12,7 @@ import (
 const module = "github.com/inferd-go/inferd/"
 
 // floors lists the packages from the ground up. A package may import only packages of the floors
-// below its own. docs/ARCHITECTURE.md has the purpose of each.
+// below its own. docs/ARCHITECTURE.md describes the purpose of each package.
 var floors = [][]string{
 	{"internal/shortdir", "internal/hubtest"}, // for tests only
 	{ // words and rules: standard library only; they start nothing and open nothing
@@ -72,7 +72,7 @@ type pkg struct {
 	Imports    []string
 }
 
-// list returns the packages of the module that match, without tests.
+// list returns the packages of the module that match the patterns, without their tests.
 func list(t *testing.T, patterns ...string) []pkg {
 	t.Helper()
 	args := append([]string{"list", "-json=ImportPath,Name,Doc,Dir,GoFiles,Imports"}, patterns...)
@@ -102,7 +102,7 @@ func TestFloors(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		from, inside := strings.CutPrefix(p.ImportPath, module)
 		if !inside {
-			continue // the root: these tests
+			continue // the root has only these tests
 		}
 		f, ok := floor[from]
 		if !ok {

@@ -2,7 +2,7 @@
 // takes the typed records of requests and connections ([exchange.Journal]), and any record of a
 // [slog.Logger]; it does not know how requests are answered. It removes secrets from every text;
 // prompts and answers never reach it. Logging puts a record into a queue. One goroutine formats the
-// records and writes them, those of some 200 ms at a time. If the disk fails, lines are lost and
+// records and writes those of some 200 ms in one write. If the disk fails, lines are lost and
 // counted, but no request fails.
 package activity
 
@@ -42,13 +42,13 @@ func Files(dir string) []string {
 // Limits of the queue of records.
 const (
 	queueRecords = 4096
-	batchBytes   = 64 << 10               // bytes of one write, roughly
+	batchBytes   = 64 << 10               // approximate size of one write
 	patience     = 100 * time.Millisecond // longest wait for room in the queue
 	// coalesce is the longest time that a record is queued before it is written: waking the writer
 	// for each record costs more than writing it. A warning or an error is written at once,
 	// together with the records before it.
 	coalesce = 200 * time.Millisecond
-	many     = 256 // as many records are also written at once; a longer queue would only take memory
+	many     = 256 // this many records are also written at once; a longer queue would only take memory
 )
 
 // A Log writes to one folder. Any number of goroutines may use it.
@@ -56,13 +56,14 @@ type Log struct {
 	dir    string
 	limit  int64
 	queue  chan entry
-	due    *time.Timer   // ends coalesce
+	due    *time.Timer   // fires when records have been queued for coalesce
 	set    atomic.Bool   // due is set or about to be set
 	urgent chan struct{} // buffered: wakes the writer at once
 	closed chan struct{} // the queue takes no more entries
 	ended  chan struct{} // the queued entries are written
 	once   sync.Once     // closes closed
-	// stalled means that a caller has waited for patience, and that nothing has been written since.
+	// stalled means that a caller has waited for patience, and that no record has been written
+	// since then.
 	stalled atomic.Bool
 	lost    atomic.Int64 // lines
 
@@ -104,7 +105,7 @@ func open(dir string, limit int64) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
 	}
-	go l.run() // runs until Close, which waits for its end
+	go l.run() // ends in Close
 	return l, nil
 }
 
@@ -141,8 +142,8 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// enqueue passes an entry to the writer. If the queue is full, it waits at most for patience. Later
-// calls then do not wait until something has been written.
+// enqueue passes an entry to the writer. If the queue is full, it waits for patience at most; after
+// that, calls do not wait until a record has been written.
 func (l *Log) enqueue(e entry) {
 	select {
 	case <-l.closed:
@@ -173,8 +174,8 @@ func (l *Log) enqueue(e entry) {
 	}
 }
 
-// queued wakes the writer for a record that was queued with the given level: at once, or within
-// coalesce.
+// queued wakes the writer for a record with the given level that was just queued: at once, or
+// within coalesce.
 func (l *Log) queued(level slog.Level) {
 	switch {
 	case level >= slog.LevelWarn || len(l.queue) >= many:
@@ -221,7 +222,7 @@ func (l *Log) run() {
 	}
 }
 
-// take appends an entry and those behind it in the queue to a batch, until the batch is full.
+// take appends an entry and those that follow it in the queue to a batch, and writes the batch.
 func (l *Log) take(e entry, batch []byte) []byte {
 	for {
 		if e.written != nil {

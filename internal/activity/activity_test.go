@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// opened opens a log in dir. The test closes it at its end.
+// opened opens a log in dir, which is closed when the test ends.
 func opened(t *testing.T, dir string, limit int64) *Log {
 	t.Helper()
 	l, err := open(dir, limit)
@@ -127,7 +127,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// The size of an existing file counts; a line that was torn by a crash is ended.
+// The size of an existing file counts towards its limit, and a line that a crash has torn is ended.
 func TestReopened(t *testing.T) {
 	dir := t.TempDir()
 	for range 20 {
@@ -239,7 +239,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// While a folder is read-only its lines are lost; they are written again afterwards. Root can write to
+// While the folder is read-only, lines are lost. Later lines are written again. Root can write to
 // any folder except on a read-only file system.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
@@ -289,7 +289,7 @@ func TestFullDevice(t *testing.T) {
 	path := filepath.Join(dir, File)
 	l := opened(t, dir, Limit)
 	l.Flush()
-	if err := redirect(l.file, "/dev/full"); err != nil { // its goroutine has nothing to do
+	if err := redirect(l.file, "/dev/full"); err != nil { // the writing goroutine is idle
 		t.Skipf("redirect: %v", err)
 	}
 	log := slog.New(l.Handler("x"))
@@ -310,7 +310,7 @@ func TestFullDevice(t *testing.T) {
 	}
 }
 
-// Records logged before Close are written, later ones are lost.
+// Records that are logged before Close are written; later ones are lost.
 func TestClose(t *testing.T) {
 	dir := t.TempDir()
 	l := opened(t, dir, Limit)
@@ -334,13 +334,13 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A record is written within coalesce. A warning is written at once, with the records before it; so
-// are many queued records.
+// A record is written within coalesce. A warning and the records before it are written at once, and
+// so are many queued records.
 func TestRecordsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		l := opened(t, dir, Limit)
-		defer l.Close() // in the bubble
+		defer l.Close() // inside the synctest bubble
 		log := slog.New(l.Handler("x"))
 		time.Sleep(time.Minute)
 		want := func(when string, n int) {
@@ -389,7 +389,7 @@ func TestDiskHangs(t *testing.T) {
 	})
 }
 
-// BenchmarkRequest measures the line of a request, without and with a secret in its id.
+// BenchmarkRequest measures the logging of a request, with and without a secret in its id.
 func BenchmarkRequest(b *testing.B) {
 	for name, id := range map[string]string{"plain": "5f2b8a", "secret": "5f2b8a token=swordfish"} {
 		b.Run(name, func(b *testing.B) {

@@ -47,8 +47,8 @@ func (l *Log) write(lines []byte) {
 	}
 }
 
-// fits returns the number of bytes of the lines that fit into the file before it is rotated. That
-// is at least one line, which may need a rotation first.
+// fits returns the size of the lines that fit into the file before it is rotated, in bytes. It
+// returns at least the size of one line, which may need a rotation first.
 func (l *Log) fits(lines []byte) int {
 	if l.size+int64(len(lines)) <= l.limit {
 		return len(lines)
@@ -78,8 +78,8 @@ func (l *Log) append(lines []byte) error {
 	}
 	n, err := l.file.Write(lines)
 	if err != nil {
-		// A full disk takes only a part of the lines. That part is cut off, so that the next line
-		// begins in its place.
+		// A full disk takes only a part of the lines. That part is cut off, so the next line begins
+		// there.
 		if n > 0 && l.file.Truncate(l.size) != nil {
 			l.size, l.torn = l.size+int64(n), true
 		}

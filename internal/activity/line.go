@@ -43,7 +43,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 
 const (
 	ownMembers = 4  // members of every line
-	maxMembers = 32 // members of the line of a request, at least
+	maxMembers = 32 // at least the number of members in the line of a request
 )
 
 // appendLine appends the line of an entry. Its members are sorted by name.
@@ -64,7 +64,7 @@ func (e *entry) appendLine(line []byte) []byte {
 	for i, at := range order {
 		m := &members[at]
 		if i+1 < len(order) && members[order[i+1]].Key == m.Key {
-			continue // the last member of a name counts
+			continue // of members with the same name, the last one counts
 		}
 		if len(line) > begin {
 			line = append(line, ',')

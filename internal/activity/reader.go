@@ -12,8 +12,8 @@ import (
 )
 
 // A Reader reads the records of a log, oldest first, while a daemon may write and rotate it. It
-// neither loses a line nor reads one twice, unless the daemon rotates all files while the Reader
-// reads one. One goroutine at a time may use it.
+// returns every line once, unless the daemon rotates all files while the Reader reads one. One
+// goroutine at a time may use it.
 type Reader struct {
 	Dir   string
 	Since time.Time // older records are skipped
@@ -28,7 +28,7 @@ type Reader struct {
 	rest  bool // the file ended in a line without a newline
 }
 
-// maxLine bounds the bytes of a line; those of the daemon are far shorter.
+// maxLine is the maximum length of a line in bytes. The daemon writes far shorter lines.
 const maxLine = 1 << 20
 
 const chunk = 64 << 10 // bytes of one read
@@ -112,7 +112,7 @@ func (r *Reader) fill() (bool, error) {
 		return false, nil
 	}
 	have := len(r.buf)
-	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // a new buffer, since records refer to the old one
+	r.buf = append(make([]byte, 0, have+chunk), r.buf...) // a new buffer, because records refer to the old one
 	n, err := r.file.ReadAt(r.buf[have:cap(r.buf)], r.at+int64(have))
 	r.buf = r.buf[:have+n]
 	if n > 0 || err == nil || errors.Is(err, io.EOF) {

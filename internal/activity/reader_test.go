@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// all reads all records that are there.
+// all returns the records up to io.EOF.
 func all(t *testing.T, r *Reader) []*Record {
 	t.Helper()
 	var recs []*Record
@@ -38,7 +38,7 @@ func reader(t *testing.T, dir string) *Reader {
 	return r
 }
 
-// at returns a line with number n.
+// at returns the line of a record with the number n.
 func at(n int) string {
 	return fmt.Sprintf(`{"level":"info","msg":"x","n":%d,"t":"2026-01-02T03:04:05.000000+00:00"}`, n) + "\n"
 }
@@ -104,7 +104,8 @@ func TestReaderAcrossRotations(t *testing.T) {
 	}
 }
 
-// The same holds beside a writer that is never further ahead than the files hold.
+// A reader beside a writer also reads every line once, as long as the writer is not further ahead
+// than the files hold.
 func TestReaderBesideWriters(t *testing.T) {
 	const ahead = 60
 	lines := int64(8000)
@@ -166,7 +167,7 @@ func TestReaderOfTornLines(t *testing.T) {
 	}
 }
 
-// A partial line may disappear after the disk was full. A file may be truncated or removed.
+// The reader continues after a partial line is cut off, and after a file is truncated or removed.
 func TestReaderOfFilesThatShrink(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	path := filepath.Join(dir, File)
@@ -299,7 +300,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Whatever the files contain, exactly the lines that are records are returned.
+// FuzzReader checks that, whatever the files contain, exactly the lines that are records are
+// returned.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(at(1)+at(2)), []byte(at(3)))
 	f.Add([]byte(at(1)+"\n\n{"), []byte("}\n"+at(3)[:10]))

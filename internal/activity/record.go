@@ -13,7 +13,7 @@ import (
 
 // A Record is a line of the log, with the members that a reader needs.
 type Record struct {
-	Line []byte `json:"-"` // the whole line, without its end
+	Line []byte `json:"-"` // the whole line, without its newline
 
 	Time      time.Time `json:"t"`
 	Level     string    `json:"level"`
@@ -28,7 +28,7 @@ type Record struct {
 
 	Entry      string `json:"entry"`
 	Model      string `json:"model"`
-	Prompt     int64  `json:"prompt_tokens"` // of v1, in place of input and output tokens
+	Prompt     int64  `json:"prompt_tokens"` // of v1, which has no input and output tokens
 	Completion int64  `json:"completion_tokens"`
 	Input      int64  `json:"input_tokens"`
 	Output     int64  `json:"output_tokens"`

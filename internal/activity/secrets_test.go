@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// No file has a secret that package redact recognises, in whatever spelling, form and kind of
+// No file contains a secret that package redact recognises, whatever its spelling and the kind of
 // member, even with two secrets in one record. Every line is JSON.
 func TestNoSecretIsWritten(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join("..", "redact", "testdata", "secrets.txt"))

@@ -38,12 +38,13 @@ func (l *Log) Request(r *exchange.Record) {
 	l.enqueue(entry{at: time.Now(), level: level, component: component, request: r})
 }
 
-// outcomes maps the outcomes of records to those in the names of events.
+// outcomes maps the outcomes of records to the suffixes of event names.
 var outcomes = map[exchange.Outcome]outcome{
 	exchange.Done: done, exchange.Gone: gone, exchange.Refused: refused, exchange.Unreadable: refused, exchange.Failed: failed,
 }
 
-// spell returns the name of the event for a request, and attrs with the attributes of the request.
+// spell returns the name of the event for a request, and appends the attributes of the request to
+// attrs.
 func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr) {
 	attrs = appendPeer(attrs, &r.Peer)
 	if r.Outcome != exchange.Unreadable {
@@ -130,8 +131,7 @@ func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return append(attrs, slog.Int("input_tokens", r.Usage.In), slog.Int("output_tokens", r.Usage.Out))
 }
 
-// reasons are the values of stop_reason: those of the wire, in camel case. The first map is that of
-// v1.
+// reasons are the values of stop_reason: those of the wire, in camel case. The first map is for v1.
 var reasons = [...]map[infer.Reason]string{
 	{
 		infer.EndOfTurn: "End", infer.StopSequence: "End", infer.CalledTool: "End",
@@ -181,6 +181,6 @@ func requestID(id string) slog.Attr {
 	return slog.Any(key, redacted(text))
 }
 
-// redacted is a text without secrets: searching it again would cost as much as the rest of the
-// line.
+// redacted is a text from which secrets have been removed, so that it is not searched again. A
+// second search would cost as much as the rest of the line.
 type redacted string

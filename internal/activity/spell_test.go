@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file")
 
-// The lines for all kinds of records, each with all of its members, are as in the golden file.
-// Other programs read them, so names and forms must not change.
+// The lines for all kinds of records, each with all of its members, equal the golden file. Other
+// programs read the lines, so names and forms must not change.
 func TestLinesOfRecords(t *testing.T) {
 	const us = time.Microsecond
 	unix := infer.Peer{Transport: infer.Unix, User: "1000", Group: "100", PID: 42, Exe: "/usr/bin/x", Program: "8:1"}

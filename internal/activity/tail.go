@@ -12,8 +12,8 @@ import (
 // tailBytes is the number of bytes that Tail reads at the end of each file.
 const tailBytes = 128 << 10
 
-// Tail returns the newest lines of the log in a folder, oldest first, n at most. Since it reads
-// only the end of each file, there may be fewer. If the folder has no log, it returns no lines.
+// Tail returns the newest lines of the log in a folder, oldest first, at most n. It may return
+// fewer, because it reads only the end of each file. If the folder has no log, it returns no lines.
 func Tail(dir string, n int) ([][]byte, error) {
 	var newest [][]byte // the newest line is first
 	for _, name := range Files(dir) {

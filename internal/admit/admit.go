@@ -1,7 +1,7 @@
-// Package admit is the handler in front of all entries, for all surfaces: it passes a request
-// on when the request has a slot. Package gate makes the decisions; this package adds the
-// lock, the clock and the channels, and counts the text of the answers. It knows neither the
-// engine of an entry nor how a request is answered.
+// Package admit is the handler in front of all entries, for all surfaces. It passes a request on
+// when the request gets a slot. Package gate makes the decisions; this package adds the lock, the
+// clock and the channels, and counts the text of the answers. It knows neither the engine of an
+// entry nor how a request is answered.
 package admit
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Destination is the backend of a request and how the request may use it. The requests of one
-// backend share its slots.
+// A Destination is the backend of a request, with the rules by which the request uses its slots.
+// The requests of one backend share its slots.
 type Destination struct {
 	*backend.Backend
 	// Pausable requests can give their slot to another request, and resume later: the handler
@@ -41,13 +41,13 @@ type Gate struct {
 	// handler failed, or with another error if the client left. Both are called with the gate
 	// locked and must not block.
 	Begin  func(*backend.Backend) (end func(error))
-	Active int // requests that run at once on all backends together; 0 is the sum of their slots
+	Active int // requests that run at once on all backends together; 0 means the sum of their slots
 	Depth  int // requests of one caller that may wait
 	Total  int // requests that may wait in all; a user may have half of them, or Depth
-	// Memory bounds the text kept for clients that do not read; nil is no bound.
+	// Memory bounds the text that is buffered for clients that do not read; nil means no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards machine, and those fields of tickets that are marked
+	mu      sync.Mutex // guards machine, and the fields of tickets that are marked so
 	machine gate.Machine[*ticket]
 }
 
@@ -57,7 +57,7 @@ var _ infer.Handler = (*Gate)(nil)
 type (
 	// Stats are the requests at a gate.
 	Stats = gate.Stats
-	// Counts are the requests and pauses of a caller or a backend.
+	// Counts are the requests and tokens of a caller or a backend.
 	Counts = gate.Counts
 	// Caller has the counts of a program of a user.
 	Caller = gate.Caller
@@ -68,13 +68,13 @@ type (
 // A ticket is the state of a request at the gate.
 type ticket struct {
 	req *infer.Request
-	// Tokens so far, as the handler reported them when they were generated, and as the client has
-	// taken them. reported stays zero if the handler does not report.
+	// The tokens so far: reported by the handler when they were generated, and taken by the client.
+	// reported stays zero if the handler does not report tokens.
 	reported, taken usage
 	admission       infer.Admitted // written and read by the goroutine of Handle only
 
-	// The gate's lock guards the fields below. to and refused do not change after the wait; then
-	// they are read without the lock.
+	// The gate's lock guards the fields below. to and refused do not change after the wait and are
+	// then read without the lock.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
 	to      Destination
@@ -180,7 +180,7 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	g.settleLocked()
 }
 
-// withdraw ends a request that waits, or that was admitted after its goroutine had given up.
+// withdraw ends a request that waits, or that was admitted after its goroutine stopped waiting.
 func (g *Gate) withdraw(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -229,9 +229,9 @@ func (g *Gate) chargeRunningLocked() (now time.Time) {
 	return now
 }
 
-// settleLocked carries out the decisions that follow from the latest event. The router is
-// asked again after each request that begins: a backend that is tried with one request may
-// not take another.
+// settleLocked carries out the decisions that follow from the latest event. It calls Choose again
+// after each request that begins, because a backend whose breaker tries it with one request may not
+// take another.
 func (g *Gate) settleLocked() {
 	for {
 		for r := g.machine.Undecided(); r != nil; r = g.machine.Undecided() {
@@ -261,7 +261,7 @@ func (d *Destination) backend() gate.Backend {
 	return gate.Backend{Name: d.Name, Slots: d.Slots, Preemptible: d.Pausable, NoPreempt: d.NoPreempt}
 }
 
-// obeyLocked carries out the decision k about t. err is the reason of a refusal.
+// obeyLocked carries out the decision k about t. err is the reason if k refuses or cancels t.
 func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
@@ -290,8 +290,8 @@ func (t *ticket) endWait() {
 	}
 }
 
-// report passes the outcome of the request to the router, once: why is nil after a complete answer.
-// The gate is locked.
+// report passes the outcome of the request to the router, once. why is nil after a complete answer.
+// The gate must be locked.
 func (t *ticket) report(why error) {
 	if t.end != nil {
 		t.end(why)

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A scene is a gate before a handler that takes a second for each request.
+// A scene is a gate in front of a handler that takes a second for each request.
 type scene struct {
 	gate *admit.Gate
 	to   admit.Destination
@@ -205,7 +205,7 @@ func TestFairness(t *testing.T) {
 				}
 				all.Wait()
 				at := func(id string) int { return slices.Index(s.served, id) }
-				for i, most := range []int{1, 3, 5} { // turn and turn about, behind the one that ran
+				for i, most := range []int{1, 3, 5} { // the users take turns after the request that ran
 					if got := at(fmt.Sprint("b", i)); got > most || got < 0 {
 						t.Errorf("b%d was served as number %d of %v", i, got, s.served)
 					}
@@ -246,7 +246,7 @@ func TestBounds(t *testing.T) {
 			{"1", "y", 2}, // half of 12, together
 			{"1", "z", 0},
 			{"2", "x", 4},
-			{"3", "x", 2}, // that is all
+			{"3", "x", 2}, // the total is reached
 			{"4", "x", 0},
 		} {
 			if got := fill(step.user, step.program); got != step.want {

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// Work without a slot counts against the share of its user.
+// Work that needs no slot counts against the share of its user.
 func TestCharge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)

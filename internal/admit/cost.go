@@ -2,7 +2,7 @@ package admit
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// The estimated sizes of the parts of a prompt.
+// Estimates of the number of tokens of a prompt.
 const (
 	bytesPerToken = 4
 	mediaTokens   = 256 // tokens of an attachment

@@ -16,8 +16,8 @@ import (
 // tick is the time that a desk's handler takes for a token.
 const tick = 10 * time.Millisecond
 
-// A desk is a gate before a handler that generates as many tokens as a request asks for, and pauses
-// when it must.
+// A desk is a gate in front of a handler that generates as many tokens as a request asks for, and
+// obeys pauses.
 type desk struct {
 	t     *testing.T
 	gate  *admit.Gate
@@ -80,7 +80,7 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 	return emit(&infer.Done{In: 1, Out: n})
 }
 
-// token takes the time of a token, during which the request must not pause.
+// token waits until the request has run for a tick without a pause, which is the time of one token.
 func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 	var preempted, stalled bool
 	changes := make(chan func(), 1000)
@@ -117,7 +117,7 @@ func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 	}
 }
 
-// stall sets whether the client of a request reads. The request must have begun.
+// stall starts or ends the stall of a request, which must have begun.
 func (d *desk) stall(id string, on bool) {
 	d.mu.Lock()
 	req := d.asked[id]
@@ -201,7 +201,7 @@ func (d *desk) counts(want admit.Counts) {
 	}
 }
 
-// bubble runs f with a desk in a bubble, and checks at the end that the gate is empty.
+// bubble runs f with a desk in a synctest bubble, and checks at the end that the gate is empty.
 func bubble(t *testing.T, slots, depth int, f func(*desk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

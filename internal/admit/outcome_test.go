@@ -95,7 +95,7 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 	}
 }
 
-// later returns a sink that takes the admission and returns err for each later event.
+// later returns a sink that accepts Admitted and returns err for each later event.
 func later(err error) infer.Sink {
 	return func(ev infer.Event) error {
 		if _, admitted := ev.(*infer.Admitted); admitted {

@@ -122,8 +122,8 @@ func TestEndsWhileParked(t *testing.T) {
 	}
 }
 
-// A parked request has been admitted: it takes no place in the queue, and finishes after the
-// gate has closed.
+// A parked request takes no place in the queue, and finishes even after the gate has closed,
+// because it has been admitted.
 func TestParkedIsIn(t *testing.T) {
 	bubble(t, 1, 1, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 50)

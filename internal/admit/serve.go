@@ -22,12 +22,13 @@ var (
 	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
 )
 
-// deadlineGrace is the time after its deadline in which an answer may end by itself.
+// deadlineGrace is the time after the deadline of a request in which its handler may end the answer
+// itself.
 const deadlineGrace = time.Second
 
-// Handle emits [infer.Admitted] and passes req on when it is its turn. It fails with [infer.Busy],
-// at once if too many requests wait already, or when the deadline of req passes while it waits, and
-// with [infer.Unavailable] once the gate is closed.
+// Handle waits until req gets a slot, emits [infer.Admitted], and passes req on. It fails with
+// [infer.Busy] at once if too many requests wait already, and later if the deadline of req passes
+// while it waits. Once the gate is closed, it fails with [infer.Unavailable].
 func (g *Gate) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	t, err := g.enter(req)
 	if err != nil {
@@ -73,7 +74,7 @@ func (g *Gate) serve(ctx context.Context, t *ticket, emit infer.Sink) error {
 		defer cancel()
 	}
 	a := answer{gate: g, ticket: t, emit: emit, take: t.taken.add}
-	// The outcome after a panic of the handler.
+	// errNoEnd is the outcome if the handler panics.
 	why := errNoEnd
 	defer func() { g.leave(t, nil, why) }()
 	if t.to.Pausable {
@@ -153,7 +154,8 @@ func (a *answer) send(ev infer.Event) error {
 	return err
 }
 
-// outcome returns why an answer is incomplete, after the handler returned err without Done.
+// outcome returns the reason why an answer is incomplete, after the handler has returned err
+// without emitting Done.
 func (a *answer) outcome(client context.Context, err error) error {
 	failure := cmp.Or(a.lost, err)
 	_, known := errors.AsType[*infer.Error](failure)
@@ -166,8 +168,8 @@ func (a *answer) outcome(client context.Context, err error) error {
 	return errNoEnd
 }
 
-// charger returns a function that calls add, and settles the gate after each quantum of tokens.
-// Only one goroutine at a time may call it.
+// charger returns a function that calls add, and settles the gate after each quantum of tokens. Its
+// calls must not overlap.
 func (g *Gate) charger(add func(tokens, cost int)) func(tokens, cost int) {
 	fresh := 0
 	return func(tokens, cost int) {

@@ -38,8 +38,8 @@ func TestStats(t *testing.T) {
 			t.Errorf("-want +got\n%s", diff)
 		}
 		all.Wait()
-		// Each request has three tokens, one a second ago and one now: tokens count less in the
-		// rate with each second.
+		// Each request has three tokens. One request ended a second ago and one ends now; the
+		// weight of tokens in the rate decays with their age.
 		one, before := admit.Counts{Requests: 1, InputTokens: 2, OutputTokens: 3, Rate: 3.0 / 5}, 3.0/5*math.Exp(-1.0/5)
 		first := one
 		first.Rate = before

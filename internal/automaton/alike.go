@@ -8,16 +8,16 @@ import (
 // Lookahead is the number of bytes for which [Automaton.Alike] looks ahead.
 const Lookahead = 64
 
-// Looking for similar states of a DFA pays from alikeFrom states on, and takes too long with more than
-// alikeTo edges: a mask would wait for it.
+// Comparing the states of a DFA pays off from alikeFrom states on. With more than alikeTo edges it
+// would take too long, because a mask waits for it.
 const (
 	alikeFrom = 64
 	alikeTo   = 1 << 15
 )
 
-// Alike returns one state for all that take the same texts of up to [Lookahead] bytes. Far from a
-// bound of length, the states of a DFA differ only in the distance to it, so one mask serves many
-// of them.
+// Alike returns the same state for all states that it finds to take the same texts of up to
+// [Lookahead] bytes. Far from a bound on the length of a text, the states of a DFA differ only in
+// the distance to the bound, so many of them can share one mask.
 func (a *Automaton) Alike(s State) State {
 	if s <= 0 {
 		return s
@@ -41,15 +41,15 @@ func (a *Automaton) Alike(s State) State {
 	return like
 }
 
-// alike returns for each state of a DFA the first state that takes the same texts of up to Lookahead
-// bytes. It is computed once.
+// alike returns, for each state of a DFA, the first state that takes the same texts of up to
+// Lookahead bytes. The result is computed once.
 func (d *DFA) alike() []int32 {
 	d.compared.Do(func() { d.like = d.compare() })
 	return d.like
 }
 
-// compare divides the states into classes, Lookahead times, by the classes to which their bytes
-// lead.
+// compare computes the result of alike. It divides the states into classes Lookahead times, each
+// time by the classes to which their bytes lead.
 func (d *DFA) compare() []int32 {
 	n := len(d.Accept)
 	seed := rand.Uint64() //nolint:gosec // so that no client can choose states whose hashes collide

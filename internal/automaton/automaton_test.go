@@ -27,8 +27,8 @@ var abPlus = &automaton.DFA{
 	Edges: []automaton.Edge{{Lo: 'a', Hi: 'a', To: 1}, {Lo: 'b', Hi: 'b', To: 2}, {Lo: 'a', Hi: 'a', To: 1}},
 }
 
-// naive is a recogniser by backtracking: its rules, and the number of its steps so far, which is
-// too large for some grammars.
+// naive is a recogniser by backtracking. work counts its steps, because it would take too long for
+// some grammars.
 type naive struct {
 	rules []form
 	work  int
@@ -37,7 +37,7 @@ type naive struct {
 const enough = 1_000_000
 
 // ends returns the positions where a text of the form that begins at position at may end. It is
-// plain backtracking, so that it is obviously right.
+// plain backtracking, whose correctness is easy to see.
 func (f form) ends(rules *naive, text string, at int) map[int]bool {
 	out := make(map[int]bool)
 	if rules.work++; rules.work > enough {
@@ -143,7 +143,7 @@ func drawForm(t *rapid.T, depth, rules int) form {
 		f.text = rapid.SampledFrom([]string{"", "a", "b", "c", "ab", "ca"}).Draw(t, "text")
 	case "set":
 		f.text = rapid.SampledFrom([]string{"ab", "bc", "abc", ""}).Draw(t, "set")
-	case "byte rule": // a byte first, so that no rule begins with itself
+	case "byte rule": // begins with a byte, so no rule begins with itself
 		return form{kind: "seq", parts: []form{
 			{kind: "byte", text: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "text")},
 			{kind: "rule", rule: rapid.IntRange(0, rules-1).Draw(t, "rule")},
@@ -188,7 +188,7 @@ func TestAgainstNaiveRecogniser(t *testing.T) {
 			b.Body(made[i], r.build(&b, made, b.End()))
 		}
 		g, err := b.Build(made[0])
-		accepted := make(map[string]bool) // prefixes of texts that fit, too
+		accepted := make(map[string]bool) // including prefixes of texts that fit
 		fits := 0
 		for _, text := range all {
 			if rules[0].ends(n, text, 0)[len(text)] {
@@ -274,7 +274,7 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// A long compile yields now and then.
+// A long compilation calls Yield repeatedly.
 func TestYield(t *testing.T) {
 	yields := 0
 	b := &automaton.Budget{Yield: func() { yields++ }}
@@ -285,7 +285,7 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// Depth bounds nesting, and leads into no dead end.
+// Depth bounds nesting, and does not lead into a dead end.
 func TestDepth(t *testing.T) {
 	b := automaton.Builder{Depth: 5}
 	r := b.Rule()
@@ -332,8 +332,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A mark is passed with the byte before it in the grammar. Marks has the marks that any way has
-// passed there, SureMarks those that all ways have.
+// A mark is passed with the byte before it in the grammar. Marks returns the marks that any way has
+// passed there, SureMarks those that all ways have passed.
 func TestMarks(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()
@@ -378,9 +378,9 @@ func TestGuard(t *testing.T) {
 		"[a,b]":             "",
 		"[a,a]":             "]", // a may become aa or ab
 		"[a,aa,a,":          ",",
-		"[a,aa,ab,a":        "a", // nothing new begins with a
+		"[a,aa,ab,a":        "a", // no new word begins with a
 		"[a,aa,ab,b,ba,bb":  "",
-		"[a,aa,ab,b,ba,bb,": ",", // all six are there
+		"[a,aa,ab,b,ba,bb,": ",", // all six words are used
 		"[a,b,a]":           "]",
 	} {
 		c := unique(t).Open()
@@ -415,8 +415,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A long text in a string with a maximum makes a state per character. When the automaton is full it
-// is renewed, and the cursor continues.
+// A cursor continues after the automaton was full and was renewed. A string with a maximum length
+// needs a state for each character.
 func TestRenew(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

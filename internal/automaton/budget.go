@@ -17,11 +17,11 @@ var (
 	ErrMemory = errors.New("compiling takes more memory than the limit")
 )
 
-// A Budget bounds the time and the memory of one compile. The zero value has the default bounds.
-// Its first error stays: a compiler calls [Budget.Spend] in its loops, ends the loop when that
+// A Budget bounds the time and the memory of one compile. The zero value has the default bounds. It
+// keeps its first error. A compiler calls [Budget.Spend] in its loops, leaves a loop when that
 // returns false, and checks [Budget.Err] once at the end.
 type Budget struct {
-	Time  time.Duration // 0 means DefaultTime, from the first Spend on, without the time in Yield
+	Time  time.Duration // from the first Spend on, without the time in Yield; 0 means DefaultTime
 	Bytes int           // 0 means DefaultBytes
 	Yield func()        // if not nil, called about every 100 µs
 
@@ -31,8 +31,8 @@ type Budget struct {
 	err            error
 }
 
-// Spend counts an allocation of bytes; 0 is a unit of work without one. It reports false once a
-// bound is exceeded.
+// Spend counts an allocation of that many bytes, or with 0 a unit of work without an allocation. It
+// reports false once a bound is exceeded.
 func (b *Budget) Spend(bytes int) bool {
 	if b.err != nil {
 		return false
@@ -51,7 +51,7 @@ func (b *Budget) Spend(bytes int) bool {
 	return b.err == nil
 }
 
-// look checks the time limit, and yields if that is due.
+// look checks the time limit, and calls Yield if that is due.
 func (b *Budget) look() {
 	now := time.Now()
 	if b.begin.IsZero() {
@@ -67,14 +67,14 @@ func (b *Budget) look() {
 	if b.Yield != nil && now.Sub(b.yielded) > 100*time.Microsecond {
 		b.Yield()
 		b.yielded = time.Now()
-		b.begin = b.begin.Add(b.yielded.Sub(now)) // others' work does not count
+		b.begin = b.begin.Add(b.yielded.Sub(now)) // the time in Yield does not count
 	}
 }
 
-// Free takes back bytes that were counted and are garbage now.
+// Free subtracts bytes that were counted by Spend and are no longer in use.
 func (b *Budget) Free(bytes int) { b.used -= bytes }
 
-// Used returns the number of bytes that are counted.
+// Used returns the number of bytes that were counted and not freed.
 func (b *Budget) Used() int { return b.used }
 
 // Err returns [ErrTime] or [ErrMemory], whichever bound was exceeded first, or nil.

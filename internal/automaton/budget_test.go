@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// The time in Yield, which belongs to running answers, is not charged: a schema that compiles on an
-// idle engine compiles on a busy one.
+// The time in Yield is not counted. It belongs to running answers, and a schema that compiles on an
+// idle engine must compile on a busy one.
 func TestBudgetOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		yields := 0
@@ -33,7 +33,7 @@ func TestBudgetOfTime(t *testing.T) {
 	})
 }
 
-// Bytes that are freed can be spent again; the first error stays.
+// Freed bytes can be spent again, and the first error is kept.
 func TestBudgetOfBytes(t *testing.T) {
 	b := &automaton.Budget{Bytes: 100}
 	if !b.Spend(90) {

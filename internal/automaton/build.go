@@ -2,12 +2,12 @@ package automaton
 
 import "slices"
 
-// A Builder makes a [Grammar]. Nodes are made from the end to the beginning: a method that makes
-// one gets the node that follows it, and its comment says what the node takes of a text. The zero
-// value is ready for use.
+// A Builder makes a [Grammar]. Nodes are made from the end of a text to its beginning. A method
+// that makes a node is passed the node that follows; its comment tells which part of a text the
+// node takes. The zero value is ready for use.
 type Builder struct {
-	Budget *Budget // nil has the default bounds
-	Depth  int     // most levels of calls made with Nest; 0 means 128
+	Budget *Budget // nil means one with the default bounds
+	Depth  int     // maximum levels of calls made with Nest; 0 means 128
 
 	g     Grammar
 	sets  map[Set]int32
@@ -15,7 +15,7 @@ type Builder struct {
 	parts []int32 // the number of nodes after each call of Body
 }
 
-// Spend is [Budget.Spend] of the builder's budget.
+// Spend calls [Budget.Spend] of the builder's budget.
 func (b *Builder) Spend(bytes int) bool {
 	if b.Budget == nil {
 		b.Budget = &Budget{}
@@ -24,15 +24,15 @@ func (b *Builder) Spend(bytes int) bool {
 }
 
 func (b *Builder) add(n node) Node {
-	b.Spend(36) // with its cost, height and slack
+	b.Spend(36) // including its cost, its height and unused capacity
 	if len(b.g.nodes) == cap(b.g.nodes) {
-		b.g.nodes = slices.Grow(b.g.nodes, len(b.g.nodes)+64) // append grows large slices too often
+		b.g.nodes = slices.Grow(b.g.nodes, len(b.g.nodes)+64) // append would grow a large slice too often
 	}
 	b.g.nodes = append(b.g.nodes, n)
 	return Node(len(b.g.nodes) - 1)
 }
 
-// End ends a rule, or the whole text.
+// End makes the node that ends a rule, or the whole text.
 func (b *Builder) End() Node { return b.add(node{kind: kindEnd}) }
 
 // Set takes a byte of a set.
@@ -64,7 +64,7 @@ func (b *Builder) Bytes(text string, next Node) Node {
 	return next
 }
 
-// DFA takes a text of a DFA.
+// DFA takes a text that a DFA accepts.
 func (b *Builder) DFA(d *DFA, next Node) Node {
 	return b.add(node{kind: kindDFA, x: b.dfa(d), next: int32(next)})
 }
@@ -92,8 +92,8 @@ func (b *Builder) Text(least, most int, next Node) Node {
 	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
 }
 
-// count turns a maximum beyond MaxCount into Unlimited, as no answer is so long. Callers refuse
-// minima beyond it.
+// count returns n, or Unlimited if n exceeds MaxCount: no answer is that long. Minima that exceed
+// MaxCount must be refused before.
 func count(n int) int32 {
 	if n > MaxCount {
 		return Unlimited
@@ -111,7 +111,7 @@ func (b *Builder) OtherToken(id int32, next Node) Node {
 	return b.add(node{kind: kindOther, x: id, next: int32(next)})
 }
 
-// Alt takes what one of several ways takes. Without ways, no text fits.
+// Alt takes a text that one of the ways takes. Without ways, no text fits.
 func (b *Builder) Alt(ways ...Node) Node {
 	if len(ways) == 1 {
 		return ways[0]
@@ -121,7 +121,7 @@ func (b *Builder) Alt(ways ...Node) Node {
 	return n
 }
 
-// Forward makes alternatives that [Builder.Define] sets later, for loops.
+// Forward makes a node for alternatives that [Builder.Define] sets later. It is needed for loops.
 func (b *Builder) Forward() Node { return b.add(node{kind: kindAlt}) }
 
 // Define sets the alternatives of a node made by [Builder.Forward].
@@ -133,7 +133,7 @@ func (b *Builder) Define(n Node, ways ...Node) {
 	}
 }
 
-// Mark takes nothing; it passes the marks m, see the package comment.
+// Mark takes no byte; the text passes the marks m (see the package comment).
 func (b *Builder) Mark(m Mark, next Node) Node {
 	b.g.guard = b.g.guard || m&guards != 0
 	b.g.decide = b.g.decide || m&decides != 0
@@ -157,7 +157,7 @@ func (b *Builder) Call(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, x: int32(r), next: int32(next)})
 }
 
-// Nest is Call for a rule whose text is one level of nesting deeper.
+// Nest is Call for a rule whose text is nested one level deeper.
 func (b *Builder) Nest(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, deep: true, x: int32(r), next: int32(next)})
 }
@@ -170,8 +170,8 @@ func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
 	return b.add(node{kind: kindRepeat, x: int32(r), min: count(least), max: count(most), next: int32(next)})
 }
 
-// Build ends the construction and returns the grammar of the texts of rule start. It fails if a
-// rule begins with itself, if there is no text, or if the budget is exceeded.
+// Build returns the grammar of the texts of rule start. The Builder must not be used afterwards.
+// Build fails if a rule begins with itself, if there is no text, or if the budget is exceeded.
 func (b *Builder) Build(start Rule) (*Grammar, error) {
 	g := &b.g
 	g.start = g.rules[start]

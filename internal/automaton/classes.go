@@ -40,9 +40,10 @@ func (b *Builder) classify() {
 	}
 }
 
-// split divides the classes by a key of their bytes. It returns the number of classes.
+// split divides each class by the keys of its bytes. It returns the new number of classes.
 func (g *Grammar) split(key func(b int) int32) (classes int) {
-	// The parts of a class are a list, which mostly has one entry: first and next are their numbers plus 1.
+	// The parts of a class are a linked list, usually of one entry. first and next hold the numbers
+	// of parts, plus 1.
 	var first, next [256]int
 	var keys [256]int32 // of the parts
 	var class [256]uint8
@@ -63,8 +64,8 @@ func (g *Grammar) split(key func(b int) int32) (classes int) {
 	return classes
 }
 
-// uniform reports whether the edges treat the bytes of each class alike, as they usually do. sizes
-// has the number of bytes of each class.
+// uniform reports whether the edges treat the bytes of each class alike, which is usual. sizes
+// holds the number of bytes of each class.
 func (b *Builder) uniform(edges []Edge, sizes *[256]int) bool {
 	var to [256]int32 // of each class with an edge, the target
 	var bytes [256]int
@@ -79,7 +80,7 @@ func (b *Builder) uniform(edges []Edge, sizes *[256]int) bool {
 			bytes[k]++
 		}
 	}
-	for _, e := range edges { // a class has edges for all of its bytes, or for none
+	for _, e := range edges { // a class must have edges for all of its bytes or for none
 		for c := int(e.Lo); c <= int(e.Hi); c++ {
 			if k := class[c]; bytes[k] != sizes[k] {
 				return false

@@ -1,7 +1,7 @@
 package automaton
 
-// A Cursor is the position of one text in an [Automaton]: a state and the guard. Close it when the
-// text has ended.
+// A Cursor is the position of one text in an [Automaton]: a state and the guard. It must be closed
+// when the text has ended.
 type Cursor struct {
 	a     *Automaton
 	state State
@@ -40,7 +40,8 @@ func (c *Cursor) Marks() Mark { return c.a.Marks(c.state) }
 // SureMarks is [Automaton.SureMarks] of the state.
 func (c *Cursor) SureMarks() Mark { return c.a.SureMarks(c.state) }
 
-// Feed follows bytes. If they do not fit it reports false and stays where it was.
+// Feed moves the cursor over bytes. If they do not fit, it reports false and the cursor does not
+// move.
 func (c *Cursor) Feed(p []byte) bool {
 	if !c.a.g.guard {
 		s := c.run(p)
@@ -60,7 +61,7 @@ func (c *Cursor) Feed(p []byte) bool {
 	return s != Dead
 }
 
-// Try reports whether bytes fit, and stays where it is.
+// Try reports whether bytes fit. It does not move the cursor.
 func (c *Cursor) Try(p []byte) bool {
 	if !c.a.g.guard {
 		return c.run(p) != Dead
@@ -84,7 +85,8 @@ func (c *Cursor) run(p []byte) State {
 	return s
 }
 
-// Behind returns the state behind the bytes p without following them; [Dead] if they do not fit.
+// Behind returns the state after the bytes p, or [Dead] if they do not fit. It does not move the
+// cursor.
 func (c *Cursor) Behind(p []byte) State {
 	if !c.a.g.guard {
 		return c.run(p)
@@ -94,8 +96,8 @@ func (c *Cursor) Behind(p []byte) State {
 	return c.run(p)
 }
 
-// FeedToken follows a token that is taken by its id; see [Builder.Token]. If it does not fit it
-// reports false and stays where it was.
+// FeedToken moves the cursor over a token by its id (see [Builder.Token]). If the token does not
+// fit, it reports false and the cursor does not move.
 func (c *Cursor) FeedToken(id int32) bool {
 	s := c.a.NextToken(c.state, id)
 	if s != Dead {
@@ -120,8 +122,8 @@ type Spelling struct {
 	started bool
 }
 
-// Follow returns the position behind byte b. It reports false if no finished spelling continues
-// with b.
+// Follow returns the position after byte b from position p. It reports false if no finished
+// spelling continues with b.
 func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 	if !p.started && isSpace(b) {
 		return p, true
@@ -133,8 +135,8 @@ func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 // A Symbol is a byte, or 256 plus the id of a token that is taken by its id.
 type Symbol int32
 
-// Shortest returns the text with the fewest symbols that leads to an end; with guards it has few,
-// not always the fewest. ok is false if limit symbols do not suffice.
+// Shortest returns the text with the fewest symbols that leads to an end. With guards, the text may
+// have more symbols than the shortest one. ok is false if limit symbols do not suffice.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 	if c.a.g.guard {
 		c.guard.begin()
@@ -143,8 +145,8 @@ func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
 	return c.shortest(c.state, limit)
 }
 
-// ShortestBehind is Shortest from behind the bytes p, which are not followed. ok is also false if
-// they do not fit.
+// ShortestBehind is Shortest from the position after the bytes p. It does not move the cursor. ok
+// is also false if p does not fit.
 func (c *Cursor) ShortestBehind(p []byte, limit int) (text []Symbol, ok bool) {
 	if c.a.g.guard {
 		c.guard.begin()
@@ -182,14 +184,14 @@ func (c *Cursor) shortest(state State, limit int) (text []Symbol, ok bool) {
 	return text, true
 }
 
-// nearest follows the byte or token behind which the cost is lowest. It returns it and the state
-// behind it, or -1 and Dead.
+// nearest returns the byte or token after which the cost is lowest, and moves the guard over it. to
+// is the state after it. If no symbol fits, it returns -1 and Dead.
 func (c *Cursor) nearest(s State) (best Symbol, to State) {
 	a := c.a
 	best, to = -1, Dead
 	cost, off, least := 0, false, a.Cost(s)-1
 	consider := func(b byte) {
-		if to != Dead && off && cost <= least { // nothing is nearer
+		if to != Dead && off && cost <= least { // no other byte can be nearer
 			return
 		}
 		next := a.Next(s, b)
@@ -199,7 +201,7 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 		fresh := true
 		if at, ok := c.Spelling(); ok {
 			_, ok = c.Follow(at, b)
-			fresh = !ok // at equal cost, prefer a way off the finished spellings
+			fresh = !ok // at equal cost, prefer a byte that leaves the finished spellings
 		}
 		farther := func() bool { return to != Dead && (a.Cost(next) > cost || a.Cost(next) == cost && (off || !fresh)) }
 		if farther() {

@@ -6,8 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// free returns the automaton of free text that may end in a marker with mark behind it, and then
-// "ok".
+// free returns the automaton of free text that may end in marker, followed by mark and then "ok".
 func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton {
 	t.Helper()
 	var b automaton.Builder
@@ -30,14 +29,14 @@ func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton
 	return automaton.New(g)
 }
 
-// A way that passes Commit ends the others, and one that passes Forbid refuses its byte.
+// A way that passes Commit ends the other ways, and a way that passes Forbid refuses its byte.
 func TestDecisions(t *testing.T) {
 	for _, test := range []struct {
 		mark     automaton.Mark
 		text     string
 		fits     bool
 		mayEnd   bool
-		behindIt string // must not fit behind text
+		behindIt string // bytes that must not fit after text
 	}{
 		{automaton.Commit, "[a<c", true, true, ""},
 		{automaton.Commit, "[a<call>", true, false, "x"},

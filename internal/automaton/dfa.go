@@ -5,11 +5,11 @@ import "sync"
 // A DFA is a deterministic automaton over bytes. State 0 is the start. A byte without an edge
 // is refused. Every state must have a way to an accepting one.
 type DFA struct {
-	First  []int32 // of each state, its first edge; one entry more than there are states
-	Edges  []Edge  // those of a state are sorted by byte and do not overlap
+	First  []int32 // index of each state's first edge, then the number of edges
+	Edges  []Edge  // the edges of a state are sorted by byte and do not overlap
 	Accept []bool
-	// Plain has for each state the number of arbitrary plain characters that it surely
-	// takes; see [Plain]. Nil means 0 for all states.
+	// Plain holds, for each state, a number of arbitrary plain characters (see [Plain]) that it
+	// certainly takes. Nil means 0 for all states.
 	Plain []int32
 
 	measured, compared sync.Once
@@ -27,7 +27,7 @@ func (d *DFA) Size() int {
 	return 4*len(d.First) + 8*len(d.Edges) + len(d.Accept) + 4*len(d.Plain)
 }
 
-// next returns the state behind a byte, or -1.
+// next returns the state after a byte, or -1 if the byte is refused.
 func (d *DFA) next(state int32, b byte) int32 {
 	return target(d.Edges[d.First[state]:d.First[state+1]], b)
 }
@@ -45,7 +45,8 @@ func target(edges []Edge, b byte) int32 {
 	return -1
 }
 
-// distances returns for each state the fewest bytes to an accepting one. It is computed once.
+// distances returns, for each state, the smallest number of bytes to an accepting state. The result
+// is computed once.
 func (d *DFA) distances() []int32 {
 	d.measured.Do(func() { d.dist = d.measure() })
 	return d.dist
@@ -61,7 +62,7 @@ func (d *DFA) measure() []int32 {
 			sources = append(sources, [2]int32{e.To, int32(s)})
 		}
 	}
-	// A list of sources for each target: counting sort.
+	// Group the sources by target, by counting sort.
 	first := make([]int32, n+1)
 	for _, e := range sources {
 		first[e[0]+1]++

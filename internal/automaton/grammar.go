@@ -11,7 +11,7 @@ var (
 	ErrNothing       = errors.New("no text satisfies it")
 )
 
-// Unlimited is the maximum of a repetition without one.
+// Unlimited is the maximum of a repetition that has none.
 const Unlimited = math.MaxInt32
 
 // MaxCount is the largest minimum or maximum of a repetition; a larger maximum is Unlimited.
@@ -20,24 +20,24 @@ const MaxCount = 1<<27 - 1
 // never is the cost of a node without a way to an end.
 const never = 1 << 29 // two of them fit into an int32
 
-// A Node is a place in a grammar under construction.
+// A Node is a node of a grammar under construction.
 type Node int32
 
 // A Rule is a part of a grammar that is called by nodes.
 type Rule int32
 
-// A Mark is a set of marks: bits to which guards, decisions, or parsers of the text react.
+// A Mark is a set of marks, a bit each. Guards, decisions, and parsers of the text react to them.
 type Mark uint32
 
-// Marks with a meaning in this package; see the package comment. A mark is passed behind a byte. At
-// End the spelling has ended before that byte; at Begin the next one begins behind it, without
-// leading white space.
+// Marks with a meaning in this package; see the package comment. A text passes a mark with the byte
+// before the mark in the grammar. At End, the spelling has ended before that byte. At Begin, the
+// next spelling begins after that byte, without leading white space.
 const (
 	Open   Mark = 1 << iota // a scope begins: no spelling is known in it
 	Begin                   // the next spelling begins
 	End                     // the spelling has ended before this byte
 	Close                   // the scope ends
-	Commit                  // ways without it end here; see the package comment
+	Commit                  // ways that do not pass it end here; see the package comment
 	Forbid                  // the byte is refused
 	_
 	_
@@ -94,19 +94,19 @@ type Grammar struct {
 	dfas  []*DFA
 	depth int32
 
-	dist    [][]int32 // of each DFA, the fewest bytes from each state to its end
-	cost    []int32   // of each node, the fewest bytes to the end of its rule
-	height  []int32   // of each node, the fewest levels of calls to the end of its rule
+	dist    [][]int32 // of each DFA and state, the smallest number of bytes to its end
+	cost    []int32   // of each node, the smallest number of bytes to the end of its rule
+	height  []int32   // of each node, the smallest number of levels of calls to the end of its rule
 	class   [256]uint8
 	bytes   []byte // a byte of each class
 	members []Set  // the bytes of each class
 	start   int32
 	guard   bool
-	decide  bool // it has marks that decide between ways
+	decide  bool // the grammar has marks that decide between ways
 	size    int
 }
 
-// Size returns the bytes that the grammar occupies.
+// Size returns the number of bytes that the grammar occupies.
 func (g *Grammar) Size() int { return g.size }
 
 // Guarded reports whether the grammar has guards.

@@ -2,11 +2,11 @@ package automaton
 
 import "slices"
 
-// A guard remembers the finished spellings of the open scopes of a text. It can go back to the call
-// of begin, so that tokens may be tried.
+// A guard holds the finished spellings of the open scopes of a text. It can return to its content
+// at the call of begin, so tokens can be tried.
 type guard struct {
 	scopes []scope
-	nodes  []spelling // of all scopes, inner ones above
+	nodes  []spelling // of all scopes; those of inner scopes come last
 
 	log       []change
 	before    []scope // the scopes at begin
@@ -14,41 +14,41 @@ type guard struct {
 	tentative bool    // between begin and commit or rollback
 	tried     []scope // the scopes at try
 
-	// closed has places from which no way leads to a new spelling; it is valid until a node is
-	// dropped or restored. Without it, each token of a mask with white space before a name would
-	// search again.
-	closed  map[place]struct{}
-	renewed int // Automaton.Renewed when they were found
+	// closed holds positions from which no way leads to a new spelling. It is valid until a node is
+	// dropped or restored. It saves a search for each token of a mask with white space before a
+	// name.
+	closed  map[position]struct{}
+	renewed int // Automaton.Renewed when closed was filled
 }
 
-// A place is a state of the automaton and a node of a trie. started tells whether the spelling has
-// more than white space.
-type place struct {
+// A position is a state of the automaton and a node of a trie. started reports whether the spelling
+// has more than white space.
+type position struct {
 	state   State
 	at      int32
 	started bool
 }
 
-// mostClosed bounds the places that a guard remembers.
+// mostClosed is the maximum number of positions in closed.
 const mostClosed = 4096
 
-// A scope is a trie of spellings and the position of the current one in it.
+// A scope is a trie of spellings, and the node of the current spelling.
 type scope struct {
 	root, at  int32
 	recording bool // a spelling is under way
-	started   bool // it has more than white space
-	fresh     bool // it is not a prefix of a finished one
-	any       bool // a spelling is finished
+	started   bool // the spelling has more than white space
+	fresh     bool // the spelling is not a prefix of a finished one
+	any       bool // the scope has a finished spelling
 }
 
 // A spelling is a node of a trie.
 type spelling struct {
-	child, sibling int32 // 0 is none
+	child, sibling int32 // 0 if there is none
 	b              byte
 	final          bool // a spelling ends here
 }
 
-// A change is the former content of a node.
+// A change is the content of a node before a change.
 type change struct {
 	at  int32
 	old spelling
@@ -62,7 +62,7 @@ func (g *guard) begin() {
 	g.tentative = true
 }
 
-// commit keeps all bytes since begin.
+// commit makes the changes since begin final.
 func (g *guard) commit() {
 	g.tentative = false
 	if len(g.scopes) == 0 {
@@ -71,7 +71,7 @@ func (g *guard) commit() {
 	}
 }
 
-// forget drops the closed places.
+// forget drops the closed positions.
 func (g *guard) forget() {
 	if len(g.closed) > 0 {
 		clear(g.closed)
@@ -85,7 +85,7 @@ func (g *guard) rollback() {
 	g.tentative = false
 }
 
-// undo takes back the changes of nodes from log[change] on, and drops the nodes from index node on.
+// undo undoes the changes of nodes from log[change] on, and drops the nodes from index node on.
 func (g *guard) undo(change, node int) {
 	if change < len(g.log) || node < len(g.nodes) {
 		g.forget()
@@ -115,7 +115,7 @@ func (g *guard) node(at int32) *spelling {
 
 func isSpace(b byte) bool { return b == ' ' || b == '\n' }
 
-// child returns the node behind a byte, or 0.
+// child returns the node that follows node at for byte b, or 0.
 func (g *guard) child(at int32, b byte) int32 {
 	for c := g.nodes[at].child; c != 0; c = g.nodes[c].sibling {
 		if g.nodes[c].b == b {
@@ -125,8 +125,9 @@ func (g *guard) child(at int32, b byte) int32 {
 	return 0
 }
 
-// advance follows byte b, which led to state s. It returns s without the ways on which b repeats a
-// spelling; [Dead] if none is left, or if none leads to a new spelling.
+// advance moves the guard over byte b, after which the automaton is in state s. It returns s
+// without the ways on which b completes a repeated spelling, or [Dead] if no way is left or none
+// leads to a new spelling.
 func (g *guard) advance(a *Automaton, s State, b byte) State {
 	m := a.states[s].marks & guards
 	if m == 0 && len(g.scopes) == 0 {
@@ -151,7 +152,7 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 	}
 	if m&Open != 0 {
 		if n := len(g.scopes); n > 0 {
-			g.scopes[n-1].recording = false // only texts without scopes of their own are compared
+			g.scopes[n-1].recording = false // a spelling that contains a scope is not compared
 		}
 		g.nodes = append(g.nodes, spelling{})
 		g.scopes = append(g.scopes, scope{root: int32(len(g.nodes) - 1)})
@@ -169,7 +170,7 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 			g.renewed = a.renewed
 			g.forget()
 		}
-		if !g.open(a, place{s, top.at, top.started}) {
+		if !g.open(a, position{s, top.at, top.started}) {
 			return Dead
 		}
 	}
@@ -206,9 +207,9 @@ func (g *guard) finish(top *scope) bool {
 	return true
 }
 
-// open reports whether a way leads from a place to a new spelling, or to the end of a spelling that
-// may be repeated.
-func (g *guard) open(a *Automaton, p place) bool {
+// open reports whether a way leads from a position to a new spelling, or to the end of a text that
+// the guard does not compare.
+func (g *guard) open(a *Automaton, p position) bool {
 	if a.states[p.state].end || a.states[p.state].tokens {
 		return true
 	}
@@ -229,18 +230,18 @@ func (g *guard) open(a *Automaton, p place) bool {
 			continue
 		}
 		if !p.started && isSpace(b) {
-			if g.open(a, place{next, p.at, false}) {
+			if g.open(a, position{next, p.at, false}) {
 				return true
 			}
 			continue
 		}
 		child := g.child(p.at, b)
-		if child == 0 || g.open(a, place{next, child, true}) {
+		if child == 0 || g.open(a, position{next, child, true}) {
 			return true
 		}
 	}
 	if g.closed == nil {
-		g.closed = make(map[place]struct{})
+		g.closed = make(map[position]struct{})
 	}
 	if len(g.closed) < mostClosed {
 		g.closed[p] = struct{}{}

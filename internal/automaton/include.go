@@ -19,7 +19,7 @@ func (b *Builder) Include(g *Grammar) Rule {
 			n.x += rules
 		case kindEnd, kindText, kindToken, kindOther, kindMark:
 		}
-		n.next += nodes // not read in kinds without a next node
+		n.next += nodes // not used in nodes without a next node
 		b.g.nodes = append(b.g.nodes, n)
 	}
 	for _, way := range g.lists {
@@ -39,8 +39,8 @@ func (b *Builder) Include(g *Grammar) Rule {
 	return whole
 }
 
-// decide applies the marks that decide between ways to the items in out, as the package comment
-// says. mayEnd tells whether the text may end; ok is false if the byte is refused.
+// decide applies the marks that decide between ways to the items in out (see the package comment).
+// mayEnd reports whether the text may end; ok is false if the byte is refused.
 func (a *Automaton) decide(end bool) (mayEnd, ok bool) {
 	var all Mark
 	for _, it := range a.out {

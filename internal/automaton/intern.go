@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// frame returns the stack parent with a return node and its count on top; level is the depth that
-// this adds.
+// frame returns the stack that has a return node and its count on top of the stack parent. level is
+// the depth that this adds.
 func (a *Automaton) frame(node, count, parent, level int32) int32 {
 	p := &a.frames[parent]
 	f := frame{node: node, count: count, parent: parent, depth: p.depth + level, cost: add32(a.costAt(node, count), p.cost)}
@@ -33,7 +33,7 @@ func (a *Automaton) frame(node, count, parent, level int32) int32 {
 	return i
 }
 
-// costAt returns the fewest bytes from a node, at this count, to the end of its rule.
+// costAt returns the smallest number of bytes from a node with that count to the end of its rule.
 func (a *Automaton) costAt(node, count int32) int32 {
 	g := a.g
 	n := &g.nodes[node]
@@ -54,7 +54,7 @@ func (a *Automaton) costAt(node, count int32) int32 {
 	}
 }
 
-// stateOf returns the state of the items in out.
+// stateOf returns the state that consists of the items in out.
 func (a *Automaton) stateOf(end bool) State {
 	hash := uint32(2166136261)
 	for _, it := range a.out {
@@ -122,7 +122,7 @@ func (a *Automaton) describe(st *state) {
 			}
 		case kindToken, kindOther:
 			st.tokens = true
-		case kindSet: // a closing quote behind the string, usually
+		case kindSet: // usually the closing quote of the string
 			if st.only {
 				st.only = g.noPlain(n.x)
 			}

@@ -2,9 +2,10 @@ package automaton
 
 import "slices"
 
-// measure computes the costs and the heights of all nodes: they begin at never, and fall until none
-// changes. The nodes are measured in parts, which end where a body does: most nodes refer to
-// earlier ones of their part. A part is measured again when one that it refers to has changed.
+// measure computes the costs and the heights of all nodes. They begin at never, and decrease until
+// none changes. The nodes are measured in parts, one for each body of a rule, because most nodes
+// refer to earlier nodes of the same part. A part is measured again when a part that it refers to
+// has changed.
 func (b *Builder) measure() {
 	g := &b.g
 	g.cost = slices.Repeat([]int32{never}, len(g.nodes))
@@ -32,8 +33,8 @@ func (b *Builder) measure() {
 	}
 }
 
-// measurePart measures the nodes of a part, several times if it has loops. It reports whether a
-// node has changed.
+// measurePart measures the nodes of a part, several times if the part has loops. It reports whether
+// the result for a node has changed.
 func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
 	g := &b.g
 	for again := true; again; {
@@ -55,12 +56,12 @@ func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
 // parts divide the nodes.
 type parts struct {
 	begins []int32 // the first node of each part, then the number of nodes
-	loops  []bool  // of each part, whether a node refers to a later one, or to itself
-	first  []int32 // the index of each part's first user, then the number of users
-	users  []int32 // the parts that refer to a part, in the order of the latter
+	loops  []bool  // whether a node of the part refers to itself or to a later node
+	first  []int32 // for each part, the index of its first user; then the number of users
+	users  []int32 // the parts that refer to each part, part by part
 }
 
-// divide divides the nodes into parts with the given ends.
+// divide divides the nodes into parts, which end at the given indices.
 func (g *Grammar) divide(ends []int32) *parts {
 	p := &parts{begins: []int32{0}}
 	part := make([]int32, len(g.nodes))
@@ -100,7 +101,7 @@ func (g *Grammar) divide(ends []int32) *parts {
 	return p
 }
 
-// references calls yield for each node that a node's cost depends on.
+// references calls yield for each node on which the cost of node i depends.
 func (g *Grammar) references(i int32, yield func(to int32)) {
 	n := &g.nodes[i]
 	switch n.kind {
@@ -120,10 +121,10 @@ func (g *Grammar) references(i int32, yield func(to int32)) {
 	yield(n.next)
 }
 
-// add32 adds costs, up to never.
+// add32 adds costs; the sum is at most never.
 func add32(a, b int32) int32 { return min(a+b, never) }
 
-// times32 multiplies a cost, up to never.
+// times32 multiplies a cost by n; the product is at most never.
 func times32(n, a int32) int32 {
 	if n == 0 {
 		return 0
@@ -131,7 +132,7 @@ func times32(n, a int32) int32 {
 	return int32(min(int64(n)*int64(a), never))
 }
 
-// rule returns the cost and the height of a rule.
+// rule returns the cost and the height of a rule; both are never if it has no body.
 func (g *Grammar) rule(r int32) (cost, height int32) {
 	if start := g.rules[r]; start >= 0 {
 		return g.cost[start], g.height[start]
@@ -192,7 +193,7 @@ func (n *node) level() int32 {
 	return 0
 }
 
-// leftRecursive reports whether a node can be reached from itself without a byte.
+// leftRecursive reports whether a node can be reached from itself without taking a byte.
 func (g *Grammar) leftRecursive() bool {
 	const (
 		unseen = iota

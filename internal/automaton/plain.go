@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Plain returns the number n of arbitrary plain characters that a state surely takes; see the
-// function [Plain]. If only is true, the state takes nothing but the end of the string and up to n
-// plain characters before it.
+// Plain returns a number n of arbitrary plain characters (see the function [Plain]) that a state
+// certainly takes. If only is true, the state takes nothing but up to n plain characters and the
+// end of the string.
 func (a *Automaton) Plain(s State) (n int, only bool) {
 	if st := &a.states[s]; st.several {
 		st.several = false
@@ -18,19 +18,19 @@ func (a *Automaton) Plain(s State) (n int, only bool) {
 	return int(a.states[s].plain), a.states[s].only
 }
 
-// mostTogether bounds the states that together looks at, behind whole characters.
+// mostTogether is the maximum number of states between characters that together looks at.
 const mostTogether = 32
 
 // A midway is a state within a character.
 type midway struct {
 	state State
 	text  int32
-	line  uint8 // bytes of an end of a line so far: U+2028 and U+2029 are E2 80 A8 and E2 80 A9
+	line  uint8 // bytes so far of a line separator: U+2028 and U+2029 are E2 80 A8 and E2 80 A9
 }
 
-// together returns how many plain characters the ways of a state surely take together: where one of
-// them ends, such as that of names without a pattern, another one may continue. To stay cheap, it
-// stops counting at mostTogether states.
+// together returns a number of plain characters that the ways of a state certainly take together:
+// where one way ends, another one may continue. An object with patternProperties has such ways for
+// its names. To stay cheap, it stops counting at mostTogether states.
 func (a *Automaton) together(s State) (n int32) {
 	layer, seen := []State{s}, []State{s}
 	var within []midway
@@ -59,7 +59,7 @@ func (a *Automaton) together(s State) (n int32) {
 	return math.MaxInt32
 }
 
-// plainBytes calls yield with the place behind each byte that continues a plain character. It
+// plainBytes calls yield with the midway after each byte that continues a plain character. It
 // reports false at the first such byte that does not fit.
 func (a *Automaton) plainBytes(from midway, yield func(to midway)) bool {
 	last := midway{Dead, -1, 0}

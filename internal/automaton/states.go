@@ -12,7 +12,7 @@ const (
 	maxBytes  = 32 << 20 // of all states
 )
 
-// ErrItems is the error of a text that could go on in more than [MaxItems] ways.
+// ErrItems is the error for a text that could continue in more than [MaxItems] ways.
 var ErrItems = errors.New("the text could go on in more than 4096 ways: too many alternatives begin alike")
 
 // A State is an index of a state of an [Automaton]. It stays valid until Renew.
@@ -21,7 +21,7 @@ type State int32
 // Dead is the state of a text that no longer fits.
 const Dead State = -1
 
-// An item is a place in the grammar, as the package comment says.
+// An item is a position in the grammar (see the package comment).
 type item struct {
 	node, stack, count int32
 	marks              Mark
@@ -31,7 +31,7 @@ type item struct {
 type frame struct {
 	node, count, parent int32
 	depth               int32 // levels of the whole stack
-	cost                int32 // fewest bytes to its end
+	cost                int32 // smallest number of bytes to the end of the whole stack
 }
 
 type state struct {
@@ -39,22 +39,22 @@ type state struct {
 	hash         uint32
 	plain        int32
 	cost         int32
-	like         int32 // see Alike; 0 is unknown
+	like         int32 // result of Alike; 0 if unknown
 	marks, sure  Mark
 	end          bool // the text may end here
-	only         bool // nothing but plain characters, up to plain, can come inside the string
+	only         bool // inside the string, only plain characters can come, at most plain of them
 	tokens       bool // a token by its id may come
-	several      bool // more than one way may take plain characters, and Plain has not looked at them together
+	several      bool // several ways may take plain characters, and Plain has not computed how many they take together
 }
 
-// An Automaton has the states of a [Grammar] as far as they were needed. One goroutine at a
-// time may use it and its cursors.
+// An Automaton holds the states of a [Grammar] that were needed so far. One goroutine at a time may
+// use it and its cursors.
 type Automaton struct {
 	g       *Grammar
 	frames  []frame
 	items   []item
 	states  []state
-	next    [][]State // of each state, one entry per class; 0 is unknown, and state 0 is unused. See row
+	next    [][]State // for each state and class, the next state; 0 means unknown, and state 0 is unused. See row
 	classes int
 
 	frameTable, stateTable []int32
@@ -62,13 +62,13 @@ type Automaton struct {
 	renewed                int
 	err                    error
 
-	// Scratch of closures.
+	// Scratch space for closures.
 	work, out []item
 	seen      itemSet
 }
 
-// rowBits is the binary logarithm of the number of states in one part of next. A single slice would
-// take milliseconds to copy when it grows, in the middle of a mask.
+// rowBits is the binary logarithm of the number of states in one part of next. Copying a single
+// slice when it grows would take milliseconds in the middle of a mask.
 const rowBits = 6
 
 // row returns the transitions of a state.
@@ -76,7 +76,7 @@ func (a *Automaton) row(s State) []State {
 	return a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes:][:a.classes]
 }
 
-// New makes the automaton of a grammar.
+// New returns the automaton of a grammar.
 func New(g *Grammar) *Automaton {
 	a := &Automaton{g: g, classes: len(g.bytes)}
 	a.reset()
@@ -113,8 +113,8 @@ func (a *Automaton) Start() State {
 	return a.intern()
 }
 
-// without returns state s without the ways that passed a mark of m at the byte before it; [Dead] if
-// none is left.
+// without returns state s without the ways that passed a mark of m at the byte before it, or [Dead]
+// if no way is left.
 func (a *Automaton) without(s State, m Mark) State {
 	st := a.states[s]
 	a.begin()
@@ -134,8 +134,8 @@ func (a *Automaton) without(s State, m Mark) State {
 // MayEnd reports whether the text may end in a state.
 func (a *Automaton) MayEnd(s State) bool { return s > 0 && a.states[s].end }
 
-// Cost returns the fewest bytes from a state to the end of the text. A token by its id counts
-// as one. With guards it is a lower bound.
+// Cost returns the smallest number of bytes from a state to the end of the text. A token by its id
+// counts as one byte. With guards the result is a lower bound.
 func (a *Automaton) Cost(s State) int { return int(a.states[s].cost) }
 
 // Marks returns the marks that at least one way has passed at the byte before a state.
@@ -150,10 +150,12 @@ func (a *Automaton) Guarding(s State) bool { return a.states[s].marks&guards != 
 // Full reports whether the automaton has reached its bounds; Renew should then be called.
 func (a *Automaton) Full() bool { return len(a.states) > MaxStates || a.Bytes() > maxBytes }
 
-// Renewed counts the calls of Renew: states of different counts must not be mixed.
+// Renewed returns the number of calls of Renew. States from before and after a Renew must not be
+// mixed.
 func (a *Automaton) Renewed() int { return a.renewed }
 
-// Renew forgets all states but those of open cursors and of live, which it replaces in place.
+// Renew drops all states except those of open cursors and those in live. It replaces the elements
+// of live by their new numbers.
 func (a *Automaton) Renew(live []State) {
 	old := Automaton{g: a.g, frames: a.frames, items: a.items, states: a.states}
 	a.renewed++

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Next returns the state behind a byte: [Dead] if it does not fit. The second use of a
-// transition allocates nothing.
+// Next returns the state after a byte, or [Dead] if the byte does not fit. It allocates only at the
+// first use of a transition.
 func (a *Automaton) Next(s State, b byte) State {
 	if s <= 0 {
 		return Dead
@@ -17,7 +17,8 @@ func (a *Automaton) Next(s State, b byte) State {
 	return a.step(s, b)
 }
 
-// Known returns Next of a state that is not dead, or 0 if the transition has not been used before.
+// Known returns the result of Next, or 0 if the transition has not been used before. s must not be
+// Dead.
 func (a *Automaton) Known(s State, b byte) State {
 	return a.next[s>>rowBits][int(s&(1<<rowBits-1))*a.classes+int(a.g.class[b])]
 }
@@ -74,12 +75,12 @@ func (a *Automaton) stepItem(it item, b byte) {
 			}
 		}
 		a.push(it.node, it.stack, chars<<textBits|in, 0)
-	default: // takes no byte
+	default: // the node takes no byte
 	}
 }
 
-// NextToken returns the state behind a token that a state takes by its id. Unlike Next it is
-// computed every time.
+// NextToken returns the state after a token by its id, or [Dead] if the state does not take it so.
+// Unlike that of Next, the result is not stored.
 func (a *Automaton) NextToken(s State, id int32) State {
 	if s <= 0 || !a.states[s].tokens {
 		return Dead
@@ -109,13 +110,14 @@ func (a *Automaton) Tokens(s State, yield func(id int32, other bool)) {
 	}
 }
 
-// begin starts the collection of a state's items.
+// begin starts to collect the items of a state.
 func (a *Automaton) begin() {
 	a.work, a.out = a.work[:0], a.out[:0]
 	a.seen.clear()
 }
 
-// push adds an item that is to be closed: followed to the nodes that take a byte.
+// push adds an item to work, from which intern follows it to the nodes that take a byte. It does
+// not add an item that has no way to the end.
 func (a *Automaton) push(node, stack, count int32, marks Mark) {
 	g := a.g
 	if g.cost[node] >= never || a.frames[stack].depth+g.height[node] > g.depth {
@@ -167,8 +169,9 @@ func compareItems(x, y item) int {
 	return cmp.Compare(x.marks, y.marks)
 }
 
-// close follows an item. It reports whether the text may end there. The item that ends the text is
-// kept, so that its marks are not lost.
+// close follows an item that takes no byte; an item that takes one is moved to out. It reports
+// whether the text may end there. The item that ends the text is moved to out, too, so its marks
+// are not lost.
 func (a *Automaton) close(it item) (end bool) {
 	g := a.g
 	n := &g.nodes[it.node]
@@ -221,7 +224,8 @@ func (a *Automaton) close(it item) (end bool) {
 	return false
 }
 
-// call enters the rule of node n, from which the text returns to node back with a count.
+// call enters the rule of node n. At the end of the rule, the text returns to node back with that
+// count.
 func (a *Automaton) call(n *node, back, count int32, it item) {
 	start := a.g.rules[n.x]
 	if start < 0 || a.g.cost[start] >= never {

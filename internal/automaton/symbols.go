@@ -2,7 +2,7 @@ package automaton
 
 // Symbols are bytes, and tokens by their ids.
 
-// Fits reports whether symbols fit behind the cursor, without regard to its guard.
+// Fits reports whether symbols fit at the cursor, without regard to its guard.
 func (c *Cursor) Fits(text []Symbol) bool {
 	s := c.state
 	for _, x := range text {

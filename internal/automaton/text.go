@@ -1,8 +1,8 @@
 package automaton
 
-// States within a character of a JSON string; see [Builder.Text]. Only well-formed UTF-8
-// exists, and each character has one spelling: a short escape where JSON has one, \u00XX in
-// lower case for the other control characters, the character itself for all else.
+// States within a character of a JSON string; see [Builder.Text]. Only well-formed UTF-8 is taken,
+// and each character has one spelling: a short escape if JSON has one, \u00XX in lower case for
+// other control characters, and otherwise the character itself.
 const (
 	whole    = iota // between characters
 	tail1           // one continuation byte is missing
@@ -12,12 +12,12 @@ const (
 	tailF0          // 90–BF, then two more
 	tail3           // any three
 	tailF4          // 80–8F, then two more
-	escape          // behind a backslash
-	escapeU         // behind \u
-	escape0         // behind \u0
-	escape00        // behind \u00
-	low             // behind \u000
-	high            // behind \u001
+	escape          // after a backslash
+	escapeU         // after \u
+	escape0         // after \u0
+	escape00        // after \u00
+	low             // after \u000
+	high            // after \u001
 	refused
 )
 
@@ -25,7 +25,7 @@ const (
 // bits above count the characters so far.
 const textBits = 4
 
-// textRest has the fewest bytes from each state to the end of the character.
+// textRest holds the smallest number of bytes from each state to the end of the character.
 var textRest = [...]int32{whole: 0, tail1: 1, tailE0: 2, tail2: 2, tailED: 2, tailF0: 3, tail3: 3, tailF4: 3, escape: 1, escapeU: 4, escape0: 3, escape00: 2, low: 1, high: 1}
 
 // Plain reports whether a character is plain: it stands for itself in a JSON string, and is neither
@@ -34,7 +34,8 @@ func Plain(r rune) bool {
 	return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f && r != 0x2028 && r != 0x2029
 }
 
-// textNext returns the state within a character behind a byte; whole after the last byte.
+// textNext returns the state after a byte: whole after the last byte of a character, refused if the
+// byte does not fit.
 func textNext(state int32, b byte) int32 {
 	tail := b >= 0x80 && b <= 0xbf
 	is := func(ok bool, next int32) int32 {
@@ -83,7 +84,7 @@ func textNext(state int32, b byte) int32 {
 	return refused
 }
 
-// textFirst returns the state behind the first byte of a character.
+// textFirst is textNext for the first byte of a character.
 func textFirst(b byte) int32 {
 	switch {
 	case b == '\\':

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// TextBut returns a DFA of the texts that [Builder.Text] takes, of any length, except the given
-// words. These are spelt like those texts.
+// TextBut returns a DFA of the texts of any length that [Builder.Text] takes, except the given
+// words, which must be spelt like such texts.
 func TextBut(words []string) *DFA {
 	t := &wordTrie{}
 	t.node(whole)
@@ -15,13 +15,13 @@ func TextBut(words []string) *DFA {
 		t.add(w)
 	}
 	d := &DFA{First: make([]int32, 1, len(t.nodes)+refused+1)}
-	free := int32(len(t.nodes)) // the first text state, behind those of the trie
+	free := int32(len(t.nodes)) // the first state of free text, after the states of the trie
 	state := func(s int32, children []wordChild, accept bool) {
 		d.Edges = appendEdges(d.Edges, s, free, children)
 		d.First = append(d.First, int32(len(d.Edges)))
 		d.Accept = append(d.Accept, accept)
 		plain := int32(0)
-		if s == whole { // every character fits; only the end may be refused
+		if s == whole { // every character fits, but the text may not be allowed to end
 			plain = math.MaxInt32
 		}
 		d.Plain = append(d.Plain, plain)
@@ -37,7 +37,7 @@ func TextBut(words []string) *DFA {
 	return d
 }
 
-// A wordTrie has the texts that are left out, byte by byte.
+// A wordTrie holds the excluded words, byte by byte.
 type wordTrie struct{ nodes []wordNode }
 
 type wordNode struct {
@@ -56,7 +56,7 @@ func (t *wordTrie) node(text int32) int32 {
 	return int32(len(t.nodes) - 1)
 }
 
-// add adds a word, unless it is not a text that Builder.Text takes.
+// add adds a word. It ignores a word that is not a text that Builder.Text takes.
 func (t *wordTrie) add(word string) {
 	at, text := int32(0), int32(whole)
 	for i := range len(word) {
@@ -79,8 +79,8 @@ func (t *wordTrie) add(word string) {
 	t.nodes[at].final = true
 }
 
-// appendEdges appends the edges of a state within a character: to the children, and for all other
-// bytes to the text states.
+// appendEdges appends the edges of a node of the trie: to its children, and for all other bytes to
+// the states of free text.
 func appendEdges(edges []Edge, text, free int32, children []wordChild) []Edge {
 	for _, e := range textEdges()[text] {
 		lo, hi := int(e.Lo), int(e.Hi)
@@ -99,7 +99,7 @@ func appendEdges(edges []Edge, text, free int32, children []wordChild) []Edge {
 	return edges
 }
 
-// textEdges has the edges of each state within a character to others; see textNext.
+// textEdges holds the edges of each state within a character; see textNext.
 var textEdges = sync.OnceValue(func() (edges [refused][]Edge) {
 	for text := range int32(refused) {
 		for lo := 0; lo < 256; {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// A number of failures within a window of time opens the breaker. After OpenFor one request
-// passes, the probe, and its outcome decides.
+// A breaker opens after this number of failures within Window. After OpenFor it lets one request
+// pass, the probe, whose outcome closes or reopens it.
 const (
 	Failures = 3
 	Window   = 60 * time.Second
 	OpenFor  = 30 * time.Second
 )
 
-// State determines the requests that pass. The set is closed.
+// State determines which requests pass. The set is closed.
 type State string
 
 // States.
@@ -31,7 +31,7 @@ type Outcome int
 
 // Outcomes.
 const (
-	Ignored Outcome = iota // no evidence about the target: cancelled, or an invalid request
+	Ignored Outcome = iota // says nothing about the target, such as a cancelled or an invalid request
 	Success
 	Failure
 )
@@ -39,15 +39,15 @@ const (
 // A Breaker is closed at first. It is not safe for concurrent use.
 type Breaker struct {
 	state    State       // "" is Closed
-	failures []time.Time // while closed: the times of the failures that count, oldest first
-	opened   time.Time   // while open: since when
-	epoch    int         // number of state changes: outcomes of permits from earlier epochs are ignored
+	failures []time.Time // times of the failures that count while closed, oldest first
+	opened   time.Time   // time at which it was opened
+	epoch    int         // number of state changes; outcomes of permits from earlier epochs are ignored
 }
 
 // A Permit belongs to one request from Begin to End.
 type Permit struct{ epoch int }
 
-// State returns the latest state. It stays Open after OpenFor is over, until the next Begin.
+// State returns the present state. It stays Open after OpenFor is over, until the next Begin.
 func (b *Breaker) State() State {
 	if b.state == "" {
 		return Closed
@@ -94,7 +94,7 @@ func (b *Breaker) End(p Permit, now time.Time, o Outcome) {
 			b.opened = now
 		}
 	case Ignored:
-		if probe { // opened stays, so the next request is a probe at once
+		if probe { // opened does not change, so the next request is a probe at once
 			b.enter(Open)
 		}
 	}

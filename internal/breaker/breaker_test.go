@@ -12,8 +12,8 @@ import (
 // A step is one request.
 type step struct {
 	after   int             // seconds since the step before
-	outcome breaker.Outcome // of the request; it ends at once
-	want    breaker.State   // after it
+	outcome breaker.Outcome // of the request, which ends at once
+	want    breaker.State   // after the request
 }
 
 func TestBreaker(t *testing.T) {
@@ -82,8 +82,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// In any order of events, the breaker opens exactly when three failures that count are within
-// Window, allows nothing for OpenFor, and then one request at a time, which decides.
+// In any order of events, the breaker opens exactly when three failures that count lie within
+// Window. It allows no request for OpenFor, and then one at a time, whose outcome decides.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (

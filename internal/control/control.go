@@ -1,6 +1,6 @@
 // Package control serves the control socket: it reads requests of an operator and answers them, one
-// after the other. It does not know what the verbs do: they are functions of the caller. Their wire
-// form is in wire/control.
+// after the other. It does not know what the verbs do: its caller passes them as functions. Their
+// wire form is in wire/control.
 package control
 
 import (
@@ -74,7 +74,7 @@ func (s *server) serveConn(ctx context.Context, nc net.Conn) error {
 	c := &control.Codec{R: frame.Lines.NewReader(nc, maxLine), W: frame.Lines.NewWriter(nc)}
 	for ctx.Err() == nil {
 		verb, failure := c.Read()
-		_, isAnswered := errors.AsType[*infer.Error](failure) // also within a FatalError
+		_, isAnswered := errors.AsType[*infer.Error](failure) // a FatalError may wrap it
 		_, isFatal := errors.AsType[*wire.FatalError](failure)
 		switch {
 		case failure == nil:
@@ -110,7 +110,8 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 	return err
 }
 
-// answer writes the answer to a request: failure if it is not nil, otherwise the result.
+// answer writes the answer to a request: the failure if it is not nil, otherwise the result of
+// verb.
 func (s *server) answer(ctx context.Context, nc net.Conn, c *control.Codec, verb control.Verb, failure error) error {
 	var load *stats.Daemon
 	if _, ok := verb.(control.GetStats); ok && failure == nil {

@@ -19,7 +19,7 @@ import (
 	wire "github.com/inferd-go/inferd/internal/wire/control"
 )
 
-// waitLimit bounds each wait. It is long enough for a busy machine.
+// waitLimit bounds each wait of a test. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
 // serve runs a control socket on which Retry succeeds only for "gen". The returned function stops

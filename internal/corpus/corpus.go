@@ -1,7 +1,7 @@
-// Package corpus reads and plays transcripts: the messages that a client sends to a daemon,
-// and the answers that it must get. They are in spec/corpus, for any implementation; the
-// README there has the format. The package knows the framing of messages. It does not know
-// their meaning, nor how to connect to a daemon: its caller dials.
+// Package corpus reads and plays transcripts: the messages that a client sends to a daemon, and the
+// answers that it must get. They are in spec/corpus and serve any implementation; the README there
+// describes the format. The package knows the framing of messages. It does not know their meaning,
+// nor how to connect to a daemon: its caller passes a function for that.
 package corpus
 
 import (
@@ -29,16 +29,17 @@ type Transcript struct {
 	About  string // the description at the start of the file
 	Config string // content of the daemon's config file
 	// Hub lists the files of a hub, from which the daemon pulls into an empty model store. The hub
-	// answers once the first connection is there. Empty: the transcript needs no hub.
+	// answers only after the first connection is made. If Hub is empty, the transcript needs no
+	// hub.
 	Hub   []HubFile
 	conns []conn
 }
 
 // A HubFile is a GGUF file of a repository.
 type HubFile struct {
-	Repo, Path string // OWNER/REPO, and the path in it
-	Content    string // a word that the player gives a meaning
-	Flipped    bool   // the last byte is sent flipped, so that its digest is wrong
+	Repo, Path string // OWNER/REPO, and the path in the repository
+	Content    string // a word whose meaning the player of the transcript defines
+	Flipped    bool   // the last byte is sent with its bits flipped, so the digest is wrong
 }
 
 // A conn is the script of one connection.
@@ -108,7 +109,8 @@ func Parse(name string, data []byte) (*Transcript, error) {
 	return t, nil
 }
 
-// parseHubFile parses OWNER/REPO/PATH CONTENT [flipped]; nil for a comment or an empty line.
+// parseHubFile parses OWNER/REPO/PATH CONTENT [flipped]. It returns nil for a comment or an empty
+// line.
 func parseHubFile(raw string) (*HubFile, error) {
 	words := strings.Fields(raw)
 	if len(words) == 0 || strings.HasPrefix(raw, "#") {
@@ -171,9 +173,9 @@ func Load(dir fs.FS) ([]*Transcript, error) {
 	return all, err
 }
 
-// Play plays the connections of the transcript one after the other. dial connects to a socket
-// of a daemon with the transcript's config; the connection should support half-closing, see
-// [ErrHalfClose]. Output is written in pieces of at most step bytes. An error names the line
+// Play plays the connections of the transcript one after the other. dial connects to a socket of a
+// daemon that runs with the transcript's config. If the connection cannot be half-closed, the error
+// may be [ErrHalfClose]. Output is written in pieces of at most step bytes. An error names the line
 // and the difference.
 func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) error {
 	for _, c := range t.conns {
@@ -190,7 +192,7 @@ func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) er
 	return nil
 }
 
-// ErrHalfClose means that the transcript half-closes a connection that cannot be half-closed.
+// ErrHalfClose means that the transcript half-closes a connection that does not support it.
 var ErrHalfClose = errors.New("this connection cannot be half-closed")
 
 func closeWrite(nc net.Conn) error {
@@ -201,8 +203,8 @@ func closeWrite(nc net.Conn) error {
 	return half.CloseWrite()
 }
 
-// matches compares got with pattern, in which … stands for any text. Numbers are
-// compared by value: 1 matches 1.0 and 1e0.
+// matches reports whether got matches pattern, in which … stands for any text. Numbers are compared
+// by value: 1 matches 1.0 and 1e0.
 func matches(pattern, got string) bool {
 	pattern = regexp.QuoteMeta(pattern)
 	anything := func(expr string) string { return strings.ReplaceAll(expr, "…", ".*") }
@@ -234,7 +236,8 @@ const number = `-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?`
 // token matches a JSON string or number in which the special characters of regexp are quoted.
 var token = regexp.MustCompile(`"(?:[^"\\]|\\\\(?:\\?.)|\\[^\\])*"|-?[0-9]+(?:\\\.[0-9]+)?(?:[eE](?:-|\\\+)?[0-9]+)?`)
 
-// sameNumber compares values; fractions only in single precision, which a daemon may use.
+// sameNumber reports whether a and b have the same value. It compares fractions in single precision
+// only, because a daemon may use that.
 func sameNumber(a, b string) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)

@@ -86,7 +86,7 @@ func TestPlay(t *testing.T) {
 		script string
 		sends  string // output that must reach the daemon
 		says   string // answer of the daemon, after all of the output
-		want   string // start of the error; "" is none
+		want   string // start of the error; empty if there is none
 	}{
 		"the right answer": {"-- infer.sock --\n> {\"a\":1}\n< {\"b\":2}\nEOF", "{\"a\":1}\n", "{\"b\":2}\n", ""},
 		"any text for …":   {"-- infer.sock --\n> a\n< {\"b\":\"…\",\"c\":…}\nEOF", "a\n", "{\"b\":\"x.y\",\"c\":[]}\n", ""},
@@ -160,8 +160,8 @@ func TestPlayWithoutDaemon(t *testing.T) {
 	}
 }
 
-// daemon starts a daemon that reads n bytes, or to the end if n is negative, writes says and
-// hangs up. got yields its input.
+// daemon starts a daemon that reads n bytes, or to the end if n is negative, writes says and hangs
+// up. got yields the bytes that it has read.
 func daemon(t *testing.T, n int, says string) (dial func(string) (net.Conn, error), got <-chan string) {
 	t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
@@ -204,8 +204,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The reference's typed clients always send certain members, and never null for others; a
-// daemon may require both.
+// The transcripts send the members that the reference's typed clients always send, and no null
+// where these never send one: a daemon may require both.
 func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/*/*.txtar")
 	if err != nil || len(all) == 0 {
@@ -229,7 +229,8 @@ func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	}
 }
 
-// missing names a member that the reference requires and the request lacks, or "".
+// missing returns the name of a member that the reference requires and the request lacks, or an
+// empty string.
 func missing(m map[string]any) string {
 	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
 		if value, ok := m[name]; ok && value == nil {
@@ -259,8 +260,8 @@ func missing(m map[string]any) string {
 	return ""
 }
 
-// A daemon may read a blob before it checks the id of the descriptor. Without a blob behind
-// the descriptor it would wait, and the transcript would hang.
+// In the transcripts a blob follows every descriptor. A daemon may read the blob before it checks
+// the id of the descriptor; without a blob the transcript would hang.
 func TestCorpusSendsBlobsBehindDescriptors(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/lp/*.txtar")
 	if err != nil || len(all) == 0 {
@@ -271,16 +272,16 @@ func TestCorpusSendsBlobsBehindDescriptors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pending := "" // descriptor of the blob that must follow
+		pending := "" // the descriptor whose blob must follow; empty if none
 		for line := range strings.Lines(string(data)) {
 			announced, isLength := strings.CutPrefix(line, `> {"type":"attachment_blob"`)
 			if pending != "" && strings.HasPrefix(line, "<") {
 				t.Errorf("%s: an answer is expected before the blob of %s", path, pending)
 			}
-			inPlace := pending != "" // a descriptor in the place of a blob is the fault under test
+			inPlace := pending != "" // a descriptor instead of a blob is the fault under test
 			pending = ""
 			if isLength && !inPlace && !strings.Contains(announced, `"len":-`) && !strings.Contains(announced, `"len":67108865`) && !strings.Contains(announced, `"len":9223372036854775808`) {
-				pending = line // the excluded lengths are refused at once
+				pending = line // a daemon refuses the excluded lengths without reading a blob
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// ioTimeout bounds each read and write. It only detects a daemon that hangs.
+// ioTimeout bounds each read and write. Its only purpose is to detect a daemon that hangs.
 const ioTimeout = 20 * time.Second
 
 // play plays one connection.
@@ -84,7 +84,7 @@ func (c *conn) expect(want string, s *sender, r frame.Reader, nc net.Conn) error
 }
 
 // A sender collects output until flush. A daemon may answer and hang up before it has read
-// everything, so a write error counts only if the answer is wrong as well.
+// everything, so a write error counts only if the answer is wrong, too.
 type sender struct {
 	nc     net.Conn
 	step   int

@@ -37,9 +37,8 @@ type MalformedError struct{ What string }
 
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
-// A Reader returns one message at a time. The slice is valid until the next call, or without
-// limit if Detach is called first. At the end of the stream between two messages, the error is
-// io.EOF.
+// A Reader returns one message at a time. The slice is valid until the next call, or for ever if
+// Detach is called before that. At the end of the stream between two messages, the error is io.EOF.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Detach passes the ownership of the last message to the caller: its memory is not reused.
@@ -49,21 +48,21 @@ type Reader interface {
 	Reserve(n int) error
 }
 
-// A Limiter is a stream with limits on the time of a message and on the memory of all messages. A
-// Reader of such a stream calls these methods.
+// A Limiter is a stream that limits the time of a message and the memory of all messages. A Reader
+// of the stream calls these methods.
 type Limiter interface {
 	// FrameActive is called with true when the first byte of a message has arrived, and with false
 	// when the message is complete or has failed.
 	FrameActive(active bool)
-	// Reserve is called before n more bytes are allocated for a message, beyond its first
-	// FreeBytes, or for values decoded from it. It may wait; if it fails, the message fails.
+	// Reserve is called before n more bytes are allocated for a message beyond its first FreeBytes,
+	// or for values decoded from it. It may block. If it fails, reading the message fails.
 	Reserve(n int) error
 }
 
 // FreeBytes is the number of bytes of a message for which Reserve is not called.
 const FreeBytes = keep
 
-// limiterOf returns r if it is a Limiter, else a Limiter without limits.
+// limiterOf returns r if it is a Limiter, or else a Limiter without limits.
 func limiterOf(r io.Reader) Limiter {
 	if l, ok := r.(Limiter); ok {
 		return l
@@ -85,13 +84,13 @@ type Writer interface {
 	HoldFrame(msg []byte) error
 }
 
-// A BlobWriter is a Writer that can send blobs as well: that of Prefixed.
+// A BlobWriter is a Writer that can also send blobs. The Writer of Prefixed is one.
 type BlobWriter interface {
 	Writer
 	WriteBlob(data []byte) error
 }
 
-// A Framing is a way to cut a stream: Lines or Prefixed.
+// A Framing is a way to delimit messages in a stream: Lines or Prefixed.
 type Framing interface {
 	NewReader(r io.Reader, limit int) Reader
 	NewWriter(w io.Writer) Writer
@@ -103,8 +102,8 @@ var Lines Framing = lines{}
 // Prefixed puts a length and a kind before each message.
 var Prefixed Framing = prefixed{}
 
-// keep is the largest buffer that a reader or writer retains between messages, in bytes, so
-// that a huge message does not stay in memory for the life of its connection.
+// keep is the maximum size, in bytes, of the buffer that a reader or writer retains between
+// messages. A larger one would occupy memory for the life of its connection.
 const keep = 64 << 10
 
 // ahead is the size of a reader's read-ahead buffer, in bytes. Each connection has one, and
@@ -146,12 +145,12 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 	defer r.limiter.FrameActive(false)
 	for {
 		if _, err := r.br.Peek(1); err != nil { // waits for one byte, not for a full buffer
-			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // half-closed without a newline
+			if errors.Is(err, io.EOF) && len(r.buf) > 0 { // the stream ended without a final newline
 				return JSON, r.buf, nil
 			}
 			return 0, nil, err
 		}
-		part, _ := r.br.Peek(r.br.Buffered()) // buffered bytes cannot fail
+		part, _ := r.br.Peek(r.br.Buffered()) // cannot fail for buffered bytes
 		line, _, ended := bytes.Cut(part, newline)
 		if len(r.buf)+len(line) > r.limit {
 			return 0, nil, &TooLongError{r.limit}
@@ -164,16 +163,16 @@ func (r *lineReader) ReadFrame() (Kind, []byte, error) {
 		if ended {
 			taken++
 		}
-		_, _ = r.br.Discard(taken) // buffered, so it cannot fail
+		_, _ = r.br.Discard(taken) // cannot fail for buffered bytes
 		if ended {
 			return JSON, r.buf, nil
 		}
 	}
 }
 
-// grow makes room for n more bytes. The length of a line is unknown before its end, so the
-// buffer grows in steps: it at least doubles, and beyond a quarter of the limit it grows to the
-// limit. A message of 64 MiB then leaves 32 MiB of garbage; append would leave 256 MiB.
+// grow makes room for n more bytes. The length of a line is unknown before its end, so the buffer
+// grows in steps. It at least doubles; beyond a quarter of the limit it grows to the limit. A
+// message of 64 MiB then leaves 32 MiB of garbage; append would leave 256 MiB.
 func (r *lineReader) grow(n int) error {
 	need := len(r.buf) + n
 	if need <= cap(r.buf) {
@@ -197,7 +196,7 @@ func (r *lineReader) grow(n int) error {
 
 var newline = []byte{'\n'}
 
-// maxHeld bounds the bytes that a Writer holds, apart from its last message.
+// maxHeld is the number of held bytes at which a Writer sends its messages.
 const maxHeld = 16 << 10
 
 // An output collects framed messages and sends them in one write.

@@ -109,7 +109,7 @@ func TestAppendHead(t *testing.T) {
 	}
 }
 
-// counter counts writes.
+// counter counts the calls of Write.
 type counter struct {
 	io.Writer
 	writes int
@@ -132,8 +132,8 @@ func TestOneWritePerMessage(t *testing.T) {
 	}
 }
 
-// Held messages are sent with the next one, or once they are large enough, in the order in which
-// they were held.
+// Held messages are sent with the next message that is written, or once they have maxHeld bytes, in
+// order.
 func TestHeldMessages(t *testing.T) {
 	for _, framing := range []frame.Framing{frame.Lines, frame.Prefixed} {
 		var stream bytes.Buffer
@@ -197,8 +197,8 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// The memory of a message follows the bytes that have arrived, not the announced length, and
-// is not kept.
+// The memory of a message depends on the bytes that have arrived, not on the announced length. It
+// is not retained.
 func TestMemoryIsBounded(t *testing.T) {
 	allocated := func(f func()) uint64 {
 		var before, after runtime.MemStats
@@ -315,7 +315,7 @@ func TestRoomIsAskedFor(t *testing.T) {
 			if sum < cap(first) || test.size <= frame.FreeBytes && len(stream.held) > 0 || sum > 2*test.size && sum > frame.FreeBytes {
 				t.Errorf("asked for %v, and took %d", stream.held, cap(first))
 			}
-			// A message that is kept does not change.
+			// A detached message does not change.
 			r.Detach()
 			first[0] = 'b'
 			if _, second, err := r.ReadFrame(); err != nil || second[0] != 'a' || first[0] != 'b' {
@@ -337,7 +337,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		for _, framing := range []frame.Framing{frame.Lines, frame.Prefixed} {
 			if framing == frame.Lines && bytes.ContainsRune(msg, '\n') {
-				continue // a line cannot hold one
+				continue // a line cannot contain a newline
 			}
 			var b bytes.Buffer
 			if err := framing.NewWriter(&b).WriteFrame(msg); err != nil {
@@ -362,7 +362,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzPrefixed reads any input: the reader must return, without a panic.
+// FuzzPrefixed checks that the reader returns after any input, without a panic or a message over
+// the limit.
 func FuzzPrefixed(f *testing.F) {
 	f.Add([]byte{0x80, 0x80, 0x80, 0x20})
 	f.Add([]byte{0xac, 0x02, 0x02})

@@ -50,7 +50,7 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if n > uint64(r.limit) { // before anything is read or allocated for it
+	if n > uint64(r.limit) { // before any part of the payload is read or allocated
 		return 0, nil, &TooLongError{r.limit}
 	}
 	b, err := r.r.ReadByte()
@@ -67,8 +67,8 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	return kind, r.buf, nil
 }
 
-// readPayload fills r.buf with n bytes. A length alone does not allocate 64 MiB: the buffer for
-// the whole payload is allocated once 1/32 of it has arrived, so that little is copied.
+// readPayload reads n bytes into r.buf. An announced length alone does not allocate 64 MiB: the
+// buffer for the whole payload is allocated only once 1/32 of it has arrived, so little is copied.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
 	if n > keep {
@@ -128,7 +128,7 @@ func (w *prefixWriter) HoldFrame(msg []byte) error {
 	return w.hold()
 }
 
-// WriteBlob sends a blob, and the messages that are held before it. Its bytes are not copied.
+// WriteBlob sends the held messages and then a blob. It does not copy the bytes of the blob.
 func (w *prefixWriter) WriteBlob(data []byte) error {
 	w.buf = AppendHead(w.buf, Blob, len(data))
 	if err := w.flush(); err != nil {

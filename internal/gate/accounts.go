@@ -7,13 +7,14 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// maxIdle bounds the callers that are kept although none of their requests is at the gate.
+// maxIdle is the maximum number of callers that are remembered while they have no request at the
+// gate.
 const maxIdle = 1024
 
 // A tally counts requests by state.
 type tally struct {
 	running, waiting int
-	parked           int // of the waiting
+	parked           int // included in waiting
 	stalled          int
 }
 
@@ -39,7 +40,7 @@ func (t *tally) places() int { return t.waiting - t.parked + t.stalled }
 // preempted returns the number of requests that have begun and have no slot.
 func (t *tally) preempted() int { return t.parked + t.stalled }
 
-// An account is the tally of a caller or a backend, with totals.
+// An account is the tally of a caller or a backend, with totals of ended requests.
 type account struct {
 	tally
 	slots           int   // of a backend
@@ -72,7 +73,7 @@ type user struct {
 	callers int
 }
 
-// set changes the state of a request, and with it every count and list.
+// set changes the state of a request, and updates every count and list.
 func (m *Machine[T]) set(r *Request[T], s State) {
 	if r.caller != nil {
 		for _, t := range [...]*tally{&m.all, &r.caller.of.tally, &r.caller.tally, &r.at.tally} {
@@ -95,10 +96,11 @@ func (m *Machine[T]) set(r *Request[T], s State) {
 	r.state = s
 }
 
-// unbegun reports whether a request at the gate has not begun.
+// unbegun reports whether s is the state of a request that is at the gate and has not begun.
 func (s State) unbegun() bool { return s == Arrived || s == Waiting }
 
-// countTokens adds the tokens generated for r, n in all, to the rates.
+// countTokens adds the tokens that were generated for r since the last call to the rates. n is
+// their total.
 func (r *Request[T]) countTokens(now time.Time, n int64) {
 	more := float64(n - r.counted)
 	if more == 0 {

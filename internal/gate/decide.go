@@ -7,7 +7,7 @@ import (
 )
 
 // Next decides on the next effect and returns it. It reports false if there is none until the next
-// event. Every backend must have been assigned, see [Machine.Undecided].
+// event. Before the call, [Machine.Undecided] must have returned nil.
 func (m *Machine[T]) Next() (Effect[T], bool) {
 	for m.unsettled && m.next == len(m.effects) {
 		m.decide()
@@ -23,8 +23,8 @@ func (m *Machine[T]) Next() (Effect[T], bool) {
 	return e, true
 }
 
-// decide starts one request, or settles: then no waiting request can have a slot, and a request
-// that has just arrived takes a place in the queue or is refused.
+// decide starts one request. If no waiting request can have a slot, the machine is settled: a
+// request that has just arrived takes a place in the queue or is refused.
 func (m *Machine[T]) decide() {
 	if m.fill() || m.preempt() {
 		return
@@ -92,7 +92,7 @@ func (m *Machine[T]) run(r *Request[T]) {
 	}
 	m.set(r, Running)
 	m.emit(Begin, r, nil)
-	m.asked++ // a backend that is tried with one request may not take another
+	m.asked++ // a backend whose breaker tries it with one request may not take another
 }
 
 // preempt gives the slot of a running request to a waiting request ahead of it in fair order.
@@ -119,9 +119,9 @@ func (m *Machine[T]) preempt() bool {
 	return false
 }
 
-// kind names the group of r: when requests preempt others, those of one flow and one group keep
-// their order. Each backend is a group; requests that do not preempt are a group of their own, so
-// that they delay none that does.
+// kind returns the name of r's group. Of the requests of one flow and one group, only the first may
+// preempt. Each backend has a group, and a second one for requests that never preempt, so that
+// these do not delay requests that do.
 func (r *Request[T]) kind() string {
 	if r.backend.NoPreempt {
 		return r.backend.Name + " without preemption"
@@ -129,8 +129,8 @@ func (r *Request[T]) kind() string {
 	return r.backend.Name
 }
 
-// candidates returns the running requests with a slot that r could use. The slice is valid
-// until the next call.
+// candidates returns the running requests that can be preempted and whose slot r could use. The
+// slice is valid until the next call.
 func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 	full := r.at.full()
 	all := m.candidateBuf[:0]

@@ -15,7 +15,7 @@ import (
 
 type request = gate.Request[*life]
 
-// A life is the record of one request, from events and effects only.
+// A life is the expected state of one request, derived only from its events and effects.
 type life struct {
 	*request
 	begun   bool
@@ -35,7 +35,7 @@ type driver struct {
 	closed  bool
 	choices map[string]choice // by model
 	out     map[string]int64  // tokens of ended requests, by caller
-	victim  *life             // of the latest effect, if that preempted a request
+	victim  *life             // the request that the latest effect preempted, if any
 }
 
 type choice struct {
@@ -202,7 +202,8 @@ func (d *driver) resume(l *life) {
 
 func (l *life) key() string { return l.Caller().User + "/" + l.Caller().Program }
 
-// queueFull is the machine's decision, from a recount of the places in the queue.
+// queueFull returns the decision that the machine must make, from a recount of the places in the
+// queue.
 func (d *driver) queueFull(of *life) bool {
 	caller, user, all := 0, 0, 0
 	for _, l := range d.in(gate.Waiting, gate.Stalled) {
@@ -218,8 +219,8 @@ func (d *driver) queueFull(of *life) bool {
 	return caller >= l.Depth || user >= max(l.Depth, l.Total/2) || all >= l.Total
 }
 
-// overParkLimit is the machine's decision, from a recount of the parked and stalled requests
-// without the request but.
+// overParkLimit returns the decision that the machine must make, from a recount of the parked and
+// stalled requests other than but.
 func (d *driver) overParkLimit(of, but *life) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {

@@ -1,7 +1,7 @@
-// Package gate is the state machine of admission: which requests run, wait, are refused, or
-// give up their slot for another. Events go in as method calls; effects come out of
-// [Machine.Next]. Waiting requests are served fairly between callers (see package sched), by
-// the real cost of the answers, which is charged while they are generated.
+// Package gate is the state machine of admission. It decides which requests run, wait, are refused,
+// or are preempted. Events are method calls; [Machine.Next] returns their effects. Waiting requests
+// are served fairly between callers (see package sched), by the real cost of the answers, which is
+// charged while they are generated.
 //
 // The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing back. It
 // does not know how requests are answered, nor how a backend is chosen.
@@ -25,7 +25,7 @@ var (
 
 // Limits bound the requests at the gate.
 type Limits struct {
-	Active int // requests that run at once on all backends together; 0 is the sum of their slots
+	Active int // requests that run at once on all backends together; 0 means the sum of their slots
 	Depth  int // places in the queue for one caller
 	Total  int // places in the queue in all; a user may have half of them, or Depth
 }
@@ -40,7 +40,7 @@ type Backend struct {
 	NoPreempt bool
 }
 
-// A Route has the inputs of the choice of a backend: at any time the choice is the same for all
+// A Route holds the inputs to the choice of a backend. At any time, the choice is the same for all
 // requests of one route.
 type Route struct {
 	Model string
@@ -58,7 +58,7 @@ type Request[T any] struct {
 
 	state   State
 	backend Backend
-	job     *sched.Job[*Request[T]] // nil before its arrival, as are the next two
+	job     *sched.Job[*Request[T]] // job, caller and at are nil before the request arrives
 	caller  *caller
 	at      *account  // of the backend
 	route   *route[T] // while it is Arrived or Waiting
@@ -84,15 +84,14 @@ func (r *Request[T]) State() State { return r.state }
 //	          ▼          ▼         ▼
 //	         Ended ◀───────────────┘ (from every state)
 //
-// An arrived request may also run at once. A parked request has begun and waits for a slot.
-// A stalled one has begun and waits for its client to read: it has no slot, and waits for
-// none.
+// An arrived request may also run at once. A parked request has begun and waits for a slot. A
+// stalled request has begun and has no slot; it waits for its client to read, not for a slot.
 type State int
 
 // States.
 const (
 	New     State = iota // not at the gate yet
-	Arrived              // until the effects of its arrival are out
+	Arrived              // until the machine has decided about it
 	Waiting
 	Running
 	Parked
@@ -105,12 +104,12 @@ type Kind int
 
 // Effects.
 const (
-	Begin  Kind = iota // it runs for the first time
-	Wait               // it waits to begin
-	Pause              // it must stop generating until Resume
-	Resume             // it runs again
-	Refuse             // it ends with Err before it has begun
-	Cancel             // it ends with Err although it has begun
+	Begin  Kind = iota // the request runs for the first time
+	Wait               // the request waits to begin
+	Pause              // the request must stop generating until Resume
+	Resume             // the request runs again
+	Refuse             // the request ends with Err before it has begun
+	Cancel             // the request ends with Err after it has begun
 )
 
 // An Effect is an order to carry out for a request.
@@ -120,7 +119,7 @@ type Effect[T any] struct {
 	Err     error // of Refuse and Cancel
 }
 
-// Usage has the tokens generated for a request so far, and the cost of sampling them.
+// Usage holds the number of tokens generated for a request so far, and the cost of sampling them.
 type Usage struct {
 	Tokens int64
 	Cost   int64 // of sampling, in tokens
@@ -132,7 +131,7 @@ type Final struct{ In, Cached, Out int }
 // A Machine holds all requests at the gate. The zero value is empty. It is not safe for
 // concurrent use.
 //
-// After each event, its user chooses backends and collects the effects, before the next event:
+// After each event, and before the next one, its user must choose backends and collect the effects:
 //
 //	for {
 //		for r := m.Undecided(); r != nil; r = m.Undecided() {
@@ -142,7 +141,7 @@ type Final struct{ In, Cached, Out int }
 //		…
 //	}
 //
-// Times given to it must not go back.
+// Times that are passed to its methods must not decrease.
 type Machine[T any] struct {
 	Limits Limits
 
@@ -208,8 +207,8 @@ func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
 	m.queue.Done(job, tokens)
 }
 
-// Leave ends a request in any state. If it was answered to the end, final is the usage, else
-// nil. It has no effect on a request that has ended.
+// Leave ends a request in any state. If it was answered to the end, final is its usage; otherwise
+// final is nil. It has no effect on a request that has ended.
 func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) {
 	switch r.state {
 	case New, Ended:
@@ -232,7 +231,8 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	}
 	r.countTokens(now, u.Tokens)
 	m.set(r, Ended)
-	// No request is free: otherwise a flow of empty requests would always go first.
+	// Every request is charged at least 1: otherwise a flow of empty requests would always go
+	// first.
 	m.queue.Done(r.job, max(used, 1))
 	for _, a := range [...]*account{&r.caller.account, r.at} {
 		a.requests++
@@ -243,8 +243,9 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	m.unsettle()
 }
 
-// Stall takes the slot of a request because its client does not read. The request takes a
-// place in the queue of its caller; without one, or without memory for its text, it ends.
+// Stall takes the slot of a request because its client does not read. The request takes a place in
+// the queue of its caller. If there is none, or if memory is false because there is no memory for
+// its text, the request ends.
 func (m *Machine[T]) Stall(now time.Time, r *Request[T], u Usage, memory bool) {
 	if r.state != Running && r.state != Parked {
 		return
@@ -261,7 +262,7 @@ func (m *Machine[T]) Stall(now time.Time, r *Request[T], u Usage, memory bool) {
 	m.unsettle()
 }
 
-// Resume parks a stalled request: its client reads again.
+// Resume parks a stalled request because its client reads again.
 func (m *Machine[T]) Resume(r *Request[T]) {
 	if r.state != Stalled {
 		return
@@ -296,7 +297,7 @@ func (m *Machine[T]) emit(k Kind, r *Request[T], err error) {
 	m.effects = append(m.effects, Effect[T]{k, r, err})
 }
 
-// unsettle notes a change that may give another request a slot.
+// unsettle records a change that may give another request a slot.
 func (m *Machine[T]) unsettle() {
 	m.unsettled = true
 	m.asked++

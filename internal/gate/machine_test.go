@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// For all events in any order: slots are never exceeded nor idle, each request is in one
-// state, the counts are those of a recount, and each request ends exactly once.
+// After any events in any order, no slot is taken twice or idle while a request waits for it, the
+// counts equal a recount, and each request ends exactly once.
 func TestAllEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDriver(t, gate.Limits{
@@ -68,7 +68,7 @@ func (d *driver) some(states ...gate.State) *life {
 	return rapid.SampledFrom(all).Draw(d.T, "request")
 }
 
-// events has random events, each with the states in which a request may have it.
+// events are the random events, each with the states of a request in which it may happen.
 var events = map[string]struct {
 	of []gate.State
 	do func(*driver, *life)
@@ -114,8 +114,8 @@ func (d *driver) randomEvent() {
 	}
 }
 
-// Callers with unlimited demand get equal shares of the slots, within a quantum for each slot
-// and its preemption, whatever the sizes of their requests.
+// Callers with unlimited demand get equal shares of the slots, whatever the sizes of their
+// requests. The difference is bounded by a quantum and a preemption for each slot.
 func TestSharesAreEqual(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const steps = 600
@@ -178,7 +178,7 @@ func oneRuns() (*gate.Machine[string], *gate.Request[string]) {
 	return m, &all[0]
 }
 
-// Requests of one route that no backend takes are refused with their own errors.
+// If no backend takes the requests of a route, each is refused with its own error.
 func TestRejectEach(t *testing.T) {
 	m, first := oneRuns()
 	m.Leave(time.Time{}, first, gate.Usage{}, nil)
@@ -190,8 +190,8 @@ func TestRejectEach(t *testing.T) {
 	}
 }
 
-// After a request has begun the choice is made again, for the others of its route too: a
-// backend that is tried with one request may not take another.
+// After a request has begun, the backend is chosen again, even for requests of the same route: a
+// backend whose breaker tries it with one request may not take another.
 func TestChoiceAfterBegin(t *testing.T) {
 	m, first := oneRuns()
 	m.Leave(time.Time{}, first, gate.Usage{}, nil)

@@ -10,9 +10,10 @@ type route[T any] struct {
 	asked   uint64 // the round in which the backend was assigned
 }
 
-// Undecided returns a request for which the present choice of a backend must be given with
-// [Machine.Assign] or [Machine.Reject]; nil means that the machine knows all choices. It asks
-// once for each route and round, however many requests wait, and only while they might run.
+// Undecided returns a request for which the machine needs the present choice of a backend, by
+// [Machine.Assign] or [Machine.Reject]. It returns nil if the machine has all choices. It returns
+// one request for each route and round, however many requests wait, and only while one of them
+// might run.
 func (m *Machine[T]) Undecided() *Request[T] {
 	if !m.unsettled || m.next < len(m.effects) {
 		return nil
@@ -32,7 +33,7 @@ func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 	rt := r.route
 	rt.asked = m.asked
 	m.moved = m.moved[:0]
-	if rt.backend == b { // of all members, except a new one
+	if rt.backend == b { // the backend of all members, except a new one
 		if a := m.arriving; a != nil && a.route == rt && a.backend != b {
 			m.assign(a, b)
 		}
@@ -47,7 +48,7 @@ func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 
 func (m *Machine[T]) assign(r *Request[T], b Backend) {
 	state := r.state
-	m.set(r, Arrived) // counted nowhere
+	m.set(r, Arrived) // a state that is not counted
 	r.backend, r.at = b, m.accountOf(b)
 	if r.job == nil {
 		r.caller = m.callerOf(r.Caller(), r.Exe)
@@ -57,7 +58,7 @@ func (m *Machine[T]) assign(r *Request[T], b Backend) {
 	m.moved = append(m.moved, r)
 }
 
-// Reject refuses r: no backend takes it.
+// Reject refuses r with err, because no backend takes it.
 func (m *Machine[T]) Reject(r *Request[T], err error) { m.end(r, Refuse, err) }
 
 func (m *Machine[T]) join(r *Request[T]) {

@@ -8,10 +8,10 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// Stats has the numbers of requests at the gate, and the totals of those that have ended.
+// Stats holds the numbers of requests at the gate, and the totals of ended requests.
 type Stats struct {
 	Running, Waiting int
-	Parked           int             // of the waiting: preempted, or stalled before
+	Parked           int             // included in Waiting: begun, and preempted or stalled before
 	Stalled          int             // begun, and waiting for their client to read
 	Callers          []Caller        // by user and program
 	Backends         []BackendCounts // by name; without backends that were never chosen
@@ -20,7 +20,7 @@ type Stats struct {
 type (
 	// Counts are the requests and tokens of a caller or a backend.
 	Counts = stats.Counts
-	// A Caller is a program of a user. KVTokens are 0: the gate does not know them.
+	// A Caller is a program of a user. The gate leaves KVTokens 0.
 	Caller = stats.Caller
 )
 

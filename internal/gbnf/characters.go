@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// characters parses the rest of a literal, up to end.
+// characters parses the rest of a literal, up to its closing byte end.
 func (p *parser) characters(end byte) (all []charRange, err error) {
 	begin := p.pos - 1
 	for p.next() != end {
@@ -20,7 +20,7 @@ func (p *parser) characters(end byte) (all []charRange, err error) {
 	return all, nil
 }
 
-// A charRange is a range of characters, as numbers, which Unicode need not have.
+// A charRange is a range of code points. They may be beyond Unicode.
 type charRange struct{ least, most uint64 }
 
 // class parses the rest of a class: its characters and ranges, up to the bracket.
@@ -50,13 +50,14 @@ func (p *parser) class() (all []charRange, err error) {
 	return all, nil
 }
 
-// escapes has the number of hexadecimal digits after each escape letter.
+// escapes maps each escape letter to the number of hexadecimal digits that follow it.
 var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
 
-// controls has the escapes for control characters.
+// controls maps the escape letters of control characters to these.
 var controls = map[byte]uint64{'t': '\t', 'r': '\r', 'n': '\n'}
 
-// character parses a character and returns its code point.
+// character parses a character of the literal or class that begins at begin, and returns its code
+// point.
 func (p *parser) character(begin int) (uint64, error) {
 	b := p.next()
 	switch {

@@ -18,14 +18,14 @@ const (
 
 	maxCalls   = 4096    // levels of calls of rules in a text
 	maxRegular = 2000    // elements of a part that becomes a DFA
-	maxDFA     = 1 << 20 // bytes that making the DFA may take
+	maxDFA     = 1 << 20 // bytes that the construction of the DFA may take
 )
 
 // A Tokens returns the id of a token that a grammar names, as in <think> or <[5]>.
 type Tokens func(name string) (id int32, ok bool)
 
-// Compile makes the grammar of a source with the start symbol root. The error is an [*Error].
-// Tokens may be nil if there are none. The budget may be nil, with the default bounds.
+// Compile returns the grammar of a source whose start symbol is root. The error is an [*Error].
+// tokens may be nil if the model has no tokens with names. A nil budget has the default bounds.
 func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Grammar, error) {
 	p := &parser{source: source, rules: make(map[string]*rule)}
 	switch n := strings.Count(source, "|"); {
@@ -63,8 +63,8 @@ func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Gram
 	return g, nil
 }
 
-// begin finds out whether a rule matches the empty text, after the rules that it may begin with. A
-// rule that recurs among these is left-recursive.
+// begin finds out whether a rule matches the empty text. It analyses the rules that r may begin
+// with first; a rule that is met again among these is left-recursive, which is an error.
 func (p *parser) begin(r *rule, at int) (err error) {
 	switch r.state {
 	case unseen:
@@ -131,7 +131,7 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	return c.b.Build(c.rules[c.parser.rules["root"]])
 }
 
-// any writes alternatives.
+// any writes a node for alternatives, followed by next.
 func (c *compiler) any(body []sequence, next automaton.Node) automaton.Node {
 	ways := make([]automaton.Node, len(body))
 	for i, s := range body {
@@ -144,7 +144,7 @@ func (c *compiler) any(body []sequence, next automaton.Node) automaton.Node {
 	return c.b.Alt(ways...)
 }
 
-// repeated writes an element with the innermost n of its repetitions.
+// repeated writes an element with the innermost n of its repetition operators, followed by next.
 func (c *compiler) repeated(e *element, n int, next automaton.Node) automaton.Node {
 	if n == 0 {
 		return c.one(e, next)
@@ -170,7 +170,7 @@ func (c *compiler) repeated(e *element, n int, next automaton.Node) automaton.No
 	return c.b.Repeat(body, r.least, most, next)
 }
 
-// one writes an element without its repetitions.
+// one writes an element without its repetition operators, followed by next.
 func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	switch {
 	case e.rule != "":
@@ -207,7 +207,7 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	if !ok {
 		lang, err := regex.Build(c.b.Budget, class(e))
 		if err != nil {
-			return c.b.Alt() // the budget keeps the error
+			return c.b.Alt() // the budget has recorded the error
 		}
 		d = regex.Raw(c.b.Budget, lang)
 		c.chars[e] = d
@@ -218,8 +218,8 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	return c.b.DFA(d, next)
 }
 
-// literal returns the text of a literal. It reports false if Unicode does not have one of the
-// characters.
+// literal returns the text of a literal. It reports false if one of the characters is not in
+// Unicode.
 func literal(all []charRange) (string, bool) {
 	var s strings.Builder
 	for _, r := range all {
@@ -231,7 +231,7 @@ func literal(all []charRange) (string, bool) {
 	return s.String(), true
 }
 
-// class returns the characters of a class.
+// class returns the expression for one character of a class.
 func class(e *element) regex.Tree {
 	var ranges [][2]rune
 	for _, r := range e.class {
@@ -242,9 +242,9 @@ func class(e *element) regex.Tree {
 	return regex.Chars(ranges, e.not)
 }
 
-// regular returns a DFA for a repeated element without recursion and tokens; nil for other elements
-// and for large ones. A state within a DFA is a single item, and free text in a DFA is recognised
-// as such.
+// regular returns a DFA for a repeated element without recursion and tokens. It returns nil for
+// other elements and for large ones. A DFA saves work: a state within it is a single item, and free
+// text is recognised as such.
 func (c *compiler) regular(e *element) *automaton.DFA {
 	if d, ok := c.loops[e]; ok {
 		return d
@@ -278,7 +278,7 @@ func (c *compiler) size(e *element) (n int) {
 		r := c.parser.rules[e.rule]
 		known, ok := c.sizes[r]
 		if !ok {
-			c.sizes[r] = huge // until it is known: recursion
+			c.sizes[r] = huge // the result if the rule is recursive
 			known = c.sizeAny(r.body)
 			c.sizes[r] = known
 		}

@@ -1,6 +1,6 @@
-// Package gbnf reads grammars in llama.cpp's notation: [Compile] makes a grammar for package
-// automaton, and reports the place of an error. It does not know vocabularies: its caller looks up
-// the tokens that a grammar names.
+// Package gbnf reads grammars in llama.cpp's notation. [Compile] makes a grammar for package
+// automaton, and reports the position of an error. The package does not know vocabularies: its
+// caller looks up the tokens that a grammar names.
 package gbnf
 
 import "fmt"
@@ -25,7 +25,7 @@ type rule struct {
 	body  []sequence
 
 	state    state
-	nullable bool // it matches the empty text; once state is seen
+	nullable bool // it matches the empty text; valid once state is seen
 }
 
 // state is the progress of the analysis of a rule.
@@ -39,7 +39,7 @@ const (
 
 type sequence []element
 
-// An element is a part of a sequence, with the repetition operators behind it.
+// An element is a part of a sequence, with the repetition operators after it.
 type element struct {
 	at      int
 	literal []charRange  // the characters of a literal
@@ -53,5 +53,5 @@ type element struct {
 	optional bool // repeated, with a minimum of 0
 }
 
-// A repetition is an operator behind an element; a most of math.MaxInt is no maximum.
+// A repetition is an operator after an element. If most is math.MaxInt, there is no maximum.
 type repetition struct{ at, least, most int }

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/gbnf"
 )
 
-// anyToken stands for a model that has every token.
+// anyToken looks up tokens of a model that has every token.
 func anyToken(string) (int32, bool) { return 1, true }
 
 func TestRefuses(t *testing.T) {
@@ -149,7 +149,8 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// A grammar is refused with the position of an error, or has a shortest text.
+// FuzzCompile checks that a grammar is refused with the position of an error, or has a shortest
+// text.
 func FuzzCompile(f *testing.F) {
 	for _, grammar := range []string{
 		"root ::= (\"a\" | [^b-c]){2,3} . rest?\nrest ::= \"\\u00e9\"* # end",

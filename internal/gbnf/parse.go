@@ -23,7 +23,7 @@ func (p *parser) errorf(at int, format string, args ...any) error {
 	return &Error{Line: line, Column: at - strings.LastIndexByte(before, '\n'), Problem: fmt.Sprintf(format, args...)}
 }
 
-// next returns the byte at pos; 0 at the end.
+// next returns the byte at pos, or 0 at the end.
 func (p *parser) next() byte {
 	if p.pos == len(p.source) {
 		return 0
@@ -31,7 +31,7 @@ func (p *parser) next() byte {
 	return p.source[p.pos]
 }
 
-// skip passes over spaces and comments, and if newlines is set over ends of lines.
+// skip skips spaces and comments and, if newlines is set, line ends.
 func (p *parser) skip(newlines bool) {
 	for {
 		switch b := p.next(); {
@@ -209,8 +209,8 @@ func (p *parser) repeat(e *element, nested bool) error {
 	return nil
 }
 
-// repetition parses a repetition operator into its minimum and maximum; math.MaxInt is no
-// limit.
+// repetition parses a repetition operator and returns its minimum and maximum. A maximum of
+// math.MaxInt means that there is none.
 func (p *parser) repetition(nested bool) (least, most int, err error) {
 	kind, at := p.next(), p.pos
 	p.pos++
@@ -250,7 +250,7 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	return least, most, nil
 }
 
-// element parses an element. An empty element matches the empty text only.
+// element parses an element. empty reports that the element matches only the empty text.
 func (p *parser) element() (e element, empty bool, err error) {
 	e.at = p.pos
 	b := p.next()

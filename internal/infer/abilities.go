@@ -13,17 +13,17 @@ type Abilities struct {
 
 	// Features of generation.
 	Tools                           bool   // declarations, tool_choice, calls and results in messages
-	ToolsDialect                    string // with Tools: the name of the spelling of calls; empty is unknown
+	ToolsDialect                    string // with Tools: the name of the dialect in which the model spells calls; empty if unknown
 	Thinking                        bool   // with or without a budget
 	Grammar, JSONObject, JSONSchema bool   // response formats
 	Logprobs                        bool
 	Prompt                          bool // continues a prompt without the template
-	Infill                          bool // fills the gap before a suffix
+	Infill                          bool // fills the gap between a prompt and a suffix
 	Count                           bool // counts the tokens of a prompt
 	Vision, Audio, Video            bool // kinds of attachments
 }
 
-// AllAbilities supports every task and feature, in no known dialect.
+// AllAbilities returns the abilities with every task and feature. ToolsDialect is empty.
 func AllAbilities() Abilities {
 	return Abilities{
 		Generate: true, Embed: true, Rerank: true,
@@ -113,7 +113,7 @@ func (a Abilities) Cover(need Abilities) bool {
 	return true
 }
 
-// Do reports whether tasks of the kind of t are supported.
+// Do reports whether a includes the kind of task that t is. A Count needs Generate.
 func (a Abilities) Do(t Task) bool {
 	switch t.(type) {
 	case *Generate, *Count:
@@ -126,9 +126,9 @@ func (a Abilities) Do(t Task) bool {
 	return false
 }
 
-// Check returns an error that names the first feature of t beyond a: [Unsupported] for
-// attachments, [Invalid] for all others. It does not check the kind of t, see
-// [Abilities.Do].
+// Check returns an error that names the first feature of t that a does not include: [Unsupported]
+// for attachments, [Invalid] for other features. It does not check the kind of t (see
+// [Abilities.Do]).
 func (a Abilities) Check(t Task) error {
 	var g *Generate
 	switch t := t.(type) {
@@ -171,13 +171,14 @@ func (a Abilities) Check(t Task) error {
 	return nil
 }
 
-// unsupported refuses a feature: a member, and perhaps its value.
+// unsupported returns the error for a feature that is not supported: the name of a member, and
+// perhaps its value.
 func unsupported(feature string) error {
 	member, _, _ := strings.Cut(feature, " ")
 	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: %s is not supported by this model", feature)}}
 }
 
-// unsupportedIn refuses something in the messages.
+// unsupportedIn returns the error for an unsupported feature in the messages.
 func unsupportedIn(code Code, format string, args ...any) error {
 	return &Error{code, &FeatureError{"messages", fmt.Errorf(format, args...)}}
 }
@@ -211,7 +212,7 @@ func errToolCalls(message int) error {
 	return unsupportedIn(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
 }
 
-// checkMedia checks the kind of the attachment id.
+// checkMedia checks the kind of the attachment with that id.
 func (a Abilities) checkMedia(id string, kinds map[string]Media) error {
 	kind, known := kinds[id]
 	takes := false

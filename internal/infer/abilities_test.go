@@ -9,7 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Features beyond the abilities are refused by name, and features within them are not.
+// A feature that is not among the abilities is refused by name; a feature among them is not
+// refused.
 func TestAbilitiesCheck(t *testing.T) {
 	user := func(parts ...infer.Part) []infer.Message {
 		return []infer.Message{infer.TextMessage(infer.System, "a"), {Role: infer.User, Content: parts}}
@@ -27,7 +28,7 @@ func TestAbilitiesCheck(t *testing.T) {
 	text := infer.Abilities{Generate: true}
 	for name, test := range map[string]struct {
 		task infer.Generate
-		can  infer.Abilities // with these all is refused
+		can  infer.Abilities // with these abilities, Check returns the error
 		code infer.Code
 		want string
 	}{
@@ -112,7 +113,7 @@ func TestAbilitiesDo(t *testing.T) {
 func TestAllAbilitiesAreAll(t *testing.T) {
 	all := reflect.ValueOf(infer.AllAbilities())
 	for i := range all.NumField() {
-		if all.Field(i).Kind() != reflect.Bool { // a fact, which no request needs
+		if all.Field(i).Kind() != reflect.Bool { // not an ability that a request may need
 			continue
 		}
 		if all.Field(i).IsZero() {

@@ -47,8 +47,8 @@ type Part interface{ part() }
 // TextPart is text; it may be empty.
 type TextPart struct{ Text string }
 
-// ThinkingPart is what the model thought earlier. Only a message of the assistant has it, and the
-// model's template decides whether the model reads it again.
+// ThinkingPart is earlier thinking of the model. Only a message of the assistant has it, and the
+// model's template decides whether it is part of the prompt.
 type ThinkingPart struct{ Text string }
 
 // MediaPart is the position of an attachment.
@@ -60,7 +60,7 @@ type CallPart struct {
 	Input    []byte // any JSON value
 }
 
-// ResultPart is the answer of a tool.
+// ResultPart is the result of a call of a tool.
 type ResultPart struct {
 	ID      string // of the call
 	Content []Part

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Code classes a failure for the client. The set is closed.
+// Code is the class of a failure, for the client. The set is closed.
 type Code string
 
 // Failure classes.
 const (
 	Invalid     Code = "invalid"     // the request is invalid; a retry would fail again
-	TooLarge    Code = "too large"   // over a limit of the surface
+	TooLarge    Code = "too large"   // the request exceeds a limit of the surface
 	Busy        Code = "busy"        // no room now; the client may retry later
 	Unavailable Code = "unavailable" // no backend is available now
 	Internal    Code = "internal"    // a fault of the daemon, the engine or the model
@@ -30,12 +30,12 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf makes an error of class code. Its format may wrap with %w.
+// Errorf returns an error of class code. Its format may wrap with %w.
 func Errorf(code Code, format string, args ...any) error {
 	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// CodeOf reports the class of err, Internal if it has none.
+// CodeOf returns the class of err, or Internal if err has none.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
@@ -43,9 +43,10 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// A FeatureError is the cause of a refusal of a feature beyond the abilities of a model.
+// A FeatureError is the cause if a request is refused because the model lacks a feature.
 type FeatureError struct {
-	// Member is the feature as v2 names the member of its request: "tools", "response_format".
+	// Member is the member of a v2 request that asks for the feature, such as "tools" or
+	// "response_format".
 	Member string
 	Err    error
 }
@@ -55,7 +56,8 @@ func (e *FeatureError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FeatureError) Unwrap() error { return e.Err }
 
-// A PromptError is the cause of a refusal of a prompt that does not fit into the context.
+// A PromptError is the cause if a request is refused because its prompt does not fit into the
+// context.
 type PromptError struct {
 	Tokens  int  // of the prompt
 	AtLeast bool // it has more than Tokens

@@ -6,8 +6,8 @@ import "time"
 // exactly one Done; a request that fails ends with the error of its Handler. The set is
 // closed.
 //
-// Events are passed as pointers that the sender may use again: a Sink that keeps
-// an event, or the bytes in it, must copy.
+// Events are passed as pointers, and the sender may reuse their memory. A Sink that retains an
+// event, or the bytes in it, must copy them.
 //
 //sumtype:decl
 type Event interface{ event() }
@@ -22,13 +22,13 @@ type Admitted struct {
 }
 
 // Prompt reports the size of the prompt before the first piece of the answer, and the parts that
-// Generate.Reveal asks for. A backend need not send it, unless it is asked, and sends it again if the
-// request begins anew.
+// Generate.Reveal asks for. A backend must send it only if Reveal asks for a part, and sends it
+// again if the request starts over.
 type Prompt struct {
 	Tokens int
 	Cached int // as in Done; 0 if the backend does not know it yet
 	IDs    []int32
-	Pieces [][]byte // the texts of the tokens, any bytes; control tokens have their spelling
+	Pieces [][]byte // the text of each token, which may be any bytes; of a control token, its spelling
 	Text   []byte   // of a conversation, as its template renders it
 }
 
@@ -39,11 +39,12 @@ type Text struct {
 	// Tokens is the number of tokens generated since the last event. A piece may have the text
 	// of several tokens, because text can be held back.
 	Tokens   int
-	Logprobs []Logprob // of those tokens, one each, if Generate.Logprobs asks for them
-	// Cost is the time spent on choosing those tokens, in tokens: in units of the mean time
-	// of a step that decodes one. Admission charges it, usage does not count it.
+	Logprobs []Logprob // one for each of those tokens, if Generate.Logprobs asks for them
+	// Cost is the time spent on choosing those tokens, in units of the mean time of a step that
+	// decodes one token. Admission charges it; usage does not count it.
 	Cost int
-	// More reports that the next event, or a failure, follows at once: both may be sent together.
+	// More reports that the next event, or a failure, follows at once, so both may be sent
+	// together.
 	More bool
 }
 
@@ -79,10 +80,10 @@ type ToolCall struct {
 	Tokens, Cost int    // as in Text
 }
 
-// Vectors are the answer to Embed, in the order of its inputs, all of one length.
+// Vectors are the answer to Embed, in the order of its inputs. All have the same length.
 type Vectors struct{ Values [][]float32 }
 
-// Dimensions is the length of a vector.
+// Dimensions returns the length of a vector, or 0 if there is none.
 func (v *Vectors) Dimensions() int {
 	if len(v.Values) == 0 {
 		return 0
@@ -98,7 +99,7 @@ type Scores struct{ Values []float64 }
 type Done struct {
 	Reason Reason
 	In     int // tokens of the prompt
-	Cached int // tokens of the prompt found in the cache, left there by earlier requests of the user
+	Cached int // tokens of the prompt whose KV was retained from earlier requests of the user
 	// Out counts the tokens of the answer, thinking and tool calls included, without the
 	// end-of-turn token.
 	Out     int
@@ -106,16 +107,16 @@ type Done struct {
 	Model   string // the model's own name; may be empty
 	// Unsatisfied reports that the model called no tool although the request demanded it.
 	Unsatisfied bool
-	Stop        string // the one of Generate.Stop that ended the answer; empty is unknown
+	Stop        string // the element of Generate.Stop that ended the answer; empty if unknown
 	StopIgnored bool   // the request's Stop had no effect, because its Format defines the answer
 	Timings     Timings
 }
 
-// Timings divide the time of an answer; zero if not measured.
+// Timings divide the time of an answer into phases. They are zero if not measured.
 type Timings struct {
 	Queue   time.Duration // until admission
 	Prefill time.Duration // from admission to the first event of the answer
-	Decode  time.Duration // from there to the end
+	Decode  time.Duration // from the first event to the end
 }
 
 func (*Admitted) event() {}

@@ -14,37 +14,37 @@ import (
 	"time"
 )
 
-// A Request is one unit of work: well formed, free of wire detail.
+// A Request is one well-formed unit of work, without details of the wire.
 type Request struct {
-	ID   string // the client's, echoed; may be empty, need not be unique
+	ID   string // chosen by the client and returned to it; may be empty, need not be unique
 	Peer Peer   // the process at the other end; zero if unknown
 	Task Task
 
 	// Client subdivides the share of the calling program; at most 64 bytes. The client
 	// chooses it freely, so it cannot enlarge the share.
 	Client string
-	// CacheSalt, of the client's choice, subdivides the cached prompts of the user; at most 64
+	// CacheSalt is chosen by the client and subdivides the retained KV of the user; at most 64
 	// bytes. See [Request.CachePart].
 	CacheSalt string
-	// LocalOnly is the client's condition that no other machine gets the request. All backends are
-	// on this one.
+	// LocalOnly is the client's condition that no other machine gets the request. It has no effect,
+	// because all backends are on this machine.
 	LocalOnly bool
-	// Traceparent is the place of the request in the client's trace, in the form of W3C's Trace
-	// Context; empty is none.
+	// Traceparent is the position of the request in the client's trace, as in the W3C
+	// recommendation Trace Context; empty if there is none.
 	Traceparent string
 	// Background lowers the priority: the request runs on capacity that is otherwise unused.
 	Background bool
-	// Deadline is the time after which the answer is useless; zero is never.
+	// Deadline is the time after which the answer is useless; zero means that there is none.
 	Deadline time.Time
-	// Pause stops the request for a while once it has been admitted.
+	// Pause pauses the request after it has been admitted.
 	Pause Pause
-	// Written, if not nil, receives the tokens and the cost of an event ([Text], [Thinking]
-	// or [ToolCall]) when the backend emits it, which may be long before the client takes
-	// it. A Handler need not call it.
+	// Written, if not nil, is called with the tokens and the cost of an event ([Text], [Thinking]
+	// or [ToolCall]) when the backend emits it. That may be long before the client takes the event.
+	// A Handler need not call it.
 	Written func(tokens, cost int)
 
-	// Needs, if not nil, is the result of [Needs] for Task. The gate sets it, or the router
-	// without a gate.
+	// Needs, if not nil, is the result of [Needs] for Task. The gate sets it, or the router if
+	// there is no gate.
 	Needs *Abilities
 }
 
@@ -53,9 +53,9 @@ type Request struct {
 //sumtype:decl
 type Task interface{ task() }
 
-// CachePart names the part of the user's cached prompts that the request may use and adds to;
-// empty is the part of all requests without a key and a salt. A request of an unknown user
-// without a key has no part: [Peer.Owns] is false.
+// CachePart returns the name of the part of the user's retained KV that the request uses and adds
+// to. The empty name is the part of all requests without a key and a salt. A request for which
+// [Peer.Owns] is false has no part.
 func (r *Request) CachePart() string {
 	if r.Peer.Key == "" && r.CacheSalt == "" {
 		return ""
@@ -63,7 +63,7 @@ func (r *Request) CachePart() string {
 	return r.Peer.Key + "\x00" + r.CacheSalt
 }
 
-// TraceID returns the id of the client's trace, in hex; empty is none.
+// TraceID returns the id of the client's trace, in hex, or an empty string if there is none.
 func (r *Request) TraceID() string {
 	_, rest, _ := strings.Cut(r.Traceparent, "-")
 	id, _, _ := strings.Cut(rest, "-")
@@ -89,41 +89,42 @@ func ModelOf(t Task) string {
 type Generate struct {
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
 	Messages []Message // at least one, unless there is a Prompt
-	// Prompt, if not nil, is continued as it is: the model's template is not used, and spellings
-	// of special tokens in it are these tokens. Messages, Attachments and Tools are empty then.
+	// Prompt, if not nil, is continued as it is: the model's template is not used, and the spelling
+	// of a special token in it stands for that token. Messages, Attachments and Tools are empty
+	// then.
 	Prompt *string
-	// Tokens, if not nil, are a prompt as tokens of the model, continued as they are. There is no
-	// Prompt then.
+	// Tokens, if not nil, are the tokens of a prompt that is continued as it is. Prompt is nil
+	// then.
 	Tokens []int32
-	// Suffix, if not nil, is the text behind the answer, which fills the gap after Prompt. Both are
-	// text alone: spellings of special tokens in them mean nothing.
+	// Suffix, if not nil, is the text after the answer: the answer fills the gap between Prompt and
+	// Suffix. In both, the spelling of a special token is ordinary text.
 	Suffix *string
-	// Files are other texts of a project, the least important first, that help to fill a gap. As many
-	// of the last ones are used as fit.
+	// Files are other texts of a project that help to fill a gap, the least important first. The
+	// prompt contains as many of the last ones as fit.
 	Files       []File
 	Attachments []Attachment // named by MediaParts; their ids are unique
-	Tools       []Tool       // that the model may call; their names are unique
+	Tools       []Tool       // tools that the model may call; their names are unique
 	Choice      ToolChoice
 	OneCall     bool // the answer has at most one tool call
 	Format      Format
-	Blocks      bool     // the client takes Thinking and ToolCall; without it only Text may be emitted
-	MaxTokens   int      // most tokens to write; reduced to the free room of the context; 0 is not said
+	Blocks      bool     // the client takes Thinking and ToolCall; if it is false, only Text may be emitted
+	MaxTokens   int      // maximum number of tokens to generate, reduced to the free room of the context; 0 if not given
 	Stop        []string // the answer ends before the first of these; they are never sent
 	Sampling    Sampling
-	Defaults    Defaults // for what the request does not say
+	Defaults    Defaults // for members that the request does not have
 
 	Thinking       ThinkingMode
-	ThinkingBudget int // most tokens of thinking; 0 is no limit
+	ThinkingBudget int // maximum number of tokens of thinking; 0 means no limit
 	Logprobs       int // alternatives to report for every token, 0 to 20; 0 means no logprobs
 
 	Reveal Reveal // parts of the prompt to report
 }
 
-// Defaults are the values of a surface for absent members of a request. They are filled in where
-// a request reaches an engine, see [Generate.Settled]; a backend with defaults of its own gets
-// the request's members only.
+// Defaults are the values of a surface for absent members of a request. They are filled in when a
+// request is sent to an engine (see [Generate.Settled]). A backend with its own defaults uses only
+// the members of the request.
 type Defaults struct {
-	MaxTokens int // 0 is the free room of the context
+	MaxTokens int // 0 means the free room of the context
 	Sampling  Sampling
 }
 
@@ -140,8 +141,8 @@ func (g *Generate) Settled() *Generate {
 type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
-	Dimensions int      // number of leading values of each vector to return; 0 is all
-	Truncate   bool     // the end of an input that does not fit into the context is left out
+	Dimensions int      // number of leading values of each vector to return; 0 means all
+	Truncate   bool     // cut off the end of an input that does not fit into the context
 	Task       EmbedTask
 }
 
@@ -150,7 +151,7 @@ type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty
 	Documents []string // at least one, none empty
-	TopN      int      // number of best documents to return; 0 is all
+	TopN      int      // number of best documents to return; 0 means all
 }
 
 func (*Generate) task() {}
@@ -158,8 +159,8 @@ func (*Count) task()    {}
 func (*Embed) task()    {}
 func (*Rerank) task()   {}
 
-// EmbedTask is the intended use of vectors. A model that was trained with prefixes gets the text
-// behind the prefix of the task. The set is closed.
+// EmbedTask is the intended use of vectors. For a model that was trained with prefixes, the prefix
+// of the task is put before the text. The set is closed.
 type EmbedTask string
 
 // Tasks of vectors, as the wire spells them.
@@ -178,7 +179,7 @@ const (
 // A Tool is a function that the model may call.
 type Tool struct {
 	Name, Description string
-	Schema            []byte // JSON Schema of its input; nil is none
+	Schema            []byte // JSON Schema of its input; nil if there is none
 }
 
 // ToolChoice determines which tools must be called. The zero value leaves it to the model.
@@ -203,12 +204,12 @@ type ThinkingMode string
 
 // Modes of thinking.
 const (
-	ThinkAuto ThinkingMode = ""    // the model's own way
-	ThinkOn   ThinkingMode = "on"  // refused by a model that cannot
+	ThinkAuto ThinkingMode = ""    // the model decides
+	ThinkOn   ThinkingMode = "on"  // refused if the model cannot think
 	ThinkOff  ThinkingMode = "off" // as little as the model can
 )
 
-// ThinkIf returns the mode of a request that says yes or no.
+// ThinkIf returns ThinkOn or ThinkOff.
 func ThinkIf(on bool) ThinkingMode {
 	if on {
 		return ThinkOn
@@ -226,21 +227,21 @@ type Format struct {
 // Constrains reports whether a field is set. Then Generate.Stop has no effect.
 func (f *Format) Constrains() bool { return f.JSONObject || f.Schema != nil || f.Grammar != "" }
 
-// Sampling holds the parameters for choosing the next token, as far as they are said: nil is not
-// said. Without any the choice is greedy.
+// Sampling holds the parameters for choosing the next token. A parameter that the request does not
+// give is nil; without any parameter the choice is greedy.
 type Sampling struct {
-	Temperature      *float64        // 0 is greedy
+	Temperature      *float64        // 0 means greedy
 	TopK             *int            // 0 is no limit
-	TopP             *float64        // 0 and 1 are no limit
+	TopP             *float64        // 0 and 1 mean no limit
 	MinP             *float64        // 0 is no limit
-	RepeatPenalty    *float64        // 0 and 1 are none
+	RepeatPenalty    *float64        // 0 and 1 mean none
 	PresencePenalty  *float64        // 0 is none
 	FrequencyPenalty *float64        // 0 is none
-	Seed             *uint32         // without one it is random
+	Seed             *uint32         // nil means a random one
 	LogitBias        map[int]float64 // by token, -100 to 100
 }
 
-// or returns s with the values of d for what s does not say.
+// or returns s with the values of d for the parameters that are nil in s.
 func (s Sampling) or(d Sampling) Sampling {
 	s.Temperature = cmp.Or(s.Temperature, d.Temperature)
 	s.TopK = cmp.Or(s.TopK, d.TopK)
@@ -261,9 +262,9 @@ func (s Sampling) or(d Sampling) Sampling {
 // error.
 type Sink = func(Event) error
 
-// A Handler answers one request: it emits events until it returns. Its context ends when the
-// answer is no longer needed. A Handler that blocks must also wait for Done; a Handler that
-// never blocks may rely on the failure of emit.
+// A Handler answers one request: it emits events until it returns. Its context ends when the answer
+// is no longer needed. A Handler that blocks must also return when its context ends. A Handler that
+// never blocks may rely on emit, which then fails.
 type Handler interface {
 	Handle(ctx context.Context, req *Request, emit Sink) error
 }

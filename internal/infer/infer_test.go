@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Members of a request win over the defaults of its surface.
+// Members of a request override the defaults of its surface.
 func TestSettled(t *testing.T) {
 	every := infer.Sampling{
 		Temperature: new(1.0), TopK: new(40), TopP: new(0.9), MinP: new(0.1), RepeatPenalty: new(1.1), PresencePenalty: new(1.0),
@@ -30,8 +30,7 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// Cached prompts belong to a user and a key; a salt divides them, and nothing else joins or
-// divides them.
+// Retained KV is separated by user, key and salt, and by nothing else.
 func TestCachePart(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, user := range []string{"", "1000"} {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// A Pause has the two reasons for which an admitted request must pause. A Handler that supports
-// it pauses the request while either switch is on. The zero value is no pause.
+// A Pause has the two reasons for which an admitted request must pause. A Handler that supports it
+// pauses the request while either switch is on. The zero value means no pause.
 //
 // A callback of Stalled may set Preempted; a callback of Preempted must not set Stalled.
 type Pause struct {
@@ -14,11 +14,11 @@ type Pause struct {
 	Stalled   Switch // by the Handler: the client does not take its events
 }
 
-// MaxUntaken bounds the bytes of events that a Handler buffers for a client that does not read,
-// without the events of the present step. Beyond it the request is stalled.
+// MaxUntaken is the number of bytes of events that a Handler buffers for a client that does not
+// read, before the request is stalled. Events of the step that exceeds it are buffered, too.
 const MaxUntaken = 256 << 10
 
-// A Switch is on or off, and reports every change in order. The zero value is off.
+// A Switch is on or off, and reports every change to its watchers, in order. The zero value is off.
 type Switch struct {
 	mu       sync.Mutex // guards the fields below; held during callbacks
 	on       bool
@@ -35,9 +35,9 @@ func (s *Switch) On() bool {
 	return s.on
 }
 
-// Follow sets the switch to the value of state, which is read under the switch's lock. A
-// state that several goroutines change needs it: each calls Follow after its change, and
-// the last call sees the last state.
+// Follow sets the switch to the result of state, which it calls under the switch's lock. It is for
+// a state that several goroutines change: each of them calls Follow after its change, and the last
+// call sees the last state.
 func (s *Switch) Follow(state func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,9 +51,9 @@ func (s *Switch) Follow(state func() bool) {
 	}
 }
 
-// OnChange calls f with the present state, and then after every change, under the
-// switch's lock and therefore in order. f must not block and must not use s. When stop
-// returns, f neither runs nor is called again.
+// OnChange calls f with the present state, and then with the new state after every change. The
+// calls are made under the switch's lock, and therefore in order. f must not block and must not use
+// s. When stop returns, f is not running and will not be called again.
 func (s *Switch) OnChange(f func(on bool)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

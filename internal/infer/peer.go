@@ -2,18 +2,18 @@ package infer
 
 import "strconv"
 
-// A Peer is the process at the other end of a connection, as the kernel reports it: no
-// field but Key comes from the client. It serves fairness and the log; it grants nothing.
+// A Peer is the process at the other end of a connection, as the kernel reports it. Only Key comes
+// from the client. It is used for fair shares, limits and the log; it grants no rights.
 type Peer struct {
 	Transport Transport
-	User      string // decimal uid, or SID; empty is unknown
-	Group     string // decimal gid; empty is unknown
-	PID       int    // 0 is unknown
-	Exe       string // path of its executable; empty is unknown
-	Program   string // the executable, by device and inode; empty is unknown
-	Key       string // name of the configured key that the client has shown; empty is none
-	// Relayed says that the peer passes on the request of an unknown client. Shares and records
-	// are the peer's, but its cached prompts are not the client's.
+	User      string // decimal uid, or SID; empty if unknown
+	Group     string // decimal gid; empty if unknown
+	PID       int    // 0 if unknown
+	Exe       string // path of its executable; empty if unknown
+	Program   string // the executable, by device and inode; empty if unknown
+	Key       string // name of the configured key that the client has sent; empty if none
+	// Relayed reports that the peer passes on the request of an unknown client. Its share and its
+	// records are the peer's, but it must not use the peer's retained KV.
 	Relayed bool
 }
 
@@ -27,14 +27,14 @@ const (
 	TCP  Transport = "tcp"
 )
 
-// A Caller is the unit of shares and limits: a program of a user. All connections of a
-// caller have one share together.
+// A Caller is the unit of shares and limits: a program of a user. All connections of a caller have
+// one share.
 type Caller struct{ User, Program string }
 
 // Caller returns the unit of shares and limits that p belongs to.
 func (p Peer) Caller() Caller { return Caller{User: p.User, Program: p.Program} }
 
-// Owner is the user that cached prompts belong to; empty is unknown.
+// Owner returns the user that retained KV belongs to, or an empty string if unknown.
 func (p Peer) Owner() string {
 	if p.Relayed {
 		return ""
@@ -42,10 +42,10 @@ func (p Peer) Owner() string {
 	return p.User
 }
 
-// Is reports whether p acts for the user uid, as a program of this user that relays no requests of
-// others and has shown no key.
+// Is reports whether p is a program of the user uid that does not relay the requests of others and
+// has sent no key.
 func (p Peer) Is(uid int) bool { return p.Key == "" && p.Owner() == strconv.Itoa(uid) }
 
-// Owns reports whether prompts of p may be cached for its later requests: its owner is known, or
-// it has a key.
+// Owns reports whether KV of p's requests may be retained for its later requests: the owner is
+// known, or p has sent a key.
 func (p Peer) Owns() bool { return p.Owner() != "" || p.Key != "" }

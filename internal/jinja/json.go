@@ -123,7 +123,7 @@ func (w *jsonWriter) next(i, depth int) {
 	w.line(depth)
 }
 
-// end writes what stands before the closing bracket behind n items.
+// end writes what stands before the closing bracket after n items.
 func (w *jsonWriter) end(n, depth int) {
 	if n > 0 {
 		w.line(depth - 1)

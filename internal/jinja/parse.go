@@ -929,7 +929,7 @@ func applyTrimming(segs []segment) {
 	// the same effect by handling every tag's LEFT side first, then
 	// every tag's RIGHT side.
 
-	// Pass 1: left side of every tag. Of several tags behind one text the
+	// Pass 1: left side of every tag. Of several tags after one text the
 	// first lstrips it; for the others nothing is left to be stripped.
 	text, texts, stripped := -1, 0, -1
 	for i := range segs {

@@ -1,6 +1,6 @@
-// Package paths has the default paths: of the sockets, the lock, the config file, and the
-// folders for data. It only computes names from an environment. It reads no disk, creates
-// nothing, and does not know the use of the files.
+// Package paths computes the default paths of the sockets, the lock, the config file and the
+// folders for data from an environment. It does not access the disk, and does not know how the
+// files are used.
 package paths
 
 import (
@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Names of the files in the run folder. On Windows the names of sockets translate to names of
-// pipes, see [Env.Socket].
+// Names of the files in the run folder. On Windows, [Env.Socket] translates the names of sockets to
+// names of pipes.
 const (
 	V1Leaf      = "infer.sock"
 	V2Leaf      = "infer.v2.sock"
@@ -39,14 +39,14 @@ type Env struct {
 	UID     int // of the user; unused on Windows
 }
 
-// Default is the environment of this process.
+// Default returns the environment of this process.
 func Default() Env {
 	return Env{GOOS: runtime.GOOS, Getenv: os.Getenv, Environ: os.Environ, UID: os.Getuid()}
 }
 
-// RunDir is the folder of the lock and, except on Windows, of the sockets. Clients of every
+// RunDir returns the folder of the lock and, except on Windows, of the sockets. Clients of every
 // release compute the same folder, so the rules must not change. One rule was added: a relative
-// XDG_RUNTIME_DIR is ignored, since it would mean a different folder to each program.
+// XDG_RUNTIME_DIR is ignored, because it would be a different folder for each program.
 func (e Env) RunDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -68,7 +68,7 @@ func (e Env) RunDir() string {
 	return "/tmp/inferd-" + strconv.Itoa(e.UID)
 }
 
-// Warnings names variables that are set but ignored, with the reason.
+// Warnings returns a warning for each variable that is set but ignored, with the reason.
 func (e Env) Warnings() []string {
 	if dir := e.Getenv("XDG_RUNTIME_DIR"); e.GOOS == "linux" && dir != "" && !path.IsAbs(dir) {
 		return []string{"XDG_RUNTIME_DIR is ignored: it is not an absolute path"}
@@ -76,9 +76,9 @@ func (e Env) Warnings() []string {
 	return nil
 }
 
-// Socket is the address of the surface with that leaf: a path in the folder dir. On Windows it
-// is the name of a pipe, which is in no folder: dir is the prefix of the name. An empty dir
-// means the default.
+// Socket returns the address of the surface with that leaf: a path in the folder dir. On Windows it
+// is the name of a pipe, which is not in a folder; there dir is the prefix of the name. An empty
+// dir means the default.
 func (e Env) Socket(dir, leaf string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	switch {
@@ -97,10 +97,10 @@ func (e Env) socketDir() string {
 	return e.RunDir()
 }
 
-// Beside derives two things from the address of a generation socket: dir, for the addresses of
-// the other sockets by [Env.Socket], and leaf, the surface at the address itself. A path is a
-// v1 socket unless it has the name of the length-prefixed socket; a pipe is length-prefixed
-// unless its name ends like the name of the v1 pipe.
+// Beside returns two facts about the address of a generation socket: dir is the argument of
+// [Env.Socket] for the other sockets, and leaf names the surface at the address itself. A path is a
+// v1 socket unless it has the name of the length-prefixed socket; a pipe is length-prefixed unless
+// its name ends like the name of the v1 pipe.
 func (e Env) Beside(socket string) (dir, leaf string) {
 	if e.GOOS == "windows" {
 		if dir, ok := strings.CutSuffix(socket, "-infer"); ok {
@@ -114,8 +114,8 @@ func (e Env) Beside(socket string) (dir, leaf string) {
 	return path.Clean(dir), leaf
 }
 
-// Lock is the lock file of daemons with sockets in dir, which is as in [Env.Socket]. On Windows
-// dir determines only the name of the file.
+// Lock returns the lock file of a daemon whose sockets are in dir, which is as in [Env.Socket]. On
+// Windows, dir determines only the name of the file.
 func (e Env) Lock(dir string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	if e.GOOS != "windows" {
@@ -124,16 +124,16 @@ func (e Env) Lock(dir string) string {
 	return e.join(e.RunDir(), dir[strings.LastIndexByte(dir, '\\')+1:]+".lock")
 }
 
-// ConfigFile is the path of the config file.
+// ConfigFile returns the path of the config file.
 func (e Env) ConfigFile() string { return e.join(e.home(), ".inferd", "config.json") }
 
-// DataDir is the folder of inferd's data.
+// DataDir returns the folder of inferd's data.
 func (e Env) DataDir() string { return e.join(e.data(), "inferd") }
 
-// EngineDir is the folder with the libraries of llama.cpp.
+// EngineDir returns the folder with the libraries of llama.cpp.
 func (e Env) EngineDir() string { return e.join(e.DataDir(), "engine", EngineVersion) }
 
-// ModelsDir is the folder of models, which other programs may share.
+// ModelsDir returns the folder of the model store, which other programs may share.
 func (e Env) ModelsDir() string {
 	if dir := e.Getenv("MODELS_HOME"); dir != "" {
 		return dir
@@ -141,7 +141,7 @@ func (e Env) ModelsDir() string {
 	return e.join(e.data(), "models")
 }
 
-// Expand returns a path in which a leading "~/" is the user's home.
+// Expand returns a path in which the user's home replaces a leading "~/".
 func (e Env) Expand(file string) string {
 	if rest, ok := strings.CutPrefix(file, "~/"); ok {
 		return e.join(e.home(), rest)
@@ -149,11 +149,11 @@ func (e Env) Expand(file string) string {
 	return file
 }
 
-// VerifiedFile is the file with the digests of model files that have been verified on this
-// machine. It can be made again, by hashing them.
+// VerifiedFile returns the path of the file with the digests of the model files that were verified
+// on this machine. If the file is lost, they are hashed again.
 func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
 
-// stateDir is the folder of inferd's state on this machine.
+// stateDir returns the folder of inferd's state on this machine.
 func (e Env) stateDir() string {
 	if e.GOOS == "windows" || e.GOOS == "darwin" {
 		return e.join(e.DataDir(), "state")
@@ -161,7 +161,7 @@ func (e Env) stateDir() string {
 	return e.join(e.xdg("XDG_STATE_HOME", ".local", "state"), "inferd")
 }
 
-// LogDir is the folder of the activity log; empty without a variable that determines it.
+// LogDir returns the folder of the activity log. It is empty if no variable determines it.
 func (e Env) LogDir() string {
 	if dir := e.Getenv("INFERD_LOG_DIR"); dir != "" {
 		return dir
@@ -176,15 +176,16 @@ func (e Env) LogDir() string {
 	return e.join(e.home(), ".inferd", "logs")
 }
 
-// BuiltinDir is the folder of the models that inferd generates. It is in the user's cache,
-// because they can be generated again at any time.
+// BuiltinDir returns the folder of the models that inferd generates. It is in the user's cache,
+// because the models can be generated again at any time.
 func (e Env) BuiltinDir() string { return e.join(e.cacheDir(), "builtin") }
 
-// VariantsFile is the file with the CPU variants of llama.cpp's libraries that do not run on
-// this machine. It can be made again, and a service with a read-only home has a cache.
+// VariantsFile returns the path of the file with the CPU variants of llama.cpp's libraries that do
+// not run on this machine. It is in the cache because its content can be found out again, and
+// because a service with a read-only home still has a cache.
 func (e Env) VariantsFile() string { return e.join(e.cacheDir(), "cpu-variants.json") }
 
-// cacheDir is the folder for files that can be made again.
+// cacheDir returns the folder for files that can be created again.
 func (e Env) cacheDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -195,7 +196,7 @@ func (e Env) cacheDir() string {
 	return e.join(e.xdg("XDG_CACHE_HOME", ".cache"), "inferd")
 }
 
-// data is the folder for the data of all of the user's programs.
+// data returns the folder for the data of all programs of the user.
 func (e Env) data() string {
 	switch e.GOOS {
 	case "windows":
@@ -206,8 +207,9 @@ func (e Env) data() string {
 	return e.xdg("XDG_DATA_HOME", ".local", "share")
 }
 
-// xdg is the folder in a variable, or the default below the home. A relative value is ignored,
-// as the XDG rules demand: its meaning would depend on the working folder.
+// xdg returns the folder that a variable names, or the default below the home. A relative value is
+// ignored, as the XDG specification demands, because its meaning would depend on the working
+// folder.
 func (e Env) xdg(name string, below ...string) string {
 	if dir := e.Getenv(name); path.IsAbs(dir) {
 		return dir
@@ -222,8 +224,8 @@ func (e Env) localAppData() string {
 	return e.join(e.home(), "AppData", "Local")
 }
 
-// home is the user's home. Without one it is a folder that does not exist: with a relative
-// path the daemon would read its config and load libraries from the working folder.
+// home returns the user's home. If there is none, it returns a folder that does not exist: with a
+// relative path, the daemon would read its config and load libraries from the working folder.
 func (e Env) home() string {
 	name, none := "HOME", "/nonexistent"
 	if e.GOOS == "windows" {

@@ -9,9 +9,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Quota counts units of one resource. It bounds each caller, all callers together, and each
-// user: a user gets half of Total, or PerCaller if that is more, so that no user can take all
-// units with many programs.
+// A Quota counts units of one resource. It bounds the units of each caller, of each user, and of
+// all callers together. A user gets half of Total, or PerCaller if that is more, so no user can
+// take all units with many programs.
 type Quota struct {
 	PerCaller int64 // 0 allows nothing
 	Total     int64 // 0 allows nothing
@@ -23,8 +23,8 @@ type Quota struct {
 	released chan struct{} // closed at the next Release; nil while no Acquire waits
 }
 
-// A count is the number of units taken, and the part of it that belongs to holders that wait
-// for more.
+// A count is the number of units taken. waiting is the part of them that belongs to holders that
+// wait for more.
 type count struct{ taken, waiting int64 }
 
 // TryAcquire takes n units for a caller. It reports false, and takes none, if they do not fit.
@@ -38,12 +38,13 @@ func (q *Quota) TryAcquire(c infer.Caller, n int64) bool {
 	return true
 }
 
-// Acquire takes n units for a caller as soon as they fit. held is the number of units that the
-// same holder already has, and keeps until it gets n more. Acquire returns the cause of ctx if
-// ctx ends first.
+// Acquire takes n units for a caller as soon as they fit. held is the number of units that the same
+// holder already has and does not release before it gets n more. Acquire returns the cause of ctx
+// if ctx ends first.
 //
-// If all units belong to holders that wait for more, none would ever be released. Then one of
-// the holders gets its units above the bounds, if held and n together are at most PerCaller.
+// If all taken units belong to holders that wait for more, no unit would ever be released. Then one
+// of these holders gets its units although they exceed the bounds, if held and n together are at
+// most PerCaller.
 func (q *Quota) Acquire(ctx context.Context, c infer.Caller, n, held int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -81,7 +82,7 @@ func (q *Quota) Release(c infer.Caller, n int64) {
 	}
 }
 
-// fitsLocked reports whether n more units may go to a holder that has held units already.
+// fitsLocked reports whether a holder that has held units may take n more.
 func (q *Quota) fitsLocked(c infer.Caller, n, held int64) bool {
 	within := func(now count, bound int64) bool {
 		deadlock := 0 < held && held < now.taken && now.taken == now.waiting && held+n <= q.PerCaller
@@ -106,7 +107,7 @@ func (q *Quota) addLocked(c infer.Caller, more count) {
 
 func (a count) plus(b count) count { return count{a.taken + b.taken, a.waiting + b.waiting} }
 
-// Taken returns the number of units that all callers hold together.
+// Taken returns the number of units that all callers have together.
 func (q *Quota) Taken() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

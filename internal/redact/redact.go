@@ -1,6 +1,6 @@
-// Package redact removes secrets from text for logs and records. It matches patterns of text,
-// and in doubt removes too much. A marker that names the rule replaces each secret. Counts such
-// as prompt_tokens are left unchanged. The package does not know where a text comes from.
+// Package redact removes secrets from text for logs and records. It matches patterns, and in doubt
+// removes too much. Each secret is replaced by a marker that names the rule. Counts such as
+// prompt_tokens are left unchanged. The package does not know where a text comes from.
 package redact
 
 import (
@@ -24,8 +24,8 @@ const space = `(?:\s|\\+[tnr]|\\+u00(?:20|09|0a|0d))`
 // A quote is one of three characters, escaped any number of times.
 const quote = "\\\\*[\"'`]"
 
-// An escape sequence may precede a word, and its last letter must not hide the start of the
-// word: a line break is \n, so "password" after one looks like "npassword".
+// An escape sequence may precede a word, and its last letter must not hide the start of the word. A
+// line break, for example, is spelt \n, so "password" after it looks like "npassword".
 const escape = `\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})`
 
 // The start of the name of a secret, and of a key without a name.
@@ -35,7 +35,7 @@ const (
 )
 
 var (
-	// "authorization: bearer …": a scheme and its token.
+	// A header such as "authorization: bearer …": the scheme and its token are secret.
 	header = regexp.MustCompile(`(?i)(authorization(?:` + quote + `)?` + space + `*[:=]` + space + `*(?:` + quote + `)?)(?:bearer|basic|token)` + space + `+[\w.~+/=%-]{8,}`)
 	bearer = regexp.MustCompile(`(?i)(` + nameStart + `)bearer` + space + `+[\w.~+/=%-]{8,}`)
 
@@ -57,8 +57,8 @@ var (
 	}
 )
 
-// signs lists strings by their first letter. Every text that a rule matches contains at least one of
-// them, so a text without any is not searched further.
+// signs lists strings by their first letter. Every text that a rule matches contains at least one
+// of these strings, so a text that contains none is not searched further.
 var signs = [256][]string{
 	'a': {"authorization", "api_key", "api-key", "apikey", "akia", "asia"},
 	'b': {"bearer"},
@@ -70,7 +70,7 @@ var signs = [256][]string{
 	'x': {"xox"},
 }
 
-// suspect reports, in one pass, whether a rule may match.
+// suspect reports, in one pass over text, whether a rule may match.
 func suspect(text string) bool {
 	for i := range len(text) {
 		for _, sign := range signs[text[i]|0x20] {
@@ -120,10 +120,10 @@ func values(text string) string {
 	}
 }
 
-// minUnquoted is the least length of an unquoted value.
+// minUnquoted is the minimum length, in bytes, of an unquoted value that is redacted.
 const minUnquoted = 4
 
-// unquoted returns the length of the unquoted value at the start of rest; 0 is no value.
+// unquoted returns the length of the unquoted value at the start of rest, or 0 if there is none.
 func unquoted(rest string) int {
 	n := strings.IndexAny(rest, " \t\r\n\"',&}")
 	if n < 0 {

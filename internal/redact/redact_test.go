@@ -40,7 +40,7 @@ func inJSON(s string) string {
 	return string(b)
 }
 
-// forms are contexts of a text: alone, inside another text, quoted.
+// forms returns a text in several contexts: alone, inside another text, quoted.
 func forms(text string) map[string]string {
 	return map[string]string{
 		"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
@@ -71,7 +71,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// A line is redacted if it is written in two pieces, cut anywhere.
+// A line is redacted even if it is written in two pieces, wherever it is divided.
 func TestWriter(t *testing.T) {
 	for _, marked := range secrets {
 		text, parts := cut(marked)
@@ -134,7 +134,7 @@ func TestAttr(t *testing.T) {
 	}
 }
 
-// Redacting a text a second time changes nothing.
+// FuzzText checks that redacting a text a second time changes nothing.
 func FuzzText(f *testing.F) {
 	for _, marked := range secrets {
 		text, _ := cut(marked)

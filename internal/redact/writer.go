@@ -20,8 +20,8 @@ func Attr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// A Writer writes whole lines to W without their secrets, however the input is cut. It buffers
-// the bytes after the last newline.
+// A Writer writes whole lines to W without their secrets, however the calls of Write divide the
+// lines. It buffers the bytes after the last newline.
 type Writer struct {
 	W io.Writer
 
@@ -40,7 +40,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	}
 	var lines []byte
 	for line := range bytes.Lines(w.rest[:end]) {
-		lines = append(append(lines, Text(string(line[:len(line)-1]))...), '\n') // kept apart, so that a value without an end does not swallow it
+		lines = append(append(lines, Text(string(line[:len(line)-1]))...), '\n') // the newline is not passed to Text, where an unterminated value would include it
 	}
 	w.rest = append(w.rest[:0], w.rest[end:]...)
 	_, err := w.W.Write(lines)

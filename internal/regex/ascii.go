@@ -44,7 +44,7 @@ func (s *speller) asASCII(spans []span) []automaton.Edge {
 	return sorted(edges)
 }
 
-// high returns the first surrogates of the characters in spans, each with the state behind it. The
+// high returns the first surrogates of the characters in spans, each with the state after it. The
 // characters are beyond the basic plane.
 func (s *speller) high(spans []span) (out []span) {
 	for h := range int32(halves) {

@@ -23,7 +23,7 @@ const (
 	ascii        // the inside of a JSON string, with letters beyond ASCII escaped
 )
 
-// A span is a range of characters, or of their last bits, and the state behind it.
+// A span is a range of characters, or of their last bits, and the state after it.
 type span struct {
 	lo, hi, to int32
 }
@@ -35,7 +35,7 @@ type speller struct {
 	edges [][]automaton.Edge
 	table []int32         // the states within a character by their edges, plus one: open addressing
 	made  int             // the number of these states
-	free  map[int32]int32 // by the state behind all escapes, the one behind their backslash
+	free  map[int32]int32 // by the state after all escapes, the one after their backslash
 }
 
 func spell(b *Budget, d *DFA, as style) *automaton.DFA {
@@ -221,7 +221,7 @@ func shortOf(c int32) byte {
 // escaped reports whether a character has an escape in a JSON string.
 func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// behindBackslash returns the state behind a backslash, or -1 if none may come.
+// behindBackslash returns the state after a backslash, or -1 if none may come.
 func (s *speller) behindBackslash(ascii []span) int32 {
 	free := len(ascii) == 1 && ascii[0].lo == 0 && ascii[0].hi >= '\\'
 	if free {
@@ -240,10 +240,10 @@ func (s *speller) behindBackslash(ascii []span) int32 {
 	return state
 }
 
-// escapes returns the edges behind a backslash.
+// escapes returns the edges after a backslash.
 func (s *speller) escapes(spans []span) []automaton.Edge {
 	var edges []automaton.Edge
-	var rows [2][]automaton.Edge // behind \u000 and \u001
+	var rows [2][]automaton.Edge // after \u000 and \u001
 	for _, p := range spans {
 		for c := p.lo; c <= p.hi; c++ {
 			if !escaped(c) {

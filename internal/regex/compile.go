@@ -230,7 +230,7 @@ func (n *nfa) determine(start int32) *DFA {
 	return d.trim(n.b)
 }
 
-// openAt reports whether a match may begin behind the beginning of the string: whether start leads
+// openAt reports whether a match may begin after the beginning of the string: whether start leads
 // to a character, an end or a match without passing ^.
 func (n *nfa) openAt(start int32) bool {
 	c := &closer{n: n, seen: make([]int32, len(n.nodes))}
@@ -307,7 +307,7 @@ func (n *nfa) ends(s subset) bool {
 			work = append(work, x.to, x.or)
 		case nfaEnd:
 			work = append(work, x.to)
-		case nfaBegin: // behind $: both match in the empty text
+		case nfaBegin: // after $: both match in the empty text
 			if s.begin {
 				work = append(work, x.to)
 			}

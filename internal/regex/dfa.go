@@ -24,7 +24,7 @@ type Budget = automaton.Budget
 // language.
 type DFA struct {
 	alphabet
-	next   []int32 // of each state, the states behind each class; -1 is none
+	next   []int32 // of each state, the states after each class; -1 is none
 	accept []bool  // state 0 is the start
 }
 

@@ -11,7 +11,7 @@ import (
 // contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection or
 // difference of two languages is that of their sets.
 
-// maxDigits bounds the digits of a [Decimal] before the point, and those behind it.
+// maxDigits bounds the digits of a [Decimal] before the point, and those after it.
 const maxDigits = 400
 
 // MaxMultiple bounds the divisor of [Multiples], scaled to an integer.
@@ -114,20 +114,20 @@ func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), acce
 	return d.trim(b)
 }
 
-// A place is a position in the grammar of decimals.
-type place uint8
+// A position is a position in the grammar of decimals.
+type position uint8
 
 const (
-	atStart    place = iota
-	atSign           // behind the minus
-	atZero           // behind a leading zero
-	atWhole          // within the digits before the point
-	atPoint          // behind the point
-	atFraction       // within the digits behind it
+	atStart    position = iota
+	atSign              // after the minus
+	atZero              // after a leading zero
+	atWhole             // within the digits before the point
+	atPoint             // after the point
+	atFraction          // within the digits after it
 )
 
 // step follows the grammar of decimals.
-func (p place) step(c int) (place, bool) {
+func (p position) step(c int) (position, bool) {
 	digit := c >= zero
 	switch p {
 	case atStart, atSign:
@@ -153,23 +153,23 @@ func (p place) step(c int) (place, bool) {
 }
 
 // ends reports whether a decimal may end at p.
-func (p place) ends() bool { return p == atZero || p == atWhole || p == atFraction }
+func (p position) ends() bool { return p == atZero || p == atWhole || p == atFraction }
 
 // Decimals returns all decimals.
 func Decimals(b *Budget) *DFA {
-	return machine(b, atStart, place.step, place.ends)
+	return machine(b, atStart, position.step, position.ends)
 }
 
 // Canonical returns one decimal for each number: without redundant zeros, and without -0.
 func Canonical(b *Budget) *DFA {
 	type state struct {
-		place
+		position
 		zero  bool // the last digit of the fraction is 0
 		minus bool // a minus, and so far only zeros
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
 		p, ok := s.step(c)
-		next := state{place: p, minus: s.minus}
+		next := state{position: p, minus: s.minus}
 		switch {
 		case c == minus:
 			next.minus = true
@@ -193,7 +193,7 @@ func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 // comparing is the state of comparing a decimal with a bound. It compares their magnitudes: first
 // the number of digits of the whole parts, then these digits, then the digits of the fractions.
 type comparing struct {
-	place
+	position
 	negative, nonzero bool
 	digits            int  // of the part so far, at most one more than the bound's
 	order             int8 // of these digits beside the bound's: -1, 0, 1
@@ -204,7 +204,7 @@ func sign(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
 // whole compares the whole parts, at the point or the end of the decimal: if they differ in length,
 // the longer one is larger.
 func (s comparing) whole(bound *Decimal) int8 {
-	if s.place == atFraction || s.digits == len(bound.whole) {
+	if s.position == atFraction || s.digits == len(bound.whole) {
 		return s.order
 	}
 	return sign(s.digits, len(bound.whole))
@@ -213,7 +213,7 @@ func (s comparing) whole(bound *Decimal) int8 {
 func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
 	p, ok := s.step(c)
 	t := s
-	t.place = p
+	t.position = p
 	t.nonzero = s.nonzero || c > zero
 	switch {
 	case c == minus:
@@ -245,7 +245,7 @@ func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
 // sum compares a complete decimal with the bound.
 func (s comparing) sum(bound *Decimal) int8 {
 	order, digits := s.whole(bound), 0
-	if s.place == atFraction {
+	if s.position == atFraction {
 		digits = s.digits
 	}
 	if order == 0 && digits < len(bound.fraction) { // the last digit of the bound is not 0
@@ -274,13 +274,13 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}
 	n, scale := int(scaled.Int64()), len(of.fraction)
 	type state struct {
-		place
+		position
 		rest   int // the digits so far, modulo n
 		digits int // of the fraction, at most scale
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
 		p, ok := s.step(c)
-		s.place = p
+		s.position = p
 		if c >= zero {
 			switch {
 			case p != atFraction:

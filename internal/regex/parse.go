@@ -120,7 +120,7 @@ func (p *parser) sequence() (*tree, error) {
 	return t, nil
 }
 
-// quantified applies the quantifier behind a part, if there is one.
+// quantified applies the quantifier after a part, if there is one.
 func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 	at := p.at
 	least, most := 0, -1

@@ -112,9 +112,9 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 // A pairIndex has the numbers of pairs of states; -1 in a pair is an automaton that has no state
 // any longer. If few pairs are possible, each has a place in a table, not a map.
 type pairIndex struct {
-	width  int32
-	places []int32 // numbers plus one
-	other  map[[2]int32]int32
+	width int32
+	table []int32 // numbers plus one
+	other map[[2]int32]int32
 }
 
 func newPairIndex(n, m int) *pairIndex {
@@ -122,23 +122,23 @@ func newPairIndex(n, m int) *pairIndex {
 	if (n+1)*(m+1) > few {
 		return &pairIndex{other: make(map[[2]int32]int32)}
 	}
-	return &pairIndex{width: int32(m + 1), places: make([]int32, (n+1)*(m+1))}
+	return &pairIndex{width: int32(m + 1), table: make([]int32, (n+1)*(m+1))}
 }
 
 func (x *pairIndex) add(p [2]int32, number int32) {
-	if x.places == nil {
+	if x.table == nil {
 		x.other[p] = number + 1
 		return
 	}
-	x.places[(p[0]+1)*x.width+p[1]+1] = number + 1
+	x.table[(p[0]+1)*x.width+p[1]+1] = number + 1
 }
 
 // find returns the number of a pair; -1 is none.
 func (x *pairIndex) find(p [2]int32) int32 {
-	if x.places == nil {
+	if x.table == nil {
 		return x.other[p] - 1
 	}
-	return x.places[(p[0]+1)*x.width+p[1]+1] - 1
+	return x.table[(p[0]+1)*x.width+p[1]+1] - 1
 }
 
 // overlaps yields the pairs of ranges, one of each alphabet, that have characters in common, in

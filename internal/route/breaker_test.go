@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry whose backend fails gets no requests for OpenFor, and the change is published.
+// An entry whose backend keeps failing gets no requests for OpenFor, and Changed is called.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
@@ -109,9 +109,9 @@ func TestFailsAndComesBack(t *testing.T) {
 	})
 }
 
-// For all states of entries and breakers: the first of the best entries is chosen, never an entry
-// with an open breaker, and a half-open entry gets one request at a time. Errors that are no fault
-// of the entry open no breaker.
+// In any state of entries and breakers, the first of the best entries is chosen, but never one with
+// an open breaker. An entry whose breaker is half open gets one request at a time. Errors that are
+// not faults of the entry do not open its breaker.
 func TestOrderIsKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const entries = 4
@@ -119,7 +119,7 @@ func TestOrderIsKept(t *testing.T) {
 			now     = time.Unix(0, 0)
 			states  [entries]backend.State
 			running [entries][]func(error)
-			rests   [entries]time.Time // while its breaker is open: until when
+			rests   [entries]time.Time // the time until which its open breaker stays open
 			targets []*backend.Backend
 		)
 		r := route.Router{Now: func() time.Time { return now }}
@@ -148,7 +148,7 @@ func TestOrderIsKept(t *testing.T) {
 			switch before {
 			case breaker.Closed:
 				t.Fatalf("%v opened the breaker", err)
-			case breaker.HalfOpen: // the client of the probe gave up: the next request is a probe at once
+			case breaker.HalfOpen: // the client of the probe has gone, so the next request is a probe at once
 				rests[i] = now
 			case breaker.Open:
 			}

@@ -1,9 +1,9 @@
-// Package route chooses the entry that answers a request: the first in config order that
-// has the requested name, can do the task, is ready, and has not failed too often in the
-// last minute. It refuses a request that uses a feature beyond the abilities of that entry.
-// Vectors and scores of different models cannot be compared, so a request for them goes to the
-// first entry that can do it, or to another of the same [backend.Origin]. The package knows no
-// engine and no model, and it never chooses a second entry after a failure.
+// Package route chooses the entry that answers a request. It is the first entry in config order
+// that has the requested name, can do the task, is ready, and has not failed too often in the last
+// minute. It refuses a request that uses a feature beyond the abilities of that entry. Vectors and
+// scores of different models cannot be compared, so a request for them goes to the first entry that
+// can do it, or to another of the same [backend.Origin]. The package knows no engine and no model.
+// It never chooses another entry for a request that has failed.
 package route
 
 import (
@@ -20,7 +20,7 @@ import (
 // A Router chooses among its backends.
 type Router struct {
 	Backends []*backend.Backend // in order of preference
-	// Changed, if not nil, receives each new state of a backend's breaker. It must not block.
+	// Changed, if not nil, is called with each new state of a backend's breaker. It must not block.
 	Changed func(*backend.Backend, breaker.State)
 	Now     func() time.Time // the clock; nil is time.Now
 
@@ -28,7 +28,7 @@ type Router struct {
 	breakers map[*backend.Backend]*breaker.Breaker
 }
 
-// breakerLocked returns the breaker of a backend.
+// breakerLocked returns the breaker of a backend, and creates it on first use.
 func (r *Router) breakerLocked(b *backend.Backend) *breaker.Breaker {
 	one := r.breakers[b]
 	if one == nil {
@@ -45,13 +45,13 @@ func answersTo(b *backend.Backend, name string) bool {
 	return name == "" || name == b.Name || slices.Contains(b.Aliases, name)
 }
 
-// Choose returns the first ready candidate for req, or else the first that will be ready. A backend
-// with an open breaker counts as down.
+// Choose returns the first ready candidate for req, or else the first that is expected to become
+// ready. A backend with an open breaker counts as down.
 //
 // The error is [infer.Invalid] if no backend has the name, or none of that name can do the task; it
 // is [infer.Unavailable] if no candidate is up, and the error of [infer.Abilities.Check] if req
-// needs a feature that the candidate lacks. A backend of unknown abilities counts as able: requests
-// wait for it.
+// needs a feature that the candidate lacks. A backend whose abilities are unknown counts as able,
+// so requests wait for it.
 func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	name := infer.ModelOf(req.Task)
 	able, named := r.candidates(name, req.Task)
@@ -87,7 +87,7 @@ func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	return chosen, nil
 }
 
-// needsOf returns the abilities that req needs. It computes them once, and keeps them in req.
+// needsOf returns the abilities that req needs. It computes them once, and stores them in req.
 func needsOf(req *infer.Request) infer.Abilities {
 	if req.Needs == nil {
 		req.Needs = new(infer.Needs(req.Task))
@@ -96,9 +96,9 @@ func needsOf(req *infer.Request) infer.Abilities {
 }
 
 // candidates returns the backends with the name that can do the task, in order of preference, and
-// reports whether any backend has the name. To embed or rerank, the candidates are the first such
-// backend and others of the same origin. Backends of unknown abilities are last, and do not replace
-// a backend that is known to embed or rerank.
+// reports whether any backend has the name. For Embed and Rerank, the candidates are the first such
+// backend and the others of the same origin. Backends whose abilities are unknown come last, and
+// are no candidates if another backend is known to embed or rerank.
 func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backend, named bool) {
 	var unknown []*backend.Backend
 	for _, b := range r.Backends {
@@ -134,8 +134,8 @@ func compared(t infer.Task) bool {
 	return false
 }
 
-// Begin records the start of a request at its backend. At the end of the request, end must be
-// called: with nil after a complete answer, otherwise with the error.
+// Begin records the start of a request at its backend. At the end of the request, the caller must
+// call end: with nil after a complete answer, otherwise with the error.
 func (r *Router) Begin(b *backend.Backend) (end func(error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +163,7 @@ func (r *Router) Breaker(b *backend.Backend) breaker.State {
 	return r.breakerLocked(b).State()
 }
 
-// noticeLocked calls event, and reports the breaker's state to Changed if event has changed it.
+// noticeLocked calls event. If that changes the state of the breaker, it calls Changed.
 func (r *Router) noticeLocked(b *backend.Backend, event func()) {
 	one := r.breakerLocked(b)
 	before := one.State()
@@ -173,7 +173,7 @@ func (r *Router) noticeLocked(b *backend.Backend, event func()) {
 	}
 }
 
-// outcome classifies err: only faults of the backend itself count as failures.
+// outcome classifies err. Only a fault of the backend itself is a failure.
 func outcome(b *backend.Backend, err error) breaker.Outcome {
 	failure, ok := errors.AsType[*infer.Error](err)
 	switch {
@@ -198,7 +198,7 @@ func verb(t infer.Task) string {
 	return ""
 }
 
-// noBackend returns the message of the error if no backend is up for a task.
+// noBackend returns the message of the error for a task for which no backend is up.
 func noBackend(t infer.Task) string {
 	switch t.(type) {
 	case *infer.Embed:

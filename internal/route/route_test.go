@@ -62,8 +62,8 @@ func fileInfo(t *testing.T, linkTo string) (string, os.FileInfo) {
 	return path, info
 }
 
-// Vectors and scores always come from one model: another entry replaces the first only if it has
-// the same origin. Generation has no such limit.
+// Vectors and scores always come from one model: another entry replaces the first one only if it
+// has the same origin. For generation, any entry may.
 func TestVectorsStayWithTheirModel(t *testing.T) {
 	path, file := fileInfo(t, "")
 	_, link := fileInfo(t, path)
@@ -118,7 +118,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	}
 }
 
-// A model file that was written to does not count as the same model.
+// A model file that has been changed does not count as the same model.
 func TestOriginOfAChangedFile(t *testing.T) {
 	path, before := fileInfo(t, "")
 	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {
@@ -147,7 +147,7 @@ func TestUnknownNameIsToldInShort(t *testing.T) {
 	}
 }
 
-// able returns a report of the abilities can.
+// able returns a function that reports the abilities can.
 func able(can infer.Abilities) func() (infer.Abilities, bool) {
 	return func() (infer.Abilities, bool) { return can, true }
 }
@@ -226,7 +226,7 @@ func TestFeaturesBeyondTheAbilities(t *testing.T) {
 	want(thinking("plain"), "unavailable")
 }
 
-// in returns a state that does not change.
+// in returns a function that always reports the state s.
 func in(s backend.State) func() (backend.State, string) {
 	return func() (backend.State, string) { return s, "" }
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A machine runs jobs in a number of slots. In a step each running job uses one unit; then free
-// slots are filled and jobs preempted by the rules of the gate.
+// A machine runs jobs in a number of slots. In a step each running job uses one unit. Then free
+// slots are filled, and jobs are preempted, by the rules of the gate.
 type machine struct {
 	q       sched.Queue[*load]
 	slots   int
@@ -128,8 +128,8 @@ func TestSharesAreEqual(t *testing.T) {
 	})
 }
 
-// equal checks that the users together got want units, so that no slot was ever free, and that
-// their shares are equal.
+// equal checks that the users together got want units, which means that no slot was ever free, and
+// that their shares are equal.
 func (m *machine) equal(t *rapid.T, want int) {
 	total, least, most := 0, want, 0
 	for _, n := range m.served {
@@ -166,7 +166,7 @@ func TestPreemptionIsBounded(t *testing.T) {
 	})
 }
 
-// The background gets a sixteenth of the service beside normal work, and never starves.
+// Beside normal work, the background gets a sixteenth of the service, and it never starves.
 func TestBackground(t *testing.T) {
 	for name, test := range map[string]struct{ slots, normal, size int }{
 		"one slot, endless answers":           {1, 2, 100_000},

@@ -1,8 +1,7 @@
-// Package sched is a fair queue. It holds waiting and running jobs in a tree of flows with
-// four levels: band (normal or background), user, program, client. On each level the flow
-// that has been served least goes first. Running jobs are charged while they run, so a job
-// costs its own flows and not their siblings, however long it takes and however many parts
-// it is cut into.
+// Package sched is a fair queue. It holds waiting and running jobs in a tree of flows with four
+// levels: band (normal or background), user, program, client. On each level the flow that has been
+// served least goes first. Jobs are charged while they run, so the cost of a job counts against its
+// own flows only, however long it takes and however often it is preempted.
 //
 // The package is pure: it reads no clock, takes no lock, and knows neither the nature of a job
 // nor the unit of cost.
@@ -20,8 +19,8 @@ type Path struct {
 	User, Program, Client string
 }
 
-// backgroundWeight multiplies the cost of background jobs: while both bands compete, the
-// normal band gets this multiple of its service.
+// backgroundWeight multiplies the cost of background jobs. While both bands compete, the normal
+// band gets this many times the service of the background.
 const backgroundWeight = 15
 
 // Quantum is the number of units that a flow gets before the next flow has its turn, as far as the
@@ -45,8 +44,8 @@ type Queue[T any] struct {
 //	        │ ▼                     │
 //	    suspended ──── Done ────────┘
 //
-// Done ends a job in any state. A suspended job neither waits nor runs: its flow counts as
-// idle without it.
+// Done ends a job in any state. A suspended job neither waits nor runs. A flow with only suspended
+// jobs counts as idle.
 type Job[T any] struct {
 	Item T
 
@@ -58,7 +57,7 @@ type Job[T any] struct {
 	newFrom  int    // first level on which the job's flow was new when the job was pushed
 
 	charged, used float64
-	minCharge     float64 // least total charge: the amount charged to nodes that no longer exist
+	minCharge     float64 // lower bound of the total charge: the amount charged to nodes that no longer exist
 	started       uint64  // number of its latest start; 0 if it has never run
 	usedAtStart   float64 // used at its latest start
 }
@@ -66,8 +65,7 @@ type Job[T any] struct {
 // Len returns the number of waiting jobs.
 func (q *Queue[T]) Len() int { return q.root.waiting }
 
-// Push appends a job with an item to its flow. cost is the cost to start it, which is charged at
-// the start.
+// Push appends a job with an item to its flow. cost is charged when the job starts.
 func (q *Queue[T]) Push(p Path, cost int, item T) *Job[T] {
 	q.pushed++
 	j := &Job[T]{Item: item, path: p, nth: q.pushed, used: float64(cost), newFrom: levels}
@@ -122,7 +120,7 @@ func (q *Queue[T]) Waiting() iter.Seq[*Job[T]] {
 }
 
 // Heads yields waiting jobs in fair order, but of each leaf flow only the first job of each kind,
-// since a job must not overtake earlier jobs of its flow and kind. The queue must not be changed
+// because a job must not overtake earlier jobs of its flow and kind. The queue must not be changed
 // meanwhile.
 func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Job[T]] {
 	return func(yield func(*Job[T]) bool) {
@@ -159,8 +157,8 @@ func (q *Queue[T]) Start(j *Job[T]) {
 	j.charge(j.used)
 }
 
-// Charge sets the usage of a running job since it was pushed, including its cost to start. A value
-// below the present one changes nothing.
+// Charge sets the total usage of a running job since it was pushed, including the cost given to
+// Push. A value below the present one changes nothing.
 func (q *Queue[T]) Charge(j *Job[T], used int) {
 	j.used = max(j.used, float64(used))
 	j.charge(j.used)
@@ -185,14 +183,14 @@ func (q *Queue[T]) Suspend(j *Job[T]) {
 // Resume makes a suspended job wait again, before all later jobs of its flow.
 func (q *Queue[T]) Resume(j *Job[T]) {
 	q.enqueue(j)
-	if j.leaf != j.lastLeaf { // the flow was dropped meanwhile, with its charges
+	if j.leaf != j.lastLeaf { // the flow was dropped meanwhile, and its charges with it
 		j.minCharge = j.charged
 	}
 }
 
-// Done ends a job in any state. used is its final usage, which may be less than was charged; a job
-// that has never run is not charged. The usage of a flow is kept while any job waits or runs:
-// otherwise a flow that has just received a long answer would be first again.
+// Done ends a job in any state. used is its final usage, which may be less than the amount charged
+// so far; a job that has never run is not charged. The usage of a flow is kept while any job waits
+// or runs: otherwise a flow that has just received a long answer would be first again.
 func (q *Queue[T]) Done(j *Job[T], used int) {
 	if j.leaf == nil { // suspended
 		if j.lastLeaf.attached() {

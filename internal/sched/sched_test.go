@@ -15,7 +15,7 @@ func always(string) bool { return true }
 
 func user(name string) sched.Path { return sched.Path{User: name} }
 
-// order runs all jobs one after the other, and returns their items.
+// order runs all jobs one after the other, and returns their items in that order.
 func order(q *sched.Queue[string], costs map[string]int) string {
 	var all []string
 	for {
@@ -109,7 +109,7 @@ func TestIneligible(t *testing.T) {
 	}
 }
 
-// Usage that a flow had while others waited counts against it until no job waits or runs. Then it
+// Usage of a flow while others waited counts against the flow until no job waits or runs. Then it
 // is dropped.
 func TestDebt(t *testing.T) {
 	var q sched.Queue[string]
@@ -248,7 +248,7 @@ func TestVictim(t *testing.T) {
 	}
 }
 
-// A life is a queue beside a model of it in three lists.
+// A life is a queue, and a model of it in three lists.
 type life struct {
 	q         sched.Queue[*work]
 	waiting   []*work
@@ -400,8 +400,8 @@ func without(all []*work, w *work) []*work {
 	return slices.DeleteFunc(slices.Clone(all), func(x *work) bool { return x == w })
 }
 
-// A flow is idle while all its jobs are suspended: it neither holds back the clock of the
-// others nor earns credit. A resumed job goes before the later jobs of its flow.
+// A flow is idle while all its jobs are suspended: it neither stops the clock of the other flows
+// nor earns credit. A resumed job goes before the later jobs of its flow.
 func TestSuspended(t *testing.T) {
 	var q sched.Queue[string]
 	slow := q.Push(user("a"), 10, "slow")

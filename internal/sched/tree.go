@@ -9,7 +9,7 @@ import (
 // levels is the number of levels below the root.
 const levels = 4
 
-// maxChildren bounds the children of a node: above it, idle flows are dropped even if they
+// maxChildren is the number of children of a node from which on idle flows are dropped even if they
 // have been served more than their share.
 const maxChildren = 1024
 
@@ -26,7 +26,7 @@ type node[T any] struct {
 
 	waiting, running int     // jobs in this subtree
 	served           float64 // cost times weight, on the parent's clock
-	virtualTime      float64 // clock of the children: a child that becomes active is not behind it
+	virtualTime      float64 // clock of the children: a child that becomes active is never placed behind it
 	candidates       int     // jobs in this subtree that [Queue.Victim] considers
 }
 
@@ -45,7 +45,7 @@ func (p Path) keys() [levels]string {
 	return [levels]string{band, p.User, p.Program, p.Client}
 }
 
-// child returns the child of n with the given key, and makes it if there is none.
+// child returns the child of n with the given key, and creates it if there is none.
 func (n *node[T]) child(key string, level int) *node[T] {
 	if c := n.children[key]; c != nil {
 		return c
@@ -66,23 +66,23 @@ func (n *node[T]) child(key string, level int) *node[T] {
 
 func (n *node[T]) idle() bool { return n.waiting == 0 && n.running == 0 }
 
-// virtualStart orders flows: the one with the smallest value goes next. It counts one quantum in
-// advance for each running job.
+// virtualStart returns the value by which flows are ordered; the flow with the smallest value goes
+// next. It includes one quantum in advance for each running job.
 func (n *node[T]) virtualStart() float64 {
 	return n.served + n.weight*Quantum*float64(n.running)
 }
 
-// catchUp returns the position one quantum behind n. A sibling that becomes active is placed there
-// and not level with n, so that it gets a quantum before n gets the next.
+// catchUp returns the position one quantum behind n. A sibling that becomes active is placed there,
+// not level with n, so it gets a quantum before n gets the next one.
 func (n *node[T]) catchUp() float64 { return n.served - n.weight*Quantum }
 
-// activate sets the position of a flow that begins to wait among its siblings: a flow earns no
-// credit while idle, nor while it wanted less than its share.
+// activate sets the position of a flow that begins to wait among its siblings. A flow earns no
+// credit while it is idle or uses less than its share.
 //
-// If no sibling waits, earlier use has delayed no other flow: it is no debt, and all active
-// flows start level. Otherwise the flow is placed beside its competitors: the waiting
-// siblings, which may be in debt, and the sibling with the most running jobs, from which it
-// would take a slot.
+// If no sibling waits, earlier use has delayed no other flow. It is therefore not a debt, and all
+// active flows start level. Otherwise the flow is placed beside its competitors: the waiting
+// siblings, which may be in debt, and the sibling with the most running jobs, from which it would
+// take a slot.
 func (n *node[T]) activate() {
 	p := n.parent
 	waits := math.Inf(1)
@@ -130,8 +130,8 @@ func (n *node[T]) leastServed() float64 {
 	return least
 }
 
-// each yields the waiting jobs of the subtree: all jobs of the child that goes next, then those of
-// the following children.
+// each yields the waiting jobs of the subtree: first all jobs of the child that goes next, then
+// those of the following children. It reports false if yield has stopped the iteration.
 func (n *node[T]) each(yield func(*Job[T]) bool) bool {
 	for _, j := range n.jobs {
 		if !yield(j) {
@@ -177,8 +177,8 @@ func (n *node[T]) oldest() uint64 {
 	return least
 }
 
-// prune removes idle nodes from a leaf upwards. A flow that has been served more than its
-// share is kept, but no longer active.
+// prune removes idle nodes from the leaf n upwards. A flow that has been served more than its share
+// stays in the tree, but is no longer active.
 func (n *node[T]) prune() {
 	for ; n.parent != nil; n = n.parent {
 		if !n.idle() {

@@ -9,7 +9,7 @@ import "cmp"
 // there does not wait for the end of another flow's answer: if it is new, it gets a slot at once,
 // from the flow with the most running jobs. The same holds for a flow with fewer running jobs that
 // has not been served more, or hardly more if only one of its jobs waits: exact costs are known
-// only at the end. All others alternate, one quantum each.
+// only at the end. All other flows alternate, one quantum each.
 func (q *Queue[T]) Victim(w *Job[T], candidates []*Job[T]) *Job[T] {
 	for _, r := range candidates {
 		r.countCandidate(1)
@@ -40,15 +40,15 @@ func (j *Job[T]) yieldsTo(w *Job[T]) bool {
 	}
 	var (
 		lead        = r.served - n.served
-		hadQuantum  = j.used-j.usedAtStart >= Quantum        // since its latest start
-		newlyActive = w.started == 0 && n.level >= w.newFrom // its flow was idle when it was pushed
+		hadQuantum  = j.used-j.usedAtStart >= Quantum        // j has run for a quantum since its latest start
+		newlyActive = w.started == 0 && n.level >= w.newFrom // the flow of w was idle when w was pushed
 	)
 	switch {
 	case lead >= Quantum && hadQuantum:
 		return true
-	case n.weight > r.weight: // the background waits for its turn
+	case n.weight > r.weight: // background work waits for its turn
 		return false
-	case n.weight < r.weight && lead >= Quantum*r.weight: // the background has had more than its share
+	case n.weight < r.weight && lead >= Quantum*r.weight: // background work has had more than its share
 		return true
 	case n.candidates > 0:
 		return n.candidates+1 < r.candidates && (lead >= 0 || n.waiting == 1 && lead >= -Quantum)
@@ -59,9 +59,9 @@ func (j *Job[T]) yieldsTo(w *Job[T]) bool {
 	}
 }
 
-// compareVictim orders two running jobs for preemption; the greater one goes first. Where
-// their paths diverge, that is the job of the flow with the most candidates, then of the flow
-// that has been served most, then the job that was started last.
+// compareVictim orders two running jobs for preemption; the greater one is preempted first. It
+// compares, at the level where their paths diverge, the number of candidates in the flows, then the
+// service of the flows. Of equal ones, the job that was started last is greater.
 func (j *Job[T]) compareVictim(other *Job[T]) int {
 	if a, b := divergence(j.leaf, other.leaf); a != nil {
 		if by := cmp.Or(cmp.Compare(a.candidates, b.candidates), cmp.Compare(a.served, b.served)); by != 0 {

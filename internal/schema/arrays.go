@@ -82,12 +82,12 @@ type arrayWriter struct {
 	*emitter
 	a           *arrs
 	unique      bool
-	close, last automaton.Node // the end of an empty array; the end behind an item
+	close, last automaton.Node // the end of an empty array; the end after an item
 	behind      map[string]automaton.Node
 	err         error
 }
 
-// ending writes the end of an array behind an item. For unique items, its first byte has the mark
+// ending writes the end of an array after an item. For unique items, its first byte has the mark
 // that the spelling of the item ended before it.
 func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	b := w.b
@@ -103,7 +103,7 @@ func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	return b.Alt(marked, b.Bytes(" ", b.Mark(automaton.End, w.close)), b.Bytes("\n", b.Mark(automaton.End, b.Repeat(space, 0, maxIndent, w.close))))
 }
 
-// enough reports whether an array may end behind i items. counts has the matches of each contains.
+// enough reports whether an array may end after i items. counts has the matches of each contains.
 func (w *arrayWriter) enough(i int, counts []int) bool {
 	for k, n := range counts {
 		if n < w.a.contains[k].least {
@@ -200,7 +200,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	return w.b.Alt(nodes...)
 }
 
-// after writes the rest of an array behind i items. counts has the matches of each contains so far.
+// after writes the rest of an array after i items. counts has the matches of each contains so far.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most < 0 { // items are counted as far as their number matters
@@ -217,8 +217,8 @@ func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	if n, ok := w.behind[string(key)]; ok {
 		return n
 	}
-	if len(w.behind) > maxPlaces || !w.b.Spend(128) {
-		w.err = errPlaces
+	if len(w.behind) > maxPositions || !w.b.Spend(128) {
+		w.err = errPositions
 		return w.b.Alt()
 	}
 	n := w.b.Forward()

@@ -20,7 +20,7 @@ type numbers struct {
 type fixed struct {
 	numbers
 	spelt      map[spelling]*automaton.DFA // spellings of decimals and of integers
-	space, gap *automaton.DFA              // white space between tokens, and behind a colon
+	space, gap *automaton.DFA              // white space between tokens, and after a colon
 }
 
 // constants returns the automata that do not depend on the schema. They are made at the first use
@@ -66,7 +66,7 @@ func onceLanguage(lang func() *regex.DFA) func() *language {
 }
 
 // whiteSpace returns the white space between tokens (nothing, a space, or a newline and an
-// indent) and behind a colon (nothing or a space).
+// indent) and after a colon (nothing or a space).
 func whiteSpace() (space, gap *automaton.DFA) {
 	space = &automaton.DFA{First: []int32{0, 2, 2}, Accept: []bool{true, true}, Edges: []automaton.Edge{{Lo: '\n', Hi: '\n', To: 2}, {Lo: ' ', Hi: ' ', To: 1}}}
 	for i := range int32(maxIndent + 1) {

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	maxNesting = 128     // levels of arrays and objects in a value
-	maxIndent  = 40      // spaces behind a newline
-	maxPlaces  = 1 << 15 // places of one case with counts
+	maxNesting   = 128     // levels of arrays and objects in a value
+	maxIndent    = 40      // spaces after a newline
+	maxPositions = 1 << 15 // places of one case with counts
 )
 
 // A ruleKey identifies a rule of the grammar: the values of expr; with single, each in one

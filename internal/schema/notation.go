@@ -31,7 +31,7 @@ type Notation struct {
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
 	// If Spaced is set, each value has one spelling: numbers have no redundant zeros, and the only
-	// white space is Comma behind a comma and Colon behind a colon.
+	// white space is Comma after a comma and Colon after a colon.
 	Spaced       bool
 	Comma, Colon string
 	// If ASCII is set, letters beyond ASCII are written as \uXXXX in strings. It is used only
@@ -156,7 +156,7 @@ func (e *emitter) text(least, most int, next automaton.Node) automaton.Node {
 // spaced reports whether white space is fixed.
 func (e *emitter) spaced() bool { return e.note != nil && e.note.Spaced }
 
-// behindComma writes the white space behind a comma.
+// behindComma writes the white space after a comma.
 func (e *emitter) behindComma(next automaton.Node) automaton.Node {
 	if e.spaced() && !e.bare() {
 		return e.b.Bytes(e.note.Comma, next)
@@ -164,7 +164,7 @@ func (e *emitter) behindComma(next automaton.Node) automaton.Node {
 	return e.ws(next)
 }
 
-// behindColon writes the white space behind a colon.
+// behindColon writes the white space after a colon.
 func (e *emitter) behindColon(next automaton.Node) automaton.Node {
 	if e.spaced() {
 		return e.b.Bytes(e.note.Colon, next)

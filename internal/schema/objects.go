@@ -11,7 +11,7 @@ import (
 
 // object writes the objects of case o in front of end.
 func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
-	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[place]automaton.Node), ahead: make(map[place]automaton.Node)}
+	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
 		return 0, errCases
 	}
@@ -67,10 +67,10 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
 
-// A place is a position in an object: the index of the next prop, the number of members so far (if
+// A position is a position in an object: the index of the next prop, the number of members so far (if
 // they are counted), the number of undeclared ones among them (if they are limited), and the needs
 // that are met, a bit each.
-type place struct {
+type position struct {
 	prop, members, others int
 	met                   uint32
 }
@@ -83,7 +83,7 @@ type objectWriter struct {
 	*emitter
 	o             *objs
 	root          bool // it is the outermost object of a notation
-	start         place
+	start         position
 	declared      []string // names of all props
 	props         []prop   // the props that some value meets
 	classes       []class  // of undeclared members
@@ -92,15 +92,15 @@ type objectWriter struct {
 	required      []bool   // of each prop, whether it or a later one is required
 	absences      []uint32 // of each prop, the needs that are met if it and all later ones are absent
 	close, last   automaton.Node
-	behind, ahead map[place]automaton.Node
+	behind, ahead map[position]automaton.Node
 	err           error
 }
 
 // full reports whether another member would be too many.
-func (w *objectWriter) full(p place) bool { return w.o.most >= 0 && p.members >= w.o.most }
+func (w *objectWriter) full(p position) bool { return w.o.most >= 0 && p.members >= w.o.most }
 
-// add returns the place behind another member.
-func (w *objectWriter) add(p place) place {
+// add returns the position after another member.
+func (w *objectWriter) add(p position) position {
 	if w.counted {
 		if p.members++; w.o.most < 0 {
 			p.members = min(p.members, w.o.least)
@@ -109,8 +109,8 @@ func (w *objectWriter) add(p place) place {
 	return p
 }
 
-// enough reports whether an object may end at place p.
-func (w *objectWriter) enough(p place) bool {
+// enough reports whether an object may end at position p.
+func (w *objectWriter) enough(p position) bool {
 	return !w.required[p.prop] && p.members >= w.o.least && p.met|w.absences[p.prop] == 1<<len(w.o.needs)-1
 }
 
@@ -176,7 +176,7 @@ func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	return e.b.DFA(d, next)
 }
 
-// A meeting is a class of members, with the needs that are met behind such a member, a bit each.
+// A meeting is a class of members, with the needs that are met after such a member, a bit each.
 type meeting struct {
 	class
 	met uint32
@@ -245,16 +245,16 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	return b.Bytes(`"`, name(next))
 }
 
-// next writes at least one more member and the rest of the object, from place p on.
-func (w *objectWriter) next(p place) automaton.Node {
+// next writes at least one more member and the rest of the object, from position p on.
+func (w *objectWriter) next(p position) automaton.Node {
 	if w.full(p) {
 		return w.b.Alt()
 	}
 	if n, ok := w.ahead[p]; ok {
 		return n
 	}
-	if len(w.ahead) > maxPlaces || !w.b.Spend(128) {
-		w.err = errPlaces
+	if len(w.ahead) > maxPositions || !w.b.Spend(128) {
+		w.err = errPositions
 		return w.b.Alt()
 	}
 	n := w.b.Forward()
@@ -263,8 +263,8 @@ func (w *objectWriter) next(p place) automaton.Node {
 	return n
 }
 
-// members writes each member that may come at place p, with the rest of the object behind it.
-func (w *objectWriter) members(p place) (ways []automaton.Node) {
+// members writes each member that may come at position p, with the rest of the object after it.
+func (w *objectWriter) members(p position) (ways []automaton.Node) {
 	if p.prop < len(w.props) {
 		prop := &w.props[p.prop]
 		q := p
@@ -304,8 +304,8 @@ func (w *objectWriter) members(p place) (ways []automaton.Node) {
 	return ways
 }
 
-// after writes the rest of an object behind a member.
-func (w *objectWriter) after(p place) automaton.Node {
+// after writes the rest of an object after a member.
+func (w *objectWriter) after(p position) automaton.Node {
 	if n, ok := w.behind[p]; ok {
 		return n
 	}

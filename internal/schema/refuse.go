@@ -20,11 +20,11 @@ func (c *compiler) refuse(err error, by expr) {
 
 // culprits has the keywords that may cause an error which names none, the likeliest first.
 var culprits = map[error][]string{
-	errUnique:  {"uniqueItems"},
-	errFew:     {"minItems"},
-	errLengths: {"maxLength", "minLength", "pattern", "format"},
-	errPlaces:  {"maxContains", "minContains", "contains", "maxProperties", "minProperties", "maxItems", "minItems"},
-	errCases:   {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
+	errUnique:    {"uniqueItems"},
+	errFew:       {"minItems"},
+	errLengths:   {"maxLength", "minLength", "pattern", "format"},
+	errPositions: {"maxContains", "minContains", "contains", "maxProperties", "minProperties", "maxItems", "minItems"},
+	errCases:     {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
 }
 
 // blame returns the keyword that causes an error of expression e: one in its schemas, or in schemas

@@ -68,7 +68,7 @@ var (
 	errOthersNot = errors.New("the opposite of a condition on undeclared members cannot be enforced")
 	errLengths   = errors.New("the pattern or format is too large for bounds of this length beside it")
 	errUnique    = errors.New("unique items can be enforced for scalars only, alike at all places and without contains")
-	errPlaces    = errors.New("too many places: counts of members or items are too large beside the other conditions")
+	errPositions = errors.New("too many places: counts of members or items are too large beside the other conditions")
 	errFew       = errors.New("minItems is larger than the number of different items")
 	errCycle     = errors.New("a reference leads back to itself without a step into the value")
 )

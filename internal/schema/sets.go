@@ -28,7 +28,7 @@ type strs struct {
 // An arrs is a case of arrays, described by their items.
 type arrs struct {
 	prefix      []expr
-	rest        expr // of the items behind the prefix
+	rest        expr // of the items after the prefix
 	least, most int  // items; most < 0: no maximum
 	unique      bool
 	contains    []contains
@@ -67,7 +67,7 @@ type prop struct {
 	name     string
 	value    expr
 	required bool
-	late     bool // no keyword declares its place: it comes behind the props whose place is declared
+	late     bool // no keyword declares its place: it comes after the props whose place is declared
 }
 
 // A class is the members whose names are in a language; value is the condition on them.

@@ -6,12 +6,13 @@ import (
 	"sync"
 )
 
-// Room is the number of events that a subscriber may lag behind. One more, and it is dropped.
+// Room is the number of events by which a subscriber may lag. A subscriber that lags further is
+// dropped.
 const Room = 256
 
-// A Board holds the latest state and sends every event to its subscribers. Publishing never
-// blocks: a subscriber that lags is dropped, without effect on the others. The zero value is
-// not usable, see [NewBoard].
+// A Board holds the latest state and sends every event to its subscribers. Publishing never blocks:
+// a subscriber that lags too far is dropped, without effect on the others. Use [NewBoard]; the zero
+// value is not usable.
 type Board struct {
 	mu       sync.Mutex // guards the fields below
 	snapshot Event      // latest lifecycle event
@@ -63,8 +64,8 @@ func (b *Board) Publish(ev Event) {
 	}
 }
 
-// Subscribe starts a subscription. It is atomic: the state of the board is in the backlog, and
-// every later event arrives on the channel, exactly once.
+// Subscribe starts a subscription atomically: the backlog holds the state of the board, and every
+// later event arrives on the channel exactly once.
 func (b *Board) Subscribe() *Subscription {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,8 +102,8 @@ type Subscription struct {
 	events chan Event // written and closed under board.mu
 }
 
-// Events yields the events after the backlog. It is closed by Close, or when the subscriber
-// has lagged more than [Room] events behind.
+// Events returns the channel of the events after the backlog. The channel is closed by Close, or
+// when the subscriber lags by more than [Room] events.
 func (s *Subscription) Events() <-chan Event { return s.events }
 
 // Close ends the subscription.

@@ -79,7 +79,7 @@ func TestLaggingSubscriberIsDroppedAlone(t *testing.T) {
 		}
 	}
 	var got []status.Event
-	for ev := range slow.Events() { // ends: the channel is closed
+	for ev := range slow.Events() { // ends because the channel is closed
 		got = append(got, ev)
 	}
 	if len(got) != status.Room || got[0] != event(0) || got[status.Room-1] != event(status.Room-1) {
@@ -111,10 +111,10 @@ func event(i int) status.Event {
 	return status.Loading{Backend: "gen", Phase: status.KVCache{NCtx: i}}
 }
 
-// At any time, the backlog of a new subscription ends with one event and the channel continues
-// with the next: none is lost or doubled.
+// Whenever a subscription begins, its channel continues with the event after the last one of its
+// backlog: no event is lost or doubled.
 func TestSubscribingIsAtomic(t *testing.T) {
-	const events = status.Room // not enough to lag
+	const events = status.Room // no subscriber can lag too far
 	for range 20 {
 		b := status.NewBoard(event(0))
 		var all sync.WaitGroup

@@ -1,6 +1,7 @@
-// Package status has the events that describe the daemon: its lifecycle state, the phase of
-// loading, and the capabilities of each entry. They are published on a [Board]. The package
-// does not know their wire form, which is in wire/admin, nor the clients of broadcast.
+// Package status defines the events that describe the daemon: its lifecycle state, the phase of
+// loading, and the capabilities of each entry. They are published on a [Board]. The package knows
+// neither their wire form, which is in wire/admin, nor the clients that package broadcast sends
+// them to.
 package status
 
 import "github.com/inferd-go/inferd/internal/infer"
@@ -32,8 +33,8 @@ type Restarting struct {
 // refused.
 type Draining struct{}
 
-// Capabilities are the abilities and the device of an entry. They are no lifecycle event: they
-// never replace the latest lifecycle event in a backlog.
+// Capabilities are the abilities and the device of an entry. They are not a lifecycle event, so
+// they never replace the latest lifecycle event in a backlog.
 type Capabilities struct {
 	Backend     string // entry name
 	Abilities   infer.Abilities
@@ -42,37 +43,38 @@ type Capabilities struct {
 	DeviceName  string // empty if unknown
 	VRAMBytes   uint64 // 0 if unknown
 	AudioRate   int    // samples a second; 0 without audio
-	// Facts of the entry's model; 0 and empty are unknown.
+	// Facts of the entry's model; 0 and empty mean unknown.
 	Model                      string // its own name
 	NCtx                       int    // tokens of the context
 	Params, Size               uint64 // weights, and their bytes
 	Architecture, Quantization string
 	Template                   string // the source of its chat template, which is not sent to admin
 
-	NoTemplate bool // it generates, and its model has no chat template
+	NoTemplate bool // the entry generates, but its model has no chat template
 	Unverified bool // the libraries that compute are not the packaged ones
 	// Exact reports that equal requests get the same bits, whatever other requests run. WantsExact
-	// reports that the operator asked for it; Inexact is the reason why it is not so.
+	// reports that the operator asked for that; Inexact is the reason if Exact is false
+	// nevertheless.
 	Exact, WantsExact bool
 	Inexact           string
 }
 
-// BackendState is the state of an entry's breaker: whether requests go to the entry. Like
-// Capabilities it is no lifecycle event.
+// BackendState is the state of an entry's breaker, which determines whether requests go to the
+// entry. It is not a lifecycle event.
 type BackendState struct {
 	Backend string // entry name
 	State   string // "closed", "open" or "half_open"
 }
 
-// Liveness means that an entry's engine is silent, or responds again. It is no lifecycle event,
-// and independent of the breaker.
+// Liveness means that an entry's engine is silent, or responds again. It is not a lifecycle event,
+// and is independent of the breaker.
 type Liveness struct {
 	Backend string // entry name
 	Silent  bool
 	Reason  string // for the silence
 }
 
-// healthy is the state of a breaker that a backlog leaves out.
+// healthy is the state of a breaker that a backlog omits.
 const healthy = "closed"
 
 func (Starting) event()     {}
@@ -89,41 +91,41 @@ func (Liveness) event()     {}
 //sumtype:decl
 type Phase interface{ phase() }
 
-// CheckingLocal looks for the model's file.
+// CheckingLocal means that the file of the model is looked for.
 type CheckingLocal struct{ Path string }
 
-// Download fetches a model.
+// Download means that a model is being fetched.
 type Download struct {
 	Done    uint64 // bytes
 	Total   uint64 // bytes of the model; 0 if unknown
 	URL     string // without user and query
 	Name    string // of the model; empty if unknown
 	Digest  string // SHA-256 of the model's first part in hex; empty if unknown
-	Resumed uint64 // bytes of Done that an earlier try has left
-	Part    int    // that is fetched, of a split model; else 0
-	Parts   int    // of a split model; else 0
+	Resumed uint64 // bytes of Done that an earlier attempt had fetched
+	Part    int    // number of the part that is being fetched, of a split model; otherwise 0
+	Parts   int    // number of parts of a split model; otherwise 0
 }
 
-// Verify compares a file with its digest.
+// Verify means that a file is being compared with its digest.
 type Verify struct{ Path string }
 
-// Quarantine has moved a file with a wrong digest.
+// Quarantine means that a file with a wrong digest was moved to the quarantine.
 type Quarantine struct {
 	Path, Expected, Actual string // the digests are SHA-256 in hex
 	MovedTo                string
 }
 
-// Mmap brings the weights into memory.
+// Mmap means that the weights are being brought into memory.
 type Mmap struct {
 	Path     string
 	Progress float64 // 0 to 1
 }
 
-// KVCache allocates the KV cache.
+// KVCache means that the KV cache is being allocated.
 type KVCache struct{ NCtx int }
 
-// Waiting means that an engine could not start for lack of descriptors, processes or memory.
-// The start is retried.
+// Waiting means that an engine could not start because descriptors, processes or memory are short.
+// The start will be retried.
 type Waiting struct{ Reason string }
 
 // EngineExited means that an entry's engine has ended and will be restarted.

@@ -43,8 +43,8 @@ func gemma(tb testing.TB) []vocab.Token {
 	return tokens
 }
 
-// readVocab reads the tokens and their types from the metadata of a GGUF file with a vocabulary of
-// SentencePiece.
+// readVocab reads the tokens and their types from the metadata of a GGUF file with a SentencePiece
+// vocabulary.
 func readVocab(r io.Reader) (tokens []vocab.Token, err error) {
 	read := func(n uint64) []byte {
 		p := make([]byte, min(n, 1<<24))
@@ -102,7 +102,7 @@ func readVocab(r io.Reader) (tokens []vocab.Token, err error) {
 	return tokens, err
 }
 
-// samples has schemas, each with one of its texts.
+// samples holds schemas, each with a text that satisfies it.
 var samples = map[string][2]string{
 	"json":  {`{"type":"object"}`, "{\n  \"name\": \"Ada Lovelace\",\n  \"born\": 1815,\n  \"fields\": [\"mathematics\", \"computing\"],\n  \"notes\": {\"first\": true, \"text\": \"The Analytical Engine weaves algebraic patterns, just as the Jacquard loom weaves flowers and leaves.\"}\n}"},
 	"call":  {`{"type":"object","properties":{"city":{"type":"string","maxLength":80},"unit":{"enum":["celsius","fahrenheit"]},"days":{"type":"integer","minimum":1,"maximum":14},"include":{"type":"array","items":{"enum":["wind","rain","uv"]},"uniqueItems":true}},"required":["city","unit"],"additionalProperties":false}`, `{"city": "Frankfurt am Main", "unit": "celsius", "days": 7, "include": ["wind", "uv", "rain"]}`},
@@ -110,7 +110,7 @@ var samples = map[string][2]string{
 	"match": {`{"type":"object","properties":{"id":{"type":"string","pattern":"^[A-Z]{3}-[0-9]{4,8}$"},"slug":{"type":"string","pattern":"^[a-z0-9]+(-[a-z0-9]+)*$"},"when":{"type":"string","format":"date-time"},"mail":{"type":"string","format":"email"}},"required":["id","slug","when","mail"],"additionalProperties":false}`, `{"id":"ABC-12345","slug":"some-words-in-a-row","when":"2024-02-29T12:30:00Z","mail":"ada.lovelace@example.com"}`},
 }
 
-// tokenise divides a text into tokens, by the longest match.
+// tokenise divides a text into tokens, by the longest match at each position.
 func tokenise(tokens []vocab.Token, text string) (ids []int32) {
 	index := make(map[string]int32, len(tokens))
 	for i, t := range tokens {
@@ -130,8 +130,8 @@ func tokenise(tokens []vocab.Token, text string) (ids []int32) {
 	return ids
 }
 
-// With the vocabulary of a real model, masks agree with the check of one token, and quick masks
-// with plain ones.
+// With the vocabulary of a real model, masks agree with the check of single tokens, and with the
+// masks that Plainly computes.
 func TestRealVocabulary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads a model")
@@ -188,7 +188,7 @@ func BenchmarkMask(b *testing.B) {
 	}
 }
 
-// threadTime returns the CPU time of the thread: other programs do not count.
+// threadTime returns the CPU time of the thread, which does not include the time of other programs.
 func threadTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var t unix.Timespec

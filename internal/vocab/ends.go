@@ -8,20 +8,20 @@ import (
 
 // Limits of the search for ends.
 const (
-	// slowEnd is the most bytes of an end that is spelt out for a single token; slowGuarded is the
-	// same with a guard, where each byte takes longer.
+	// slowEnd is the maximum length of an end that is spelt out for a single token, in bytes.
+	// slowGuarded is the same with a guard, where each byte takes longer.
 	slowEnd     = 4096
 	slowGuarded = 512
-	guardedEnd  = 16 << 10 // limit of an end with a guard
+	guardedEnd  = 16 << 10 // maximum length of an end with a guard, in bytes
 )
 
-// guarded returns an upper bound of the bytes to an end with a guard, from the cost of a state,
-// which ignores the guard: items must be new, and the shortest way spells n integers in n²/20
-// bytes.
+// guarded returns an upper bound of the number of bytes to an end with a guard. cost is that of a
+// state, which ignores the guard. With a guard the items must be new, and the shortest text for a
+// cost of n spells n integers in n²/20 bytes.
 func guarded(cost int) int { return cost*cost/32 + 4*cost + 64 }
 
-// Ends reports whether the answer can end behind the token id, which fits, and at most tokens more.
-// It also reports false where that is expensive to find out.
+// Ends reports whether the answer can end after the token id, which must fit, and at most the given
+// number of further tokens. It also reports false if that is too expensive to find out.
 func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	s := m.behind(c.State(), id)
 	if s == automaton.Dead {
@@ -31,7 +31,7 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 		return m.endsFrom(s, tokens)
 	}
 	if !m.ByID(c, id) {
-		if s = c.Behind(m.v.tokens[id]); s == automaton.Dead { // the guard may drop ways
+		if s = c.Behind(m.v.tokens[id]); s == automaton.Dead { // the guard may remove ways to continue
 			return false
 		}
 	}
@@ -46,9 +46,9 @@ func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	return ok && m.v.Count(text) <= tokens
 }
 
-// Within clears the tokens of a mask behind which the answer cannot end within the given number of
+// Within clears the tokens of a mask after which the answer cannot end within the given number of
 // further tokens. It ignores the guard. It looks at every token of the mask, which takes some
-// milliseconds for a large one.
+// milliseconds for a large mask.
 func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 	fits := make(map[automaton.State]bool)
 	renewed := m.a.Renewed()
@@ -75,7 +75,8 @@ func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 	}
 }
 
-// endsFrom is Ends from a state, without a guard.
+// endsFrom reports whether the answer can end within the given number of tokens from a state,
+// without regard to a guard.
 func (m *Masks) endsFrom(s automaton.State, tokens int) bool {
 	cost := m.a.Cost(s)
 	switch {
@@ -88,7 +89,7 @@ func (m *Masks) endsFrom(s automaton.State, tokens int) bool {
 	return ok && m.v.Count(text) <= tokens
 }
 
-// behind returns the state behind a token, without a guard.
+// behind returns the state after a token, without regard to a guard.
 func (m *Masks) behind(s automaton.State, id int32) automaton.State {
 	if next := m.a.NextToken(s, id); next != automaton.Dead || m.v.control[id] {
 		return next

@@ -6,30 +6,30 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// keptBytes bounds the memory of the kept masks of a grammar: half of it for the masks since the
-// last change of generations, half for those of the one before.
+// keptBytes bounds the memory of the kept masks of a grammar. Half of it is for the younger
+// generation of masks, half for the older one.
 const keptBytes = 2 << 20
 
-// A mask that has more than mostFound tokens per word beyond its ready mask is kept whole.
+// A mask is kept whole if it has more than mostFound tokens per word in addition to its ready mask.
 const mostFound = 2
 
-// kept has masks by state, in two generations: a mask of the older generation moves to the
-// younger one when it is used; a full younger generation becomes the older one.
+// kept holds masks by state, in two generations. A mask of the older generation moves to the
+// younger one when it is used. When the younger generation is full, it becomes the older one.
 type kept struct {
 	young, old map[automaton.State]*keptMask
 	bytes      int // of the young ones
 	oldBytes   int
 }
 
-// A keptMask is a ready mask and the tokens that it lacks, or a whole mask if these are many.
+// A keptMask is a ready mask and the tokens that it lacks, or, if these are many, a whole mask.
 type keptMask struct {
-	base    int     // the group of the ready mask; -1 is none
+	base    int     // the group of the ready mask; -1 if there is none
 	tokens  []int32 // with flags
 	whole   []uint64
 	guarded []int32
 }
 
-// size returns the bytes that a mask occupies, with its place in the map.
+// size returns the number of bytes that a mask occupies, including its entry in the map.
 func (k *keptMask) size() int { return 160 + 4*cap(k.tokens) + 8*cap(k.whole) + 4*cap(k.guarded) }
 
 func (k *kept) forget() { *k = kept{} }
@@ -55,7 +55,7 @@ func (k *kept) add(s automaton.State, m *keptMask) {
 	k.bytes += m.size()
 }
 
-// keep keeps the mask of the last walk.
+// keep stores the mask of the last walk for a state.
 func (m *Masks) keep(s automaton.State, mask []uint64) *keptMask {
 	k := &keptMask{base: m.base, guarded: slices.Clone(m.guarded)}
 	if m.count < len(m.found) {

@@ -6,9 +6,9 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Masks makes the masks of the cursors of one automaton over one vocabulary.
+// Masks computes the masks of cursors of one automaton, over one vocabulary.
 type Masks struct {
-	// Plainly switches the groups and the kept masks off. The masks are the same; tests compare them.
+	// Plainly disables the groups and the kept masks. The results are the same; tests compare them.
 	Plainly bool
 
 	v *Vocab
@@ -17,13 +17,13 @@ type Masks struct {
 	kept    kept
 	renewed int
 
-	// Of the last walk.
-	states  []automaton.State // by depth: those along the path
+	// Results of the last walk.
+	states  []automaton.State // by depth: the states along the path
 	parts   [groups + 1]*trie // the tries that it walks
-	base    int               // the group of the ready mask; -1 is none
-	count   int               // the number of tokens that fit, beyond those of the ready mask
-	found   []int32           // these tokens, with flags; all of them if count < len(found)
-	guarded []int32           // tokens that pass marks of guards
+	base    int               // the group of the ready mask; -1 if there is none
+	count   int               // the number of tokens that fit and are not in the ready mask
+	found   []int32           // these tokens, with flags; complete if count < len(found)
+	guarded []int32           // tokens that pass a mark of a guard
 
 	paths []automaton.Spelling // by depth: finished spellings of a guard
 }
@@ -37,8 +37,8 @@ func NewMasks(v *Vocab, a *automaton.Automaton) *Masks {
 	}
 }
 
-// Next follows a token: its bytes, or its id where the grammar names that. If it does not fit
-// it reports false and c stays where it was.
+// Next moves c over a token: by its id if the grammar names that, otherwise by its bytes. If the
+// token does not fit, Next reports false and c does not move.
 func (m *Masks) Next(c *automaton.Cursor, id int32) bool {
 	if c.FeedToken(id) {
 		return true
@@ -52,8 +52,8 @@ func (m *Masks) ByID(c *automaton.Cursor, id int32) bool {
 	return m.a.NextToken(c.State(), id) != automaton.Dead
 }
 
-// Mask sets the bits of the tokens that fit next, and clears all others. Tokens that end an answer
-// are left to the caller: they fit where c may end. The error is [automaton.ErrItems].
+// Mask sets the bits of the tokens that fit next, and clears all others. The caller must handle
+// tokens that end an answer: they fit where c may end. The error is [automaton.ErrItems].
 func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 	if m.a.Full() {
 		m.a.Renew(nil)
@@ -90,8 +90,8 @@ func (m *Masks) byID(s automaton.State, mask []uint64) {
 	})
 }
 
-// fill makes the mask of the state of c, without its guard. It returns the tokens that the guard
-// has to check.
+// fill computes the mask of the state of c, without regard to its guard. It returns the tokens that
+// the guard must check.
 func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 	if m.renewed != m.a.Renewed() {
 		m.renewed = m.a.Renewed()
@@ -116,7 +116,8 @@ func (m *Masks) fill(c *automaton.Cursor, mask []uint64) []int32 {
 	return m.keep(s, mask).guarded
 }
 
-// walkAll walks the groups that the state does not take or refuse as a whole.
+// walkAll computes the mask of a state. It walks only those groups that the state neither takes nor
+// refuses as a whole.
 func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	m.count, m.guarded, m.base = 0, m.guarded[:0], -1
 	plain, only := m.a.Plain(s)
@@ -135,12 +136,12 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 		nodes := len(m.v.rest.nodes)
 		for g := m.base + 1; g < groups; g++ {
 			if only && (g < single || g == single && plain <= single || g > single && plain <= 32) {
-				continue // too long, all of them
+				continue // all tokens of the group are too long
 			}
 			parts = append(parts, &m.v.plain[g])
 			nodes += len(m.v.plain[g].nodes)
 		}
-		if nodes > len(m.v.all.nodes) { // more work, as the tokens of a group share fewer beginnings
+		if nodes > len(m.v.all.nodes) { // more work than one trie of all tokens: the tokens of a group share fewer beginnings
 			m.base = -1
 		}
 	}
@@ -155,8 +156,8 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	}
 }
 
-// walk sets the bits of the tokens of a trie that fit behind a state. It returns the state, which
-// changes if the automaton is renewed.
+// walk sets the bits of the tokens of a trie that fit after state s. It returns s, which has
+// another number if the automaton was renewed.
 func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State {
 	fits := m.a.Fits(s)
 	for b := range 256 {
@@ -167,9 +168,9 @@ func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State 
 	return s
 }
 
-// walkPart walks the subtree behind one byte. Mispredicted branches would take half of a walk's
-// time, so there are few branches: the state before a node is found by its depth, and nodes without
-// a token set no bit.
+// walkPart walks the part of a trie that begins with one byte. Mispredicted branches would take
+// half of a walk's time, so there are few branches: the state before a node is found by the depth
+// of the node, and the bits of nodes without a token are masked out.
 func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automaton.State {
 	a, states, found, count := m.a, m.states, m.found, m.count
 	guarded := a.Grammar().Guarded()
@@ -213,8 +214,8 @@ func (m *Masks) walkPart(nodes []node, s automaton.State, mask []uint64) automat
 	return states[0]
 }
 
-// step makes the transition from the state at a depth of the path. If the automaton is full, it is
-// renewed.
+// step returns the state after byte b from the state at a depth of the path. If the automaton is
+// full, step renews it.
 func (m *Masks) step(depth int, b byte) automaton.State {
 	next := m.a.Next(m.states[depth], b)
 	if m.a.Full() {
@@ -225,8 +226,8 @@ func (m *Masks) step(depth int, b byte) automaton.State {
 	return next
 }
 
-// follow checks the tokens along the finished spellings of the guard: beyond them every
-// token of the mask fits.
+// follow removes from the mask those tokens along the finished spellings of the guard that do not
+// fit. Every other token of the mask fits.
 func (m *Masks) follow(c *automaton.Cursor, at automaton.Spelling, nodes []node, mask []uint64) {
 	m.paths[0] = at
 	for i := 0; i < len(nodes); {

@@ -1,14 +1,15 @@
-// Package vocab turns the states of an automaton into masks over the tokens of a vocabulary:
-// the bit of a token is set exactly if its bytes fit next. It does not know where a vocabulary
-// comes from, nor how tokens are chosen.
+// Package vocab turns the states of an automaton into masks over the tokens of a vocabulary. The
+// bit of a token is set exactly if its bytes fit next. It does not know where a vocabulary comes
+// from, nor how tokens are chosen.
 //
-// A [Vocab] is made once per model: its tokens as a trie in depth-first order, so that a walk
-// along the trie and the automaton skips a subtree at its first byte that does not fit. Tokens that are
-// whole plain characters (see [automaton.Plain]) are grouped by their number of characters:
+// A [Vocab] is made once per model. It holds the tokens as a trie in depth-first order, so a walk
+// along the trie and the automaton skips a subtree at its first byte that does not fit. Tokens that
+// are whole plain characters (see [automaton.Plain]) are grouped by their number of characters:
 // inside a free string one ready mask replaces the walk over nearly the whole vocabulary.
 //
-// [Masks] belongs to one vocabulary and one automaton, keeps masks of states that are
-// expensive, and allocates nothing once it is warm. One goroutine at a time may use it.
+// A [Masks] belongs to one vocabulary and one automaton. It keeps masks that are expensive to
+// compute, and allocates nothing once the states of a text are known. One goroutine at a time may
+// use it.
 package vocab
 
 import (
@@ -22,8 +23,8 @@ import (
 // A Token is a token of a vocabulary. Its id is its index.
 type Token struct {
 	Bytes []byte
-	// Control tokens (markers, ends, unused ones) are no text, whatever their bytes: only a
-	// grammar that names their id takes them.
+	// Control tokens (markers, ends, unused tokens) are not text, whatever their bytes. They fit
+	// only where a grammar names their id.
 	Control bool
 }
 
@@ -36,24 +37,24 @@ const (
 
 // A node of a trie, in depth-first order.
 type node struct {
-	token int32  // that ends here, with flags
-	size  int32  // nodes of the subtree
-	depth uint16 // bytes before this one
+	token int32  // the token that ends here, with flags
+	size  int32  // number of nodes in the subtree, including this one
+	depth uint16 // number of bytes before this one
 	b     byte
 }
 
 // Flags of the token of a node.
 const (
-	twinned = 1 << 30 // others have the same bytes
+	twinned = 1 << 30 // other tokens have the same bytes
 	none    = 1 << 29 // there is no token; the id is 0
 	flags   = twinned | none
 )
 
-// maxToken is the most bytes of a token, as a node has 16 bits for its depth.
+// maxToken is the maximum length of a token in bytes, because a node has 16 bits for its depth.
 const maxToken = 1<<16 - 1
 
-// A trie has the nodes of some tokens, and for each byte the first node of its subtree, which ends
-// where that of the next byte begins.
+// A trie holds the nodes of some tokens. For each first byte, first has the index of its subtree,
+// which ends where the subtree of the next byte begins.
 type trie struct {
 	nodes []node
 	first [257]int32
@@ -66,15 +67,16 @@ type Vocab struct {
 	all     trie             // of all tokens
 	rest    trie             // of tokens that are not plain
 	plain   [groups]trie     // of plain tokens by number of characters
-	longest int              // the most characters of a plain token
-	most    int              // the most bytes of a token
+	longest int              // number of characters of the longest plain token
+	most    int              // number of bytes of the longest token
 	ready   [groups][]uint64 // masks of all plain tokens up to each group
 	twins   map[int32][]int32
 }
 
-// New makes a vocabulary. Tokens without bytes, or with more than 65,535, never fit. Tokens with
-// the same bytes, as with byte fallback, fit in the same places. A large vocabulary takes some 0.3
-// s: yield, unless it is nil, is called about every 100 µs.
+// New returns a vocabulary. Tokens without bytes, or with more than 65,535 bytes, never fit. If
+// several tokens have the same bytes, as with byte fallback, either all of them fit or none. A
+// large vocabulary takes some 0.3 s; meanwhile yield, if it is not nil, is called about every 100
+// µs.
 func New(tokens []Token, yield func()) *Vocab {
 	pause := pacer(yield)
 	v := &Vocab{tokens: make([][]byte, len(tokens)), control: make([]bool, len(tokens)), twins: make(map[int32][]int32)}
@@ -124,7 +126,8 @@ func New(tokens []Token, yield func()) *Vocab {
 	return v
 }
 
-// plainLen returns the number of characters of a text of whole plain characters; 0 for others.
+// plainLen returns the number of characters of a text that consists of plain characters, and 0 for
+// any other text.
 func plainLen(p []byte) (n int) {
 	for len(p) > 0 {
 		r, size := utf8.DecodeRune(p)
@@ -148,7 +151,8 @@ func group(n int) int {
 	return single + 1
 }
 
-// pacer returns a function to call at each token: it calls yield now and then.
+// pacer returns a function that must be called for each token. It calls yield after every 512
+// tokens.
 func pacer(yield func()) (pause func()) {
 	const often = 512 // some 100 µs
 	n := 0
@@ -159,7 +163,7 @@ func pacer(yield func()) (pause func()) {
 	}
 }
 
-// trie makes the trie of sorted tokens.
+// trie returns the trie of tokens, which must be sorted by their bytes.
 func (v *Vocab) trie(ids []int32, pause func()) (t trie) {
 	var nodes []node
 	var open []int // nodes along the last token
@@ -211,8 +215,8 @@ func (v *Vocab) Bytes(id int32) []byte { return v.tokens[id] }
 // Control reports whether a token is a control token.
 func (v *Vocab) Control(id int32) bool { return v.control[id] }
 
-// set sets the bits of a token and of its twins, the tokens with the same bytes. Unlike elsewhere,
-// id may have the flag twinned.
+// set sets the bits of a token and of its twins, which are the tokens with the same bytes. id may
+// have the flag twinned.
 func (v *Vocab) set(mask []uint64, id int32) {
 	if id&twinned != 0 {
 		id &^= twinned
@@ -233,8 +237,8 @@ func (v *Vocab) clear(mask []uint64, id int32) {
 // Has reports whether the bit of a token is set.
 func Has(mask []uint64, id int32) bool { return mask[id>>6]>>(id&63)&1 != 0 }
 
-// Count returns the number of tokens of a text that is divided by the longest match at each place.
-// A byte without a token counts as one. The text needs no more tokens than that.
+// Count returns the number of tokens of a text if the longest match is taken at each position. A
+// byte without a token counts as one. It is an upper bound of the tokens that the text needs.
 func (v *Vocab) Count(text []automaton.Symbol) (count int) {
 	for ; len(text) > 0; count++ {
 		_, n, _ := v.First(text)
@@ -253,11 +257,11 @@ func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 	return id, n, n > 0
 }
 
-// Most returns the bytes of the longest token.
+// Most returns the number of bytes of the longest token.
 func (v *Vocab) Most() int { return v.most }
 
-// match returns the longest token of a trie at the beginning of a text, and its length; a length of
-// 0 means that there is none.
+// match returns the longest token of a trie at the beginning of a text, and its length in bytes,
+// which is 0 if there is no such token.
 func (t *trie) match(text []automaton.Symbol) (id int32, longest int) {
 	nodes := t.nodes
 	at, end := int(t.first[text[0]]), int(t.first[text[0]+1])

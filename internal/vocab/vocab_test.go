@@ -66,8 +66,8 @@ func drawVocab(t *rapid.T) *vocab.Vocab {
 	return vocab.New(tokens, nil)
 }
 
-// In random texts of random schemas, every mask has exactly the tokens that fit: with the
-// groups and kept masks, without them, and when it is made again.
+// In random texts of random schemas, every mask has exactly the tokens that fit: with groups and
+// kept masks, without them, and when it is computed a second time.
 func TestMasks(t *testing.T) {
 	grammars := make(map[string]*automaton.Grammar)
 	for _, s := range schemas {
@@ -92,7 +92,7 @@ func TestMasks(t *testing.T) {
 			var fit []int32
 			for id := range int32(v.Len()) {
 				p := v.Bytes(id)
-				probe := a.Open() // remembers nothing of other tokens
+				probe := a.Open() // a new cursor, which has seen no other token
 				want := !v.Control(id) && len(p) > 0 && probe.Feed(append([]byte(text), p...))
 				probe.Close()
 				for i, name := range []string{"quick", "plain", "again"} {
@@ -197,8 +197,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// A state takes plain characters if its ways take them together: those of names with a pattern, and
-// of names without one.
+// A state takes plain characters if its ways do so together: here the way of names that match a
+// pattern, and the way of other names.
 func TestPlain(t *testing.T) {
 	for source, test := range map[string]struct {
 		text string
@@ -223,7 +223,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// Making a large vocabulary yields often, and the result is the same.
+// New calls yield often for a large vocabulary, and the result does not depend on it.
 func TestYields(t *testing.T) {
 	tokens, yields := synthetic(20_000), 0
 	v, other := vocab.New(tokens, func() { yields++ }), vocab.New(tokens, nil)
@@ -236,8 +236,8 @@ func TestYields(t *testing.T) {
 	}
 }
 
-// synthetic makes a vocabulary with the shape of large ones: mostly words with or without a
-// leading space, some code, bytes.
+// synthetic returns n tokens that resemble a large vocabulary: mostly words with or without a
+// leading space, some code, and single bytes.
 func synthetic(n int) []vocab.Token {
 	r := rand.New(rand.NewPCG(1, 2))
 	var tokens []vocab.Token
@@ -267,7 +267,7 @@ func synthetic(n int) []vocab.Token {
 	return tokens
 }
 
-// Once its states and masks are known, a walk allocates nothing.
+// Once the states and the masks are known, computing a mask allocates nothing.
 func TestNoAllocation(t *testing.T) {
 	v := vocab.New(synthetic(20_000), nil)
 	for _, source := range schemas {
@@ -293,7 +293,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// The kept masks stay within their bound, and are the same masks after others have pushed them out.
+// The kept masks stay within their bound. A mask that was dropped is the same when it is computed
+// again.
 func TestKeptMasksAreBounded(t *testing.T) {
 	v := vocab.New(synthetic(1<<15), nil)
 	a := automaton.New(compile(t, `{"type":"string","pattern":"^([a-z]{1,400}[0-9])+$"}`))
