@@ -347,8 +347,8 @@ func (m *meter) evalTest(name string, val Value, args []Value) (bool, error) {
 // Filter implementations
 // =============================================================================
 
-// measureGo counts the bytes of the value of a JSON text, from its punctuation: of two
-// copies, because the decoder makes one of its own.
+// measureGo counts the bytes that decoding a JSON text will take, estimated from its punctuation.
+// It counts two copies of the value, because the decoder makes its own copy.
 func (m *meter) measureGo(text string) {
 	m.walk(len(text))
 	m.step(4)

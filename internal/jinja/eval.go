@@ -154,7 +154,7 @@ func (e *evaluator) execFor(n *forNode) error {
 	// Apply filter if present.
 	if n.filterExpr != nil {
 		filtered := e.m.copies(0)
-		// An expression cannot keep a scope: one is enough.
+		// An expression cannot retain a scope, so one is enough for all items.
 		child := e.m.scope(e.scope)
 		for _, item := range items {
 			child.set(n.valVar, item)
@@ -543,7 +543,7 @@ func (e *evaluator) evalAttr(n *attrExpr) (Value, error) {
 		return Undefined(), err
 	}
 
-	// Attributes of a dict: as in Python, a method hides a member of its name.
+	// Attributes of a dict: as in Python, a method hides a member of the same name.
 	if obj.IsDict() {
 		v, ok := obj.AsDict().Get(n.attr)
 		if ok && obj.AsDict().namespace {
@@ -693,8 +693,8 @@ func isASCII(s string) bool {
 	return true
 }
 
-// resolveSlice returns the items that a slice of a sequence takes: count of them, from
-// start on, step apart. Bounds beyond the sequence are cut to it, as in Python.
+// resolveSlice returns the items that a slice takes from a sequence: count items from index start
+// on, step apart. As in Python, bounds beyond the sequence are cut to its ends.
 func resolveSlice(n *sliceExpr, e *evaluator, length int) (start, step, count int) {
 	bound := func(ex expr, without int) int {
 		if ex == nil {
@@ -718,7 +718,8 @@ func resolveSlice(n *sliceExpr, e *evaluator, length int) (start, step, count in
 		if step == 0 {
 			step = 1
 		}
-		// One item at most is left by a longer step. Limits keep the sums below in range.
+		// A step that is longer than the sequence takes at most one item. Limiting it keeps the
+		// sums below in range.
 		step = min(max(step, -length-1), length+1)
 	}
 
@@ -1294,7 +1295,8 @@ func (m *meter) addValues(a, b Value) Value {
 	return NewInt(m.toInt64(a) + m.toInt64(b))
 }
 
-// added is the text of an operand of +. Python refuses none there; here it has no text.
+// added returns the text of an operand of +. Python refuses None as an operand; here it counts as
+// an empty text.
 func (m *meter) added(v Value) string {
 	if v.IsNone() {
 		return ""

@@ -11,16 +11,17 @@ import (
 	"unicode/utf8"
 )
 
-// jsonStyle is the form of JSON that Python's json.dumps writes.
+// jsonStyle holds the parameters of Python's json.dumps.
 type jsonStyle struct {
 	item, key string // the separators
-	pad       string // of a level; only with indented
+	pad       string // indentation of a level; used only if indented is set
 	indented  bool
-	ascii     bool // other characters are escaped
+	ascii     bool // escape all characters beyond ASCII
 	sorted    bool
 }
 
-// newStyle returns the form that the arguments of tojson ask for, as Hugging Face's filter has them.
+// newStyle returns the style that the arguments of tojson ask for. They are those of Hugging Face's
+// filter.
 func (m *meter) newStyle(args []Value, kwargs map[string]Value) jsonStyle {
 	s := jsonStyle{item: ", ", key: ": "}
 	for i, name := range []string{"ensure_ascii", "indent", "separators", "sort_keys"} {
@@ -61,7 +62,7 @@ func filterTojson(m *meter, args []Value, kwargs map[string]Value) (Value, error
 	return NewString(w.b.String()), nil
 }
 
-// A jsonWriter writes values as JSON. It counts what it writes before it does.
+// A jsonWriter writes values as JSON. It counts bytes on the meter before it writes them.
 type jsonWriter struct {
 	*meter
 	style jsonStyle
@@ -70,7 +71,7 @@ type jsonWriter struct {
 
 func (w *jsonWriter) value(v Value, depth int) {
 	w.level(depth)
-	w.grow(8) // of the brackets and short values
+	w.grow(8) // for brackets and short values
 	switch v.kind {
 	case KindUndefined, KindNone, KindCallable:
 		w.b.WriteString("null")
@@ -114,7 +115,7 @@ func (w *jsonWriter) value(v Value, depth int) {
 	}
 }
 
-// next writes what stands before item i.
+// next writes the separator and the white space before item i.
 func (w *jsonWriter) next(i, depth int) {
 	if i > 0 {
 		w.grow(len(w.style.item))
@@ -123,7 +124,7 @@ func (w *jsonWriter) next(i, depth int) {
 	w.line(depth)
 }
 
-// end writes what stands before the closing bracket after n items.
+// end writes the white space before the closing bracket of n items.
 func (w *jsonWriter) end(n, depth int) {
 	if n > 0 {
 		w.line(depth - 1)
@@ -142,8 +143,8 @@ func (w *jsonWriter) line(depth int) {
 	}
 }
 
-// string writes a string. Like Python it escapes quotes, backslashes and controls only, and with
-// ascii all other characters beyond ASCII.
+// string writes a string. Like Python, it escapes only quotes, backslashes and control characters
+// and, if ascii is set, all characters beyond ASCII.
 func (w *jsonWriter) string(s string) {
 	w.step(2 + len(s)>>4)
 	w.grow(w.length(s))
@@ -170,7 +171,7 @@ func (w *jsonWriter) string(s string) {
 	w.b.WriteByte('"')
 }
 
-// length returns the most bytes of s as a string of JSON.
+// length returns an upper bound of the length of s as a JSON string, in bytes.
 func (w *jsonWriter) length(s string) int {
 	n := len(s) + 2
 	for i := range len(s) {
@@ -181,7 +182,7 @@ func (w *jsonWriter) length(s string) int {
 	return n
 }
 
-// control returns a control character as JSON has it.
+// control returns a control character as an escape of JSON.
 func control(c byte) string {
 	switch c {
 	case '\n':
@@ -198,7 +199,7 @@ func control(c byte) string {
 	return fmt.Sprintf(`\u%04x`, c)
 }
 
-// unicodeEscape returns a character as one or two escapes of 16 bits.
+// unicodeEscape returns a character as one or two \u escapes.
 func unicodeEscape(r rune) string {
 	if r > 0xffff {
 		r -= 0x10000
@@ -220,7 +221,8 @@ func jsonFloat(f float64) string {
 	return pythonFloat(f)
 }
 
-// pythonFloat returns a number as Python prints it: shortest, with a point or an exponent.
+// pythonFloat returns a number as Python prints it: as short as possible, with a point or an
+// exponent.
 func pythonFloat(f float64) string {
 	switch {
 	case math.IsNaN(f):
@@ -258,7 +260,7 @@ func filterFromjson(m *meter, args []Value, _ map[string]Value) (Value, error) {
 	return v, nil
 }
 
-// decode reads the next value, members in their order.
+// decode reads the next value. It keeps the order of members.
 func (m *meter) decode(d *json.Decoder, depth int) (Value, error) {
 	m.level(depth)
 	token, err := d.Token()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// JSON and numbers are those of Python's json.dumps and repr.
+// JSON and numbers are written as by Python's json.dumps and repr.
 func TestJSON(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{ {'z': 1, 'a': [true, none, 'x']} | tojson }}`:                            `{"z": 1, "a": [true, null, "x"]}`,
@@ -50,7 +50,7 @@ func TestJSONFloat(t *testing.T) {
 	}
 }
 
-// A rendering ends at its own bound on steps, and reports what it took.
+// RenderWithin ends at its own bound on steps, and returns the steps taken.
 func TestRenderWithin(t *testing.T) {
 	tmpl, err := Compile(`{% for i in range(1000) %}{{ i }}{% endfor %}`)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package jinja renders the chat templates of models. They come from strangers: each rendering
-// has bounds on its steps, on the bytes it makes and on its depth, which the interpreter
-// counts itself. A template cannot reach the meter, because it has no name.
+// Package jinja renders the chat templates of models. Templates come from strangers, so each
+// rendering has bounds on its steps, on the bytes that it allocates and on its depth, which the
+// interpreter counts itself. A template cannot reach the meter, because it has no name.
 //
-// It is a copy of github.com/ardanlabs/jinja with these bounds added; README.md names the
-// changes. It knows no models, and no time but in strftime_now: the same template and the
+// It is a copy of github.com/ardanlabs/jinja with these bounds added; README.md names the changes.
+// It knows no models, and reads the clock only in strftime_now. Otherwise the same template and the
 // same conversation give the same text or the same error on every machine.
 package jinja
 
@@ -17,30 +17,29 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of one rendering. With most templates a conversation of a thousand messages takes a
-// tenth of them at most; a template that looks through the whole conversation for each
-// message exceeds the steps there.
+// Bounds of one rendering. With most templates, a conversation of a thousand messages takes a tenth
+// of them at most. A template that searches the whole conversation for each message exceeds the
+// steps with a thousand messages.
 const (
 	maxSteps  = 5_000_000 // a step is a node of the template, or a unit of a longer operation: at most 0.4 µs of CPU
-	maxBytes  = 64 << 20  // of all strings, lists and dicts that are made, garbage included
-	maxDepth  = 200       // of calls in each other, of values and scopes in each other, of a template's source
-	maxYields = 200       // a yield lets other goroutines run: one each maxSteps/maxYields steps
-	maxFrames = 5_000     // of expressions and statements in each other, through all calls: 15 MiB of Go's stack
+	maxBytes  = 64 << 20  // of all strings, lists and dicts that are allocated, including garbage
+	maxDepth  = 200       // of nested calls, of nested values and scopes, and of nesting in the source of a template
+	maxYields = 200       // a yield lets other goroutines run; there is one every maxSteps/maxYields steps
+	maxFrames = 5_000     // of nested expressions and statements, across all calls: 15 MiB of Go's stack
 )
 
 // Bounds of the source of a template.
 const (
 	maxSource = 1 << 20 // bytes
-	maxChain  = 1_000   // operators, filters or subscripts in a row: they nest to the left
+	maxChain  = 1_000   // operators, filters or subscripts in a row; they nest to the left
 	maxName   = 256     // bytes
 	maxShown  = 256     // bytes of a value in an error
 )
 
-// Bytes that a value takes besides those of its text. The numbers are those of Go 1.26,
-// rounded up.
+// Bytes that a value takes in addition to its text. The numbers are those of Go 1.26, rounded up.
 const (
 	valueBytes   = 24  // an item of a list
-	itemBytes    = 40  // and a number or the header of a string
+	itemBytes    = 40  // an item with a number or the header of a string
 	listBytes    = 64  // an empty list
 	dictBytes    = 448 // a dict of up to eight entries
 	entryBytes   = 64  // of a dict
@@ -48,13 +47,13 @@ const (
 	closureBytes = 96
 )
 
-// A bound is the failure of a template that has exceeded one. It is raised as a panic, so
-// that no part of the interpreter can go on after it.
+// A bound is the error of a template that has exceeded a bound. It is raised as a panic, so no part
+// of the interpreter can continue after it.
 type bound string
 
 func (b bound) Error() string { return string(b) }
 
-// catch turns a raised bound into an error.
+// catch turns a bound that was raised as a panic into an error.
 func catch(err *error) {
 	switch r := recover().(type) { //nolint:revive // its callers defer it
 	case nil:
@@ -67,17 +66,17 @@ func catch(err *error) {
 
 func tooDeep() bound { return bound(fmt.Sprintf("it nests deeper than %d levels", maxDepth)) }
 
-// A meter counts the work of one rendering, and ends it at a bound.
+// A meter counts the work of one rendering, and ends the rendering at a bound.
 type meter struct {
 	steps  int
 	most   int // steps
 	yield  int // the number of steps at which the next yield is due
 	bytes  int
-	calls  int // of macros in each other
-	frames int // of nodes in each other
+	calls  int // nested calls of macros
+	frames int // nested nodes
 }
 
-// step counts n steps, and yields when that is due.
+// step counts n steps, and lets other goroutines run when that is due.
 func (m *meter) step(n int) {
 	m.steps += n
 	if m.steps >= m.yield {
@@ -99,14 +98,14 @@ func (m *meter) scan(n int) { m.step(n >> 6) }
 // walk counts the steps of a pass over n bytes that looks at each character.
 func (m *meter) walk(n int) { m.step(n >> 4) }
 
-// grow counts n bytes that are about to be made.
+// grow counts n bytes that are about to be allocated.
 func (m *meter) grow(n int) {
 	if m.bytes += n; n < 0 || m.bytes > maxBytes {
 		panic(bound(fmt.Sprintf("it makes more than %d bytes", maxBytes)))
 	}
 }
 
-// times is n*size, or a number that is beyond all bounds.
+// times returns n*size, or a number beyond all bounds if the product is too large.
 func times(n, size int) int {
 	if n > 0 && size > math.MaxInt32/n {
 		return math.MaxInt32
@@ -114,7 +113,8 @@ func times(n, size int) int {
 	return max(n, 0) * size
 }
 
-// call counts a call that is about to begin. It ends with m.calls--.
+// call counts a call that is about to begin. At the end of the call, the caller must decrement
+// m.calls.
 func (m *meter) call() {
 	if m.calls++; m.calls > maxDepth {
 		panic(tooDeep())
@@ -122,7 +122,7 @@ func (m *meter) call() {
 	m.step(4)
 }
 
-// enter counts a node that is about to be evaluated. It ends with m.frames--.
+// enter counts a node that is about to be evaluated. Afterwards the caller must decrement m.frames.
 func (m *meter) enter() {
 	if m.frames++; m.frames > maxFrames {
 		panic(tooDeep())
@@ -130,7 +130,8 @@ func (m *meter) enter() {
 	m.step(1)
 }
 
-// level fails if values are nested too deep. The nesting of a value in itself has no end.
+// level fails if values are nested too deep. A value that contains itself would be nested without
+// end.
 func (m *meter) level(depth int) {
 	if depth > maxDepth {
 		panic(tooDeep())
@@ -138,14 +139,14 @@ func (m *meter) level(depth int) {
 	m.step(1)
 }
 
-// items returns room for n items of a list.
+// items returns an empty list with room for n new items.
 func (m *meter) items(n int) []Value {
 	m.grow(times(n, itemBytes) + listBytes)
 	m.step(n >> 2)
 	return make([]Value, 0, n)
 }
 
-// copies returns room for n items of another list.
+// copies returns an empty list with room for n items of another list.
 func (m *meter) copies(n int) []Value {
 	m.grow(times(n, valueBytes) + listBytes)
 	m.step(n >> 2)
@@ -236,7 +237,7 @@ func (m *meter) lookup(s *scope, name string) (Value, bool) {
 	return Undefined(), false
 }
 
-// bind gives a name a value in a scope.
+// bind sets the value of a name in a scope.
 func (m *meter) bind(s *scope, name string, v Value) {
 	if _, ok := s.vars[name]; !ok {
 		m.grow(entryBytes)
@@ -244,14 +245,14 @@ func (m *meter) bind(s *scope, name string, v Value) {
 	s.set(name, v)
 }
 
-// arguments counts n names or values that a call is given.
+// arguments counts n names or values that are passed to a call.
 func (m *meter) arguments(n int) {
 	m.step(n)
 	m.grow(times(n, entryBytes))
 }
 
-// search counts the steps of a search for a text in s. A long one is searched for by hash
-// sums, and can be chosen such that all of them are equal.
+// search counts the steps of a search for a text in s. Go searches for a long text by hashes, and a
+// template can choose texts whose hashes are all equal.
 func (m *meter) search(s, text string) {
 	m.walk(len(s))
 	if n := len(text) >> 6; n > 0 {
@@ -266,7 +267,7 @@ func (m *meter) runes(s string) []rune {
 	return []rune(s)
 }
 
-// fromRunes returns a string of characters.
+// fromRunes returns a string that consists of the characters.
 func (m *meter) fromRunes(runes []rune) Value {
 	m.step(len(runes) >> 4)
 	n := 0
@@ -277,8 +278,8 @@ func (m *meter) fromRunes(runes []rune) Value {
 	return NewString(string(runes))
 }
 
-// mapped counts the work of mapping the characters of s to others, and returns s. Text that
-// is not ASCII may grow by half; where it is not UTF-8, threefold.
+// mapped counts the work of mapping the characters of s to others, and returns s. Text that is not
+// ASCII may grow by half; text that is not UTF-8 may grow threefold.
 func (m *meter) mapped(s string) string {
 	m.walk(len(s))
 	if isASCII(s) {
@@ -311,7 +312,7 @@ func (m *meter) repeat(s string, n int64) string {
 	return strings.Repeat(s, int(n))
 }
 
-// replace is strings.Replace.
+// replace is strings.Replace, and counts its work.
 func (m *meter) replace(s, old, with string, count int) string {
 	m.search(s, old)
 	n := strings.Count(s, old)
@@ -325,7 +326,7 @@ func (m *meter) replace(s, old, with string, count int) string {
 	return strings.Replace(s, old, with, count)
 }
 
-// escape is the text of s in HTML.
+// escape returns s escaped for HTML.
 func (m *meter) escape(s string) string {
 	m.walk(len(s))
 	n := 0
@@ -345,7 +346,7 @@ func (m *meter) escape(s string) string {
 
 var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#39;")
 
-// split is strings.Split.
+// split is strings.Split, and counts its work.
 func (m *meter) split(s, sep string) []string {
 	m.search(s, sep)
 	var n int
@@ -359,7 +360,7 @@ func (m *meter) split(s, sep string) []string {
 	return strings.Split(s, sep)
 }
 
-// fields is strings.Fields.
+// fields is strings.Fields, and counts its work.
 func (m *meter) fields(s string) []string {
 	m.walk(len(s))
 	n := 0
@@ -371,8 +372,8 @@ func (m *meter) fields(s string) []string {
 	return strings.Fields(s)
 }
 
-// inSet reports whether a character is one of set, at a cost that does not depend on how
-// many those are.
+// inSet returns a function that reports whether a character is in set. The cost of a call does not
+// depend on the size of the set.
 func (m *meter) inSet(set string) func(rune) bool {
 	m.walk(len(set))
 	if len(set) <= 16 {
@@ -387,16 +388,16 @@ func (m *meter) inSet(set string) func(rune) bool {
 	return func(r rune) bool { m.step(1); _, ok := all[r]; return ok }
 }
 
-// trimmed counts the work of trimming s.
+// trimmed counts the work of trimming s, and returns the result as a value.
 func (m *meter) trimmed(s, trimmed string) Value {
 	m.step((len(s) - len(trimmed)) >> 2)
 	return NewString(trimmed)
 }
 
-// sort counts the work of one comparison of a sort that moves values about.
+// sort counts the work of one comparison in a sort, including the move of values.
 func (m *meter) sort() { m.step(2) }
 
-// text returns the output of a value. Unlike repr it has no quotes around a string.
+// text returns a value as {{ }} prints it. Unlike repr, it does not put quotes around a string.
 func (m *meter) text(v Value) string {
 	switch v.kind {
 	case KindString:
@@ -422,13 +423,13 @@ func (m *meter) text(v Value) string {
 	}
 }
 
-// write writes text that is part of a larger one.
+// write appends text to b, and counts its bytes.
 func (m *meter) write(b *strings.Builder, text string) {
 	m.grow(len(text))
 	b.WriteString(text)
 }
 
-// repr writes a value as Python does.
+// repr writes a value as Python's repr does.
 func (m *meter) repr(b *strings.Builder, v Value, depth int) {
 	m.level(depth)
 	switch v.kind {
@@ -470,7 +471,7 @@ func (m *meter) repr(b *strings.Builder, v Value, depth int) {
 	}
 }
 
-// shown is the beginning of a text, for an error.
+// shown returns the beginning of a text, for use in an error.
 func shown(text string) string {
 	if len(text) <= maxShown {
 		return text
@@ -531,8 +532,8 @@ func (m *meter) same(a, b string) bool {
 	return a == b
 }
 
-// number returns the number at the beginning of s, as fmt.Sscanf reads it with a verb for
-// integers or floating-point numbers. characters are all the characters of such numbers.
+// number returns the number at the beginning of s, as fmt.Sscanf reads it with a verb for integers
+// or floating-point numbers. characters holds all characters that such numbers may contain.
 func (m *meter) number(s, characters string) string {
 	m.step(1)
 	space := 0

@@ -18,7 +18,7 @@ func render(source string, data map[string]any) (string, error) {
 	return tmpl.Render(data)
 }
 
-// A bound lets through the largest work within it, and nothing beyond.
+// Work that just stays within a bound succeeds, and one unit more fails.
 func TestBounds(t *testing.T) {
 	macros := func(n int) string {
 		return fmt.Sprintf(`{%% macro f(n) %%}{%% if n > 1 %%}{{ f(n - 1) }}{%% else %%}end{%% endif %%}{%% endmacro %%}{{ f(%d) }}`, n)
@@ -67,7 +67,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Operations with a measured result give the same text as in Python.
+// Operations whose results are counted on the meter give the same text as in Python.
 func TestResults(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{ 'x' * -1 }}|{{ 'ab' * 2 }}`:                                             `|abab`,
@@ -104,7 +104,8 @@ func TestResults(t *testing.T) {
 	}
 }
 
-// Renderings of one template share nothing: after an exceeded bound the next one counts anew.
+// Renderings of one template share no state: after an exceeded bound, the next rendering counts
+// from zero.
 func TestBoundsBegin(t *testing.T) {
 	tmpl, err := jinja.Compile(`{% set l = range(100000) %}{% for i in range(n) %}{% for j in l %}{% endfor %}{% endfor %}{{ n }}`)
 	if err != nil {
@@ -124,7 +125,7 @@ func TestBoundsBegin(t *testing.T) {
 	}
 }
 
-// Any source is rendered or refused, soon, and without a panic.
+// FuzzRender checks that any source is soon rendered or refused, without a panic.
 func FuzzRender(f *testing.F) {
 	for _, source := range []string{
 		`{%- for m in messages -%}<{{ m['role'] }}>{{ m.content | trim }}{%- if not loop.last %},{% endif -%}{%- endfor -%}`,

@@ -193,24 +193,24 @@ func tokenizeExpr(s string) []tok {
 type exprParser struct {
 	tokens []tok
 	pos    int
-	depth  int // of expressions in each other
+	depth  int // of nested expressions
 }
 
-// enter counts an expression inside another one. It ends with p.depth--.
+// enter counts an expression inside another one. Afterwards the caller must decrement p.depth.
 func (p *exprParser) enter() {
 	if p.depth++; p.depth > maxDepth {
 		panic(tooDeep())
 	}
 }
 
-// link counts one more operator in a row: the expressions before it nest in it.
+// link counts one more operator in a row. The expression before an operator is nested in it.
 func link(n *int) {
 	if *n++; *n > maxChain {
 		panic(bound(fmt.Sprintf("it has more than %d operators in a row", maxChain)))
 	}
 }
 
-// name returns the name s, if it is not too long to be looked up at every step.
+// name returns s. It fails if s is too long, because names are looked up at every step.
 func name(s string) string {
 	if len(s) > maxName {
 		panic(bound(fmt.Sprintf("it has a name longer than %d bytes", maxName)))
@@ -254,7 +254,7 @@ func (p *exprParser) matchName(name string) bool {
 	return false
 }
 
-// parseExpr is the public entry point.
+// parseExpr parses an expression; an empty text is none.
 func parseExpr(s string) (expr, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
@@ -929,8 +929,8 @@ func applyTrimming(segs []segment) {
 	// the same effect by handling every tag's LEFT side first, then
 	// every tag's RIGHT side.
 
-	// Pass 1: left side of every tag. Of several tags after one text the
-	// first lstrips it; for the others nothing is left to be stripped.
+	// Pass 1: left side of every tag. Of several tags after one text, only the first needs to strip
+	// it.
 	text, texts, stripped := -1, 0, -1
 	for i := range segs {
 		seg := &segs[i]
@@ -1023,7 +1023,7 @@ func trimBlockNewline(s string) string {
 type templateParser struct {
 	segs  []segment
 	pos   int
-	depth int // of blocks in each other
+	depth int // of nested blocks
 }
 
 func (p *templateParser) done() bool {

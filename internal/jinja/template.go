@@ -53,15 +53,15 @@ func (t *Template) RenderValues(data map[string]Value) (string, error) {
 	return text, err
 }
 
-// RenderWithin is RenderValues with a bound on its steps, which may be lower than that of the package. It
-// returns the steps taken.
+// RenderWithin is RenderValues with a bound of most steps; the bound of the package applies, too.
+// It also returns the number of steps taken.
 func (t *Template) RenderWithin(data map[string]Value, most int) (text string, steps int, err error) {
 	return render(t.nodes, data, most)
 }
 
 // =============================================================================
 
-// render executes the AST with the given data and returns the result and the steps taken.
+// render executes the AST with the given data. It returns the text and the number of steps taken.
 func render(nodes []node, data map[string]Value, most int) (text string, steps int, err error) {
 	m := &meter{most: min(most, maxSteps)}
 	defer func() { steps = m.steps }()

@@ -76,7 +76,7 @@ func NewDict() Value {
 	return Value{kind: KindDict, v: &Dict{Data: make(map[string]Value)}}
 }
 
-// A builtin is the code of a callable. It counts its work on the meter of the rendering.
+// A builtin is the function of a callable. It counts its work on the meter of the rendering.
 type builtin func(m *meter, args []Value, kwargs map[string]Value) (Value, error)
 
 // newCallable returns a callable value.

@@ -2,9 +2,9 @@ package regex
 
 import "github.com/inferd-go/inferd/internal/automaton"
 
-// ASCII spells the language as the inside of a JSON string without letters beyond ASCII, as
-// Python's json.dumps does: these letters and DEL are \uXXXX with lower-case digits, characters
-// beyond the basic plane two of them.
+// ASCII returns the strings of the language as the inside of a JSON string in ASCII, spelt as by
+// Python's json.dumps: other characters and DEL are \uXXXX with lower-case digits, and characters
+// beyond the basic plane are two such escapes.
 func ASCII(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, ascii) }
 
 const hexDigits = "0123456789abcdef"
@@ -15,7 +15,7 @@ const (
 	firstAstral                 = 0x10000
 )
 
-// asASCII returns the edges of a state between characters.
+// asASCII returns the edges of a state between characters, in the style ascii.
 func (s *speller) asASCII(spans []span) []automaton.Edge {
 	var edges, escapes []automaton.Edge
 	var hex []span
@@ -44,8 +44,8 @@ func (s *speller) asASCII(spans []span) []automaton.Edge {
 	return sorted(edges)
 }
 
-// high returns the first surrogates of the characters in spans, each with the state after it. The
-// characters are beyond the basic plane.
+// high returns spans of the first surrogates of the characters in spans, which are beyond the basic
+// plane, each with the state after it.
 func (s *speller) high(spans []span) (out []span) {
 	for h := range int32(halves) {
 		base := firstAstral + h*halves
@@ -64,8 +64,7 @@ func (s *speller) high(spans []span) (out []span) {
 	return out
 }
 
-// hex returns the edges for the numbers in spans, spelt with the given number of hexadecimal
-// digits.
+// hex returns the edges for the numbers in spans, spelt with that number of hexadecimal digits.
 func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 	block := int32(1) << (4 * (digits - 1))
 	for d := range int32(len(hexDigits)) {
@@ -77,7 +76,7 @@ func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 		switch {
 		case digits == 1:
 		case within[0].lo == 0 && within[0].hi == block-1:
-			for range digits - 1 { // any further digits lead to the same state
+			for range digits - 1 { // all further digits lead to the same state
 				to = s.state([]automaton.Edge{{Lo: '0', Hi: '9', To: to}, {Lo: 'a', Hi: 'f', To: to}})
 			}
 		default:
@@ -88,7 +87,7 @@ func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 	return edges
 }
 
-// shifted adds by to the bounds of spans, in place.
+// shifted adds the number by to the bounds of spans, in place.
 func shifted(spans []span, by int32) []span {
 	for i := range spans {
 		spans[i].lo += by

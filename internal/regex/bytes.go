@@ -7,11 +7,11 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Raw spells the language in UTF-8.
+// Raw returns the strings of the language, spelt in UTF-8.
 func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, raw) }
 
-// Quoted spells the language as the inside of a JSON string, each character in its one
-// spelling; see [automaton.Builder.Text].
+// Quoted returns the strings of the language as the inside of a JSON string, each character in its
+// one spelling (see [automaton.Builder.Text]).
 func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, quoted) }
 
 // A style is a way to spell characters. The set is closed.
@@ -33,9 +33,9 @@ type span struct {
 type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge
-	table []int32         // the states within a character by their edges, plus one: open addressing
+	table []int32         // hash table, with open addressing, of states within a character by their edges; holds numbers plus one
 	made  int             // the number of these states
-	free  map[int32]int32 // by the state after all escapes, the one after their backslash
+	free  map[int32]int32 // for a state to which all escapes lead, the state after their backslash
 }
 
 func spell(b *Budget, d *DFA, as style) *automaton.DFA {
@@ -111,7 +111,7 @@ func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 	return append(edges, s.digits(cut(spans, 0x10000, maxRune), 3, 0xf0)...)
 }
 
-// cut returns the part of spans from lo to hi.
+// cut returns the parts of spans that lie between lo and hi.
 func cut(spans []span, lo, hi int32) (out []span) {
 	for _, p := range spans {
 		if p.hi >= lo && p.lo <= hi {
@@ -121,8 +121,8 @@ func cut(spans []span, lo, hi int32) (out []span) {
 	return out
 }
 
-// digits returns the edges for one byte of the characters in spans: base plus the upper bits of a
-// character. rest continuation bytes follow it.
+// digits returns the edges for one byte of the characters in spans. The byte is base plus the upper
+// bits of a character, and rest continuation bytes follow it.
 func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	var edges []automaton.Edge
 	block := int32(1) << (6 * rest)
@@ -151,7 +151,7 @@ func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	return edges
 }
 
-// tail returns the edges for the last bytes of characters: rest continuation bytes.
+// tail returns the edges for the last rest bytes of characters, which are continuation bytes.
 func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	if rest > 1 {
 		return s.digits(spans, rest-1, 0x80)
@@ -163,7 +163,7 @@ func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	return edges
 }
 
-// all returns the state from which any sequence of rest continuation bytes leads to the state to.
+// all returns the state from which any rest continuation bytes lead to the state to.
 func (s *speller) all(rest int, to int32) int32 {
 	for range rest {
 		to = s.state([]automaton.Edge{{Lo: 0x80, Hi: 0xbf, To: to}})
@@ -207,10 +207,10 @@ func (s *speller) slot(edges []automaton.Edge) uint64 {
 	return slot
 }
 
-// short has the characters with an escape of their own, and its letter.
+// short lists the characters that have a short escape, each with the letter of its escape.
 var short = [...][2]int32{{'"', '"'}, {'\\', '\\'}, {'\b', 'b'}, {'\f', 'f'}, {'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}}
 
-// shortOf returns the letter of a character's own escape, or 0 if it has none.
+// shortOf returns the letter of a character's short escape, or 0 if it has none.
 func shortOf(c int32) byte {
 	if i := slices.IndexFunc(short[:], func(e [2]int32) bool { return e[0] == c }); i >= 0 {
 		return byte(short[i][1])
@@ -221,7 +221,7 @@ func shortOf(c int32) byte {
 // escaped reports whether a character has an escape in a JSON string.
 func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// behindBackslash returns the state after a backslash, or -1 if none may come.
+// behindBackslash returns the state after a backslash, or -1 if no backslash may come.
 func (s *speller) behindBackslash(ascii []span) int32 {
 	free := len(ascii) == 1 && ascii[0].lo == 0 && ascii[0].hi >= '\\'
 	if free {
@@ -276,8 +276,8 @@ func sorted(edges []automaton.Edge) []automaton.Edge {
 	return edges
 }
 
-// plain returns for each state how many arbitrary plain characters it surely takes: the
-// distance to a state that refuses one.
+// plain returns, for each state, the number of arbitrary plain characters that it certainly takes.
+// That is the distance to the nearest state that refuses one.
 func (d *DFA) plain() []int32 {
 	relevant := make([]bool, d.classes)
 	d.ranges(func(lo, hi rune, class int32) {
@@ -317,5 +317,5 @@ func (d *DFA) plain() []int32 {
 	return plain
 }
 
-// maxPlain bounds the distances that plain returns, in steps.
+// maxPlain is the maximum distance, in characters, that plain computes.
 const maxPlain = 256

@@ -7,7 +7,7 @@ type set [][2]rune
 
 func union(sets ...set) set { return normal(slices.Concat(sets...)) }
 
-// normal sorts ranges and merges them.
+// normal returns sorted and merged ranges. It does not change s.
 func normal(s set) set {
 	s = slices.Clone(s)
 	slices.SortFunc(s, func(a, b [2]rune) int { return int(a[0] - b[0]) })

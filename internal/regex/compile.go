@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Compile returns the language of the strings in which a pattern matches somewhere, as JSON Schema
-// defines it; ^ and $ are the ends of the string. The error is an [*Error], or the budget's.
+// Compile returns the language of the strings that contain a match of a pattern, as JSON Schema
+// defines it. ^ and $ match the ends of the string. The error is an [*Error], or the budget's.
 func Compile(b *Budget, pattern string) (*DFA, error) {
 	t, err := parse(pattern)
 	if err != nil {
@@ -18,7 +18,8 @@ func Compile(b *Budget, pattern string) (*DFA, error) {
 // A Tree is an expression from which [Build] makes a language.
 type Tree struct{ t *tree }
 
-// Chars returns an expression for one character in ranges, or if not is set, for one outside them.
+// Chars returns an expression for one character in ranges or, if not is set, for one character
+// outside them.
 func Chars(ranges [][2]rune, not bool) Tree {
 	s := normal(ranges)
 	if not {
@@ -27,13 +28,13 @@ func Chars(ranges [][2]rune, not bool) Tree {
 	return Tree{&tree{set: s}}
 }
 
-// Seq returns an expression for a text of each part, in order.
+// Seq returns an expression for a text of each part, one after the other.
 func Seq(parts ...Tree) Tree { return Tree{&tree{op: opSeq, parts: trees(parts)}} }
 
 // Alt returns an expression for a text of any one part; there must be at least one.
 func Alt(parts ...Tree) Tree { return Tree{&tree{op: opAlt, parts: trees(parts)}} }
 
-// Repeat returns an expression for least to most texts of part; most < 0 is no maximum.
+// Repeat returns an expression for least to most texts of part; most < 0 means no maximum.
 func Repeat(part Tree, least, most int) Tree {
 	return Tree{&tree{op: opRepeat, parts: []*tree{part.t}, least: least, most: most}}
 }
@@ -81,7 +82,8 @@ type nfaNode struct {
 	or   int32 // of a split
 }
 
-// An nfa is a nondeterministic automaton, by Thompson's construction from the end.
+// An nfa is a nondeterministic automaton, made from the end to the beginning by Thompson's
+// construction.
 type nfa struct {
 	b       *Budget
 	pattern string
@@ -230,8 +232,8 @@ func (n *nfa) determine(start int32) *DFA {
 	return d.trim(n.b)
 }
 
-// openAt reports whether a match may begin after the beginning of the string: whether start leads
-// to a character, an end or a match without passing ^.
+// openAt reports whether a match may begin after the first character of the string. That is so if
+// start leads to a character, an end or a match without passing ^.
 func (n *nfa) openAt(start int32) bool {
 	c := &closer{n: n, seen: make([]int32, len(n.nodes))}
 	c.reset()
@@ -243,7 +245,7 @@ func (n *nfa) openAt(start int32) bool {
 // A closer follows the nodes that take no character.
 type closer struct {
 	n    *nfa
-	seen []int32 // the turn in which each node was met
+	seen []int32 // the turn in which each node was last met
 	turn int32
 	work []int32
 	out  []int32
@@ -255,8 +257,8 @@ func (c *closer) reset() {
 	c.out, c.done = c.out[:0], false
 }
 
-// add collects in out the nodes that are reached from at without a character, and sets done if a
-// match is among them. begin means that no character has been read, so that ^ matches.
+// add adds to out the nodes that are reached from node at without a character, and sets done if a
+// match is among them. begin means that no character has been read, so ^ matches.
 func (c *closer) add(at int32, begin bool) {
 	c.work = append(c.work[:0], at)
 	for len(c.work) > 0 {
@@ -307,7 +309,7 @@ func (n *nfa) ends(s subset) bool {
 			work = append(work, x.to, x.or)
 		case nfaEnd:
 			work = append(work, x.to)
-		case nfaBegin: // after $: both match in the empty text
+		case nfaBegin: // follows $: both match in the empty text
 			if s.begin {
 				work = append(work, x.to)
 			}

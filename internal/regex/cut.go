@@ -2,9 +2,9 @@ package regex
 
 import "slices"
 
-// Cut returns the strings of a language that have least to most characters; most < 0 is no maximum.
-// The result is that of And with [Lengths]. It is faster, as each state is found by its number, and
-// equal states, which are rare, are not merged.
+// Cut returns the strings of a language that have least to most characters; most < 0 means no
+// maximum. The result is the language that And with [Lengths] returns. Cut is faster, because it
+// finds each state by its number and does not merge equal states, which are rare.
 func Cut(b *Budget, d *DFA, least, most int) *DFA {
 	n := len(d.accept)
 	limit := max(least, most)

@@ -1,11 +1,12 @@
-// Package regex compiles the regular expressions of ECMA 262, with the flag u, without look-around, back-references
-// and word boundaries, into deterministic automata over characters. It combines such automata:
-// intersection, union, difference, complement, words, lengths. It spells them in bytes for
-// package automaton, as they are or as the inside of a JSON string. It knows no schema and no
-// vocabulary, and it matches no text of an answer itself.
+// Package regex compiles the regular expressions of ECMA 262, with the flag u, without look-around,
+// back-references and word boundaries, into deterministic automata over characters. It combines
+// such automata by intersection, union, difference and complement, makes those of words, lengths
+// and numbers, and converts them to automata over bytes for package automaton, as raw text or as
+// the inside of a JSON string. It knows no schema and no vocabulary, and does not match the text of
+// answers itself.
 //
-// Automata may grow exponentially, so every operation takes a budget. Once that is spent, results
-// are meaningless; the caller checks the budget's error once, at the end.
+// Automata may grow exponentially, so every operation takes a budget. Once the budget is exceeded,
+// results are meaningless; the caller must check the budget's error once, at the end.
 package regex
 
 import (
@@ -24,13 +25,13 @@ type Budget = automaton.Budget
 // language.
 type DFA struct {
 	alphabet
-	next   []int32 // of each state, the states after each class; -1 is none
+	next   []int32 // for each state and class, the next state; -1 if there is none
 	accept []bool  // state 0 is the start
 }
 
 // An alphabet divides the characters into classes that a DFA treats alike.
 type alphabet struct {
-	starts  []rune  // sorted, the first is 0: where a range begins
+	starts  []rune  // first character of each range; sorted, beginning with 0
 	class   []int32 // of each range
 	classes int
 }
@@ -79,7 +80,7 @@ func (d *DFA) Match(s string) bool {
 	return d.accept[state]
 }
 
-// Lengths returns the language of the strings of least to most characters; most < 0 is no
+// Lengths returns the language of the strings of least to most characters; most < 0 means no
 // maximum.
 func Lengths(b *Budget, least, most int) *DFA {
 	n := max(most, least)
@@ -101,7 +102,7 @@ func Lengths(b *Budget, least, most int) *DFA {
 	return d
 }
 
-// Count returns the number of strings, at most limit.
+// Count returns the number of strings in the language, or limit if there are more.
 func (d *DFA) Count(limit int) int {
 	n := len(d.accept)
 	if n == 0 {
@@ -169,7 +170,7 @@ func (d *DFA) Longest() int {
 	if n == 0 {
 		return 0
 	}
-	longest := make([]int, n) // to an end; 0 is unknown, -1 under way
+	longest := make([]int, n) // number of characters to an end, plus 1; 0 if unknown, -1 if under way
 	var visit func(s int32) int
 	visit = func(s int32) int {
 		if longest[s] != 0 {

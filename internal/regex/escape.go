@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// setLetters has the letters of escapes for sets, each with the letter for the complement.
+// setLetters holds the letters of escapes for sets, each followed by the letter for the complement.
 const setLetters = "dDwWsS"
 
 var (
@@ -158,7 +158,7 @@ func (p *parser) property(at int) (set, error) {
 	return tableSet(table), nil
 }
 
-// longCategories has the long names of general categories.
+// longCategories maps the long names of general categories to the short ones.
 var longCategories = map[string]string{
 	"Letter": "L", "Cased_Letter": "LC", "Uppercase_Letter": "Lu", "Lowercase_Letter": "Ll", "Titlecase_Letter": "Lt", "Modifier_Letter": "Lm", "Other_Letter": "Lo",
 	"Mark": "M", "Combining_Mark": "M", "Nonspacing_Mark": "Mn", "Spacing_Mark": "Mc", "Enclosing_Mark": "Me",

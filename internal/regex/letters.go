@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// letters divides the characters into classes: every set of the pattern treats the characters of
-// one class alike. has tells of each class which sets contain it, a bit each.
+// letters divides the characters into classes, such that every set of the pattern contains all
+// characters of a class or none. has tells, for each class, which sets contain it, a bit each.
 func (n *nfa) letters() (a alphabet, has [][]uint64) {
 	n.unite()
 	type event struct {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// trim removes states without a way to the end, merges equal ones, and numbers the rest from
-// the start.
+// trim removes the states from which no accepting state can be reached, merges equal states, and
+// numbers the others from the start.
 func (d *DFA) trim(b *Budget) *DFA {
 	n := len(d.accept)
 	if n == 0 || !b.Spend(12*n+4*len(d.next)) {
@@ -26,7 +26,7 @@ func (d *DFA) trim(b *Budget) *DFA {
 }
 
 // order returns the DFA with one state for each block of equal states, numbered in the order in
-// which the start reaches them. With a nil block, each state is a block of its own.
+// which they are reached from the start. A nil block means that no states are equal.
 func (d *DFA) order(b *Budget, block []int32) *DFA {
 	n := len(d.accept)
 	if !b.Spend(8*n + 4*len(d.next)) {
@@ -59,7 +59,7 @@ func (d *DFA) order(b *Budget, block []int32) *DFA {
 	return out
 }
 
-// useful returns for each state whether it has a way to an accepting one.
+// useful returns, for each state, whether an accepting state can be reached from it.
 func (d *DFA) useful() []bool {
 	n := len(d.accept)
 	first := make([]int32, n+1)
@@ -143,8 +143,8 @@ func (d *DFA) blocks(b *Budget) []int32 {
 	return identity(n)
 }
 
-// hashes numbers hashes in the order in which they come. It is a table with open addressing, as a
-// map would take most of the time of a round.
+// hashes numbers hashes in the order of their first occurrence. It is a table with open addressing,
+// because a map would take most of the time of a round.
 type hashes struct {
 	keys    []uint64 // 0 is free
 	numbers []int32
@@ -177,7 +177,7 @@ func (t *hashes) number(h uint64) int32 {
 	return t.numbers[slot]
 }
 
-// identity returns blocks of one state each.
+// identity returns n blocks of one state each.
 func identity(n int) []int32 {
 	block := make([]int32, n)
 	for s := range block {
@@ -186,8 +186,8 @@ func identity(n int) []int32 {
 	return block
 }
 
-// stable reports whether the states of each block are really equal, as the refinement only compares
-// hashes.
+// stable reports whether the states of each block are really equal. It is needed because the
+// refinement compares only hashes.
 func (d *DFA) stable(block []int32, count int) bool {
 	first := slices.Repeat([]int32{-1}, count)
 	for s, i := range block {
@@ -215,7 +215,7 @@ func mix(h, v uint64) uint64 {
 	return h ^ h>>29
 }
 
-// compact merges the classes that no state tells apart.
+// compact merges the classes that all states treat alike.
 func (d *DFA) compact() {
 	n := len(d.accept)
 	if d.classes == 1 {

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// A set of numbers is a language whose strings are decimals without exponent. Such a language must
+// A set of numbers is a language whose strings are decimals without exponent. The language must
 // contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection or
-// difference of two languages is that of their sets.
+// difference of two languages stands for that of the two sets.
 
-// maxDigits bounds the digits of a [Decimal] before the point, and those after it.
+// maxDigits is the maximum number of digits of a [Decimal] before the point, and also after it.
 const maxDigits = 400
 
-// MaxMultiple bounds the divisor of [Multiples], scaled to an integer.
+// MaxMultiple is the maximum of the divisor of [Multiples], after it is scaled to an integer.
 const MaxMultiple = 4096
 
 // Errors of numbers.
@@ -23,13 +23,14 @@ var (
 	ErrMultiple = errors.New("the divisor has too many digits: at most " + strconv.Itoa(MaxMultiple) + " once scaled to an integer")
 )
 
-// A Decimal is a number as JSON writes it, exactly.
+// A Decimal is the exact value of a JSON number.
 type Decimal struct {
 	Negative        bool
 	whole, fraction string // without leading and trailing zeros
 }
 
-// ParseDecimal reads a JSON number.
+// ParseDecimal parses a JSON number, which must be valid. The error is [ErrDigits] if it has too
+// many digits.
 func ParseDecimal(s string) (d Decimal, err error) {
 	s, d.Negative = strings.CutPrefix(s, "-")
 	exponent := 0
@@ -75,7 +76,7 @@ func (d Decimal) String() string {
 // zero reports whether the number is 0.
 func (d Decimal) zero() bool { return d.whole == "" && d.fraction == "" }
 
-// digitAlphabet has the classes of numbers: each digit, the point and the minus.
+// digitAlphabet has a class for each digit, the point and the minus.
 var digitAlphabet = single([]rune("-.0123456789"))
 
 // Classes of digitAlphabet.
@@ -85,7 +86,7 @@ const (
 	zero  = 3 // the digits follow
 )
 
-// machine makes the automaton with the states that next reaches from start. next maps a state and a
+// machine returns the automaton of the states that next reaches from start. next maps a state and a
 // class to a state, and reports false if there is none.
 func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), accept func(S) bool) *DFA {
 	d := &DFA{alphabet: digitAlphabet}
@@ -114,7 +115,7 @@ func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), acce
 	return d.trim(b)
 }
 
-// A position is a position in the grammar of decimals.
+// A position is a state of the grammar of decimals.
 type position uint8
 
 const (
@@ -126,7 +127,8 @@ const (
 	atFraction          // within the digits after it
 )
 
-// step follows the grammar of decimals.
+// step returns the position after a character of class c. It reports false if the character does
+// not fit.
 func (p position) step(c int) (position, bool) {
 	digit := c >= zero
 	switch p {
@@ -165,7 +167,7 @@ func Canonical(b *Budget) *DFA {
 	type state struct {
 		position
 		zero  bool // the last digit of the fraction is 0
-		minus bool // a minus, and so far only zeros
+		minus bool // a minus, followed only by zeros so far
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
 		p, ok := s.step(c)
@@ -181,8 +183,8 @@ func Canonical(b *Budget) *DFA {
 	}, func(s state) bool { return s.ends() && !s.zero && !s.minus })
 }
 
-// Compare returns the decimals less than bound if less is set, with those equal to it if equal is
-// set, and those greater than it if greater is set.
+// Compare returns the decimals that are less than bound if less is set, equal to it if equal is
+// set, or greater than it if greater is set.
 func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 	return machine(b, comparing{}, func(s comparing, c int) (comparing, bool) { return s.next(&bound, c) }, func(s comparing) bool {
 		order := s.sum(&bound)
@@ -195,14 +197,14 @@ func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 type comparing struct {
 	position
 	negative, nonzero bool
-	digits            int  // of the part so far, at most one more than the bound's
-	order             int8 // of these digits beside the bound's: -1, 0, 1
+	digits            int  // digits of the present part so far, at most one more than the bound has
+	order             int8 // of these digits compared with those of the bound: -1, 0 or 1
 }
 
 func sign(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
 
-// whole compares the whole parts, at the point or the end of the decimal: if they differ in length,
-// the longer one is larger.
+// whole compares the whole parts, at the point or at the end of the decimal. If they differ in
+// length, the longer one is larger.
 func (s comparing) whole(bound *Decimal) int8 {
 	if s.position == atFraction || s.digits == len(bound.whole) {
 		return s.order
@@ -275,7 +277,7 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	n, scale := int(scaled.Int64()), len(of.fraction)
 	type state struct {
 		position
-		rest   int // the digits so far, modulo n
+		rest   int // the number that the digits so far form, modulo n
 		digits int // of the fraction, at most scale
 	}
 	return machine(b, state{}, func(s state, c int) (state, bool) {
@@ -302,8 +304,8 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}), nil
 }
 
-// JSONNumbers returns the numbers as JSON spells them, with exponents of at most three digits,
-// since readers may fail at larger ones.
+// JSONNumbers returns all spellings of JSON numbers with exponents of at most three digits.
+// Programs that read the numbers may fail at larger exponents.
 func JSONNumbers(b *Budget) *DFA {
 	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 // Limits of a pattern.
 const (
 	maxNodes  = 1 << 17 // of the nondeterministic automaton
-	maxGroups = 500     // levels of groups
+	maxGroups = 500     // nested groups
 	maxRepeat = 1 << 16 // written-out repetitions
 )
 
-// An Error is an error in a pattern, with its place.
+// An Error is an error in a pattern, with its position.
 type Error struct {
 	Pattern string
 	At      int // byte offset
@@ -120,7 +120,8 @@ func (p *parser) sequence() (*tree, error) {
 	return t, nil
 }
 
-// quantified applies the quantifier after a part, if there is one.
+// quantified returns part with the quantifier that follows it, if there is one. begin is the offset
+// of part.
 func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 	at := p.at
 	least, most := 0, -1
@@ -136,7 +137,7 @@ func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 			return part, nil
 		}
 	}
-	p.take("?") // lazy: the same language
+	p.take("?") // a lazy quantifier gives the same language
 	switch {
 	case part.op == opBegin || part.op == opEnd:
 		return nil, p.fail(begin, "an assertion is repeated")

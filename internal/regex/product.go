@@ -56,8 +56,9 @@ func (d *DFA) isAny() bool {
 	return true
 }
 
-// product returns the automaton that runs x and y in parallel; accept combines whether they accept.
-// If either is set it continues while at least one of them does, otherwise while both do.
+// product returns the automaton that runs x and y in parallel and accepts if accept reports true
+// for their results. If either is set, it continues while at least one of them continues, otherwise
+// while both do.
 func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DFA {
 	switch {
 	case x.Empty() || y.Empty():
@@ -109,8 +110,8 @@ func product(b *Budget, x, y *DFA, accept func(x, y bool) bool, either bool) *DF
 	return d.trim(b)
 }
 
-// A pairIndex has the numbers of pairs of states; -1 in a pair is an automaton that has no state
-// any longer. If few pairs are possible, each has a place in a table, not a map.
+// A pairIndex numbers pairs of states. -1 in a pair stands for an automaton that has refused the
+// text. If few pairs are possible, the numbers are in a table, otherwise in a map.
 type pairIndex struct {
 	width int32
 	table []int32 // numbers plus one
@@ -133,7 +134,7 @@ func (x *pairIndex) add(p [2]int32, number int32) {
 	x.table[(p[0]+1)*x.width+p[1]+1] = number + 1
 }
 
-// find returns the number of a pair; -1 is none.
+// find returns the number of a pair, or -1 if it has none.
 func (x *pairIndex) find(p [2]int32) int32 {
 	if x.table == nil {
 		return x.other[p] - 1
@@ -164,8 +165,8 @@ func overlaps(x, y *alphabet) iter.Seq2[int, int] {
 	}
 }
 
-// join returns the common refinement of two alphabets. left and right have, for each of its
-// classes, the class of x and the class of y.
+// join returns the common refinement of two alphabets. left and right hold, for each class of it,
+// the class of x and the class of y.
 func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 	index := make(map[[2]int32]int32)
 	for i, j := range overlaps(x, y) {
@@ -182,11 +183,11 @@ func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 	return joint, left, right
 }
 
-// maxPairs bounds the search of [Disjoint].
+// maxPairs is the maximum number of pairs of states that [Disjoint] visits.
 const maxPairs = 4096
 
-// Disjoint reports whether two languages surely have no string in common. It builds no automaton,
-// and reports false after maxPairs pairs of states.
+// Disjoint reports whether two languages certainly have no string in common. It builds no
+// automaton, and reports false if maxPairs pairs of states do not suffice.
 func Disjoint(x, y *DFA) bool {
 	if x.Empty() || y.Empty() {
 		return true

@@ -95,7 +95,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Compiling a pattern whose automaton explodes ends at the budget.
+// Compiling a pattern whose automaton grows exponentially ends at the budget.
 func TestExploding(t *testing.T) {
 	for _, pattern := range []string{`(a|b)*a(a|b){30}`, `^(.*a.{20}|.*b.{20})$`, `[ab]*a[ab]{24}c[ab]{24}`} {
 		b := &regex.Budget{Bytes: 8 << 20}
@@ -172,7 +172,7 @@ func TestAgainstStandardLibrary(t *testing.T) {
 	})
 }
 
-// inner returns the inside of a JSON string.
+// inner returns s as the inside of a JSON string.
 func inner(s string) string {
 	out, err := json.Marshal(s)
 	if err != nil {
@@ -181,7 +181,7 @@ func inner(s string) string {
 	return string(out[1 : len(out)-1])
 }
 
-// escaped is inner with letters beyond ASCII escaped, as Python's json.dumps does it.
+// escaped is inner with all characters beyond ASCII escaped, as by Python's json.dumps.
 func escaped(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -238,8 +238,8 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// Letters beyond ASCII have one spelling, which is a pair of surrogates beyond the basic plane; all
-// other characters are spelt as in Quoted.
+// Each character beyond ASCII has one spelling: one escape, or a pair of surrogates if it is beyond
+// the basic plane. All other characters are spelt as in Quoted.
 func TestASCII(t *testing.T) {
 	b := &regex.Budget{}
 	d := regex.ASCII(b, regex.Any())

@@ -22,8 +22,8 @@ func Words(b *Budget, words []string) *DFA {
 	return t.dfa()
 }
 
-// A wordTrie makes the minimal automaton of sorted words: a branch that later words can no
-// longer change is replaced by an equal finished branch.
+// A wordTrie makes the minimal automaton of sorted words. A branch that later words cannot change
+// is replaced by an equal finished branch, if there is one.
 type wordTrie struct {
 	b        *Budget
 	nodes    []wordNode
@@ -65,8 +65,8 @@ func (t *wordTrie) insert(word string) bool {
 	return true
 }
 
-// finish replaces the nodes of the last word deeper than keep by equal finished ones, where there
-// are such.
+// finish finishes the nodes of the last word that are deeper than keep. It replaces a node by an
+// equal finished node, if there is one.
 func (t *wordTrie) finish(keep int) {
 	var key []byte
 	for len(t.path)-1 > keep {
@@ -119,8 +119,8 @@ func (t *wordTrie) dfa() *DFA {
 	return d.order(t.b, nil) // minimal; leaves out the replaced nodes
 }
 
-// single returns the alphabet in which each of the sorted characters has a class of its own,
-// from 1 on.
+// single returns the alphabet in which each of the sorted characters has its own class, from 1 on.
+// All other characters have class 0.
 func single(runes []rune) alphabet {
 	a := alphabet{classes: len(runes) + 1}
 	next := rune(0)

@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// array writes the arrays of case a in front of end.
+// array writes the arrays of case a, followed by end.
 func (e *emitter) array(a *arrs, end automaton.Node) (automaton.Node, error) {
 	unique := a.unique && (a.most < 0 || a.most > 1)
 	if unique {
@@ -82,13 +82,13 @@ type arrayWriter struct {
 	*emitter
 	a           *arrs
 	unique      bool
-	close, last automaton.Node // the end of an empty array; the end after an item
+	close, last automaton.Node // the end of an empty array; the end after the last item
 	behind      map[string]automaton.Node
 	err         error
 }
 
-// ending writes the end of an array after an item. For unique items, its first byte has the mark
-// that the spelling of the item ended before it.
+// ending writes the end of an array after an item. If the items are unique, its first byte has a
+// mark: the spelling of the item has ended before that byte.
 func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	b := w.b
 	if !w.unique {
@@ -184,7 +184,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 				}
 				next = append(next, way{w.and(x.expr, what.what), more})
 			}
-			if what.most >= 0 { // with a maximum, no match may go uncounted
+			if what.most >= 0 { // if there is a maximum, every match must be counted
 				x.expr = w.and(x.expr, w.not(what.what, &origin{w.root, "contains"}))
 			}
 			next = append(next, x)
@@ -203,7 +203,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 // after writes the rest of an array after i items. counts has the matches of each contains so far.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
-	if a.most < 0 { // items are counted as far as their number matters
+	if a.most < 0 { // without a maximum, items are counted only as far as their number matters
 		limit := max(len(a.prefix), a.least)
 		for _, k := range a.contains {
 			limit = max(limit, k.from)

@@ -48,7 +48,7 @@ func (c *compiler) combination(name string, item *value) (expr, error) {
 	case "anyOf":
 		return c.or(parts...), nil
 	}
-	// oneOf: the union of the parts, each without the values of the parts that it overlaps.
+	// oneOf is the union of the parts, each without the values that other parts also have.
 	ways := slices.Clone(parts)
 	for i := range parts {
 		for j := i + 1; j < len(parts); j++ {

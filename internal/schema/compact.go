@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Compact writes a JSON value as the grammars spell it: without white space, members in their
-// order, numbers as written. The error is a [*SyntaxError].
+// Compact returns a JSON value as the grammars spell it: without white space, with members in their
+// order and numbers as written. The error is a [*SyntaxError].
 func Compact(src []byte) (string, error) {
 	v, err := parseJSON(src)
 	if err != nil {

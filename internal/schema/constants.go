@@ -9,14 +9,14 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// numbers has the languages of numbers that all schemas share.
+// numbers holds the languages of numbers that all schemas share.
 type numbers struct {
-	decimals, integers *regex.DFA // all numbers; those whose fraction, if any, has only zeros
+	decimals, integers *regex.DFA // all numbers; the numbers whose fraction, if any, has only zeros
 	canonical          *regex.DFA // one spelling of each number
 	plainInts          *regex.DFA // one spelling of each integer
 }
 
-// fixed has the automata that do not depend on the schema.
+// fixed holds the automata that do not depend on the schema.
 type fixed struct {
 	numbers
 	spelt      map[spelling]*automaton.DFA // spellings of decimals and of integers
@@ -28,8 +28,8 @@ type fixed struct {
 var constants = sync.OnceValue(func() *fixed {
 	b := unhurried()
 	f := &fixed{numbers: numbers{decimals: regex.Decimals(b), canonical: regex.Canonical(b)}}
-	one, _ := regex.ParseDecimal("1")       // no error: it is a number
-	f.integers, _ = regex.Multiples(b, one) // no error: it is small
+	one, _ := regex.ParseDecimal("1")       // cannot fail: 1 is a number
+	f.integers, _ = regex.Multiples(b, one) // cannot fail: 1 is small
 	f.plainInts = regex.And(b, f.canonical, f.integers)
 	f.spelt = map[spelling]*automaton.DFA{
 		{f.decimals, spellNumber}: regex.Raw(b, regex.JSONNumbers(b)),
@@ -39,7 +39,7 @@ var constants = sync.OnceValue(func() *fixed {
 	return f
 })
 
-// unhurried returns a budget for automata that are made once: a minute, with yields.
+// unhurried returns a budget of a minute, with yields, for automata that are made only once.
 func unhurried() *regex.Budget { return &regex.Budget{Time: time.Minute, Yield: runtime.Gosched} }
 
 // Prepare makes the automata that do not depend on the schema, so that no request waits for them.
@@ -56,7 +56,8 @@ type language struct {
 	quoted func() *automaton.DFA // as the inside of a JSON string
 }
 
-// onceLanguage returns a function that makes the language at its first call.
+// onceLanguage returns a function that makes the language at its first call and returns it at every
+// call.
 func onceLanguage(lang func() *regex.DFA) func() *language {
 	return sync.OnceValue(func() *language {
 		l := &language{lang: lang()}

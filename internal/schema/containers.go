@@ -5,8 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// items returns the values that prefixItems, items and additionalItems of v allow. Values that are
-// not arrays are among them.
+// items returns the values that prefixItems, items and additionalItems of v allow. These include
+// all values that are not arrays.
 func (c *compiler) items(v *value) (expr, error) {
 	a := anyArrs
 	prefix, rest := v.member("prefixItems"), v.member("items")
@@ -54,7 +54,7 @@ func (c *compiler) arrayKeyword(v *value, name string, item *value) (expr, error
 		if k.least > 0 || k.most >= 0 {
 			a.contains = []contains{k}
 		}
-	default: // minContains and maxContains are read with contains
+	default: // contains also reads minContains and maxContains
 		return everything, nil
 	}
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *compiler) arrayKeyword(v *value, name string, item *value) (expr, error
 }
 
 // members returns the values that properties, patternProperties and additionalProperties of v
-// allow. Values that are not objects are among them.
+// allow. These include all values that are not objects.
 func (c *compiler) members(v *value) (expr, error) {
 	o := anyObjs
 	var patterns []class
@@ -102,7 +102,7 @@ func (c *compiler) members(v *value) (expr, error) {
 	if p := v.member("additionalProperties"); p != nil {
 		others = c.schema(p)
 	}
-	// The names divide into classes by the patterns that they match.
+	// Divide the names into classes by the patterns that they match.
 	if len(patterns) > 0 || others != everything {
 		o.classes = []class{{value: everything}}
 		left := regex.Any() // the names that match no pattern
@@ -123,7 +123,7 @@ func (c *compiler) members(v *value) (expr, error) {
 	return c.allBut(func(s *set) { s.objs = []objs{o} }), nil
 }
 
-// disjoint returns those of the classes that contain a name.
+// disjoint returns the classes that contain at least one name.
 func disjoint(classes ...class) (out []class) {
 	for _, k := range classes {
 		if k.names == nil || !k.names.Empty() {

@@ -2,11 +2,12 @@ package schema
 
 import "github.com/inferd-go/inferd/internal/regex"
 
-// tellDepth bounds the nesting to which disjoint compares required members.
+// tellDepth is the depth of nesting to which disjoint compares required members.
 const tellDepth = 3
 
-// disjoint reports whether two expressions surely have no value in common. It is a quick check of
-// types, literals, and required members to the given depth; an intersection would tell more.
+// disjoint reports whether two expressions certainly have no value in common. It is a quick check
+// of types, literals, and required members to the given depth. It may report false where an
+// intersection would be empty.
 func (c *compiler) disjoint(x, y expr, depth int) bool {
 	if x == nothing || y == nothing {
 		return true
@@ -39,7 +40,7 @@ func (c *compiler) disjoint(x, y expr, depth int) bool {
 	return true
 }
 
-// disjointObjs reports whether a member tells two cases apart: x requires it, y declares it, and
+// disjointObjs reports whether a member makes two cases disjoint: x requires it, y declares it, and
 // their conditions on it have no value in common.
 func (c *compiler) disjointObjs(x, y *objs, depth int) bool {
 	for _, p := range x.props {

@@ -10,11 +10,11 @@ import (
 const (
 	maxNesting   = 128     // levels of arrays and objects in a value
 	maxIndent    = 40      // spaces after a newline
-	maxPositions = 1 << 15 // places of one case with counts
+	maxPositions = 1 << 15 // positions of one case with counts
 )
 
-// A ruleKey identifies a rule of the grammar: the values of expr; with single, each in one
-// spelling.
+// A ruleKey identifies a rule of the grammar: the values of expr in a style. If single is set, each
+// value has one spelling.
 type ruleKey struct {
 	expr   expr
 	single bool
@@ -33,14 +33,14 @@ type emitter struct {
 	names     map[string]*automaton.DFA // undeclared names, by the declared ones
 
 	// openObjects and uniqueArrays report whether the grammar so far has objects with undeclared
-	// members, and arrays of unique items: these need marks at all its objects, or arrays.
-	// markObjects and markArrays report whether those marks are written.
+	// members, or arrays of unique items. If it has any, all objects, or all arrays, need marks.
+	// markObjects and markArrays report whether these marks are written.
 	openObjects, uniqueArrays bool
 	markObjects, markArrays   bool
 }
 
-// compile builds the grammar with the marks that expectMarks predicts, and builds it again if
-// others turn out to be needed.
+// compile builds the grammar with the marks that expectMarks predicts, and builds it again if other
+// marks turn out to be needed.
 func (c *compiler) compile() (*automaton.Grammar, error) {
 	if c.refs.err != nil {
 		c.refuse(c.refs.err, nothing)
@@ -92,10 +92,10 @@ func expectMarks(v *value) (open, unique bool) {
 	return open, unique
 }
 
-// rule is styled with the style inside.
+// rule calls styled with the style inside.
 func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, inside) }
 
-// styled returns the rule of an expression.
+// styled returns the rule of an expression in a style, and queues it if it is new.
 func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
 	k := ruleKey{x, single, style}
 	r, ok := e.rules[k]
@@ -108,7 +108,7 @@ func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
 	return r
 }
 
-// values returns the alternatives of an expression.
+// values returns a node for the values of a rule.
 func (e *emitter) values(k ruleKey) automaton.Node {
 	s, err := e.eval(k.expr)
 	var ways []automaton.Node
@@ -152,7 +152,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 	return ways, nil
 }
 
-// scalars returns the alternatives of a set that are neither arrays nor objects.
+// scalars returns a node for each kind of value of a set other than arrays and objects.
 func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automaton.Node, err error) {
 	b := e.b
 	if k.style != rawMember {
@@ -191,11 +191,11 @@ func (e *emitter) words() [3]string {
 	return [3]string{cmp.Or(e.note.Null, "null"), cmp.Or(e.note.False, "false"), cmp.Or(e.note.True, "true")}
 }
 
-// bare reports whether the notation has quotes of its own: then names and strings have no JSON
-// quotes anywhere.
+// bare reports whether the notation has its own quotes. Then names and strings have no JSON quotes
+// anywhere.
 func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
 
-// ws writes optional white space, unless the notation fixes it.
+// ws writes optional white space, followed by next, unless the notation fixes white space.
 func (e *emitter) ws(next automaton.Node) automaton.Node {
 	if e.bare() || e.spaced() {
 		return next
@@ -203,7 +203,7 @@ func (e *emitter) ws(next automaton.Node) automaton.Node {
 	return e.b.DFA(constants().space, next)
 }
 
-// mark writes the marks m if on is set.
+// mark writes the marks m, followed by next, if on is set.
 func (e *emitter) mark(on bool, m automaton.Mark, next automaton.Node) automaton.Node {
 	if !on {
 		return next

@@ -2,8 +2,8 @@ package schema
 
 import "slices"
 
-// empty reports whether an expression surely has no value. It has none if each of its values must
-// contain another one of its values, as no finite value does.
+// empty reports whether an expression certainly has no value. That is also so if each of its values
+// would have to contain another of its values: no finite value does.
 func (c *compiler) empty(e expr) bool {
 	if known, ok := c.vacant[e]; ok {
 		return known
@@ -15,7 +15,8 @@ func (c *compiler) empty(e expr) bool {
 	s, err := c.eval(e)
 	vacant := err == nil && c.emptySet(s)
 	delete(c.asking, e)
-	// A verdict of true may rest on expressions under way, which count as empty: it is not kept.
+	// Expressions under evaluation count as empty, so a result of true may depend on them. It is
+	// stored only if there are none.
 	if !vacant && err == nil || len(c.asking) == 0 {
 		c.vacant[e] = vacant
 	}
@@ -92,7 +93,7 @@ func (c *compiler) emptyObjs(o *objs) bool {
 	return o.least > required+optional && o.least > required+optional+c.others(o, o.least)
 }
 
-// mayMeet reports whether an object of case o may meet a need in way n.
+// mayMeet reports whether an object of case o may meet a need by the way n.
 func (c *compiler) mayMeet(o *objs, n *way) bool {
 	if may, _ := c.meets(o, n); !may || n.absent {
 		return may
@@ -114,7 +115,7 @@ func (c *compiler) mayMeet(o *objs, n *way) bool {
 	return false
 }
 
-// others returns how many undeclared members an object may have, at most limit.
+// others returns the number of undeclared members that an object may have, at most limit.
 func (c *compiler) others(o *objs, limit int) (n int) {
 	for _, k := range c.otherClasses(o) {
 		if k.names == nil {
@@ -126,7 +127,7 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 }
 
 // otherClasses returns the classes of undeclared members of o whose condition some value meets.
-// Declared names are removed from their names, unless these are nil.
+// Declared names are removed from the names of a class, unless these are nil.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {

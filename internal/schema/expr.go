@@ -33,7 +33,7 @@ type expression struct {
 	set    *set
 	schema *value
 	parts  []expr
-	origin *origin // of a complement: the keyword that needs it
+	origin *origin // of a complement: the keyword that needs it; otherwise nil
 }
 
 // An origin is the keyword that an expression or a fault comes from.
@@ -64,14 +64,14 @@ type compiler struct {
 	faults []*fault
 
 	numbers
-	written map[*regex.DFA]func() *automaton.DFA // formats as the inside of a JSON string
+	written map[*regex.DFA]func() *automaton.DFA // languages of formats as the inside of a JSON string
 	langs   *languages
 	cuts    map[strs]*regex.DFA
 	vacant  map[expr]bool // results of empty
 	asking  map[expr]bool
 
-	note  *Notation // nil is JSON
-	style uint8     // of the outermost value: inside, or outermost if only objects count
+	note  *Notation // nil means JSON
+	style uint8     // of the outermost value: inside, or outermost if only its objects are compiled
 
 	refused     []Refusal
 	annotations []string
@@ -98,7 +98,7 @@ func (c *compiler) add(e expression) expr {
 	return expr(len(c.exprs) - 1)
 }
 
-// find returns the expression with a key; it adds e if there is none.
+// find returns the expression with that key, or adds e if there is none.
 func (c *compiler) find(key []byte, e expression) expr {
 	if i, ok := c.index[string(key)]; ok {
 		return i
@@ -109,7 +109,7 @@ func (c *compiler) find(key []byte, e expression) expr {
 	return i
 }
 
-// of returns a new expression for a set.
+// of returns a new expression whose values are those of a set.
 func (c *compiler) of(s *set) expr { return c.add(expression{set: s}) }
 
 // schema returns the expression for a schema of the document.
@@ -135,8 +135,8 @@ func (c *compiler) and(parts ...expr) expr { return c.combine(exprAnd, everythin
 func (c *compiler) or(parts ...expr) expr  { return c.combine(exprOr, nothing, everything, parts) }
 
 // combine returns the conjunction or disjunction of parts, in order. It flattens parts of the same
-// kind, and leaves out neutral and repeated ones. If dominant is among them, or a part of a
-// conjunction and its complement, the result is dominant.
+// kind, and omits neutral and repeated parts. If dominant is among the parts, or if a conjunction
+// has both a part and its complement, the result is dominant.
 func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) expr {
 	var flat []expr
 	for _, p := range parts {
@@ -166,7 +166,7 @@ func (c *compiler) combine(kind exprKind, neutral, dominant expr, parts []expr) 
 	return c.find(key, expression{kind: kind, parts: flat})
 }
 
-// opposite reports whether kind is exprAnd and among has the complement of e.
+// opposite reports whether kind is exprAnd and the complement of e is in among.
 func (c *compiler) opposite(e expr, among []expr, kind exprKind) bool {
 	if kind != exprAnd {
 		return false
@@ -192,8 +192,8 @@ func (c *compiler) not(e expr, o *origin) expr {
 	return c.find(key, expression{kind: exprNot, parts: []expr{e}, origin: o})
 }
 
-// eval returns the set of values of an expression. The error is a [*fault], or errCycle where the
-// expression needs itself.
+// eval returns the set of values of an expression. The error is a [*fault], or errCycle if the
+// expression depends on itself.
 func (c *compiler) eval(e expr) (*set, error) {
 	switch {
 	case c.sets[e] != nil:

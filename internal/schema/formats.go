@@ -30,11 +30,12 @@ const (
 	relative = `(?://` + server + `(?:/` + pchar + `*)*|` + rooted + `|` + noColon + `(?:/` + pchar + `*)*)?` + tail
 )
 
-// A format is the set of the strings that match every pattern of all and no pattern of none.
+// A format is the set of the strings that match every pattern in all and no pattern in none.
 type format struct{ all, none []string }
 
-// Short host names have any number of labels; long ones at most four, so that the automaton
-// need not count two lengths. xn-- and its like are left out: their meaning needs tables.
+// Host names of up to 63 characters may have any number of labels, longer ones at most four. The
+// automaton then need not count both the length of the name and of its labels. Labels such as xn--…
+// are excluded, because their meaning depends on tables.
 var (
 	reserved  = `(?:^|[.@])[^.@]{2}--`
 	shortHost = `^.{1,63}$`
@@ -42,7 +43,7 @@ var (
 	labels    = `^[^.]{1,62}(?:\.[^.]{1,62})*$`
 )
 
-// formats has the formats that are enforced.
+// formats are the formats that are enforced.
 var formats = map[string]func() *language{
 	"date-time":     patterns(format{all: []string{`^` + date + `[Tt]` + clock + `$`}}),
 	"date":          patterns(format{all: []string{`^` + date + `$`}}),
@@ -58,10 +59,10 @@ var formats = map[string]func() *language{
 	"json-pointer":  patterns(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
 }
 
-// narrowFormats has the formats whose languages lack some valid strings.
+// narrowFormats are the formats whose languages do not contain all valid strings.
 var narrowFormats = map[string]bool{"date-time": true, "time": true, "email": true, "hostname": true, "uri": true, "uri-reference": true}
 
-// refusedFormats has the formats of the standard that are not enforced.
+// refusedFormats are the formats of the standard that cannot be enforced.
 var refusedFormats = map[string]bool{
 	"idn-email": true, "idn-hostname": true, "iri": true, "iri-reference": true, "regex": true, "relative-json-pointer": true, "uri-template": true,
 }

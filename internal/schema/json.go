@@ -11,7 +11,7 @@ import (
 // maxDepth bounds the nesting of a schema.
 const maxDepth = 512
 
-// A SyntaxError says that the source is not valid JSON, or is JSON but not a schema.
+// A SyntaxError means that the source is not valid JSON, or is JSON but not a schema.
 type SyntaxError struct {
 	At      int // byte offset
 	Problem string
@@ -30,7 +30,7 @@ const (
 	jsonObject
 )
 
-// A value is a JSON value, with the order of members kept and numbers as written.
+// A value is a JSON value. It keeps the order of members, and numbers as they are written.
 type value struct {
 	kind   jsonKind
 	truth  bool
@@ -134,7 +134,7 @@ func (r *reader) value() (*value, error) {
 	return r.number()
 }
 
-// list parses the rest of an array or object.
+// list parses the rest of an array or object into v, up to end.
 func (r *reader) list(v *value, end byte) (*value, error) {
 	seen := make(map[string]bool)
 	if r.space(); r.take(string(end)) {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// build returns the set of values that a schema of the document allows: the intersection of the
-// sets of its keywords, taken in the order of the document.
+// build returns the set of values that a schema of the document allows. It is the intersection of
+// the sets of its keywords, in the order of the document.
 func (c *compiler) build(v *value) (*set, error) {
 	if v.kind != jsonObject {
 		return nil, &fault{origin{v, ""}, errors.New("a schema is an object, true or false")}
@@ -35,10 +35,10 @@ func (c *compiler) build(v *value) (*set, error) {
 	return s, nil
 }
 
-// errUnsupported refuses a keyword of the standard that is not supported.
+// errUnsupported is the reason to refuse a keyword of the standard that is not supported.
 var errUnsupported = errors.New("this keyword cannot be enforced")
 
-// wrong returns the error of a keyword with an invalid value; want describes the valid ones.
+// wrong returns the error for a keyword with an invalid value. want describes the valid values.
 func wrong(want string) error { return errors.New("its value must be " + want) }
 
 // first reports whether the keyword name is the first one of group in the schema v.
@@ -98,7 +98,7 @@ func (c *compiler) keyword(v *value, name string, item *value) (expr, error) {
 	return everything, nil
 }
 
-// allBut returns the set of all values, after change has narrowed it.
+// allBut returns an expression for the set of all values after change has narrowed it.
 func (c *compiler) allBut(change func(s *set)) expr {
 	s := c.all()
 	change(s)

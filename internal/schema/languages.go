@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// languages caches the results of operations on languages, as the same patterns and names occur at
-// many places of a schema.
+// languages caches the results of operations on languages, because the same patterns and names
+// occur many times in a schema.
 type languages struct {
 	budget   *regex.Budget
 	patterns map[string]*regex.DFA
@@ -59,7 +59,7 @@ func (l *languages) without(lang *regex.DFA, names []string) *regex.DFA {
 		return lang
 	}
 	sorted := slices.Sorted(slices.Values(names))
-	key := otherNames{lang, strings.Join(sorted, "\xff")} // names are UTF-8, so this byte is in none
+	key := otherNames{lang, strings.Join(sorted, "\xff")} // no name contains this byte, because names are UTF-8
 	d, ok := l.others[key]
 	if !ok {
 		if lang == nil {

@@ -108,12 +108,12 @@ func (c *compiler) literalParts(s *set, v *value) error {
 	return nil
 }
 
-// union returns the union of the DFAs in numbers, whose elements it overwrites.
+// union returns the union of the DFAs in numbers. It overwrites the elements of the slice.
 func (c *compiler) union(numbers []*regex.DFA) *regex.DFA {
 	if len(numbers) == 0 {
 		return regex.None()
 	}
-	for len(numbers) > 1 { // in pairs, so that none is copied often
+	for len(numbers) > 1 { // in pairs, so no DFA is copied often
 		for i := 0; i+1 < len(numbers); i += 2 {
 			numbers[i/2] = regex.Or(c.budget, numbers[i], numbers[i+1])
 		}

@@ -9,24 +9,23 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// A Notation spells objects differently from JSON, as models spell the arguments of calls; the
-// values are the same. A nil *Notation is JSON.
+// A Notation is a spelling of objects that differs from JSON, such as the spelling of the arguments
+// of calls by a model. The values are those of JSON. A nil *Notation means JSON.
 type Notation struct {
-	// Write writes a marker in front of a node. It may consist of tokens.
+	// Write writes a marker, followed by next. The marker may consist of tokens.
 	Write func(b *automaton.Builder, text string, next automaton.Node) automaton.Node
 	// If Bare is set, the outermost object has no braces. Each member is Open, name, Middle, value,
-	// Close, with Separator between two members. With End, MiddleJSON takes the place of Middle in
-	// front of values that are not strings, unless it is empty.
+	// Close, with Separator between two members. If End is set, MiddleJSON, unless it is empty,
+	// replaces Middle before values that are not strings.
 	Bare                                       bool
 	Open, Middle, MiddleJSON, Close, Separator string
-	// None is written in place of the members of an outermost object that has none. It is used only
-	// with Bare.
+	// None is written for an outermost object without members. It is used only with Bare.
 	None string
-	// End, if not nil, writes Close in front of a node; of is the kind of the value before it. The
-	// strings of the outermost object then have no quotes.
+	// End, if not nil, writes Close, followed by next; of is the kind of the value before Close.
+	// The strings in the members of the outermost object then have no quotes.
 	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
-	// Quote is the marker on both sides of all strings, whose inside is raw. With it, names have no
-	// quotes, and there is no white space between the tokens. Empty means JSON's strings.
+	// Quote is the marker on both sides of all strings, whose inside is raw. If it is set, names
+	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
@@ -38,7 +37,7 @@ type Notation struct {
 	// without Bare and Quote.
 	ASCII bool
 	// If Sorted is set, declared members are sorted by name, without regard to case. Otherwise they
-	// keep the order of the schema.
+	// have the order of the schema.
 	Sorted bool
 }
 
@@ -48,26 +47,26 @@ type Value uint8
 
 // Kinds of values.
 const (
-	JSON   Value = iota // all but strings
+	JSON   Value = iota // all values except strings
 	Raw                 // strings without quotes
-	Listed              // strings of a finite list, without quotes: where one ends is certain
+	Listed              // strings of a finite list, without quotes: their ends are certain
 )
 
 // Styles of a rule, for the outermost value, its members, and all other values (inside).
 const (
 	inside uint8 = iota
 	outermost
-	rawMember  // strings alone, without quotes
-	jsonMember // all but strings
+	rawMember  // only strings, without quotes
+	jsonMember // all values except strings
 )
 
-// CompileObject compiles the objects that a schema allows, and none of its other values, spelt in
-// notation n; nil is JSON.
+// CompileObject is Compile for the objects that a schema allows, without its other values. The
+// objects are spelt in notation n; nil means JSON.
 func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, error) {
 	return compile(source, n, true, b)
 }
 
-// noted writes a member of the outermost object in the notation.
+// noted writes a member of the outermost object in the notation, followed by next.
 func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	n, b := w.note, w.b
 	of := func(style uint8, middle string, end automaton.Node) automaton.Node {
@@ -86,7 +85,7 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 	return n.Write(b, n.Open, name(behind))
 }
 
-// listed reports whether an expression allows finitely many strings.
+// listed reports whether an expression allows only finitely many strings.
 func (e *emitter) listed(x expr) bool {
 	s, err := e.eval(x)
 	return err == nil && !slices.ContainsFunc(s.strs, func(x strs) bool { return x.lang == nil || !x.lang.Finite() })

@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// plainly writes a marker as its bytes. An end tag or a quote ends a raw value wherever it stands.
+// plainly writes a marker as its bytes. An end tag or a quote ends a raw value at any position.
 func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
 	if text == "</>" || text == "|" {
 		next = b.Mark(automaton.Commit, next)
@@ -15,10 +15,10 @@ func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.N
 	return b.Bytes(text, next)
 }
 
-// tagEnd is a mark that these tests define: the value that has just ended is JSON.
+// tagEnd is a mark of these tests. It means that the value that has just ended is JSON.
 const tagEnd = automaton.User
 
-// ended writes the end tag of a value; for JSON, with the mark tagEnd.
+// ended writes the end tag of a value. If the value is JSON, the tag has the mark tagEnd.
 func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	if of == schema.JSON {
 		next = b.Mark(tagEnd, next)

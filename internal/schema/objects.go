@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// object writes the objects of case o in front of end.
+// object writes the objects of case o, followed by end.
 func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
@@ -67,30 +67,30 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
 
-// A position is a position in an object: the index of the next prop, the number of members so far (if
-// they are counted), the number of undeclared ones among them (if they are limited), and the needs
-// that are met, a bit each.
+// A position in an object is the index of the next prop, the number of members so far (if they are
+// counted), the number of undeclared members so far (if they are limited), and the needs that are
+// met, a bit each.
 type position struct {
 	prop, members, others int
 	met                   uint32
 }
 
-// maxNeeds bounds the needs of one case.
+// maxNeeds is the maximum number of needs of one case.
 const maxNeeds = 16
 
 // An objectWriter writes one case of objects.
 type objectWriter struct {
 	*emitter
 	o             *objs
-	root          bool // it is the outermost object of a notation
+	root          bool // the outermost object of a notation
 	start         position
 	declared      []string // names of all props
 	props         []prop   // the props that some value meets
 	classes       []class  // of undeclared members
 	counted       bool
-	spare         int      // the number of undeclared names, or MaxInt where it does not matter
-	required      []bool   // of each prop, whether it or a later one is required
-	absences      []uint32 // of each prop, the needs that are met if it and all later ones are absent
+	spare         int      // the number of undeclared names, or MaxInt if it does not matter
+	required      []bool   // for each prop, whether it or a later one is required
+	absences      []uint32 // for each prop, the needs that are met if it and all later ones are absent
 	close, last   automaton.Node
 	behind, ahead map[position]automaton.Node
 	err           error
@@ -114,8 +114,8 @@ func (w *objectWriter) enough(p position) bool {
 	return !w.required[p.prop] && p.members >= w.o.least && p.met|w.absences[p.prop] == 1<<len(w.o.needs)-1
 }
 
-// checkNeeds refuses needs that undeclared members with finitely many names can meet: names do not
-// repeat, so an object could use them all up without meeting the need.
+// checkNeeds returns an error if undeclared members with finitely many names can meet a need. Names
+// do not repeat, so an object could use up all of these names without meeting the need.
 func (w *objectWriter) checkNeeds() error {
 	for _, n := range w.o.needs {
 		for _, x := range n.ways {
@@ -153,7 +153,7 @@ func (c *compiler) both(x, y *regex.DFA) *regex.DFA {
 	return c.langs.and(x, y)
 }
 
-// undeclared writes all names except those in but.
+// undeclared writes all names except those in but, followed by next.
 func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	switch {
 	case len(but) == 0:
@@ -176,15 +176,16 @@ func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	return e.b.DFA(d, next)
 }
 
-// A meeting is a class of members, with the needs that are met after such a member, a bit each.
+// A meeting is a class of members. met holds the needs that are met after such a member, a bit
+// each.
 type meeting struct {
 	class
 	met uint32
 }
 
-// meetings returns the alternatives for a member of class k by the needs that it meets; met has the
-// needs that were met before. name is the name of a prop; it is nil for undeclared members, whose
-// names each way may narrow.
+// meetings divides the members of class k by the needs that they meet. met holds the needs that
+// were met before. name is the name of a prop, or nil for undeclared members, whose names each way
+// may narrow.
 func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 	all := []meeting{{k, met}}
 	for i, n := range w.o.needs {
@@ -207,8 +208,8 @@ func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 	return all
 }
 
-// surelyMeets reports whether all members of m meet a need in way x: then that need does not split
-// them.
+// surelyMeets reports whether all members of m certainly meet a need by way x, so the need does not
+// divide them.
 func (w *objectWriter) surelyMeets(m *meeting, x *way, name *string) bool {
 	if name != nil {
 		return x.has(*name) && w.surely(m.value, x.value)
@@ -231,7 +232,8 @@ func (w *objectWriter) meet(m meeting, x *way, name *string) (meeting, bool) {
 	return m, (m.names == nil || !m.names.Empty()) && !w.empty(m.value)
 }
 
-// member writes a member in front of next; name writes its name in front of a node.
+// member writes a member, followed by next. name writes the name of the member, followed by its
+// argument.
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
 	if w.root {
@@ -245,7 +247,7 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	return b.Bytes(`"`, name(next))
 }
 
-// next writes at least one more member and the rest of the object, from position p on.
+// next writes at least one further member and the rest of the object, from position p on.
 func (w *objectWriter) next(p position) automaton.Node {
 	if w.full(p) {
 		return w.b.Alt()
@@ -304,7 +306,7 @@ func (w *objectWriter) members(p position) (ways []automaton.Node) {
 	return ways
 }
 
-// after writes the rest of an object after a member.
+// after writes the rest of an object from position p, which follows a member.
 func (w *objectWriter) after(p position) automaton.Node {
 	if n, ok := w.behind[p]; ok {
 		return n
@@ -327,7 +329,7 @@ func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.behindComma(next)))
 }
 
-// nameOf returns a declared name as it stands in the object, without quotes.
+// nameOf returns a declared name as the object spells it, without quotes.
 func (w *objectWriter) nameOf(name string) string {
 	if w.root || w.bare() {
 		return name

@@ -27,7 +27,7 @@ func (c *compiler) intersectAll(x, y []objs) (out []objs, err error) {
 	return out, nil
 }
 
-// thin drops empty cases, and cases that are part of another one.
+// thin returns cases without those that are empty or part of another case.
 func (c *compiler) thin(cases []objs) (out []objs) {
 	for i := range cases {
 		if !c.emptyObjs(&cases[i]) {
@@ -46,7 +46,7 @@ func (c *compiler) thin(cases []objs) (out []objs) {
 	return out
 }
 
-// within reports whether every object of case x surely belongs to case y.
+// within reports whether every object of case x certainly belongs to case y.
 func (c *compiler) within(x, y *objs) bool {
 	if !c.budget.Spend(0) || x.least < y.least || y.most >= 0 && (x.most < 0 || x.most > y.most) || len(y.classes) > 0 && !slices.Equal(x.classes, y.classes) {
 		return false
@@ -78,7 +78,7 @@ func (c *compiler) within(x, y *objs) bool {
 	return true
 }
 
-// implies reports whether every value of x is surely a value of y.
+// implies reports whether every value of x is certainly a value of y.
 func (c *compiler) implies(x, y expr) bool {
 	if x == y || x == nothing || y == everything {
 		return true
@@ -92,8 +92,8 @@ func (c *compiler) implies(x, y expr) bool {
 	return true
 }
 
-// surely is implies with a closer look at complements: x also implies the complement of an
-// expression with which it surely has no value in common.
+// surely is implies with a further check of complements: x also implies the complement of an
+// expression with which it certainly has no value in common.
 func (c *compiler) surely(x, y expr) bool {
 	for _, p := range c.parts(y) {
 		if !c.implies(x, p) && (c.exprs[p].kind != exprNot || !c.disjoint(x, c.exprs[p].parts[0], tellDepth)) {
@@ -103,7 +103,7 @@ func (c *compiler) surely(x, y expr) bool {
 	return true
 }
 
-// parts returns the parts of a conjunction; any other expression is its own only part.
+// parts returns the parts of a conjunction, or e itself if it is another kind of expression.
 func (c *compiler) parts(e expr) []expr {
 	if c.exprs[e].kind == exprAnd {
 		return c.exprs[e].parts
@@ -111,8 +111,8 @@ func (c *compiler) parts(e expr) []expr {
 	return []expr{e}
 }
 
-// possible reports false if a quick check finds that case o has no object. It removes needs from o
-// that are surely met.
+// possible reports false if a quick check finds that case o has no object. It removes from o the
+// needs that are certainly met.
 func (c *compiler) possible(o *objs) bool {
 	required := 0
 	for _, p := range o.props {
@@ -141,8 +141,8 @@ func (c *compiler) possible(o *objs) bool {
 	return true
 }
 
-// meets reports whether objects of case o may meet a need in way w (may), and whether all of them
-// do (met), as far as a quick check tells.
+// meets checks quickly whether objects of case o may meet a need by way w (may), and whether all of
+// them certainly do (met).
 func (c *compiler) meets(o *objs, w *way) (may, met bool) {
 	if w.others {
 		for _, p := range o.props {
@@ -181,7 +181,8 @@ func (w *way) has(name string) bool {
 	return w.name == name
 }
 
-// disjointNames reports whether two languages surely have no name in common.
+// disjointNames reports whether two languages certainly have no name in common. A nil language has
+// all names.
 func disjointNames(x, y *regex.DFA) bool {
 	switch {
 	case x == nil:
@@ -192,7 +193,7 @@ func disjointNames(x, y *regex.DFA) bool {
 	return regex.Disjoint(x, y)
 }
 
-// others returns the classes of undeclared members.
+// others returns the classes of undeclared members; if o has none, a class for any name and value.
 func (o *objs) others() []class {
 	if len(o.classes) == 0 {
 		return []class{{value: everything}}
@@ -200,7 +201,7 @@ func (o *objs) others() []class {
 	return o.classes
 }
 
-// other returns the condition on the member name, which is not a prop.
+// other returns the condition on the member called name, which must not be a prop.
 func (o *objs) other(name string) expr {
 	for _, k := range o.classes {
 		if k.names == nil || k.names.Match(name) {
@@ -240,16 +241,16 @@ func (c *compiler) intersectObjs(x, y objs) objs {
 		q.value = c.and(left, right)
 		return q
 	}
-	// First the declared props of x in their order, then those of y, then the late ones.
+	// The order is: the declared props of x, those of y, and then the late props.
 	for late := range 2 {
 		for k, props := range [][]prop{x.props, y.props} {
 			for _, p := range props {
 				c.budget.Spend(0)
 				if i, ok := inX[p.name]; k == 1 && ok && (x.props[i].late == p.late || !x.props[i].late) {
-					continue // has been added with x
+					continue // it was added with the props of x
 				}
 				if j, ok := inY[p.name]; k == 0 && ok && p.late && !y.props[j].late {
-					continue // comes with the declared props of y
+					continue // it is added with the declared props of y
 				}
 				if p.late == (late == 1) {
 					o.props = append(o.props, join(p))

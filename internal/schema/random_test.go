@@ -112,8 +112,9 @@ func drawText(t *rapid.T, source string, g *automaton.Grammar) string {
 	return text
 }
 
-// A public validator accepts every text of a random schema's grammar. The grammar takes exactly
-// those of some simple values that the validator accepts; none if the schema is refused as empty.
+// A public validator accepts every text of a random schema's grammar. Of some simple values, the
+// grammar takes exactly those that the validator accepts, or none if the schema is refused as
+// empty.
 func TestRandomAgainstValidator(t *testing.T) {
 	kept := 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -23,7 +23,7 @@ var (
 	errAddress   = errors.New("not an address")
 )
 
-// drafts has the known dialects; the value says whether $ref hides its siblings.
+// drafts are the known dialects. The value tells whether $ref hides its siblings.
 var drafts = map[string]bool{
 	"http://json-schema.org/draft-04/schema": true, "http://json-schema.org/draft-06/schema": true, "http://json-schema.org/draft-07/schema": true,
 	"https://json-schema.org/draft/2019-09/schema": false, "https://json-schema.org/draft/2020-12/schema": false,
@@ -114,7 +114,7 @@ func (r *references) base(v *value) *url.URL {
 	}
 }
 
-// resolve returns the schema to which a reference leads.
+// resolve returns the schema to which a reference refers.
 func (r *references) resolve(ref *value) (*value, error) {
 	if ref.kind != jsonString {
 		return nil, errAddress

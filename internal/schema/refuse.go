@@ -2,10 +2,10 @@ package schema
 
 import "errors"
 
-// refuse records a refusal: err is the reason, and by the expression that cannot be enforced.
+// refuse records a refusal. err is the reason, and by is the expression that cannot be enforced.
 func (c *compiler) refuse(err error, by expr) {
 	if c.budget.Err() != nil {
-		return // the budget's error refuses the schema as a whole
+		return // the schema is refused as a whole, with the budget's error
 	}
 	f, ok := errors.AsType[*fault](err)
 	if !ok || f.at == nil {
@@ -18,7 +18,7 @@ func (c *compiler) refuse(err error, by expr) {
 	c.refused = append(c.refused, r)
 }
 
-// culprits has the keywords that may cause an error which names none, the likeliest first.
+// culprits lists the keywords that may cause an error without an origin, the likeliest first.
 var culprits = map[error][]string{
 	errUnique:    {"uniqueItems"},
 	errFew:       {"minItems"},
@@ -27,8 +27,9 @@ var culprits = map[error][]string{
 	errCases:     {"anyOf", "oneOf", "allOf", "not", "if", "enum", "patternProperties"},
 }
 
-// blame returns the keyword that causes an error of expression e: one in its schemas, or in schemas
-// that they refer to. If it finds none, it returns the first schema of e, without a keyword.
+// blame returns the keyword that probably causes an error of expression e. It looks in the schemas
+// of e, and in the schemas that these refer to. If it finds no keyword, it returns the first schema
+// of e, without a keyword.
 func (c *compiler) blame(err error, e expr) origin {
 	var found origin
 	var owner *value

@@ -22,7 +22,7 @@ const (
 	spellASCII
 )
 
-// spell returns the automaton for one kind of spelling of lang; write makes it at the first use.
+// spell returns the automaton for one kind of spelling of lang. It calls write at the first use.
 func (e *emitter) spell(lang *regex.DFA, kind uint8, write func() *automaton.DFA) *automaton.DFA {
 	k := spelling{lang, kind}
 	d, ok := e.spelt[k]
@@ -33,9 +33,9 @@ func (e *emitter) spell(lang *regex.DFA, kind uint8, write func() *automaton.DFA
 	return d
 }
 
-// number writes the numbers in nums: integers without a fraction, finite languages without
-// redundant zeros, and exponents only where any number is allowed. With single, each has one
-// spelling.
+// number writes the numbers in nums, followed by next. Integers have no fraction, finite sets have
+// no redundant zeros, and only the set of all numbers has exponents. If single is set, each number
+// has one spelling.
 func (e *emitter) number(nums *regex.DFA, single bool, next automaton.Node) automaton.Node {
 	kind := spellNumber
 	if single {
@@ -83,7 +83,7 @@ func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
 	return e.b.Bytes(`"`, e.quoted(lang, next)), nil
 }
 
-// quoted writes the strings of lang as the inside of JSON strings.
+// quoted writes the strings of lang as the inside of JSON strings, followed by next.
 func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	if lang.Empty() {
 		return e.b.Alt()
@@ -99,7 +99,7 @@ func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	}), next)
 }
 
-// inner returns the inside of a JSON string: each character in its one spelling.
+// inner returns s as the inside of a JSON string, each character in its one spelling.
 func inner(s string) string {
 	var out []byte
 	for i := range len(s) {

@@ -1,8 +1,8 @@
-// Package schema compiles JSON Schemas into grammars for package automaton: every text of the
+// Package schema compiles JSON Schemas into grammars for package automaton. Every text of the
 // grammar is a JSON value that the schema allows. A schema that cannot be enforced as a whole is
 // refused, with keyword and JSON pointer; it is never enforced in part. Drafts 4 to 2020-12 are
-// understood, the last where $schema names none. It reads no file and follows no reference out of
-// the schema.
+// understood; without $schema, 2020-12 applies. The package reads no file, and follows no reference
+// out of the schema.
 //
 // A schema is represented as a set of values (type set): a language for each type of scalars, a
 // union of cases for arrays and for objects. Such sets are intersected, united and complemented,
@@ -10,7 +10,8 @@
 // expression over schemas (type expr), evaluated when it is reached, so schemas may be recursive.
 // Each expression becomes one rule of the grammar.
 //
-// docs/schemas.md says which keywords are enforced, which are refused, and how values are spelt.
+// docs/schemas.md documents which keywords are enforced, which are refused, and how values are
+// spelt.
 package schema
 
 import (
@@ -25,8 +26,8 @@ import (
 // A Schema is a compiled schema.
 type Schema struct {
 	Grammar *automaton.Grammar
-	// Annotations has the JSON pointers of keywords that restrict nothing, although they may seem
-	// to: formats that the standard does not know, content*, and unknown keywords.
+	// Annotations holds the JSON pointers of keywords that restrict nothing, although they may seem
+	// to: formats that are not in the standard, content*, and unknown keywords.
 	Annotations []string
 }
 
@@ -38,7 +39,7 @@ type Refusal struct {
 	Why     string `json:"why"`
 }
 
-// RefusedError is the error of a schema that cannot be enforced.
+// RefusedError is the error for a schema that cannot be enforced.
 type RefusedError []Refusal
 
 func (r RefusedError) Error() string {
@@ -79,10 +80,11 @@ const (
 	whyItems   = "it has too many alternatives at one place"
 )
 
-// maxShortest bounds the shortest value of a schema, in symbols: a compiled schema must have one.
+// maxShortest bounds the length of the shortest value of a schema, in symbols. A schema without a
+// value of that length is refused.
 const maxShortest = 1 << 20
 
-// Compile compiles a schema within budget b; nil stands for the default bounds. The error is a
+// Compile compiles a schema within budget b; nil means the default bounds. The error is a
 // [*SyntaxError] if source is not a schema, otherwise a [RefusedError].
 func Compile(source []byte, b *automaton.Budget) (*Schema, error) {
 	return compile(source, nil, false, b)

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// patient returns a budget with a minute, for tests that are not about time: they must pass on a
-// busy machine.
+// patient returns a budget of a minute for tests that do not measure time, because they must pass
+// on a busy machine.
 func patient() *automaton.Budget { return &automaton.Budget{Time: time.Minute} }
 
 func compile(tb testing.TB, source string) *automaton.Grammar {
@@ -106,7 +106,7 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// Keywords that cannot be kept are refused by name and pointer.
+// Keywords that cannot be enforced are refused by name and pointer.
 func TestRefused(t *testing.T) {
 	for source, want := range map[string]string{
 		`{"properties":{"a/b":{"pattern":"(?=x)"}}}`: `/properties/a~1b/pattern pattern look-around`,
@@ -177,8 +177,8 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-// Schemas with which other engines have failed in public are enforced. The numbers are those of the
-// issues (L: llama.cpp).
+// Schemas from public issues of other engines are enforced. The table names the issue (L:
+// llama.cpp).
 func TestPublicFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		schema  string

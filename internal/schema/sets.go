@@ -12,7 +12,7 @@ import (
 type set struct {
 	null  bool
 	bools [2]bool    // false, true
-	nums  *regex.DFA // closed: see package regex
+	nums  *regex.DFA // contains all spellings of each of its numbers
 	strs  []strs
 	arrs  []arrs
 	objs  []objs
@@ -34,7 +34,7 @@ type arrs struct {
 	contains    []contains
 }
 
-// A contains bounds the number of items that match what, from index from on.
+// A contains bounds the number of items that match what. It counts the items from index from on.
 type contains struct {
 	what        expr
 	from        int
@@ -44,13 +44,13 @@ type contains struct {
 // An objs is a case of objects, described by their members.
 type objs struct {
 	props       []prop
-	classes     []class // of all other members, by disjoint names; nil: any value
+	classes     []class // of all other members; their names are disjoint. nil: any name and value
 	least, most int     // members; most < 0: no maximum
 	needs       []*need // all must be met
 }
 
-// A need must be met in at least one of several ways, each about one member: complements of objects
-// consist of needs. The names of its ways are props of the case.
+// A need must be met by at least one of several ways, each of which concerns one member.
+// Complements of objects consist of needs. The names in its ways are props of the case.
 type need struct{ ways []way }
 
 // A way meets a need: there is a member with this name and value, or there is no such member.
@@ -67,7 +67,7 @@ type prop struct {
 	name     string
 	value    expr
 	required bool
-	late     bool // no keyword declares its place: it comes after the props whose place is declared
+	late     bool // no keyword declares its position: it comes after the props with a declared position
 }
 
 // A class is the members whose names are in a language; value is the condition on them.
@@ -76,7 +76,7 @@ type class struct {
 	value expr
 }
 
-// maxCases bounds the cases of one type in a set.
+// maxCases is the maximum number of cases of one type in a set.
 const maxCases = 256
 
 var (
@@ -93,7 +93,7 @@ func (c *compiler) all() *set {
 // none returns the empty set.
 func (c *compiler) none() *set { return &set{nums: regex.None()} }
 
-func least(x, y int) int { // of two maxima; negative is no maximum
+func least(x, y int) int { // of two maxima; a negative one means no maximum
 	if x < 0 || y >= 0 && y < x {
 		return y
 	}
@@ -129,7 +129,7 @@ func (c *compiler) intersect(x, y *set) (*set, error) {
 	return s, errors.Join(err, c.budget.Err())
 }
 
-// addCase appends a case that is not there yet.
+// addCase appends a case unless the union has an equal one.
 func addCase[T any](cases []T, x T, equal func(x, y *T) bool) []T {
 	for i := range cases {
 		if equal(&cases[i], &x) {

@@ -15,8 +15,7 @@ func (c *compiler) intersectStrs(x, y strs) strs {
 	return s
 }
 
-// addStrs adds case x to a union of cases. It unites the languages of cases without bounds of
-// length into one case.
+// addStrs adds case x to a union of cases. Cases without bounds on their length become one case.
 func (c *compiler) addStrs(cases []strs, x strs) []strs {
 	free := func(s strs) bool { return s.least == 0 && s.most < 0 }
 	if free(x) {
@@ -38,7 +37,7 @@ func (c *compiler) addStrs(cases []strs, x strs) []strs {
 	return addCase(cases, x, equalStrs)
 }
 
-// emptyStrs reports whether a case surely has no string.
+// emptyStrs reports whether a case certainly has no string.
 func (c *compiler) emptyStrs(x strs) bool {
 	if x.most >= 0 && x.least > x.most {
 		return true
@@ -50,10 +49,10 @@ func (c *compiler) emptyStrs(x strs) bool {
 	return err == nil && d.Empty()
 }
 
-// maxProduct bounds the product of a language's states and the bound of length to cut it at.
+// maxProduct bounds the number of states of a language times the length at which it is cut.
 const maxProduct = 1 << 17
 
-// cutStrs returns the strings of a case as one language, within its bounds of length.
+// cutStrs returns the strings of a case, within its bounds on their length, as one language.
 func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	lang := x.lang
 	if lang == nil {
@@ -66,7 +65,7 @@ func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 		return d, nil
 	}
 	if longest := lang.Longest(); longest >= 0 && longest <= x.most {
-		x.most = -1 // the maximum binds nothing
+		x.most = -1 // the maximum has no effect
 		return c.cutStrs(x)
 	}
 	if lang.States()*(max(x.least, x.most)+1) > maxProduct {

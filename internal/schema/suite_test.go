@@ -25,7 +25,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// The JSON Schema test suite comes in this source package.
+// The source package that contains the JSON Schema test suite.
 const (
 	suitePackage = "jsonschema==4.26.0"
 	suiteFile    = "jsonschema-4.26.0.tar.gz"
@@ -113,9 +113,9 @@ func fits(g *automaton.Grammar, text string) bool {
 	return c.Feed([]byte(text)) && c.MayEnd()
 }
 
-// A test of the suite counts as right if its instance, spelt as the grammars spell values, is taken
-// exactly if it is valid. No invalid instance may be taken. The tests of a refused schema do not
-// count as right, unless it is refused because no value satisfies it.
+// A test of the suite counts as right if the grammar takes its instance, spelt as the grammars
+// spell values, exactly if the instance is valid. No invalid instance may be taken. The tests of a
+// refused schema do not count as right, unless it is refused because no value satisfies it.
 func TestSuite(t *testing.T) {
 	all := groups(t)
 	total := make(map[string]int)
