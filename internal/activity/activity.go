@@ -88,10 +88,10 @@ type entry struct {
 	written   chan<- struct{}
 }
 
-// Open opens the log in a folder, which it creates with mode 0700 if it is missing. It ends a last
-// line that was torn by a crash. It refuses a folder or a file that other users can change (package
-// trust), and a link in place of the file. A link in place of an older file is replaced by the
-// rotation.
+// Open opens the log in a folder, which it creates with mode 0700 if it is missing. If a crash has
+// torn the last line, it adds a newline. It refuses a folder or a file that other users can change
+// (package trust), and a link in place of the file. A link in place of an older file is replaced by
+// the rotation.
 func Open(dir string) (*Log, error) {
 	return open(dir, Limit)
 }

@@ -37,7 +37,7 @@ const chunk = 64 << 10 // bytes of one read
 func (r *Reader) Found() bool { return r.file != nil }
 
 // Torn returns the number of lines that were skipped because they are not records. A daemon that is
-// killed while it writes leaves one. The last line counts as well while it is incomplete.
+// killed while it writes leaves one. The last line also counts while it is incomplete.
 func (r *Reader) Torn() int {
 	if r.rest {
 		return r.torn + 1

@@ -83,7 +83,7 @@ func appendWire(attrs []slog.Attr, d wire.Dialect) []slog.Attr {
 	return append(attrs, slog.String("wire_version", string(d)))
 }
 
-// appendPeer appends what is known about the client.
+// appendPeer appends the known attributes of the client.
 func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 	if peer.User != "" {
 		user := slog.String("peer_sid", peer.User)

@@ -191,9 +191,9 @@ func (g *Gate) withdraw(t *ticket) {
 	g.leaveLocked(t, nil, errGone)
 }
 
-// stall takes the slot of a request if on is true: its client does not read. If on is false, the
-// client reads again, and the request is parked until it gets a slot. A stalled request holds
-// memory for its text.
+// stall starts or ends the stall of a request. The stall starts when the client does not read, and
+// takes the slot of the request. When the client reads again, the request is parked until it gets a
+// slot. A stalled request takes memory for its text.
 func (g *Gate) stall(t *ticket, on bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -134,7 +134,7 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 		return s
 	}
 	if len(g.nodes) == 0 {
-		g.nodes = append(g.nodes, spelling{}) // 0 is none
+		g.nodes = append(g.nodes, spelling{}) // index 0 means none
 		g.atBegin = max(g.atBegin, 1)
 	}
 	if n := len(g.scopes); n > 0 && g.scopes[n-1].recording {

@@ -53,7 +53,7 @@ func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
 	return changed
 }
 
-// parts divide the nodes.
+// parts describes a division of the nodes into parts.
 type parts struct {
 	begins []int32 // the first node of each part, then the number of nodes
 	loops  []bool  // whether a node of the part refers to itself or to a later node

@@ -271,7 +271,7 @@ func TestWarningsOfAFailure(t *testing.T) {
 
 func TestUnknownVariables(t *testing.T) {
 	env := map[string]string{
-		"INFERD_QUEUE_DETPH": "3", "INFERD_COLOUR": "red", "INFERD_MY_KEY": "k", "INFERD_OTHER_KEY": "k", // not known, but for the last two
+		"INFERD_QUEUE_DETPH": "3", "INFERD_COLOUR": "red", "INFERD_MY_KEY": "k", "INFERD_OTHER_KEY": "k", // unknown, except the last two
 		"INFERD_LOG": "info", "INFERD_LOG_DIR": "/x", "INFERD_LOG_FORMAT": "text", "INFERD_ENGINE_SHARED": "[]", "INFERD_ENGINE_LIB": "/x",
 		"INFERD_FORCE_BACKEND": "cpu", "INFERD_CLI_LOG": "x", "INFERD_HTTP_LOG": "x", "INFERD_API_KEY": "k", "INFERD_N_GPU_LAYERS": "-1", "HOME": "/home/u",
 	}

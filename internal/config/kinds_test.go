@@ -221,7 +221,7 @@ func TestNullMembers(t *testing.T) {
 // The error for an unknown kind names it, whatever the types of the other members are.
 func TestUnknownKind(t *testing.T) {
 	for name, test := range map[string]struct{ entry, want string }{
-		"of nobody":                        {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
+		"an unknown one":                   {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
 		"with members of other types":      {`{"kind":"vllm","name":"a","model":"gpt","tokens":7}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
 		"of the reference":                 {`{"kind":"openai-compat","name":"a","base_url":"https://example.com","model":"gpt","timeout_secs":300}`, `backends[1].kind "openai-compat" is not served by this release yet`},
 		"of the reference, for the cloud":  {`{"kind":"bedrock-invoke","name":"a","region":"r","model_id":"m"}`, `backends[1].kind "bedrock-invoke" is not served by this release yet`},

@@ -117,7 +117,7 @@ func TestContextOfTheCatalog(t *testing.T) {
 			}
 		})
 	}
-	// Without a config file, the catalog is the one of --catalog, over the one of the release.
+	// Without a config file, the catalog is that of the release, extended by the file of --catalog.
 	if c, err := load(t, "", nil, "--model", "ours", "--catalog", catalog); err != nil || c.Backends[0].NCtx != 3000 {
 		t.Errorf("%+v, %v", c, err)
 	}

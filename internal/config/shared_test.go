@@ -18,7 +18,7 @@ func TestShared(t *testing.T) {
 		"by its name":                    {`[{"model":"a","text":"one"}]`, "", `["one"]`},
 		"by its alias":                   {`[{"model":"x","text":"one"}]`, "", `["one"]`},
 		"no text":                        {`[{"model":"a"}]`, "", "shared_prefixes[0].text must not be empty"},
-		"nobody":                         {`[{"model":"b","text":"one"}]`, "", `no entry is called "b"`},
+		"an unknown name":                {`[{"model":"b","text":"one"}]`, "", `no entry is called "b"`},
 		"one of several":                 {`[{"text":"one"}]`, `,{"kind":"llamacpp","name":"b","model":{"builtin":"loop"}}`, "must say which entry"},
 		"a mock":                         {`[{"model":"m","text":"one"}]`, "", "does not generate"},
 		"one that may not generate":      {`[{"model":"v","text":"one"}]`, `,{"kind":"llamacpp","name":"v","generate":false,"model":{"builtin":"chain"}}`, `"v" does not generate`},

@@ -46,9 +46,9 @@ func TestLocate(t *testing.T) {
 		}, config.Sockets{
 			V1: "/y/b", Admin: "/y/c", Control: "/y/d", Lock: "/y/e", V2: "/y/f", LP: "/y/g", Embed: "/y/h", Rerank: "/y/i", HTTP: "/y/j",
 		}},
-		"pipes":                {windows, nil, pipes("inferd")},
-		"the main pipe":        {windows, []string{"--pipe", `\\.\pipe\mine`}, pipes("mine")},
-		"the main pipe of old": {windows, []string{"--pipe", `\\.\pipe\mine-infer`}, pipes("mine")},
+		"pipes":             {windows, nil, pipes("inferd")},
+		"the main pipe":     {windows, []string{"--pipe", `\\.\pipe\mine`}, pipes("mine")},
+		"a main pipe of v1": {windows, []string{"--pipe", `\\.\pipe\mine-infer`}, pipes("mine")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := config.ParseFlags(test.args, test.env, kinds, io.Discard)

@@ -76,7 +76,7 @@ const (
 	withGroup = 0o660
 )
 
-// A Program is what the daemon gets from the program that runs it.
+// A Program holds the values that the daemon gets from the program that runs it.
 type Program struct {
 	Version string
 	Log     *slog.Logger

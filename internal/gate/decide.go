@@ -43,7 +43,8 @@ func (m *Machine[T]) decide() {
 	}
 }
 
-// fill gives a free slot to the first request in fair order that can use it.
+// fill gives a free slot to the first request in fair order that can use it, and reports whether
+// there was one.
 func (m *Machine[T]) fill() bool {
 	if !m.anySlot() {
 		return false
@@ -95,7 +96,8 @@ func (m *Machine[T]) run(r *Request[T]) {
 	m.asked++ // a backend whose breaker tries it with one request may not take another
 }
 
-// preempt gives the slot of a running request to a waiting request ahead of it in fair order.
+// preempt gives the slot of a running request to a waiting request ahead of it in fair order. It
+// reports whether there were two such requests.
 func (m *Machine[T]) preempt() bool {
 	if m.queue.Len() == 0 || !slices.ContainsFunc(m.running, func(r *Request[T]) bool { return r.backend.Preemptible }) {
 		return false

@@ -235,8 +235,8 @@ type Sampling struct {
 	TopP             *float64        // 0 and 1 mean no limit
 	MinP             *float64        // 0 is no limit
 	RepeatPenalty    *float64        // 0 and 1 mean none
-	PresencePenalty  *float64        // 0 is none
-	FrequencyPenalty *float64        // 0 is none
+	PresencePenalty  *float64        // 0 means none
+	FrequencyPenalty *float64        // 0 means none
 	Seed             *uint32         // nil means a random one
 	LogitBias        map[int]float64 // by token, -100 to 100
 }

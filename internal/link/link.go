@@ -49,8 +49,8 @@ type Report struct {
 	Abilities infer.Abilities
 	// GPULayers, of Ready, is the number of layers computed on a device other than the CPU.
 	GPULayers int
-	// EmbedNCtx and RerankNCtx, of Ready, are the tokens of the contexts of these tasks; 0 for an
-	// engine without the task.
+	// EmbedNCtx and RerankNCtx, of Ready, are the sizes of the contexts of these tasks, in tokens;
+	// 0 if the engine does not have the task.
 	EmbedNCtx, RerankNCtx int
 	// NoTemplate, of Ready, reports that the engine generates with a model without a chat
 	// template: conversations are rendered as plain text.

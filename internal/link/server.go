@@ -20,7 +20,7 @@ import (
 // A Server is the engine's end of a link.
 type Server struct {
 	Conn net.Conn
-	// Handler answers the calls, each in a goroutine of its own.
+	// Handler answers the calls, each in its own goroutine.
 	Handler infer.Handler
 	// Deferred keeps events in a buffer until Flush is called. A step that decodes a token of
 	// several sequences then costs one write and wakes the daemon once. The end of a call is always

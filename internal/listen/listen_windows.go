@@ -213,7 +213,7 @@ func (p *pipe) control(f func(windows.Handle)) error {
 		return net.ErrClosed
 	}
 	if raw.Control(func(fd uintptr) { f(windows.Handle(fd)) }) != nil {
-		return net.ErrClosed // the error of a closed os.File does not wrap one that errors.Is finds
+		return net.ErrClosed // errors.Is does not recognise the error of a closed os.File
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ const (
 	opEnd       // $
 )
 
-// A tree is a pattern as parsed.
+// A tree is a parsed pattern.
 type tree struct {
 	op          op
 	set         set

@@ -123,8 +123,8 @@ func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backe
 	return able, named
 }
 
-// compared reports whether answers to a task are compared with each other, so that all must
-// come from one model.
+// compared reports whether the answers to a task are compared with each other. Then all of them
+// must come from one model.
 func compared(t infer.Task) bool {
 	switch t.(type) {
 	case *infer.Embed, *infer.Rerank:
