@@ -24,7 +24,7 @@ type Destination struct {
 	// Pausable requests can give their slot to another request, and resume later: the handler
 	// obeys [infer.Request.Pause].
 	Pausable bool
-	// NoPreempt requests do not preempt another: they wait for a slot.
+	// NoPreempt requests do not preempt other requests: they wait for a slot.
 	NoPreempt bool
 }
 

@@ -44,7 +44,7 @@ func TestStalledGivesUpItsSlot(t *testing.T) {
 	})
 }
 
-// Without others a stalled request resumes at once when its client reads again.
+// If no other request waits, a stalled request resumes at once when its client reads again.
 func TestStalledAlone(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 10)

@@ -48,7 +48,7 @@ type spelling struct {
 	final          bool // a spelling ends here
 }
 
-// A change is the content of a node before a change.
+// A change holds the index of a node and the former content of the node.
 type change struct {
 	at  int32
 	old spelling

@@ -204,8 +204,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The transcripts send the members that the reference's typed clients always send, and no null
-// where these never send one: a daemon may require both.
+// The transcripts send the members that the reference's typed clients always send, and do not send
+// null where those clients never do. A daemon may require both.
 func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/*/*.txtar")
 	if err != nil || len(all) == 0 {

@@ -36,7 +36,7 @@ type Backend struct {
 	Slots int // requests that run there at once; less than 1 means 1
 	// Preemptible requests can give their slot to another request, and resume later.
 	Preemptible bool
-	// NoPreempt requests do not preempt another: they wait for a slot.
+	// NoPreempt requests do not preempt other requests: they wait for a slot.
 	NoPreempt bool
 }
 

@@ -319,8 +319,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A cancelled count returns only when the engine has ended it. It returns at once if it was never
-// sent, and after 10 s if the engine does not answer.
+// A cancelled count returns when the engine has ended it, or after 10 s if the engine does not
+// answer. A count that was never sent returns at once.
 func TestCanceledCountSettles(t *testing.T) {
 	gone := errors.New("the client hung up")
 	counts := &infer.Request{Task: &infer.Count{Of: &infer.Generate{}}}

@@ -55,13 +55,13 @@ func Dial(ctx context.Context, path string) (net.Conn, error) { return dial(ctx,
 // During the call no other goroutine may read nc or set its read deadline; writing is allowed.
 // AwaitHangUp consumes no byte, and leaves nc without a read deadline.
 //
-// Over TCP the two kinds of closing look the same until a write to the peer is refused.
-// AwaitHangUp returns [errors.ErrUnsupported] at once where it cannot distinguish them: on
-// other kinds of connection, and on other systems than Linux and, for pipes, Windows. A pipe
-// cannot be half-closed, and is polled every 25 ms.
+// Over TCP the two kinds of closing look the same until a write to the peer is refused. AwaitHangUp
+// returns [errors.ErrUnsupported] at once where it cannot distinguish them: on other kinds of
+// connection, and on systems other than Linux and, for pipes, Windows. A pipe cannot be
+// half-closed, and is polled every 25 ms.
 func AwaitHangUp(ctx context.Context, nc net.Conn) error { return awaitHangUp(ctx, nc) }
 
 // SendingEnded reports whether the peer has closed nc, or at least its sending half, even if some
 // of its bytes are still unread. It consumes nothing, and other goroutines may read nc meanwhile.
-// It returns [errors.ErrUnsupported] on other systems than Linux.
+// It returns [errors.ErrUnsupported] on systems other than Linux.
 func SendingEnded(nc net.Conn) (bool, error) { return sendingEnded(nc) }

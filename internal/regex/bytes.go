@@ -111,7 +111,7 @@ func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 	return append(edges, s.digits(cut(spans, 0x10000, maxRune), 3, 0xf0)...)
 }
 
-// cut returns the parts of spans that lie between lo and hi.
+// cut returns the parts of spans from lo to hi, both included.
 func cut(spans []span, lo, hi int32) (out []span) {
 	for _, p := range spans {
 		if p.hi >= lo && p.lo <= hi {

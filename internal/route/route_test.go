@@ -63,7 +63,7 @@ func fileInfo(t *testing.T, linkTo string) (string, os.FileInfo) {
 }
 
 // Vectors and scores always come from one model: another entry replaces the first one only if it
-// has the same origin. For generation, any entry may.
+// has the same origin. Generation has no such restriction.
 func TestVectorsStayWithTheirModel(t *testing.T) {
 	path, file := fileInfo(t, "")
 	_, link := fileInfo(t, path)

@@ -81,7 +81,7 @@ const (
 )
 
 // maxShortest bounds the length of the shortest value of a schema, in symbols. A schema without a
-// value of that length is refused.
+// value of at most that length is refused.
 const maxShortest = 1 << 20
 
 // Compile compiles a schema within budget b; nil means the default bounds. The error is a
