@@ -87,7 +87,7 @@ func TestGate(t *testing.T) {
 	}{
 		"ten streams: four run, six wait": {4, 10, 10, 4, nil},
 		"the fifteenth is refused":        {4, 10, 15, 4, []string{"15"}},
-		"nobody may wait":                 {1, 0, 2, 1, []string{"2"}},
+		"no request may wait":             {1, 0, 2, 1, []string{"2"}},
 		"no slot counts as one":           {0, 1, 3, 1, []string{"3"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,8 @@ type desk struct {
 	chain  *chain     // never nil: at first it is empty
 	closed bool       // the daemon drains
 	bound  []stats.Listener
-	// unknown counts the connections to HTTP over TCP of unknown users; nil without lookups.
+	// unknown returns the number of HTTP connections over TCP whose user is unknown. It is nil if
+	// users are not looked up.
 	unknown func() int64
 }
 

@@ -305,7 +305,7 @@ func TestKilledClient(t *testing.T) {
 	}
 	defer server.Close()
 	done := await(t.Context(), server)
-	send(t, server, "an answer that nobody reads\n")
+	send(t, server, "an answer that is not read\n")
 	kill(client)
 	if err := result(t, done); err != nil {
 		t.Error(err)

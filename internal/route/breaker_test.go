@@ -165,7 +165,7 @@ func TestOrderIsKept(t *testing.T) {
 			chosen, err := r.Choose(&infer.Request{Task: &infer.Generate{}})
 			if at < 0 {
 				if infer.CodeOf(err) != infer.Unavailable {
-					t.Fatalf("chose %v, %v, want nobody", chosen, err)
+					t.Fatalf("chose %v, %v, want none", chosen, err)
 				}
 				return
 			}

@@ -22,7 +22,7 @@ type Router struct {
 	Backends []*backend.Backend // in order of preference
 	// Changed, if not nil, is called with each new state of a backend's breaker. It must not block.
 	Changed func(*backend.Backend, breaker.State)
-	Now     func() time.Time // the clock; nil is time.Now
+	Now     func() time.Time // the clock; nil means time.Now
 
 	mu       sync.Mutex // guards breakers
 	breakers map[*backend.Backend]*breaker.Breaker

@@ -21,11 +21,11 @@ func TestRouter(t *testing.T) {
 		"the second if the first is away":      {backend.Loading, backend.Ready, "", "b"},
 		"the first that will be ready":         {backend.Loading, backend.Loading, "", "a"},
 		"one that will be before one that not": {backend.Down, backend.Loading, "", "b"},
-		"nobody":                               {backend.Down, backend.Down, "", "unavailable"},
+		"no entry is up":                       {backend.Down, backend.Down, "", "unavailable"},
 		"the one that is meant":                {backend.Ready, backend.Ready, "b", "b"},
 		"by its alias":                         {backend.Ready, backend.Ready, "small", "b"},
 		"the one that is meant, or none":       {backend.Ready, backend.Down, "b", "unavailable"},
-		"a model that nobody knows":            {backend.Ready, backend.Ready, "c", "invalid"},
+		"an unknown model":                     {backend.Ready, backend.Ready, "c", "invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target := func(name string, s backend.State, aliases ...string) *backend.Backend {
