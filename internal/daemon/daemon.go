@@ -252,8 +252,8 @@ func (d *daemon) notify(ctx context.Context, assignments ...string) {
 	}
 }
 
-// drainWith has requests refused and the drain published when ctx ends. If ctx has ended, wait
-// returns once the drain is published; otherwise it cancels both.
+// When ctx ends, drainWith refuses all requests and publishes the drain. If ctx has ended, wait
+// waits for that; otherwise it cancels it.
 func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	published := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

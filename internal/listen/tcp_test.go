@@ -152,8 +152,8 @@ func TestWithoutKey(t *testing.T) {
 	}
 }
 
-// Beyond the bound, a connection without the key is closed; with the key, it is accepted once
-// there is room.
+// Beyond the bound, new connections are closed at once. A pending client that sends the key is
+// accepted. Close closes the connections that are still pending.
 func TestStrangers(t *testing.T) {
 	var pendingAuth PendingAuth
 	ln, _ := guardedFrom(t, &pendingAuth)
