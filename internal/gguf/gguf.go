@@ -1,7 +1,7 @@
 // Package gguf writes GGUF files, version 3, and reads the header of one, by ggml's specification
 // (docs/gguf.md of the ggml project). It knows the container and a few keys that describe a model,
-// not the tensors that an architecture needs. Reading is bounded, because files are untrusted:
-// tensors are parsed in the engine's process and nowhere else.
+// but not which tensors an architecture needs. Reading is bounded, because files are untrusted;
+// tensors are parsed only in the engine's process.
 //
 // The rows of a tensor are produced one at a time while the file is written, so a file may be
 // larger than memory.
@@ -81,7 +81,7 @@ type tensor struct {
 	dims   []uint64
 	offset uint64 // from the start of the first tensor
 	rows   int
-	// row returns the bytes of the next row, valid until the next call.
+	// row returns the bytes of row i, valid until the next call. Calls go in order, from row 0.
 	row func(i int) []byte
 }
 
@@ -129,9 +129,9 @@ func (f *File) Int32s(key string, values []int32) {
 	}
 }
 
-// F32 adds a tensor of 32-bit floats with one to four dimensions, the length of a
-// row first. During [File.WriteTo], fill is called once for every row, in order,
-// with dims[0] zeros to overwrite; it must not keep the slice.
+// F32 adds a tensor of 32-bit floats with one to four dimensions; dims[0] is the length of a
+// row. During [File.WriteTo], fill is called once for every row, in order, with dims[0] zeros
+// to overwrite. It must not keep the slice.
 func (f *File) F32(name string, fill func(row int, values []float32), dims ...uint64) {
 	t, ok := f.tensor(name, tensorF32, 1, 4, dims)
 	if !ok {
@@ -154,10 +154,9 @@ func (f *File) F32(name string, fill func(row int, values []float32), dims ...ui
 	f.tensors = append(f.tensors, t)
 }
 
-// Q8 adds a tensor of type Q8_0 with one to four dimensions, the length of a row
-// first, which must be a multiple of 32. During [File.WriteTo], fill is called once
-// for every row, in order, with dims[0]/32 zero blocks to overwrite; it must not
-// keep the slice.
+// Q8 adds a tensor of type Q8_0 with one to four dimensions; dims[0] is the length of a row,
+// a multiple of 32. During [File.WriteTo], fill is called once for every row, in order, with
+// dims[0]/32 zero blocks to overwrite. It must not keep the slice.
 func (f *File) Q8(name string, fill func(row int, blocks []Block), dims ...uint64) {
 	t, ok := f.tensor(name, tensorQ8, blockLen, blockSize, dims)
 	if !ok {
@@ -235,7 +234,7 @@ func (f *File) encode(w io.Writer) error {
 
 func aligned[T int | uint64](n T) T { return (n + alignment - 1) / alignment * alignment }
 
-// key begins a metadata entry.
+// key begins a metadata entry: it writes the key and the type of its value.
 func (f *File) key(key string, kind uint32) {
 	switch {
 	case key == "", len(key) > maxKey, strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_-.") != "":
@@ -264,8 +263,8 @@ func (f *File) text(key, s string) {
 	f.meta = appendText(f.meta, s)
 }
 
-// tensor lays out a tensor in which count elements take size bytes. It reports false if the
-// tensor is invalid.
+// tensor returns the layout of a tensor in which count elements take size bytes. It returns false
+// if the tensor is invalid, which is recorded in f.err.
 func (f *File) tensor(name string, kind uint32, count, size uint64, dims []uint64) (tensor, bool) {
 	switch {
 	case name == "", len(name) > maxName, !utf8.ValidString(name):
@@ -309,7 +308,7 @@ func appendText(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// A counter counts the bytes that reach w.
+// A counter passes writes on to w and counts the bytes that w has taken.
 type counter struct {
 	w io.Writer
 	n int64

@@ -15,7 +15,7 @@ import (
 
 func zeros(int, []float32) {}
 
-// The expected bytes are written by hand from the specification.
+// The expected bytes were written by hand after the specification.
 func TestWriteTo(t *testing.T) {
 	var f gguf.File
 	f.String("s", "é")
@@ -106,7 +106,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// A limited writer acts as a disk that fills up.
+// A limited writer takes room bytes, then fails as a full disk does.
 type limited struct{ room int }
 
 var errFull = errors.New("no space left")
@@ -120,7 +120,7 @@ func (l *limited) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// No more rows are produced once the disk is full.
+// WriteTo stops to produce rows once the disk is full.
 func TestFullDisk(t *testing.T) {
 	const rows, room = 4096, 100_000
 	produced := 0
@@ -144,7 +144,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A row starts as zeros, and memory holds one row, however large the tensor is.
+// Each row is passed to fill as zeros, although one buffer serves all rows.
 func TestRows(t *testing.T) {
 	var f gguf.File
 	f.F32("f", func(row int, values []float32) {

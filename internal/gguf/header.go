@@ -10,34 +10,35 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a header. They are far above those of real models, and keep a hostile file from
-// taking memory or time: a reader of any file takes less than 3 MiB and reads at most
+// Limits of a header. They are far above the figures of real models, and bound the memory and
+// time that a hostile file costs: ReadHeader takes less than 3 MiB of memory and reads at most
 // maxHeader.
 const (
 	maxHeader = 256 << 20 // bytes of the metadata
 	maxString = 1 << 20   // bytes of a value that is kept
 	maxKeys   = 1 << 16   // metadata entries
 	maxDepth  = 4         // of arrays in arrays
-	maxNoted  = 256       // numbers whose key may turn out to be the architecture's
+	maxNoted  = 256       // numbers kept until the architecture shows which of their keys count
 
 	minEntry  = 8 + 1 + 4 + 1     // bytes of the smallest metadata entry
 	minTensor = 8 + 4 + 8 + 4 + 8 // bytes of the smallest description of a tensor
 )
 
-// A Header describes the model in a file. Members that the file lacks are zero.
+// A Header describes the model in a file. A field is zero if the file lacks its key.
 type Header struct {
 	Arch       string // general.architecture
 	Name       string // general.name
 	Quant      string // name of general.file_type, such as "Q4_K_M"
 	NCtx       uint64 // context in tokens that the model was trained with
-	NVocab     uint64 // tokens of the vocabulary
-	SplitNo    uint64 // number of this part, from 0
+	NVocab     uint64 // size of the vocabulary, in tokens
+	SplitNo    uint64 // number of this part of a split model, from 0
 	SplitCount uint64 // parts of the model; 0 or 1 if it is not split
 	Tensors    uint64 // in this file
 }
 
-// ReadHeader reads the metadata of a file of that size. It reads no tensors, and skips
-// unneeded values. Every count and length is checked against the rest of the file first.
+// ReadHeader reads the metadata of a file of size bytes. It reads no tensors, and skips
+// unneeded values. It checks every count and length against the remaining size before use.
+// On an error it returns nil.
 func ReadHeader(file io.ReaderAt, size int64) (*Header, error) {
 	r := &headerReader{file: file, end: min(size, maxHeader), buf: bufio.NewReaderSize(nil, 1<<16)}
 	r.seek(0)
@@ -54,7 +55,7 @@ type headerReader struct {
 	file io.ReaderAt
 	buf  *bufio.Reader
 	at   int64 // position in the file
-	end  int64 // the most that is read
+	end  int64 // position that is not read beyond
 	err  error
 }
 
@@ -71,10 +72,10 @@ func (r *headerReader) seek(at int64) {
 	r.buf.Reset(io.NewSectionReader(r.file, at, r.end-at))
 }
 
-// left is the number of bytes that may still be read.
+// left returns how many bytes may still be read.
 func (r *headerReader) left() uint64 { return uint64(r.end - r.at) }
 
-// read fills p.
+// read fills p with the next bytes, or keeps an error.
 func (r *headerReader) read(p []byte) {
 	if r.err != nil {
 		return
@@ -93,6 +94,7 @@ func (r *headerReader) read(p []byte) {
 	}
 }
 
+// tooFar keeps the error of a read beyond r.end.
 func (r *headerReader) tooFar() {
 	if r.end == maxHeader {
 		r.fail("its metadata are larger than %d MiB", maxHeader>>20)
@@ -136,7 +138,7 @@ func (r *headerReader) uint64() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// text reads a string of at most limit bytes.
+// text reads a string of at most limit bytes. In errors, what names it.
 func (r *headerReader) text(what string, limit uint64) string {
 	n := r.uint64()
 	switch {
@@ -199,16 +201,17 @@ func (r *headerReader) header(size int64) *Header {
 	return m.result()
 }
 
-// metadata has the values found so far.
+// metadata has the values read so far.
 type metadata struct {
 	header   Header
 	fileType uint64
-	typed    bool              // fileType is there
-	noted    map[string]uint64 // numbers that matter if the architecture has their keys
-	tokens   uint64
+	typed    bool              // fileType has been read
+	noted    map[string]uint64 // by key: numbers that count if their key begins with the architecture
+	tokens   uint64            // length of the array of tokens
 }
 
-// result resolves the keys of the architecture, which may come before its name.
+// result returns the header. Only now are the keys of the architecture looked up, because they
+// may come before its name.
 func (m *metadata) result() *Header {
 	h := m.header
 	h.NCtx = m.noted[h.Arch+contextKey]
@@ -222,7 +225,7 @@ func (m *metadata) result() *Header {
 	return &h
 }
 
-// Suffixes of keys that begin with the architecture.
+// Suffixes of the keys that begin with the name of the architecture.
 const (
 	contextKey = ".context_length"
 	vocabKey   = ".vocab_size"
@@ -273,7 +276,7 @@ func (r *headerReader) stringOf(key string, kind uint32) string {
 	return r.text(key, maxString)
 }
 
-// number reads a whole number that is not negative.
+// number reads an integer of any type. A negative value is an error.
 func (r *headerReader) number(key string, kind uint32) uint64 {
 	var b [8]byte
 	size := scalarSize(kind)
@@ -292,7 +295,7 @@ func (r *headerReader) number(key string, kind uint32) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// value skips a value.
+// value skips a value, which is inside depth arrays.
 func (r *headerReader) value(key string, kind uint32, depth int) {
 	switch size := scalarSize(kind); {
 	case size > 0:
@@ -306,7 +309,7 @@ func (r *headerReader) value(key string, kind uint32, depth int) {
 	}
 }
 
-// array skips an array and returns its length.
+// array skips an array and returns its length. depth is 1 for an array that is not in another one.
 func (r *headerReader) array(key string, depth int) uint64 {
 	kind, n := r.uint32(), r.uint64()
 	size := scalarSize(kind)
@@ -339,7 +342,7 @@ func (r *headerReader) array(key string, depth int) uint64 {
 	return n
 }
 
-// scalarSize is the size of a value that is neither string nor array, else 0.
+// scalarSize returns the size in bytes of a number or truth value, and 0 for other types.
 func scalarSize(kind uint32) uint64 {
 	switch kind {
 	case typeUint8, typeInt8, typeBool:
@@ -354,7 +357,7 @@ func scalarSize(kind uint32) uint64 {
 	return 0
 }
 
-// fileTypes are the names of general.file_type, by number; retired numbers have none.
+// fileTypes are the names of the values of general.file_type; retired numbers have none.
 var fileTypes = [...]string{
 	0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
 	14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
@@ -362,7 +365,7 @@ var fileTypes = [...]string{
 	32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
 }
 
-// guessed marks a file type that the writer of the file has guessed.
+// guessed is the bit that marks a file type as guessed by the program that wrote the file.
 const guessed = 1024
 
 func fileTypeName(n uint64) string {

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// model returns a small file that has every kind of value.
+// model returns a small file with all keys that ReadHeader knows, and values of several other types.
 func model(tb testing.TB) []byte {
 	tb.Helper()
 	var f gguf.File
@@ -56,7 +56,7 @@ func TestReadHeader(t *testing.T) {
 	}
 }
 
-// A raw is the beginning of a header, to be extended.
+// A raw is a header under construction. Its methods return it with a value appended.
 type raw []byte
 
 func newRaw(version uint32, tensors, keys uint64) raw {
@@ -86,7 +86,7 @@ func TestNumbersOfEveryType(t *testing.T) {
 	}
 }
 
-// Each of these is refused with its reason, at once and without memory for its announced size.
+// ReadHeader refuses each of these headers with an error that names the fault.
 func TestHostileHeaders(t *testing.T) {
 	array := func(kind uint32, n uint64) raw { return newRaw(3, 0, 1).text("a").u32(9).u32(kind).u64(n) }
 	nested := newRaw(3, 0, 1).text("a").u32(9)
@@ -116,11 +116,11 @@ func TestHostileHeaders(t *testing.T) {
 		"a value without end":         {newRaw(3, 0, 1).text("a").u32(8).u64(math.MaxUint64), "ends within"},
 		"a name of 1 MiB and a byte":  {newRaw(3, 0, 1).text("general.name").u32(8).u64(1<<20 + 1).pad(1<<20 + 1), "at most"},
 		"an architecture in an array": {newRaw(3, 0, 1).text("general.architecture").u32(9).u32(8).u64(0), "not a string"},
-		"a context in words":          {newRaw(3, 0, 1).text("a.context_length").u32(8).text("x"), "whole number"},
+		"a context that is a string":  {newRaw(3, 0, 1).text("a.context_length").u32(8).text("x"), "whole number"},
 		"a context below zero":        {newRaw(3, 0, 1).text("a.context_length").u32(5).u32(math.MaxUint32), "negative"},
 		"contexts without end":        {many, "more than 256 keys"},
 		"an unknown type":             {newRaw(3, 0, 1).text("a").u32(13).u32(0), "unknown type 13"},
-		"tokens that are none":        {newRaw(3, 0, 1).text("tokenizer.ggml.tokens").u32(4).u32(3), "not an array"},
+		"tokens that are no array":    {newRaw(3, 0, 1).text("tokenizer.ggml.tokens").u32(4).u32(3), "not an array"},
 		"bytes without end":           {array(0, math.MaxUint64), "elements"},
 		"numbers that overflow":       {array(10, 1<<61), "elements"},
 		"strings without end":         {array(8, math.MaxUint64), "elements"},
@@ -136,7 +136,7 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// The work for a huge file is bounded, even if its header announces as much as the file can hold.
+// Of a huge file whose header announces huge arrays, a bounded number of bytes is read.
 func TestHugeFileIsReadInBounds(t *testing.T) {
 	elements := uint64(1 << 24)
 	if testing.Short() {
@@ -155,7 +155,7 @@ func TestHugeFileIsReadInBounds(t *testing.T) {
 	}
 }
 
-// A zeroFile has zeros after its head.
+// A zeroFile is an endless file of zeros after its head. It counts the bytes read.
 type zeroFile struct {
 	head []byte
 	read int
@@ -170,8 +170,8 @@ func (f *zeroFile) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// mutants are damaged forms of a file: cut at each byte, and with each byte and each aligned
-// or unaligned number of its header replaced.
+// mutants returns damaged copies of a file: cut after each byte of its header, with each byte of
+// the header replaced, and with the eight bytes at each position replaced by a large number.
 func mutants(data []byte) (all [][]byte) {
 	header := data[:len(data)-32]
 	for n := range header {
@@ -228,7 +228,7 @@ func TestErrorOfTheFile(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	data := model(t)
-	if _, err := gguf.ReadHeader(bytes.NewReader(data[:40]), int64(len(data))); err == nil { // it was truncated meanwhile
+	if _, err := gguf.ReadHeader(bytes.NewReader(data[:40]), int64(len(data))); err == nil { // truncated after its size was taken
 		t.Error("read beyond the end")
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inherited is the path by which an engine opens a file that it has as descriptor fd.
+// inherited returns the path under which an engine opens the file behind its descriptor fd.
 func inherited(_ *os.File, fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// fileOf returns a nameless file in memory with that content, sealed against every change.
+// fileOf returns a file in memory that has no path, holds content and is sealed against every change.
 func fileOf(content []byte) (*os.File, error) {
 	const name, flags = "inferd-launch", unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)

@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// inherited is the path of the file itself: this platform has no path to an open file, so a
-// file that is replaced between its check and its load is not noticed.
+// inherited returns the path of the file itself, because this platform has no path to an open file.
+// So the replacement of a file between its check and its load goes unnoticed.
 func inherited(f *os.File, _ int) string { return f.Name() }
 
-// fileOf returns a nameless file with that content.
+// fileOf returns an open file with that content whose name is already removed.
 func fileOf(content []byte) (*os.File, error) {
 	f, err := os.CreateTemp("", "inferd-launch-")
 	if err != nil {

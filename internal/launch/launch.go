@@ -1,8 +1,8 @@
 // Package launch is the contract between inferd and an engine process at its start: one
-// struct, [Contract], that the daemon writes and the engine reads. It is passed in a file that
-// the engine inherits: unlike a command line, other users cannot see it, and the engine can
-// read it again after it has executed itself again. The package does not know the meaning of
-// the values to llama.cpp, nor the protocol of the link.
+// struct, [Contract], that the daemon writes and the engine reads. The engine inherits it in a
+// file. Unlike a command line, that file is hidden from other users, and the engine can read it
+// again after an execve of itself. The package knows neither what the values mean to llama.cpp nor
+// the protocol of the link.
 package launch
 
 import (
@@ -23,13 +23,13 @@ import (
 type Contract struct {
 	Parent int    `json:"parent"`  // process number of the daemon
 	LibDir string `json:"lib_dir"` // folder of llama.cpp's libraries
-	// Backends are the files in LibDir of the backends to load; of several CPU variants, the
-	// first that the processor supports. Empty stands for all backends known by name.
+	// Backends names the files in LibDir of the llama.cpp backends to load. Of several CPU variants the
+	// engine loads the first that the processor supports. Empty: all backends known by name.
 	Backends []string `json:"backends"`
 	Model    Model    `json:"model"`
 	Tasks    Tasks    `json:"tasks"`
 
-	// Tokens of context, by task.
+	// Context sizes in tokens, by task.
 	NCtx       int `json:"n_ctx"`
 	EmbedNCtx  int `json:"embed_n_ctx"`
 	RerankNCtx int `json:"rerank_n_ctx"`
@@ -38,23 +38,24 @@ type Contract struct {
 	Threads   int `json:"threads"`      // compute threads
 	GPULayers int `json:"n_gpu_layers"` // layers on a GPU, if there is one; negative: all
 
-	// Pooling is the method that combines the vectors of a text's tokens into one: mean, cls or
+	// Pooling is the method that combines the vectors of a text's tokens into one vector: mean, cls or
 	// last; empty: the model's own.
 	Pooling string `json:"pooling"`
-	// MaxStallMS bounds the milliseconds between two tokens of a stream while prompts are
-	// prefilled beside it; 0: the engine decides.
+	// MaxStallMS bounds the time between two tokens of a stream, in milliseconds, while other prompts
+	// are prefilled; 0: the engine decides.
 	MaxStallMS int `json:"max_stall_ms"`
 	// ComputeLock is the file that engines lock when they compute on the same cores; empty: no
 	// other engine does.
 	ComputeLock string `json:"compute_lock"`
-	// Exact asks for answers with the same bits, whatever other requests are computed with them.
+	// Exact asks for answers that are the same bit for bit, whichever other requests share their steps.
 	Exact bool `json:"exact"`
-	// SharedPrefixes are the operator's system messages of many conversations: their KV is pinned.
+	// SharedPrefixes are system messages, named by the operator, with which many conversations begin.
+	// Their KV is pinned.
 	SharedPrefixes []string `json:"shared_prefixes"`
 }
 
-// Tasks are the tasks of an engine. The zero value leaves them to the model; with Embed or
-// Rerank, a generative model also generates.
+// Tasks are the tasks of an engine. The zero value leaves the choice to the model. With Embed or
+// Rerank, a generative model still generates, unless NoGenerate is set.
 type Tasks struct {
 	NoGenerate bool `json:"no_generate"`
 	Embed      bool `json:"embed"`
@@ -63,22 +64,22 @@ type Tasks struct {
 
 // A Model names the files of a model.
 type Model struct {
-	Path  string   `json:"path"`  // of the first file, for reports and errors
-	Name  string   `json:"name"`  // of a model that does not name itself; empty: the file's
-	Files []string `json:"files"` // to open, in order, one for each part
+	Path  string   `json:"path"`  // path of the first file, for reports and errors
+	Name  string   `json:"name"`  // used if the model's metadata have no name; empty: the file's name
+	Files []string `json:"files"` // paths to open, in order, one for each part
 }
 
 // MaxStall is MaxStallMS as a duration.
 func (c *Contract) MaxStall() time.Duration { return time.Duration(c.MaxStallMS) * time.Millisecond }
 
-// maxSize bounds an encoded contract, in bytes. A config, from which shared prefixes come, has
-// at most 1 MiB, and JSON spells a byte of text in at most six.
+// maxSize bounds an encoded contract, in bytes. Its largest part, the shared prefixes, comes from a
+// config of at most 1 MiB, and JSON encodes a byte of text as at most six bytes.
 const maxSize = 8 << 20
 
 // fd is the descriptor of the contract in the engine; the files of the model follow it.
 const fd = proc.FirstFile
 
-// check returns an error for values that no daemon writes.
+// check returns an error for a value that a correct daemon never writes.
 func (c *Contract) check() error {
 	for _, n := range []struct {
 		name  string
@@ -111,9 +112,9 @@ func (c *Contract) check() error {
 	return nil
 }
 
-// Start starts an engine program in / with env as its whole environment. It fills in
-// c.Parent and c.Model.Files. On Linux these name the open files in model, even if others
-// have replaced them at their paths; elsewhere they are the paths. The caller closes its files.
+// Start starts an engine program in / with env as its whole environment. It fills in c.Parent and
+// c.Model.Files in its copy of c. On Linux c.Model.Files name the open files in model, even if other
+// files have taken their paths; elsewhere they are the paths. The caller closes the files in model.
 func Start(program string, c Contract, model []*os.File, env []string) (*proc.Child, error) {
 	c.Parent = os.Getpid()
 	c.Model.Files = nil
@@ -134,16 +135,17 @@ func Start(program string, c Contract, model []*os.File, env []string) (*proc.Ch
 	defer f.Close()
 	return proc.Start(proc.Command{
 		Path: program, Env: env, Files: append([]*os.File{f}, model...),
-		Dir: string(filepath.Separator), // the search path of llama.cpp's libraries names the working folder
+		Dir: string(filepath.Separator), // llama.cpp also looks for its libraries in the working folder
 	})
 }
 
 // ErrByHand is the error of Receive in a process that was not started by inferd.
 var ErrByHand = errors.New("this program is started by inferd, not by hand")
 
-// Receive is the engine's side of Start. It may be called once. Its error is ErrByHand if inferd
-// has not started this process. Any other error is about the contract; it comes with the
-// connection, so that it can be reported to the daemon.
+// Receive returns the engine's end of the connection, and the contract that Start has passed. It may
+// be called once. It returns ErrByHand and no connection if inferd has not started this process. Any
+// other error concerns the contract, and the connection is returned with it, to report it to the
+// daemon.
 func Receive() (net.Conn, *Contract, error) {
 	conn, err := proc.InheritedConn()
 	if err != nil {
@@ -160,10 +162,11 @@ func Receive() (net.Conn, *Contract, error) {
 	return conn, c, nil
 }
 
-// errBuilds is the error of programs from different builds.
+// errBuilds means that daemon and engine come from different builds.
 var errBuilds = errors.New("inferd and inferd-engine are not of the same build")
 
-// decode refuses unknown members: they come from a daemon of another build.
+// decode decodes and checks a contract. It refuses unknown members, which a daemon of another build
+// has written.
 func decode(encoded []byte) (*Contract, error) {
 	var c Contract
 	if err := json.Unmarshal(encoded, &c, json.RejectUnknownMembers(true)); err != nil {

@@ -27,17 +27,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A reception is the report of a test engine on its start.
+// A reception is what a test engine reports of its start.
 type reception struct {
 	Contract *launch.Contract
 	Err      string
-	Gone     bool
-	Files    []string // contents
+	Gone     bool     // by proc.ParentGone
+	Files    []string // content of each model file, and the error of its read
 	Cwd      string
-	Written  string // by an attempt to change the contract
+	Written  string // the error of an attempt to change the contract
 }
 
-// engine sends a reception over its connection.
+// engine is the program of a test engine: it sends a reception over its connection.
 func engine() int {
 	conn, c, err := launch.Receive()
 	if conn == nil {
@@ -94,7 +94,7 @@ func file(t *testing.T, text string) *os.File {
 	return f
 }
 
-// receive returns the report of a child.
+// receive returns the report of a test engine, which it ends after the test.
 func receive(t *testing.T, child *proc.Child) (r reception) {
 	t.Helper()
 	t.Cleanup(func() {

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// Engines cannot be started on Windows yet, see package proc.
+// Engines cannot be started on Windows yet; see package proc.
 
 func inherited(f *os.File, _ int) string { return f.Name() }
 

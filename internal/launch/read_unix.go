@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedContract reads the contract without moving the offset of its descriptor or closing
-// it, so that it can be read again after an execve.
+// inheritedContract reads the contract. It neither moves the descriptor's offset nor closes it, so the
+// contract can be read again after an execve.
 func inheritedContract() ([]byte, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {

@@ -2,5 +2,5 @@
 
 package launch_test
 
-// sealed reports whether an engine cannot change its contract.
+// sealed is true if the platform prevents an engine from changing its contract.
 const sealed = false

@@ -1,7 +1,7 @@
 // Package lease watches open files that another process maps: a mapped file that is written to, or
-// truncated, changes or kills that process. Where the system grants a lease on the file, a writer is
-// held until the lease is given up, so that the process can be stopped before; elsewhere a change is
-// seen afterwards. The package knows neither models nor engines, and stops no process.
+// truncated, changes or kills that process. Where the system grants a lease on the file, it blocks
+// writers until the lease is given up, which leaves time to stop the process first. Elsewhere a change
+// is detected afterwards. The package knows neither models nor engines, and stops no process.
 package lease
 
 import (
@@ -16,34 +16,34 @@ import (
 // times are the times of a [Guard].
 type times struct {
 	compare time.Duration // between two comparisons of a file without a lease
-	writer  time.Duration // for which Add waits for a lease while the file is open for writing
-	poll    time.Duration // between two tries while it is
+	writer  time.Duration // the longest that Add waits for a lease while the file is open for writing
+	poll    time.Duration // between two attempts during that wait
 }
 
 var usual = times{5 * time.Second, 5 * time.Second, 100 * time.Millisecond}
 
-// errWriter means that a file is open for writing, so that there is no lease.
+// errWriter means that the system grants no lease because the file is open for writing.
 var errWriter = errors.New("the file is open for writing")
 
 // A Guard watches files. Its methods may be called from any goroutine.
 type Guard struct {
 	times
-	changed chan struct{} // closed when a file has changed, or is about to
+	changed chan struct{} // closed when a file has changed or is about to change
 	quit    chan struct{} // closed by Close
 	over    sync.WaitGroup
-	once    sync.Once // of Close
+	once    sync.Once // makes Close idempotent
 
 	mu     sync.Mutex // guards the fields below
 	files  []*guarded
-	reason string // of changed
+	reason string // why changed was closed; empty before
 }
 
-// A guarded is a file, through a descriptor of the guard's own.
+// A guarded is a watched file, open on a descriptor that the guard owns.
 type guarded struct {
 	*os.File
 	path   string
-	before os.FileInfo
-	leased bool
+	before os.FileInfo // at Add
+	leased bool        // a lease was taken; it may be broken since
 }
 
 // New returns a guard without files. A goroutine watches until [Guard.Close].
@@ -59,8 +59,10 @@ func newGuard(t times) *Guard {
 	return g
 }
 
-// Add watches an open file, before its content is judged; path is for reasons. A file that is open
-// for writing gets some seconds to be closed. The caller may close f.
+// Add watches the open file f; path names it in reasons. Call it before the content is checked, so
+// that no change is missed. While the file is open for writing, Add waits up to 5 s for a lease. A
+// file without a lease is compared every 5 s. Add fails if ctx ends during the wait. The caller may
+// close f afterwards.
 func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	own, err := duplicate(f)
 	if err != nil {
@@ -83,11 +85,13 @@ func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	return nil
 }
 
-// Changed is closed when a file was changed or, if it has a lease, when a process opens it for writing:
-// the writer is held until [Guard.Close], or for lease-break-time of the system, 45 s by default.
+// Changed returns a channel that is closed when a file has changed or, if the file has a lease, when a
+// process opens it for writing. The system blocks that process until [Guard.Close], but no longer than
+// its lease-break-time, 45 s by default.
 func (g *Guard) Changed() <-chan struct{} { return g.changed }
 
-// Check compares all files now, and returns the reason if one has changed; empty: none has.
+// Check compares all files now. It returns the reason of the first change since New, or "" if no file
+// has changed.
 func (g *Guard) Check() (reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,7 +102,7 @@ func (g *Guard) Check() (reason string) {
 	return g.reason
 }
 
-// Leased reports whether every file has a lease.
+// Leased reports whether the guard has files and each got a lease.
 func (g *Guard) Leased() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,7 +114,7 @@ func (g *Guard) Leased() bool {
 	return len(g.files) > 0
 }
 
-// Close gives up the leases. It may be called more than once.
+// Close gives up the leases and closes the guard's descriptors. It may be called more than once.
 func (g *Guard) Close() {
 	g.once.Do(func() {
 		close(g.quit)
@@ -125,8 +129,8 @@ func (g *Guard) Close() {
 	})
 }
 
-// watch checks all leases when the system signals that it breaks one, and every g.compare; then it
-// also compares the files without a lease. It returns when the guard is closed.
+// watch checks all leases when the system signals that it breaks one. Every g.compare it checks them
+// again, and compares the files without a lease. It returns when the guard is closed.
 func (g *Guard) watch(breaks <-chan os.Signal) {
 	ticker := time.NewTicker(g.compare)
 	defer ticker.Stop()
@@ -151,7 +155,7 @@ func (g *Guard) watch(breaks <-chan os.Signal) {
 	}
 }
 
-// checkLocked looks whether a lease is being broken.
+// checkLocked reports a change for each lease that is being broken.
 func (g *Guard) checkLocked() {
 	for _, f := range g.files {
 		if f.leased && !held(f.File) {
@@ -160,8 +164,8 @@ func (g *Guard) checkLocked() {
 	}
 }
 
-// compareLocked looks whether a file was written to. Its ctime is not compared: a link or a mode
-// changes that, too.
+// compareLocked reports a change if a file's size or modification time differs from that at Add. The
+// ctime is not compared, because a new link or mode changes it, too.
 func (g *Guard) compareLocked(f *guarded) {
 	now, err := f.Stat()
 	if err != nil {
@@ -173,7 +177,7 @@ func (g *Guard) compareLocked(f *guarded) {
 	}
 }
 
-// changeLocked keeps the first reason.
+// changeLocked keeps the first reason and closes g.changed; later reasons are dropped.
 func (g *Guard) changeLocked(reason string) {
 	if g.reason == "" {
 		g.reason = reason

@@ -14,7 +14,7 @@ import (
 
 const patience = 30 * time.Second
 
-// watched is a guard of a new file.
+// watched returns a guard that watches one new file, and the path of the file.
 func watched(t *testing.T) (g *lease.Guard, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "model.gguf")
@@ -34,6 +34,7 @@ func watched(t *testing.T) (g *lease.Guard, path string) {
 	return g, path
 }
 
+// leased is watched, but skips the test if the file gets no lease.
 func leased(t *testing.T) (g *lease.Guard, path string) {
 	t.Helper()
 	if g, path = watched(t); !g.Leased() {
@@ -51,7 +52,7 @@ func await(t *testing.T, what string, c <-chan struct{}) {
 	}
 }
 
-// A writer is held until the guard is closed.
+// A process that opens a leased file for writing is blocked until the guard is closed.
 func TestWriterIsHeld(t *testing.T) {
 	for name, write := range map[string]func(path string) error{
 		"write": func(path string) error {
@@ -123,7 +124,7 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// A file that is open for writing gets no lease; a change of it is seen afterwards.
+// A file that stays open for writing gets no lease; its change is detected by comparison.
 func TestWithoutLease(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	writer, err := os.Create(path)
@@ -156,7 +157,7 @@ func TestWithoutLease(t *testing.T) {
 	}
 }
 
-// A writer that ends soon is waited for: then there is a lease.
+// Add waits for a writer that closes the file soon, and then gets a lease.
 func TestWaitsForWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	writer, err := os.Create(path)

@@ -7,10 +7,11 @@ import (
 	"os"
 )
 
-// notify returns a channel for breaks of leases, of which there are none.
+// notify returns a nil channel: without leases there is no break to report.
 func notify() (breaks <-chan os.Signal, stop func()) { return nil, func() {} }
 
-// duplicate opens the file again: this system has no other way for all kinds of descriptors.
+// duplicate opens the file again by its name, because no call duplicates every kind of descriptor on
+// these systems. It fails if the name now belongs to another file.
 func duplicate(f *os.File) (*os.File, error) {
 	own, err := os.Open(f.Name())
 	if err != nil {
@@ -29,7 +30,7 @@ func duplicate(f *os.File) (*os.File, error) {
 // take fails: this system has no leases.
 func take(*os.File) error { return errors.ErrUnsupported }
 
-// held is not asked without a lease.
+// held is never called, because no file has a lease.
 func held(*os.File) bool { return false }
 
 // giveUp does nothing.

@@ -8,21 +8,21 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// maxOutput is the number of bytes kept of the end of a process's output.
+// maxOutput bounds the kept output of a process: its last 16 KiB.
 const maxOutput = 16 << 10
 
 // crashLine matches the first line of a process that crashes. "error" and "failed" do not
 // count: native libraries log them about optional features.
-var crashLine = regexp.MustCompile(`GGML_ASSERT\(|` + // llama.cpp, also without a file
+var crashLine = regexp.MustCompile(`GGML_ASSERT\(|` + // llama.cpp, with or without a file name
 	`^\S+\.(?:c|cc|cpp|cu|h|hpp|m|mm):\d+: |` + // assert and abort of native code
 	`^terminate called |` + // C++
 	`^(?:panic|fatal error|SIG[A-Z]+): `) // Go
 
 // An output keeps the end of a stream and its first crash line.
 type output struct {
-	tail  []byte // its last maxOutput bytes count
+	tail  []byte // at least the last maxOutput bytes, at most twice as many
 	line  []byte // the current, incomplete line, cut at printable.Max
-	crash string
+	crash string // the first crash line; empty if there is none so far
 }
 
 func (o *output) Write(p []byte) (int, error) {
@@ -36,7 +36,7 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 	}
 	o.tail = append(o.tail, p[max(0, len(p)-maxOutput):]...)
-	if len(o.tail) > 2*maxOutput { // rarely, so that a byte is moved once
+	if len(o.tail) > 2*maxOutput { // trimmed rarely, so that a byte is moved at most once
 		o.tail = append(o.tail[:0], o.kept()...)
 	}
 	return n, nil
@@ -51,7 +51,7 @@ func (o *output) endLine() {
 
 func (o *output) kept() []byte { return o.tail[max(0, len(o.tail)-maxOutput):] }
 
-// end returns the crash line and the last maxOutput bytes.
+// end returns the crash line, and the last maxOutput bytes as valid UTF-8. No Write may follow.
 func (o *output) end() (crash, tail string) {
 	if o.crash == "" {
 		o.endLine()

@@ -1,7 +1,7 @@
-// Package proc runs a program as a child that talks over an inherited connection, and
-// that does not outlive its parent. It has both halves: [Start] for the parent,
-// [InheritedConn] and [ParentGone] for the child, and [ForbidDumps] for both. It does not
-// know the protocol on the connection, nor whether an ended child should be started again.
+// Package proc runs a program as a child process that has a connection to its parent and does not
+// outlive it. [Start] is for the parent, [InheritedConn] and [ParentGone] are for the child, and
+// [ForbidDumps] is for both. The package knows neither the protocol on the connection nor when
+// an ended child should be started again.
 package proc
 
 import (
@@ -23,16 +23,16 @@ type Command struct {
 	Args  []string   // without the program's name
 	Env   []string   // the whole environment, as "NAME=value"; nothing is inherited
 	Dir   string     // working folder; empty: the parent's
-	Files []*os.File // the child's descriptors from FirstFile on; the caller closes its own
+	Files []*os.File // become the child's descriptors from FirstFile on; the caller still closes its own
 }
 
-// FirstFile is the child's descriptor of the first of [Command.Files].
+// FirstFile is the number of the first of [Command.Files] among the child's descriptors.
 const FirstFile = 4
 
-// A Child is a process that was started. It has a process group of its own, so that Ctrl-C on a
-// terminal reaches only the parent. When the parent ends, in any way, the kernel kills the
-// child, even if it is stopped. macOS has no such signal: there the child must end by itself
-// when its connection ends.
+// A Child is a process started by [Start]. It has a process group of its own, so that Ctrl-C on a
+// terminal reaches only the parent. On Linux the kernel kills the child when the parent ends in any
+// way, even if the child is stopped. Other systems have no such signal: there the child must end by
+// itself when its connection ends.
 type Child struct {
 	cmd  exec.Cmd
 	conn net.Conn
@@ -46,11 +46,11 @@ type Child struct {
 // Start starts cmd. On Windows it fails.
 func Start(cmd Command) (*Child, error) { return start(cmd) }
 
-// Conn is the parent's end of the connection. The caller closes it; until then the last
-// bytes of the child can be read, even if it has ended.
+// Conn is the parent's end of the connection. The caller closes it. Until then the bytes that the
+// child has sent can be read, even after the child has ended.
 func (c *Child) Conn() net.Conn { return c.conn }
 
-// PID is the number of the process.
+// PID is the process number of the child.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Kill ends the process at once, even if it is stopped. It may be called at any time and more
@@ -66,32 +66,31 @@ func (c *Child) Resume() { resume(c.cmd.Process) }
 // On Windows it does nothing.
 func (c *Child) Dump() { dump(c.cmd.Process) }
 
-// Done is closed when the process has ended and its output is complete. It does not wait for
-// processes that the child has started and that hold its output open.
+// Done returns a channel that is closed when the process has ended and its output is complete. If
+// processes that the child has started keep that output open, Done waits at most 250 ms for them.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
 // Exit describes the end of the process. It may be called once Done is closed.
 func (c *Child) Exit() Exit { return c.exit }
 
-// outputDelay bounds the wait for the output of a process that has ended.
+// outputDelay bounds the wait for the output of an ended process: its children may keep it open.
 const outputDelay = 250 * time.Millisecond
 
 // An Exit describes the end of a process, with the end of its output.
 type Exit struct {
 	Code   int    // -1 if a signal ended it
 	Signal string // such as "SIGKILL"; empty if it exited
-	// Crash is the line with the reason of a crash: the first line of its output that looks
-	// like a failed assertion of native code ("ggml.c:123: …"), an uncaught C++ exception, or
-	// the head of a Go panic, fatal error or signal. It is empty if there is none. It is
-	// printable.
+	// Crash is the first line of the output that looks like the reason of a crash: a failed
+	// assertion of native code ("ggml.c:123: …"), an uncaught C++ exception, or the first line of
+	// a Go panic, fatal error or signal. It is printable, and empty if there is no such line.
 	Crash string
-	// Stderr is the last 16 KiB of its standard error and standard output.
+	// Stderr is the last 16 KiB of the process's standard error and standard output, mixed.
 	Stderr string
 }
 
-// String is for an operator: "killed by SIGKILL", or "exit code 2: reason". The reason is
-// Crash or, if there is none and the code is not 0, the last line of Stderr that is not blank:
-// programs print their reason last. It is printable.
+// String describes the exit for an operator: "killed by SIGKILL", or "exit code 2: reason". The
+// reason is Crash. If that is empty and the code is not 0, it is the last line of Stderr that is not
+// blank, because programs print their reason last. The text is printable.
 func (e Exit) String() string {
 	why := e.Crash
 	how := fmt.Sprintf("exit code %d", e.Code)
@@ -112,14 +111,14 @@ func lastLine(text string) string {
 	return printable.Text(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
-// InheritedConn is the child's end of the connection, which is its descriptor 3. It may
-// be called once. It fails in a process that was not started by [Start].
+// InheritedConn returns the child's end of the connection, descriptor 3 of the child. It may be
+// called once. It fails in a process that was not started by [Start].
 func InheritedConn() (net.Conn, error) { return inheritedConn() }
 
-// ForbidDumps keeps the memory of this process private. No core file is written of it or of
-// its children. On Linux no other process of the same user may trace it or read its memory,
-// and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task stay
-// readable. An execve undoes it, so each program must call it first.
+// ForbidDumps keeps the memory of this process private. The system writes no core file of this
+// process or of its children. On Linux no other process of the same user may trace it or read its
+// memory, and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task stay
+// readable. An execve undoes the protection by Linux, so each program must call ForbidDumps first.
 func ForbidDumps() error {
 	if err := forbidDumps(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
@@ -127,7 +126,7 @@ func ForbidDumps() error {
 	return nil
 }
 
-// ParentGone reports whether the process with the number ppid is no longer our parent. A child
-// must call it after its start: nothing else notices a parent that ended during the start. (On
-// Windows it does not notice that the parent has ended.)
+// ParentGone reports whether this process's parent is no longer the process with number ppid. A child
+// must call it once after its start, because nothing else detects that the parent ended during the
+// start. On Windows it cannot detect the end of the parent.
 func ParentGone(ppid int) bool { return os.Getppid() != ppid }

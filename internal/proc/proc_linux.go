@@ -21,6 +21,7 @@ func forbidDumps() error {
 	return noCoreFiles()
 }
 
-// keepDescriptors prevents children from inheriting descriptors other than [Command.Files]: the
-// parent of this process may have left some open. Kernels before 5.11 lack the call.
+// keepDescriptors prevents children from inheriting descriptors other than the connection and
+// [Command.Files]: the parent of this process may have left some open. Kernels before 5.11 do not
+// support this flag, so there the descriptors are inherited.
 func keepDescriptors() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }

@@ -18,8 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// family starts a middle process in a group of its own, as a shell does, and returns it
-// with its output and a handle of its child.
+// family starts a process in role middle, in a process group of its own as a shell would. It returns
+// that process, its output, and the pid and a pidfd of the child that it has started in the given role.
 func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, child, childFD int) {
 	t.Helper()
 	plain := command(t, "middle")
@@ -48,8 +48,8 @@ func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, ch
 	return parent, says, child, childFD
 }
 
-// ended reports whether a process ends within a time. A pidfd reports the end even of a process
-// that has not been reaped.
+// ended reports whether a process ends within a time. A pidfd shows the end even of a process that has
+// not been reaped.
 func ended(t *testing.T, pidfd int, within time.Duration) bool {
 	t.Helper()
 	for {
@@ -63,7 +63,7 @@ func ended(t *testing.T, pidfd int, within time.Duration) bool {
 	}
 }
 
-// state is the letter of /proc/PID/stat.
+// state returns the state letter in /proc/PID/stat.
 func state(t *testing.T, pid int) string {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -104,11 +104,12 @@ func TestInterruptOfATerminalReachesOnlyTheParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := says.ReadString('\n'); err != nil || got != "\"alive\\n\" <nil>\n" {
-		t.Errorf("afterwards the child says %s, %v", got, err)
+		t.Errorf("the child answered %s, %v", got, err)
 	}
 }
 
-// The kernel kills a child when the thread that started it ends, so the thread must last as long.
+// The kernel kills a child when the thread that started it ends, so that thread must live as long as
+// the child.
 func TestChildrenOutliveOtherThreads(t *testing.T) {
 	var children [16]*proc.Child
 	var starts sync.WaitGroup

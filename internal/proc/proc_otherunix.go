@@ -4,11 +4,11 @@ package proc
 
 import "syscall"
 
-// attributes puts the child into a process group of its own. There is no Pdeathsig here: the
-// child notices the end of this process only by the end of its connection.
+// attributes puts the child into a process group of its own. These systems have no Pdeathsig, so only
+// the end of its connection shows the child that this process has ended.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// forbidDumps bounds core files. There is no PR_SET_DUMPABLE here: another process of the
+// forbidDumps prevents core files. These systems have no PR_SET_DUMPABLE, so another process of the
 // same user may still trace this one.
 func forbidDumps() error { return noCoreFiles() }
 

@@ -34,7 +34,8 @@ const roleEnv = "PROC_TEST_ROLE"
 // noPause keeps the race detector from waiting a second before a process exits.
 const noPause = "GORACE=atexit_sleep_ms=0"
 
-// roles are the programs in the test binary. They return an exit code.
+// roles are the programs that the test binary can act as, by the value of roleEnv. Each returns an
+// exit code.
 var roles = map[string]func(args []string) int{
 	// echo returns its input, until the end.
 	"echo": func([]string) int {
@@ -48,7 +49,7 @@ var roles = map[string]func(args []string) int{
 		}
 		return 0
 	},
-	// say CODE TEXT… writes to standard output and error in turn.
+	// say CODE TEXT… writes the texts to standard error and standard output in turn, and exits with CODE.
 	"say": func(args []string) int {
 		code, err := strconv.Atoi(args[0])
 		if err != nil {
@@ -67,7 +68,7 @@ var roles = map[string]func(args []string) int{
 		select {}
 	},
 	"panic": func([]string) int { panic("on purpose") },
-	// leave ends, but leaves a process behind that holds its output open.
+	// leave ends, but leaves a process behind that keeps its output open.
 	"leave": func([]string) int {
 		cmd := exec.Command("sleep", "600")
 		cmd.Stderr = os.Stderr
@@ -77,13 +78,13 @@ var roles = map[string]func(args []string) int{
 		fmt.Fprintln(os.Stderr, "gone")
 		return 0
 	},
-	// parent PID prints whether PID is its parent.
+	// parent PID prints whether PID is no longer its parent.
 	"parent": func(args []string) int {
 		pid, _ := strconv.Atoi(args[0])
 		fmt.Println(proc.ParentGone(pid))
 		return 0
 	},
-	// env prints its variables, its working folder, and whether it has a standard input.
+	// env prints its variables, its working folder, and the result of a read from standard input.
 	"env": func([]string) int {
 		for _, line := range slices.Sorted(slices.Values(os.Environ())) {
 			fmt.Println(line)
@@ -94,8 +95,8 @@ var roles = map[string]func(args []string) int{
 		fmt.Println(n, err)
 		return 0
 	},
-	// stubborn does not end at the end of its connection, nor by the SIGHUP for a stopped process
-	// without a parent.
+	// stubborn ends neither at the end of its connection, nor by the SIGHUP that a stopped process
+	// gets when it loses its parent.
 	"stubborn": func([]string) int {
 		signal.Ignore(syscall.SIGHUP)
 		io.WriteString(os.NewFile(3, "connection"), "ready\n")
@@ -128,7 +129,7 @@ var roles = map[string]func(args []string) int{
 		}
 		return 0
 	},
-	// private forbids dumps and prints the limits that follow.
+	// private forbids dumps and prints the limits afterwards.
 	"private": func([]string) int {
 		err := proc.ForbidDumps()
 		var core unix.Rlimit
@@ -138,8 +139,8 @@ var roles = map[string]func(args []string) int{
 	"middle": middle,
 }
 
-// middle ROLE is a parent: it starts a child of that role, prints its pid, and waits. At Ctrl-C
-// it prints the answer of its child.
+// middle ROLE starts a child in that role, prints the child's pid, and waits. At Ctrl-C it sends the
+// child a line and prints the answer.
 func middle(args []string) int {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
@@ -173,7 +174,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command runs the test binary in a role.
+// command returns a command that runs the test binary in a role.
 func command(t *testing.T, role string, args ...string) proc.Command {
 	t.Helper()
 	exe, err := os.Executable()
@@ -224,13 +225,13 @@ func echo(t *testing.T, conn net.Conn, text string) {
 func TestConnectionWorksBothWays(t *testing.T) {
 	c := start(t, "echo")
 	echo(t, c.Conn(), "hello")
-	if err := c.Conn().SetReadDeadline(time.Unix(1, 0)); err != nil { // it is in the poller
+	if err := c.Conn().SetReadDeadline(time.Unix(1, 0)); err != nil { // deadlines work
 		t.Fatal(err)
 	}
 	if _, err := c.Conn().Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Read: %v", err)
 	}
-	c.Conn().Close() // the child sees the end
+	c.Conn().Close() // ends the child
 	if got, want := wait(t, c).String(), "exit code 0"; got != want {
 		t.Errorf("ended: %s, want %s", got, want)
 	}
@@ -258,17 +259,17 @@ func TestExit(t *testing.T) {
 		args   []string
 		code   int
 		signal string
-		want   string // String, or with … at the end its beginning
+		want   string // of String; with a final …, only its beginning
 	}{
-		"cleanly":                  {"say", []string{"0"}, 0, "", "exit code 0"},
-		"cleanly, and talking":     {"say", []string{"0", "loading\n"}, 0, "", "exit code 0"},
-		"silently":                 {"say", []string{"7"}, 7, "", "exit code 7"},
-		"with the reason":          {"say", []string{"1", "no model\n"}, 1, "", "exit code 1: no model"},
-		"without a newline":        {"say", []string{"1", "no model"}, 1, "", "exit code 1: no model"},
-		"with blank lines":         {"say", []string{"1", "no model\n \n\n"}, 1, "", "exit code 1: no model"},
-		"after its log":            {"say", []string{"1", "failed to find rpc\n", "loading\n", "no model\n"}, 1, "", "exit code 1: no model"},
-		"with unprintable things":  {"say", []string{"1", "\x1b[31mno\tmodel\xff\r\n"}, 1, "", "exit code 1: [31mno model\uFFFD"},
-		"with a line that is long": {"say", []string{"1", long}, 1, "", "exit code 1: " + long[:256]},
+		"cleanly":                 {"say", []string{"0"}, 0, "", "exit code 0"},
+		"cleanly, and talking":    {"say", []string{"0", "loading\n"}, 0, "", "exit code 0"},
+		"silently":                {"say", []string{"7"}, 7, "", "exit code 7"},
+		"with the reason":         {"say", []string{"1", "no model\n"}, 1, "", "exit code 1: no model"},
+		"without a newline":       {"say", []string{"1", "no model"}, 1, "", "exit code 1: no model"},
+		"with blank lines":        {"say", []string{"1", "no model\n \n\n"}, 1, "", "exit code 1: no model"},
+		"after its log":           {"say", []string{"1", "failed to find rpc\n", "loading\n", "no model\n"}, 1, "", "exit code 1: no model"},
+		"with unprintable things": {"say", []string{"1", "\x1b[31mno\tmodel\xff\r\n"}, 1, "", "exit code 1: [31mno model\uFFFD"},
+		"with a long line":        {"say", []string{"1", long}, 1, "", "exit code 1: " + long[:256]},
 		"by an assertion, before Go's own words": {
 			"die",
 			[]string{"load: ok\n/src/ggml.c:123: GGML_ASSERT(n > 0) failed\nlast\n", "6"},
@@ -320,7 +321,7 @@ func TestOutputKeepsItsEnd(t *testing.T) {
 		t.Errorf("Stderr has %d bytes, %q…%q, want %d", len(got.Stderr), got.Stderr[:20], got.Stderr[len(got.Stderr)-20:], len(want))
 	}
 	if got.Crash != strings.TrimSpace(reason) {
-		t.Errorf("Crash = %q, want the line that has scrolled away", got.Crash)
+		t.Errorf("Crash = %q, want the first line, which the kept output no longer has", got.Crash)
 	}
 }
 
@@ -371,7 +372,7 @@ func TestEnvironmentFolderAndInput(t *testing.T) {
 	}
 	defer c.Conn().Close()
 	if got, want := wait(t, c).Stderr, "PROC_TEST_GIVEN=given\n"+roleEnv+"=env\n/ <nil>\n0 EOF\n"; got != want {
-		t.Errorf("the child says %q, want %q", got, want)
+		t.Errorf("the child printed %q, want %q", got, want)
 	}
 }
 
@@ -390,7 +391,7 @@ func TestFiles(t *testing.T) {
 		defer f.Close() //nolint:revive // until the function ends is right
 		cmd.Files = append(cmd.Files, f)
 	}
-	left, err := unix.FcntlInt(cmd.Files[0].Fd(), unix.F_DUPFD, 500) // as by a program that started us
+	left, err := unix.FcntlInt(cmd.Files[0].Fd(), unix.F_DUPFD, 500) // as if left open by the parent of this process
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +403,7 @@ func TestFiles(t *testing.T) {
 	defer c.Conn().Close()
 	got := wait(t, c).Stderr
 	if want := "a <nil>\nb <nil>\n0 1 2 3 "; !strings.HasPrefix(got, want) {
-		t.Errorf("the child says %q, want %q", got, want)
+		t.Errorf("the child printed %q, want %q", got, want)
 	}
 	if inherits := strings.Contains(got, " 500 "); inherits != inheritsAll {
 		t.Errorf("it has %q: inherited %v, want %v", got, inherits, inheritsAll)
@@ -416,7 +417,7 @@ func TestFiles(t *testing.T) {
 
 func TestForbidDumps(t *testing.T) {
 	if got, want := wait(t, start(t, "private")).Stderr, "<nil> <nil> {0 0} "+dumpableAfter+"\n"; got != want {
-		t.Errorf("the child says %q, want %q", got, want)
+		t.Errorf("the child printed %q, want %q", got, want)
 	}
 }
 
@@ -429,12 +430,12 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// A process left behind by the child does not delay its end.
+// A process that the child leaves behind does not delay the report of the child's end.
 func TestProcessThatLeavesAnotherBehind(t *testing.T) {
 	c := start(t, "leave")
 	got := wait(t, c)
 	if err := syscall.Kill(-c.PID(), syscall.SIGKILL); err != nil { // it is in the child's group
-		t.Errorf("nobody was left behind: %v", err)
+		t.Errorf("no process was left behind: %v", err)
 	}
 	if got.Code != 0 || got.Stderr != "gone\n" {
 		t.Errorf("ended: %v, %q", got, got.Stderr)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connFD is the child's end: the first of exec's ExtraFiles.
+// connFD is the child's descriptor of the connection: the first of exec's ExtraFiles.
 const connFD = 3
 
 func start(cmd Command) (*Child, error) {
@@ -22,11 +22,11 @@ func start(cmd Command) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a connection: %w", err)
 	}
-	defer theirs.Close() // only the child may hold it, else the connection would never end
+	defer theirs.Close() // only the child may have it open, else the end of the child would not end the connection
 	c := &Child{
 		cmd: exec.Cmd{
 			Path: cmd.Path, Args: append([]string{cmd.Path}, cmd.Args...), Dir: cmd.Dir,
-			Env:         append([]string{}, cmd.Env...), // not nil, which would be the parent's
+			Env:         append([]string{}, cmd.Env...), // not nil, which would mean the parent's environment
 			ExtraFiles:  append([]*os.File{theirs}, cmd.Files...),
 			SysProcAttr: attributes(), WaitDelay: outputDelay,
 		},
@@ -55,7 +55,7 @@ func (c *Child) run(started chan<- error) {
 	if err != nil {
 		return
 	}
-	_ = c.cmd.Wait() // the state has the same error, or the output stayed open
+	_ = c.cmd.Wait() // an error only repeats the exit state, or means that the output stayed open
 	c.exit.Code = -1
 	if state := c.cmd.ProcessState; state != nil {
 		c.exit.Code = state.ExitCode()
@@ -73,7 +73,7 @@ func noCoreFiles() error {
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
 
-// A signal fails only if the process has ended.
+// The errors below are dropped: a signal fails only if the process has ended.
 
 func resume(p *os.Process) { _ = p.Signal(syscall.SIGCONT) }
 
@@ -86,9 +86,9 @@ func signalName(s syscall.Signal) string {
 	return s.String()
 }
 
-// socketPair returns two connected ends that no other child inherits.
+// socketPair returns the two ends of a connection. No child inherits them unless they are passed to it.
 func socketPair() (net.Conn, *os.File, error) {
-	syscall.ForkLock.RLock() // the Mac cannot do it in one step
+	syscall.ForkLock.RLock() // macOS cannot make the pair close-on-exec in one call
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err == nil {
 		unix.CloseOnExec(fds[0])
@@ -107,10 +107,10 @@ func socketPair() (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// fileConn makes a connection of a descriptor, and closes the descriptor.
+// fileConn returns a connection with a duplicate of fd, and closes fd.
 func fileConn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "connection")
-	defer f.Close() // the connection has a duplicate
+	defer f.Close()
 	return net.FileConn(f)
 }
 

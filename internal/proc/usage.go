@@ -8,31 +8,31 @@ import (
 	"time"
 )
 
-// A Usage is a reading of a child's resources. Durations and counts are totals of the
-// readings so far; they never fall.
+// A Usage is a reading of a child's resources. Durations and counts are totals that never fall. They
+// lack the CPU time that a thread used between the last reading and its own end.
 type Usage struct {
-	// State is 'T' if the process is stopped, 'D' if any thread is in uninterruptible sleep,
-	// 'R' if any thread runs or waits for a CPU, else the letter of the main thread, as in
+	// State is 'T' if the process is stopped, else 'D' if any thread is in uninterruptible sleep,
+	// else 'R' if any thread runs or waits for a CPU, else the state letter of the main thread in
 	// /proc/PID/stat.
 	State  byte
-	Tracer int           // process that traces it; 0 is none
+	Tracer int           // number of the process that traces the child; 0: none
 	CPU    time.Duration // used by all threads
 	Wait   time.Duration // spent by all threads waiting for a CPU
 	Faults int64         // major page faults
 }
 
-// A meter adds up the figures of a process's threads. The kernel drops the figures of a thread
-// that has ended; the meter keeps them.
+// A meter adds up the CPU and wait times of a process's threads. The kernel no longer reports those of
+// a thread that has ended; the meter keeps them.
 type meter struct {
 	mu    sync.Mutex // guards the fields below
 	total Usage
-	last  map[int]threadUsage // of the threads of the last reading
+	last  map[int]threadUsage // by thread number, of the last reading
 }
 
 type threadUsage struct{ cpu, wait time.Duration }
 
-// add adds a reading and returns the totals. A figure lower than before belongs to a new thread
-// with a reused number.
+// add adds a reading and returns the totals. A time below that of the last reading belongs to a new
+// thread with a reused number.
 func (m *meter) add(u Usage, threads map[int]threadUsage) Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -64,8 +64,8 @@ func (c *Child) Usage() (Usage, error) {
 	return c.meter.add(u, threads), nil
 }
 
-// Frozen reports whether the child's cgroup is frozen. A platform without cgroups has no
-// frozen processes. Errors are as those of Usage.
+// Frozen reports whether the child's cgroup is frozen; on a platform without cgroups, false. As with
+// Usage, an error is no evidence that the child has ended.
 func (c *Child) Frozen() (bool, error) {
 	frozen, err := frozenOf(c.PID())
 	if err == nil {
@@ -77,12 +77,12 @@ func (c *Child) Frozen() (bool, error) {
 	return frozen, nil
 }
 
-// unreaped fails if the process has been reaped: its number may then be reused. A reading is
-// valid if unreaped succeeds after it.
+// unreaped returns an error if the process has been reaped, since its number may then be reused. A
+// reading is valid only if a later call of unreaped succeeds.
 func (c *Child) unreaped() error { return c.cmd.Process.Signal(syscall.Signal(0)) }
 
-// OutOfResources reports whether an error means that the system lacks descriptors,
-// processes or memory just now.
+// OutOfResources reports whether an error means that the system has run out of descriptors,
+// processes or memory for the moment.
 func OutOfResources(err error) bool {
 	for _, scarce := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM} {
 		if errors.Is(err, scarce) {
@@ -93,6 +93,6 @@ func OutOfResources(err error) bool {
 }
 
 // SuspendedTime returns the time that the machine has been suspended since its start: the boot
-// clock minus the monotonic clock. The clocks are read one after the other, so the result is too
-// long by any delay between the two reads. It is 0 if the platform does not report it.
+// clock minus the monotonic clock. The monotonic clock is read first, so any delay between the two
+// reads makes the result too long. It is 0 if the platform does not report it.
 func SuspendedTime() time.Duration { return suspendedTime() }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usageOf reads a process and each of its threads: /proc/PID/schedstat and the state in
-// /proc/PID/stat are of the main thread only.
+// usageOf reads the figures of a process and of each of its threads, by thread number. It needs the
+// threads because /proc/PID/schedstat and the state in /proc/PID/stat cover only the main thread.
 func usageOf(pid int) (Usage, map[int]threadUsage, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	main, err := statOf(dir + "/stat")
@@ -58,7 +58,7 @@ func usageOf(pid int) (Usage, map[int]threadUsage, error) {
 	return u, threads, nil
 }
 
-// gone reports whether a file could not be read because its thread has ended.
+// gone reports whether err means that a file could not be read because its thread has ended.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
 type stat struct {
@@ -66,7 +66,8 @@ type stat struct {
 	faults int64 // major
 }
 
-// statOf reads a stat file. The fields follow the program's name, which may contain any bytes.
+// statOf reads a stat file. It looks for the last parenthesis first: the fields follow the program's
+// name, which may contain any bytes.
 func statOf(path string) (stat, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -83,7 +84,7 @@ func statOf(path string) (stat, error) {
 	return stat{state: fields[0][0], faults: faults}, nil
 }
 
-// schedstatOf reads the nanoseconds that a thread has run and has waited for a CPU.
+// schedstatOf reads how long a thread has run and has waited for a CPU, both in nanoseconds.
 func schedstatOf(path string) (u threadUsage, err error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -95,7 +96,7 @@ func schedstatOf(path string) (u threadUsage, err error) {
 	return u, nil
 }
 
-// tracerOf reads TracerPid of a status file.
+// tracerOf reads TracerPid from a status file.
 func tracerOf(path string) (int, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -109,8 +110,8 @@ func tracerOf(path string) (int, error) {
 	return strconv.Atoi(string(bytes.TrimSpace(line)))
 }
 
-// frozenOf reads cgroup.events of the process's cgroup of version 2. A process of a frozen
-// cgroup of version 1 is in state D.
+// frozenOf reports whether the process's cgroup of version 2 is frozen. Cgroups of version 1 are not
+// read: a process in a frozen one is in state D, which usageOf reports.
 func frozenOf(pid int) (bool, error) {
 	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
@@ -127,15 +128,14 @@ func frozenOf(pid int) (bool, error) {
 		}
 		events, err := os.ReadFile(filepath.Join(mount, group, "cgroup.events"))
 		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil // the root cannot be frozen
+			return false, nil // the root cgroup has no such file, and cannot be frozen
 		}
 		return strings.Contains("\n"+string(events), "\nfrozen 1"), err
 	}
 	return false, nil
 }
 
-// cgroupMount returns the folder where the cgroups of version 2 are mounted, empty if they
-// are not.
+// cgroupMount returns the folder where cgroups of version 2 are mounted, or "" if they are not mounted.
 func cgroupMount() (string, error) {
 	raw, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// usage reads c, which must be alive.
+// usage returns the usage of c, which must be alive.
 func usage(t *testing.T, c *proc.Child) proc.Usage {
 	t.Helper()
 	u, err := c.Usage()
@@ -24,12 +24,12 @@ func usage(t *testing.T, c *proc.Child) proc.Usage {
 	return u
 }
 
-// until waits for a condition of the kernel, which does not announce it.
+// until polls for up to 20 s until is returns true: the kernel announces none of these changes.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it never came that %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
@@ -45,7 +45,7 @@ func TestUsageOfASleeper(t *testing.T) {
 	}
 }
 
-// The figures of threads that have ended stay in the sum.
+// The figures of ended threads stay in the totals.
 func TestUsageNeverFalls(t *testing.T) {
 	long := 2 * time.Second // many threads end in that time
 	if testing.Short() {
@@ -54,7 +54,7 @@ func TestUsageNeverFalls(t *testing.T) {
 	c := start(t, "burn")
 	var last proc.Usage
 	rounds := 0
-	until(t, "it has used that CPU time", func() bool {
+	until(t, "it has used enough CPU time", func() bool {
 		u := usage(t, c)
 		if u.CPU < last.CPU || u.Wait < last.Wait || u.Faults < last.Faults {
 			t.Errorf("%+v, before %+v", u, last)
@@ -132,7 +132,7 @@ func TestUsageWithoutDescriptors(t *testing.T) {
 }
 
 func TestFrozen(t *testing.T) {
-	group := cgroup(t) // removed after the child has ended
+	group := cgroup(t) // before the child starts, so that its cleanup runs after the child's
 	c := start(t, "echo")
 	echo(t, c.Conn(), "x")
 	if frozen, err := c.Frozen(); frozen || err != nil {

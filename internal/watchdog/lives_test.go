@@ -8,16 +8,16 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// A life is a State, and facts about the samples before it that are counted independently.
+// A life is a State, with the evidence in the samples that led to it, counted independently.
 type life struct {
-	s       watchdog.State
-	stalled int // samples in a row with active calls and without progress, at most 3
-	stopped int // samples in a row in state T, at most 3
-	calm    int // samples since the last jump, debugger or freeze, at most 3
-	dry     int // samples in a row without a wait for the disk, at most 3
+	s        watchdog.State
+	standing int // samples in a row with active calls and without progress, at most 3
+	stopped  int // samples in a row in state T, at most 3
+	calm     int // samples since the last jump, debugger or freeze, at most 3
+	dry      int // samples in a row without a wait for the disk, at most 3
 }
 
-// next returns the life after x.
+// next returns the life after the sample x, and the watchdog's action.
 func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	var a watchdog.Action
 	l.s, a = l.s.Next(x)
@@ -28,13 +28,13 @@ func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	}
 	jump := x.Elapsed > 3*time.Second || x.Suspended || x.Frozen || x.Traced
 	count(&l.calm, !jump)
-	count(&l.stalled, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
+	count(&l.standing, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
 	count(&l.stopped, !jump && x.Process == watchdog.Stopped)
 	count(&l.dry, x.Process != watchdog.Disk)
 	return l, a
 }
 
-// alphabet returns the samples of the exhaustive test.
+// alphabet returns the samples of which TestEveryLife tries every sequence.
 func alphabet() (all []watchdog.Sample) {
 	for _, progress := range []bool{true, false} {
 		for _, cpu := range []time.Duration{0, 100 * time.Millisecond, 20 * time.Second} {
@@ -52,9 +52,9 @@ func alphabet() (all []watchdog.Sample) {
 		sample(free), sample(free, spins), sample(free, halted), sample(locked))
 }
 
-// Every sequence of samples up to a depth, for a first engine and for the replacement of a
-// killed one: no kill lacks evidence, and after any sequence the samples of a real spin,
-// deadlock or stop lead to a kill within a bound.
+// The test tries every sequence of samples up to a depth, for a first engine and for a replacement.
+// Each kill has evidence. After each sequence, a lasting spin, deadlock or stop leads to a kill within
+// a bound.
 func TestEveryLife(t *testing.T) {
 	depth := 10
 	if testing.Short() {
@@ -116,7 +116,7 @@ func TestEveryLife(t *testing.T) {
 	}
 }
 
-// wrong returns the reason why a kill is wrong, or "".
+// wrong returns why a kill after x is wrong, or "" if it is right. l includes x.
 func wrong(l life, x *watchdog.Sample) string {
 	switch {
 	case x.Traced:
@@ -127,12 +127,13 @@ func wrong(l life, x *watchdog.Sample) string {
 		return "it waits for its disk"
 	case l.calm < 3:
 		return fmt.Sprintf("only %d samples came since a jump", l.calm)
-	case l.stalled < 3 && l.stopped < 3:
-		return fmt.Sprintf("there are %d and %d samples of evidence", l.stalled, l.stopped)
+	case l.standing < 3 && l.stopped < 3:
+		return fmt.Sprintf("there are %d and %d samples of evidence", l.standing, l.stopped)
 	}
 	return ""
 }
 
+// killed reports whether repeating x leads from s to a kill within bound samples.
 func killed(s watchdog.State, x watchdog.Sample, bound int) bool {
 	for range bound {
 		var a watchdog.Action

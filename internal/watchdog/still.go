@@ -2,18 +2,18 @@ package watchdog
 
 import "time"
 
-// still is the search for windows without any activity.
+// still counts adjacent windows of at least stillWindow in which the engine's process is inactive.
 type still struct {
-	windows          int // in a row
-	samples, running int // of the present window: all, and those with a runnable thread
-	dur, cpu, wait   time.Duration
+	windows          int           // completed, in a row
+	samples, running int           // in the current window: all, and those with a runnable thread
+	dur, cpu, wait   time.Duration // sums over the current window
 }
 
-// add adds a sample. A wait for a disk or a page fault restarts the search.
+// add adds a sample. A wait for the disk or a major page fault restarts the count.
 //
-// Running samples do not exclude a still window: the thread that sends beats runs now and then, and
-// on a busy machine waits briefly for a CPU. A starved thread, in contrast, is runnable in every
-// sample, although the kernel counts its wait only once it runs.
+// A still window may have some running samples: the thread that sends beats runs now and then, and on
+// a busy machine waits briefly for a CPU. A starved thread, in contrast, is runnable in every sample.
+// Its waiting time alone would not show it, because the kernel counts that only once the thread runs.
 func (w *still) add(x *Sample) {
 	if x.disk() {
 		*w = still{}
@@ -36,7 +36,7 @@ func (w *still) add(x *Sample) {
 	*w = still{windows: windows}
 }
 
-// percent returns part in percent of whole, 0 if whole is not positive.
+// percent returns part as a percentage of whole, or 0 if whole is not positive.
 func percent(part, whole time.Duration) float64 {
 	if whole <= 0 {
 		return 0

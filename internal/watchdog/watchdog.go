@@ -17,8 +17,8 @@
 //	 │                       └ 10 s, or 5 s within 60 s of a SIGCONT ─▶ Kill "stopped"
 //	 └──no call, CPU > 50 % for 60 s──▶ Canary ──▶ Healthy or Standing, by its answer
 //
-// In every state a debugger, a frozen cgroup, a late sample or a suspended machine
-// discards the evidence: all windows start again.
+// In every state a debugger, a frozen cgroup, a late sample or a suspended machine discards the
+// evidence, and every rule starts to count again.
 package watchdog
 
 import (
@@ -49,13 +49,13 @@ const (
 	missedBeats = 5
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
 
-	stopSilent  = 2 * time.Second
-	stopResume  = 5 * time.Second
-	stopKill    = 10 * time.Second
-	stopAgain   = 5 * time.Second // of an engine that is stopped again
-	probation   = 60 * time.Second
-	stallSilent = 5 * time.Second  // without a step, before the engine is published as silent
-	firstSilent = 30 * time.Second // the same, if the step's cost is unknown
+	stopSilent     = 2 * time.Second
+	stopResume     = 5 * time.Second
+	stopKill       = 10 * time.Second
+	stopAgain      = 5 * time.Second // of an engine that is stopped again
+	probation      = 60 * time.Second
+	standingSilent = 5 * time.Second  // without a step, before the engine is published as silent
+	firstSilent    = 30 * time.Second // the same, if the step's cost is unknown
 
 	overrunCPU = 5 * time.Second
 
@@ -82,17 +82,17 @@ const (
 // cover the time since the sample before.
 type Sample struct {
 	Elapsed   time.Duration // since the sample before
-	Planned   time.Duration // the planned interval; 0 means 1 s
+	Planned   time.Duration // the planned interval; 0 or less means 1 s
 	Suspended bool          // the machine was suspended during the interval
 
 	Active   int  // calls that need progress: sent, not ended, not paused
-	Answered bool // the engine has answered a call in its life
+	Answered bool // the engine has answered a call since its start
 	Moved    bool // it reported a step, or sent a frame other than a beat
 	Locked   bool // it waits for another engine that computes on the same cores
 	Beat     bool // a beat has arrived
 
-	// StepCPU is the planned CPU time, over all threads, of the step under way, and
-	// StepWall its planned wall time. 0 is unknown.
+	// StepCPU is the planned CPU time of the current step, over all threads, and StepWall is its
+	// planned wall time. 0 is unknown.
 	StepCPU, StepWall time.Duration
 	// Overrun is the CPU time that a phase, such as "render", has used since its call
 	// failed. 0 means that no such phase runs.
@@ -110,7 +110,8 @@ type Sample struct {
 	Faults  int64         // major page faults
 }
 
-// late reports whether the sample itself was delayed, for example because the daemon was stopped.
+// late reports whether the sample was taken much later than planned, for example because the daemon
+// was stopped.
 func (x *Sample) late() bool {
 	planned := x.Planned
 	if planned <= 0 {
@@ -133,24 +134,24 @@ const (
 	Kill         // replace the engine
 )
 
-// An Action is a verb and, for Kill, its reason: the name of the rule and figures.
+// An Action is a verb and, for Kill, its reason, which names the rule and has the measured figures.
 type Action struct {
 	Verb   Verb
 	Reason string
 }
 
-// State is the watchdog's memory of one engine process. The zero State is for a first engine,
-// [Replaced] returns the State for an engine that replaces a killed one. States are comparable.
+// A State is the watchdog's memory of one engine process. The zero State is for a first engine;
+// [Replaced] returns that for an engine that replaces a killed one. States are comparable.
 type State struct {
 	cooldown time.Duration // left; no kill meanwhile, unless answered
 	answered bool
 	canary   time.Duration // left until the next canary may be sent
 	resumed  time.Duration // left of the probation after a SIGCONT
 
-	stop  stop
-	stall stall
-	idle  idle
-	over  int // samples in a row that reported an overrun
+	stop     stop
+	standing standing
+	idle     idle
+	over     int // samples in a row that reported an overrun
 }
 
 // stop is the time in state T.
@@ -161,20 +162,20 @@ type stop struct {
 	again   bool // it began within the probation of an earlier SIGCONT
 }
 
-// stall is a period of active calls without progress.
-type stall struct {
+// standing describes a period of active calls without progress.
+type standing struct {
 	open   bool // a sample had active calls; the fields below count from then on
 	dur    time.Duration
 	missed int           // beats in a row, at most missedBeats
 	beat   bool          // the last sample brought a beat
 	step   time.Duration // planned CPU time of the step; 0 is unknown
 	wall   time.Duration // planned wall time of the step
-	cpu    time.Duration // used, since the last wait for a disk if there was one
+	cpu    time.Duration // used since the beginning, or since the last wait for a disk
 	counts int           // samples that cpu covers
 	still  still
 }
 
-// idle is a period in which an engine without calls computes.
+// idle describes a period in which an engine without calls uses much CPU time.
 type idle struct {
 	samples  int
 	dur, cpu time.Duration
@@ -184,18 +185,17 @@ type idle struct {
 // killed only if it has answered a call.
 func Replaced() State { return State{cooldown: cooldown} }
 
-// Interval returns the planned time until the next sample. active reports whether calls are active.
+// Interval returns the planned time until the next sample. active is true if calls are active.
 func (s State) Interval(active bool) time.Duration {
-	if active || s.stall.open || s.stop.samples > 0 || s.over > 0 {
+	if active || s.standing.open || s.stop.samples > 0 || s.over > 0 {
 		return activeInterval
 	}
 	return idleInterval
 }
 
-// Suspicious reports whether the next sample needs every field. While it is false,
-// Frozen may be left out.
+// Suspicious reports whether the next sample needs every field. If not, Frozen may be omitted.
 func (s State) Suspicious() bool {
-	return s.stall.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
+	return s.standing.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
 }
 
 // A Silence is the reason why an engine is published as silent. The set is closed.
@@ -214,9 +214,9 @@ func (s State) Silence() Silence {
 	switch {
 	case s.stop.dur >= stopSilent:
 		return Halted
-	case s.stall.missed >= missedBeats:
+	case s.standing.missed >= missedBeats:
 		return Unheard
-	case s.stall.step > 0 && s.stall.dur >= max(stallSilent, s.stall.quiet()), s.stall.dur >= firstSilent && s.stall.step <= 0:
+	case s.standing.step > 0 && s.standing.dur >= max(standingSilent, s.standing.quiet()), s.standing.dur >= firstSilent && s.standing.step <= 0:
 		return Stuck
 	}
 	return Responding
@@ -229,30 +229,31 @@ func (s State) Next(x Sample) (State, Action) {
 	s.resumed = max(0, s.resumed-x.Elapsed)
 	s.answered = s.answered || x.Answered
 	if x.late() || x.Suspended || x.Frozen || x.Traced {
-		s.stop, s.stall, s.idle, s.over = stop{}, stall{}, idle{}, 0
+		s.stop, s.standing, s.idle, s.over = stop{}, standing{}, idle{}, 0
 		return s, Action{}
 	}
 	if s.overran(&x) {
 		return s.kill("%s does not end: %s of CPU since its call failed", x.OverrunPhase, round(x.Overrun))
 	}
 	if x.Known && x.Process == Stopped {
-		s.stall, s.idle = stall{}, idle{}
+		s.standing, s.idle = standing{}, idle{}
 		return s.addStopped(&x)
 	}
 	s.stop = stop{}
 	if x.Active == 0 {
-		s.stall = stall{}
+		s.standing = standing{}
 		return s.addIdle(&x)
 	}
 	s.idle = idle{}
-	if x.Moved || x.Locked || !s.stall.open { // the interval of the first sample may have begun without calls
-		s.stall = stall{open: true}
+	if x.Moved || x.Locked || !s.standing.open { // a first sample may cover time without calls
+		s.standing = standing{open: true}
 		return s, Action{}
 	}
 	return s.addStanding(&x)
 }
 
-// kill returns the action that replaces the engine, unless it is too young.
+// kill returns the action Kill with that reason, or Nothing during the cooldown of an engine that has
+// not answered yet.
 func (s State) kill(format string, args ...any) (State, Action) {
 	if s.cooldown > 0 && !s.answered {
 		return s, Action{}
@@ -272,7 +273,7 @@ func (s *State) overran(x *Sample) bool {
 	return x.Known && x.Beat && x.Overrun >= overrunCPU && s.over >= minSamples
 }
 
-// addStopped adds a sample of a stopped process.
+// addStopped adds a sample of a stopped process. It decides on SIGCONT and on a kill.
 func (s State) addStopped(x *Sample) (State, Action) {
 	if s.stop.samples == 0 { // it stopped at an unknown time within the interval
 		s.stop = stop{samples: 1, again: s.resumed > 0}
@@ -293,7 +294,7 @@ func (s State) addStopped(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// addIdle adds a sample without calls.
+// addIdle adds a sample without active calls. It decides on a canary.
 func (s State) addIdle(x *Sample) (State, Action) {
 	if !x.Known || percent(x.CPU, x.Elapsed) <= spinPercent {
 		s.idle = idle{}
@@ -309,9 +310,9 @@ func (s State) addIdle(x *Sample) (State, Action) {
 	return s, Action{Verb: Canary}
 }
 
-// addStanding adds a sample of active calls without progress.
+// addStanding adds a sample of active calls without progress. It decides on a kill.
 func (s State) addStanding(x *Sample) (State, Action) {
-	t := &s.stall
+	t := &s.standing
 	t.dur += x.Elapsed
 	t.beat = x.Beat
 	if x.Beat {
@@ -327,7 +328,7 @@ func (s State) addStanding(x *Sample) (State, Action) {
 		t.cpu, t.counts = 0, 0
 	}
 	t.still.add(x)
-	if !x.Known || !t.beat && t.missed < missedBeats { // unreported steps are possible
+	if !x.Known || !t.beat && t.missed < missedBeats { // without this beat, a step may be unreported
 		return s, Action{}
 	}
 	what := "no step"
@@ -345,15 +346,15 @@ func (s State) addStanding(x *Sample) (State, Action) {
 }
 
 // quiet returns how long an engine must go without a step before it may be killed.
-func (t *stall) quiet() time.Duration {
+func (t *standing) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet
 	}
 	return max(minQuiet, quietSteps*max(t.wall, 0))
 }
 
-// budget is the CPU time that an engine may use without a step.
-func (t *stall) budget() time.Duration {
+// budget returns the CPU time that an engine may use without a step before it is killed.
+func (t *standing) budget() time.Duration {
 	if t.step <= 0 {
 		return unknownStep
 	}
