@@ -1,7 +1,7 @@
 // Package backend describes backends for all parts of the daemon: a [Backend] answers the requests of
-// an entry of the config, and a [Kind] makes backends of entries. The router, the gate, the admin
-// socket, the control socket and the daemon itself use the same value. The package knows no kind, and
-// no processes, models or protocols; each kind is a package below this one.
+// one entry of the config, and a [Kind] makes the backends of its entries. The router, the gate, the
+// admin socket, the control socket and the daemon itself use the same value. The package knows neither
+// the kinds, each of which is a package below this one, nor processes, models or protocols.
 package backend
 
 import (
@@ -18,45 +18,46 @@ import (
 type Backend struct {
 	Name    string
 	Aliases []string
-	Kind    string // as [infer.Done] has it
-	Slots   int    // requests that it answers at once
+	Kind    string // as in [infer.Done]
+	Slots   int    // number of requests that it answers at once
 	Handler infer.Handler
-	// Preemptible reports that Handler obeys [infer.Request.Pause] while it generates.
+	// Preemptible is true if Handler obeys [infer.Request.Pause] while it generates.
 	Preemptible bool
-	// Faults are the codes of the failures that count for the backend's breaker.
+	// Faults are the codes of the failures that the backend's breaker counts.
 	Faults []infer.Code
 
 	// Abilities returns the tasks and features that requests may use; known is false before the
 	// first report of an engine.
 	Abilities func() (can infer.Abilities, known bool)
-	// State returns whether it answers now, and for Down the reason, if there is one.
+	// State returns the readiness of the backend; for Down with the reason, if one is known.
 	State func() (s State, reason string)
-	// Origin returns the source of its vectors or scores, by the task. Nil is an unknown source.
+	// Origin returns the source of the vectors or scores for a task. Nil means an unknown source.
 	Origin func(infer.Task) Origin
-	// Model returns the model's own name. It is nil for a backend without one.
+	// Model returns the name in the model's metadata. It is nil for a backend without a model.
 	Model func() string
-	// Capabilities returns its description for the admin socket.
+	// Capabilities returns the backend's description for the admin socket.
 	Capabilities func() status.Capabilities
-	// Stats adds the backend's own statistics, until ctx ends. Nil means none.
+	// Stats adds the backend's own statistics to into. It returns when ctx ends at the latest. Nil
+	// means that the backend has none.
 	Stats func(ctx context.Context, into *stats.Backend)
 
-	// Run keeps it running until ctx ends. It fails only if the backend never became ready. It is nil
-	// for a backend that does not need it.
+	// Run keeps the backend running until ctx ends. It fails only if the backend never became ready.
+	// It is nil for a backend that needs no goroutine.
 	Run func(ctx context.Context) error
-	// WaitReady returns nil once it has been ready, or the cause of ctx.
+	// WaitReady waits until the backend is ready. It returns the cause of ctx if that ends first.
 	WaitReady func(ctx context.Context) error
-	// Retry restarts it after it was given up. It is nil for a backend that is never given up.
+	// Retry restarts a backend that was given up. It is nil for a backend that is never given up.
 	Retry func() error
 }
 
-// State is the readiness of a backend. The greater state is preferred by the router.
+// State is the readiness of a backend. The router prefers a greater state.
 type State int
 
 // States.
 const (
-	Down    State = iota - 1 // it does not answer until an operator repairs it
-	Loading                  // it will answer: requests may wait for it
-	Ready                    // it answers
+	Down    State = iota - 1 // does not answer until an operator repairs it
+	Loading                  // will answer: requests may wait for it
+	Ready                    // answers
 )
 
 // String returns the state's name on the control socket.
@@ -72,7 +73,7 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
-// OriginOf returns the source of the backend's vectors or scores, by the task.
+// OriginOf returns the source of the backend's vectors or scores for a task; zero if it is unknown.
 func (b *Backend) OriginOf(t infer.Task) Origin {
 	if b.Origin == nil {
 		return Origin{}

@@ -16,57 +16,57 @@ type Kind struct {
 	Name string // in the config, and on the wires
 	// New returns the default settings of an entry.
 	New func() Settings
-	// Start makes the backends of all entries of the kind, in their order, but does not run them.
-	// stop frees their shared resources after all of them have ended. Start is nil in a program that
-	// only reads the settings.
+	// Start makes the backends of all entries of the kind, in the order of entries, but does not run
+	// them. The caller calls stop once all of them have ended, to free their shared resources. Start
+	// is nil in a program that only reads the settings.
 	Start func(h *Host, entries []*Entry) (all []*Backend, stop func(), err error)
 }
 
 // Settings are the settings of one entry that only its kind knows.
 type Settings interface {
-	// Table returns the settings that are read and documented from a table.
+	// Table returns the settings that have a row in a table, by which they are read and documented.
 	Table() settings.Table
-	// ReadModel reads an entry of which nothing but the model is given: the member "model" of o.
-	// Errors are kept by o.
+	// ReadModel reads an entry that consists only of a model, which is the member "model" of o.
+	// o keeps errors.
 	ReadModel(o *settings.Object, e *Entry)
-	// Read reads the members of an entry, including those of the table, after the name and the
-	// limits. o keeps errors.
+	// Read reads the members of an entry, including those of the table. The name and the limits have
+	// been read before. o keeps errors.
 	Read(o *settings.Object, e *Entry) (warnings []string)
-	// FromFlags completes the settings of an entry that the command line describes: the flags of
-	// the table are set.
+	// FromFlags completes the settings of an entry that the command line describes, after the flags of
+	// the table were set.
 	FromFlags(e *Entry, m ModelFlags) error
-	// Members returns the members of the entry that have no row in the table, for a config that is
-	// shown. Absent ones are left out.
+	// Members returns the members of the entry that are set and have no row in the table, for a config
+	// that is shown.
 	Members() map[string]any
 	// Role returns the use of the entry's limits.
 	Role() Role
 }
 
-// ModelFlags name the model of an entry on the command line; all are empty if none is named.
+// ModelFlags are the flags that name the model of an entry; all are empty if none is given.
 type ModelFlags struct {
-	Name   string // --model: as [Model.Name]; "builtin:" and the name of a generated model
-	Path   string // --model-path: a file; "builtin:" as above
+	Name   string // --model: a name as in [Model.Name], or builtin:NAME for a generated model
+	Path   string // --model-path: a file, or builtin:NAME
 	SHA256 string // --model-sha256: digest of the file
 }
 
-// A Model says where the weights of an entry come from: one of Builtin, Path and Name.
+// A Model is the source of an entry's weights: one of Builtin, Path and Name.
 type Model struct {
 	Builtin string // name of a generated model
 	Path    string // GGUF file
-	// Name is a model of the store or of the catalog, or hf:…, ollama:…, https://…: see package
-	// modelname. With SHA256 it is the name of a manifest.
+	// Name is a model of the store or of the catalog, or hf:…, ollama:… or https://…; see package
+	// modelname. If SHA256 is set, Name is that of a manifest.
 	Name   string
 	SHA256 string // of the file, or of the model of that name, in lower-case hex; empty: unknown
 
-	// Of a model with a name and a digest; zero values are unknown.
+	// Facts about a model with a name and a digest; zero values are unknown.
 	URL, License string
 	Size         int64 // bytes
 }
 
 // A Role is the use of an entry's context.
 type Role struct {
-	Generates bool // it may generate text on Limits.NCtx tokens
-	Encodes   bool // it is asked to embed or to rerank
+	Generates bool // it may generate text, with a context of Limits.NCtx tokens
+	Encodes   bool // its settings ask it to embed or to rerank
 	Prefixes  bool // it may keep the KV of shared prefixes
 }
 
@@ -82,12 +82,12 @@ type Entry struct {
 
 // Limits are the resources of an entry. A zero means the default.
 type Limits struct {
-	NCtx       int // tokens of context to generate with, over all slots; default: that of the model in the catalog, else 8192
+	NCtx       int // tokens of context for generating, over all slots; default: the catalog's value for the model, else 8192
 	NSlots     int // sequences at once; default 4
-	Threads    int // compute threads; default: the cores, shared among the engines
+	Threads    int // compute threads; default: one for each core of the machine
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
-	MaxStallMS int // between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
-	// Exact makes the bits of an answer independent of other requests, present and earlier.
+	MaxStallMS int // the most milliseconds between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
+	// Exact makes an answer independent, bit for bit, of other requests, both concurrent and earlier.
 	Exact bool
 }
 
@@ -96,16 +96,16 @@ type Host struct {
 	Log *slog.Logger
 	// Publish receives the phases of loading and restarting, from any goroutine.
 	Publish func(status.Event)
-	// Ready is called each time a backend that was loading has become ready.
+	// Ready is called each time a loading backend becomes ready.
 	Ready func()
-	// Open opens the model of an entry, checked. A model by name that is not in the store is
-	// pulled first. Phases are reported to phase.
+	// Open checks and opens the model of an entry. It first pulls a named model that is not in the
+	// store. It reports its phases to phase.
 	Open func(ctx context.Context, m Model, phase func(status.Phase)) (*store.Model, error)
 	// LoadTimeout bounds the time of a load without progress; 0 is the default.
 	LoadTimeout time.Duration
 	Env         paths.Env
-	Dir         string   // for files that backends share; absolute
-	Engine      string   // engine program; empty is the one beside the daemon's
+	Dir         string   // absolute path of the folder for files that backends share
+	Engine      string   // path of the engine program; empty: the file beside the daemon's executable
 	EngineLib   string   // folder of llama.cpp's libraries
-	Secrets     []string // variables of the environment that hold keys: no child process gets them
+	Secrets     []string // names of environment variables that hold keys: no child process gets them
 }

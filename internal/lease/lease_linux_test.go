@@ -34,7 +34,7 @@ func watched(t *testing.T) (g *lease.Guard, path string) {
 	return g, path
 }
 
-// leased is watched, but skips the test if the file gets no lease.
+// leased is like watched, but skips the test if the file gets no lease.
 func leased(t *testing.T) (g *lease.Guard, path string) {
 	t.Helper()
 	if g, path = watched(t); !g.Leased() {

@@ -13,7 +13,7 @@ type life struct {
 	s        watchdog.State
 	standing int // samples in a row with active calls and without progress, at most 3
 	stopped  int // samples in a row in state T, at most 3
-	calm     int // samples since the last jump, debugger or freeze, at most 3
+	calm     int // samples since the last late sample, suspension, debugger or freeze, at most 3
 	dry      int // samples in a row without a wait for the disk, at most 3
 }
 

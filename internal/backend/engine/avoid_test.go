@@ -12,7 +12,8 @@ import (
 
 const illegalReason = "killed by SIGILL"
 
-// illegal ends with an illegal instruction in a CPU variant.
+// illegal returns the life of an engine that reports a CPU variant and ends with an illegal
+// instruction.
 func illegal(variant string) life {
 	return func(_ context.Context, srv *link.Server) string {
 		_ = srv.Report(link.Report{State: link.Selecting, Variant: variant})
@@ -20,8 +21,8 @@ func illegal(variant string) life {
 	}
 }
 
-// An engine that dies in a CPU variant is started without it, however many variants there are:
-// such deaths do not count.
+// After each death by an illegal instruction, the next engine starts without that CPU variant. The
+// deaths do not count, so any number of variants can be tried.
 func TestAvoidsVariants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := furnish(t, illegal("a"), illegal("b"), illegal("c"), illegal("d"), crashes, crashes, serves)
@@ -44,7 +45,7 @@ func TestAvoidsVariants(t *testing.T) {
 	})
 }
 
-// A variant that cannot be avoided is a crash like any other.
+// If Avoid refuses a variant, the death counts as a crash.
 func TestCannotAvoid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := furnish(t, illegal("a"))
@@ -61,7 +62,8 @@ func TestCannotAvoid(t *testing.T) {
 	})
 }
 
-// Once an engine is ready its kernels have run: an illegal instruction has another cause.
+// The CPU variant of an engine that was ready is not avoided: its kernels have run, so the illegal
+// instruction has another cause.
 func TestIllegalInstructionAfterReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dies := func(ctx context.Context, srv *link.Server) string {

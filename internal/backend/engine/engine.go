@@ -1,8 +1,8 @@
-// Package engine makes backends of engine processes, one for each entry of kind "llamacpp". A
-// launcher checks all that an engine needs and starts its process; a [Supervisor] observes the
-// load, hands requests to it, replaces it when it dies, and gives up after repeated deaths while it
-// loads. The package knows neither the protocol of the connection (see package link) nor how an
-// engine computes.
+// Package engine makes backends that answer with engine processes, one for each entry of kind
+// "llamacpp". A launcher checks the requirements of an engine and starts its process. A [Supervisor]
+// observes the load, passes requests on, replaces an engine that dies, and gives up after repeated
+// deaths during load. The package knows neither the protocol of the connection (see package link)
+// nor how an engine computes.
 //
 // The states of a [Supervisor], and the events that change them:
 //
@@ -10,12 +10,12 @@
 //	   │ └──death, up to three in a row, or while a CPU variant is left to try──┘
 //	   └──third death──▶ Down ──Retry──▶ Loading
 //
-// A change of the model's file, or an attempt to write to it, makes Ready Loading, too: the requests
-// that run get a second, the engine is stopped, and the next one loads the file as it is then. That counts
-// as no death.
+// A change of the model's file, or an attempt to write to it, also leads from Ready to Loading:
+// running requests get a second to end, the engine is stopped, and the next engine loads the changed
+// file. That does not count as a death.
 //
-// Before the engine has been ready once, the third death ends Run with an error instead, and so
-// does a load that the engine itself reports as failed.
+// Before an engine has been ready once, Run returns an error instead of Down: at the third death, at
+// a launch that fails, and at a load that the engine reports as failed or that times out.
 package engine
 
 import (
@@ -36,11 +36,11 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// Kind makes engines of entries.
+// Kind makes the backends of entries of kind "llamacpp".
 var Kind = backend.Kind{Name: llamacpp.Kind.Name, New: llamacpp.Kind.New, Start: start}
 
-// start makes an engine of each entry. They share the program, the libraries and the compute lock
-// file.
+// start makes the backend of each entry. The engines share the program, the libraries and the
+// compute lock file, which stop removes.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	program, err := enginePath(h.Engine)
 	if err != nil {
@@ -65,12 +65,12 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	}
 	return all, func() {
 		if turns != "" {
-			_ = os.Remove(turns) // the next daemon makes its own
+			_ = os.Remove(turns) // if that fails, the next daemon removes it
 		}
 	}, nil
 }
 
-// newBackend describes the engine that l starts.
+// newBackend returns the backend of entry e, whose engines l starts.
 func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend {
 	var first sync.Once // the warnings of a model are logged once
 	sup := &Supervisor{
@@ -85,7 +85,7 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 	return &backend.Backend{
 		Name: e.Name, Aliases: e.Aliases, Kind: e.Kind.Name, Slots: e.NSlots, Handler: sup,
 		Preemptible: true,
-		Faults:      []infer.Code{infer.Internal}, // Unavailable is an engine that died or loads: the supervisor replaces it
+		Faults:      []infer.Code{infer.Internal}, // not Unavailable, of a dead or loading engine: the supervisor replaces it
 		Abilities:   sup.Abilities,
 		State:       sup.State,
 		Origin:      func(t infer.Task) backend.Origin { return l.originOf(t, sup.LastReport()) },
@@ -109,8 +109,8 @@ func threads(e *backend.Entry) int { return cmp.Or(e.Threads, runtime.NumCPU()) 
 // turnsFile is the name of the compute lock file, in the folder of the daemon's lock.
 const turnsFile = "compute.lock"
 
-// takeTurns makes the compute lock file and returns its path. If the engines together have no more
-// threads than there are cores, it makes no file and returns "".
+// takeTurns makes the compute lock file in dir and returns its path. With a single engine, or if the
+// engines together have no more threads than the machine has cores, it makes no file and returns "".
 func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 	all := 0
 	for _, e := range entries {
@@ -120,8 +120,8 @@ func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 		return "", nil
 	}
 	path := filepath.Join(dir, turnsFile)
-	_ = os.Remove(path)                                                 // of a daemon that was killed
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // through no link
+	_ = os.Remove(path)                                                 // left behind by a killed daemon
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // O_EXCL follows no link
 	if err == nil {
 		err = f.Close()
 	}
@@ -137,7 +137,7 @@ func logReady(ctx context.Context, log *slog.Logger, name string, r link.Report)
 		slog.String("model", r.Model), slog.String("device", r.Device), slog.Int("n_ctx", r.NCtx), slog.Int("n_slots", r.Slots))
 }
 
-// warn logs the engine's warnings about a model.
+// warn logs the warnings in an engine's report.
 func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 	for _, w := range r.Warnings {
 		log.LogAttrs(ctx, slog.LevelWarn, "model", slog.String("backend", name), slog.String("warning", w))

@@ -10,7 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/link"
 )
 
-// WaitReady returns nil once an engine is ready, or the cause of ctx.
+// WaitReady waits until an engine is ready. It returns the cause of ctx if that ends first, and
+// [infer.Unavailable] if the engine is given up.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
 	_, err := s.await(ctx, nil, nil)
 	return err
@@ -18,8 +19,8 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 
 // Handle answers req with the engine. While the engine is being replaced, the request waits up to
 // LoadTimeout; after that, or if the engine dies during the answer, it fails with
-// [infer.Unavailable]. If the watchdog killed the engine, a request that is not suspected as the
-// cause and has no event so far is sent to the next engine, once.
+// [infer.Unavailable]. If the watchdog killed the engine, Handle sends the request to the next
+// engine, once, provided that it is not suspected as the cause and has emitted no event.
 func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	var client *link.Client
 	for resent := false; ; {
@@ -30,7 +31,7 @@ func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.
 		err = client.Handle(ctx, req, emit)
 		gone, isGone := errors.AsType[*link.GoneError](err)
 		switch {
-		case errors.Is(err, link.ErrClosed): // the engine never got it
+		case errors.Is(err, link.ErrClosed): // the engine never got the request
 			continue
 		case isGone && !resent && s.spares(client, gone):
 			resent = true
@@ -42,8 +43,8 @@ func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.
 	}
 }
 
-// ready returns a client other than dead, the client of an engine that has stopped, or nil. It
-// starts a timer only if it has to wait.
+// ready returns the client of a ready engine other than dead, which is the client of a stopped engine
+// or nil. It waits up to loadTimeout, and starts a timer only if it has to wait.
 func (s *Supervisor) ready(ctx context.Context, dead *link.Client) (*link.Client, error) {
 	s.mu.Lock()
 	client := s.client
@@ -56,6 +57,7 @@ func (s *Supervisor) ready(ctx context.Context, dead *link.Client) (*link.Client
 	return s.await(ctx, dead, timer.C)
 }
 
+// await is ready with a timeout channel; a nil channel means no time limit.
 func (s *Supervisor) await(ctx context.Context, dead *link.Client, timeout <-chan time.Time) (*link.Client, error) {
 	for {
 		s.mu.Lock()

@@ -25,8 +25,8 @@ import (
 // engineName is the program beside inferd's own that runs a model.
 const engineName = "inferd-engine"
 
-// enginePath returns the engine program: named, or the file beside our own executable. PATH
-// is never searched: the program reads the prompts of all users.
+// enginePath returns the path of the engine program: named, or if that is empty the file beside this
+// program's executable. PATH is never searched, because the engine reads the prompts of all users.
 func enginePath(named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)
@@ -61,16 +61,16 @@ type launcher struct {
 	limits    backend.Limits
 	shared    []string
 	settings  *llamacpp.Settings
-	turns     string   // compute lock file of the engines; empty if they share no cores
-	secrets   []string // variables that hold keys: they are never passed
+	turns     string   // path of the compute lock file; empty if the engines share no cores
+	secrets   []string // names of variables that hold keys: they are never passed
 
-	choice atomic.Pointer[libraryChoice] // of the engine that was started last
+	choice atomic.Pointer[libraryChoice] // for the last launch
 
-	origin atomic.Pointer[backend.Origin] // of the engine that was started last, without settings
+	origin atomic.Pointer[backend.Origin] // of the last launch, without Settings
 }
 
-// launch checks the requirements of an engine, so that an error names the missing part and its
-// remedy, and starts it.
+// launch starts an engine. It checks the requirements first, so that its error names the missing part
+// and the remedy.
 func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child, error) {
 	model, err := l.open(ctx, l.settings.Model, phase)
 	if err != nil {
@@ -99,14 +99,14 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	guard := model.Guard
-	model.Guard = nil // it watches as long as the engine lives
+	model.Guard = nil // so that model.Close does not close it: it watches until the engine has ended
 	return engineChild{child, guard}, nil
 }
 
-// environment returns the whole environment of an engine. searchPath is a folder for the
-// system's loader beside its own; empty if there is none.
+// environment returns the whole environment of an engine. searchPath is an additional folder for the
+// system's loader; empty if there is none.
 func (l *launcher) environment(searchPath string, lookup func(string) (string, bool)) []string {
-	env := []string{"GGML_NO_BACKTRACE=1"} // else a failed assertion starts a debugger first
+	env := []string{"GGML_NO_BACKTRACE=1"} // otherwise ggml starts a debugger at a failed assertion
 	for _, name := range passed {
 		if value, ok := lookup(name); ok && !slices.Contains(l.secrets, name) {
 			env = append(env, name+"="+value)
@@ -118,14 +118,15 @@ func (l *launcher) environment(searchPath string, lookup func(string) (string, b
 	return env
 }
 
-// avoid makes the next engine leave out the CPU variant with which the last one ended.
+// avoid excludes a CPU variant from later launches. It reports false if the last engine could not
+// load that variant.
 func (l *launcher) avoid(ctx context.Context, variant string) bool {
 	choice := l.choice.Load()
 	return choice != nil && l.libraries.avoid(ctx, *choice, l.name, variant)
 }
 
-// originOf returns the origin of the engine's vectors or scores, by the task: the model's file at
-// the last start of the engine, the pooling, and the reported context.
+// originOf returns the origin of the engine's vectors or scores for a task: the model's file at the
+// last launch and, in Settings, the pooling and the values that the engine has reported.
 func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 	var o backend.Origin
 	if last := l.origin.Load(); last != nil {
@@ -144,7 +145,7 @@ func (l *launcher) originOf(t infer.Task, r link.Report) backend.Origin {
 // engineChild is an engine process as a [Child].
 type engineChild struct {
 	*proc.Child
-	guard *lease.Guard // of the model's files; nil: there is none
+	guard *lease.Guard // watches the model's files; may be nil
 }
 
 var (
@@ -154,13 +155,13 @@ var (
 	_ Signaled = engineChild{}
 )
 
-// Wait returns the exit of the engine.
+// Wait waits for the end of the engine, stops watching its model's files, and returns its exit.
 func (c engineChild) Wait() Exit {
 	<-c.Done()
 	exit := c.Exit()
 	if c.guard != nil {
 		reason := c.guard.Check()
-		c.guard.Close() // the engine maps nothing any longer
+		c.guard.Close() // the engine no longer maps the files
 		if reason != "" {
 			return Exit{Reason: fmt.Sprintf("%s while the engine had it loaded (%s)", reason, exit), Output: exit.Stderr, Changed: true}
 		}
@@ -171,7 +172,8 @@ func (c engineChild) Wait() Exit {
 	return Exit{Reason: exit.String(), Output: exit.Stderr, Illegal: exit.Signal == "SIGILL"}
 }
 
-// Changed is closed when a file of the model has changed, or is about to.
+// Changed returns a channel that is closed when a file of the model has changed or is about to
+// change. It is nil if the files are not watched.
 func (c engineChild) Changed() <-chan struct{} {
 	if c.guard == nil {
 		return nil

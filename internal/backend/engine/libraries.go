@@ -17,10 +17,10 @@ type engineLibraries struct {
 	memory *libraries.Memory
 	log    *slog.Logger
 
-	mu      sync.Mutex // guards the fields below
-	warned  bool       // of libraries that are not verified
-	told    bool       // the log has the variants that an earlier process avoided
-	current *libraries.Set
+	mu      sync.Mutex     // guards the fields below
+	warned  bool           // about unverified libraries
+	told    bool           // the log names the variants that an earlier daemon avoided
+	current *libraries.Set // the last that was checked
 }
 
 func newEngineLibraries(dir string, env paths.Env, log *slog.Logger) (*engineLibraries, error) {
@@ -35,13 +35,14 @@ func newEngineLibraries(dir string, env paths.Env, log *slog.Logger) (*engineLib
 	}, nil
 }
 
-// A libraryChoice is the libraries of one engine.
+// A libraryChoice has the libraries of one engine.
 type libraryChoice struct {
 	set      *libraries.Set
-	backends []string // files, see [libraries.Set.Backends]
+	backends []string // file names; see [libraries.Set.Backends]
 }
 
-// choose checks the libraries and chooses those of the next engine.
+// choose checks the libraries and chooses those of the next engine, without the avoided CPU variants.
+// If it finds no CPU variant, it fails, and the avoided ones are forgotten.
 func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 	set, err := l.folder.Check(ctx)
 	if err != nil {
@@ -65,7 +66,7 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 			slog.String("variants", strings.Join(avoid, ",")), slog.String("remembered_in", l.memory.Path))
 	}
 	backends, err := set.Backends(avoid)
-	if errors.Is(err, libraries.ErrNoVariant) { // the cause may be another one
+	if errors.Is(err, libraries.ErrNoVariant) { // the avoided variants may not have been the cause of the deaths
 		err = errors.Join(err, l.memory.Forget(set.Digest))
 	}
 	return libraryChoice{set: set, backends: backends}, err
@@ -92,8 +93,8 @@ func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry
 	return true
 }
 
-// searchPath is an additional folder for the system's loader: folder, if it has a libffi for systems
-// without one.
+// searchPath returns an additional folder for the system's loader: folder, if it has a libffi for
+// systems that lack one, else "".
 func (c libraryChoice) searchPath(folder string) string {
 	if c.set.SearchPath {
 		return folder
@@ -101,7 +102,7 @@ func (c libraryChoice) searchPath(folder string) string {
 	return ""
 }
 
-// has reports whether the engine may load that variant.
+// has reports whether the engine may load that CPU variant.
 func (c libraryChoice) has(variant string) bool {
 	for _, file := range c.backends {
 		if name, ok := libraries.VariantOf(file); ok && name == variant {
@@ -117,8 +118,8 @@ const (
 	unverified = "unverified"
 )
 
-// state reports whether the libraries that were checked last are the packaged ones; it is empty
-// before the first check.
+// state returns verified if the libraries were the packaged ones at the last check, else unverified,
+// and "" before the first check.
 func (l *engineLibraries) state() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,27 +7,25 @@ import (
 
 // The parameters of [restartPolicy.next].
 const (
-	loadDeaths    = 3                      // in a row, after which the engine is given up
-	freeRestarts  = 10                     // within restartWindow: at once
-	restartWindow = time.Minute            //
+	loadDeaths    = 3  // in a row, after which the engine is given up
+	freeRestarts  = 10 // restarts without a pause within restartWindow
+	restartWindow = time.Minute
 	firstPause    = 100 * time.Millisecond // doubles with every further death
 	longestPause  = 30 * time.Second
 )
 
-// A restartPolicy counts the deaths of an engine, and decides about its restarts. It reads
-// no clock.
+// A restartPolicy counts the deaths of an engine and decides on its restarts. It reads no clock.
 type restartPolicy struct {
 	loads  int           // deaths during load since the engine was last ready
-	deaths []time.Time   // of a ready engine, within restartWindow
-	pause  time.Duration // before the last restart that had to wait
+	deaths []time.Time   // deaths of ready engines within restartWindow
+	pause  time.Duration // before the last restart
 }
 
-// next records a death. It returns the pause before the next start, or giveUp if there is to be
-// none.
+// next records a death at now; ready is true if the engine had been ready. It returns the pause before
+// the next start, or giveUp if no start is to follow.
 //
-// A ready engine that dies is replaced at once, up to ten times a minute, then after
-// a pause of 0.1 s that doubles up to 30 s. An engine that dies three times in a row
-// while it loads is given up.
+// A ready engine that dies is replaced at once, up to ten times a minute; further replacements wait
+// 0.1 s, doubled each time up to 30 s. After three deaths in a row during load, the engine is given up.
 func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, giveUp bool) {
 	if !ready {
 		r.loads++
@@ -44,10 +42,10 @@ func (r *restartPolicy) next(now time.Time, ready bool) (pause time.Duration, gi
 	return r.pause, false
 }
 
-// starts has the times of recent starts. It reads no clock.
+// starts counts the starts of an entry's engines. It reads no clock.
 type starts struct {
 	all    int
-	recent []time.Time // the restarts of the last hour or more; the pauses bound their number
+	recent []time.Time // restarts, at least those of the last hour; the pauses bound their number
 }
 
 // note records a start.
@@ -58,7 +56,7 @@ func (s *starts) note(now time.Time) {
 	s.recent = append(slices.DeleteFunc(s.recent, func(t time.Time) bool { return now.Sub(t) >= time.Hour }), now)
 }
 
-// restarts counts the restarts, and those within the last hour.
+// restarts returns the number of restarts, in all and within the last hour.
 func (s *starts) restarts(now time.Time) (all, hour int) {
 	for _, t := range s.recent {
 		if now.Sub(t) < time.Hour {
@@ -68,5 +66,5 @@ func (s *starts) restarts(now time.Time) (all, hour int) {
 	return max(s.all-1, 0), hour
 }
 
-// reset sets the number of deaths during load to 0, for an operator's retry.
+// reset forgets the deaths during load, for an operator's retry.
 func (r *restartPolicy) reset() { r.loads = 0 }

@@ -20,7 +20,7 @@ func TestRestartPolicy(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	for name, test := range map[string]struct {
 		deaths []at
-		want   []time.Duration // pauses; -1 is to give up
+		want   []time.Duration // pauses; -1 means give up
 	}{
 		"a ready engine is replaced at once": {
 			[]at{{0, true}}, []time.Duration{0},
@@ -29,7 +29,7 @@ func TestRestartPolicy(t *testing.T) {
 			repeat(13, at{time.Second, true}),
 			[]time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ms(100), ms(200), ms(400)},
 		},
-		"the pause has an end": {
+		"the pause is at most 30 s": {
 			repeat(21, at{time.Second, true}),
 			append(slices.Repeat([]time.Duration{0}, 10),
 				ms(100), ms(200), ms(400), ms(800), ms(1600), ms(3200), ms(6400), ms(12800), ms(25600), ms(30000), ms(30000)),
@@ -38,10 +38,10 @@ func TestRestartPolicy(t *testing.T) {
 			append(repeat(10, at{time.Second, true}), at{time.Minute, true}),
 			slices.Repeat([]time.Duration{0}, 11),
 		},
-		"three deaths in a row while loading are enough": {
+		"three deaths in a row during load: given up": {
 			repeat(3, at{0, false}), []time.Duration{0, 0, -1},
 		},
-		"a load that succeeds breaks the row": {
+		"a successful load resets the count of deaths": {
 			[]at{{0, false}, {0, false}, {0, true}, {0, false}, {0, false}, {0, false}},
 			[]time.Duration{0, 0, 0, 0, 0, -1},
 		},

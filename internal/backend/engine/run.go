@@ -15,13 +15,13 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// Run starts the engine and keeps it running until ctx ends; the engine has ended when Run returns.
-// It returns an error only if the engine never became ready.
+// Run keeps an engine running until ctx ends; the engine has ended when Run returns. It returns an
+// error only if no engine has become ready.
 func (s *Supervisor) Run(ctx context.Context) error {
 	var (
 		policy restartPolicy
-		edits  restartPolicy  // of the model's file, which are no deaths
-		watch  watchdog.State // of the next engine
+		edits  restartPolicy  // for changes of the model's file, which do not count as deaths
+		watch  watchdog.State // for the next engine
 	)
 	for {
 		end := s.runOnce(ctx, watch)
@@ -66,7 +66,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
-// publish makes a phase known, as part of the boot or of a restart.
+// publish publishes a phase: of a restart if an engine has been ready before, else of the boot.
 func (s *Supervisor) publish(phase status.Phase) {
 	if s.hasServed() {
 		s.Publish(status.Restarting{Backend: s.Name, Phase: phase})
@@ -80,14 +80,14 @@ type death struct {
 	Exit
 	ready   bool   // the engine had been ready
 	wedged  bool   // the watchdog killed it
-	variant string // CPU variant of the libraries in the engine's last report
+	variant string // CPU variant that the engine reported last
 }
 
 // resourceWait is the time between two attempts of a launch that lacks a resource.
 const resourceWait = 250 * time.Millisecond
 
-// launch starts an engine. If descriptors, processes or memory are lacking, which is no fault of the
-// engine, it retries until they are free again, or ctx ends.
+// launch starts an engine. A lack of descriptors, processes or memory is not the engine's fault, so
+// launch retries until they are available or ctx ends.
 func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 	child, err := s.Launch(ctx, s.publish)
 	if err == nil || !proc.OutOfResources(err) {
@@ -100,7 +100,7 @@ func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 			return nil, context.Cause(ctx)
 		}
 		child, err = s.Launch(ctx, func(p status.Phase) {
-			if _, first := p.(status.CheckingLocal); !first { // published already; every attempt begins with it
+			if _, first := p.(status.CheckingLocal); !first { // every attempt begins with this phase: it was published
 				s.publish(p)
 			}
 		})
@@ -108,8 +108,8 @@ func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 	return child, err
 }
 
-// runOnce starts an engine and waits for its end. Once the engine is ready, the watchdog
-// begins with the state watching.
+// runOnce starts an engine and waits for its end. watching is the watchdog's first state once the
+// engine is ready.
 func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death {
 	child, err := s.launch(ctx)
 	if err != nil {
@@ -150,12 +150,12 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death
 
 // Times of the drain of an engine whose model changes.
 const (
-	drainTime = time.Second // the writers wait meanwhile
+	drainTime = time.Second // short, because a writer of the model's file may be blocked meanwhile
 	drainPoll = 10 * time.Millisecond
 )
 
 // guard stops the engine when its model's files change: new requests wait for the next engine, and
-// running ones get drainTime to end. It returns a function that ends the guard.
+// running ones get drainTime to end. unguard ends the guard and waits for its goroutine.
 func (r *engineRun) guard(ctx context.Context) (unguard func()) {
 	child, ok := r.child.(Guarded)
 	if !ok || child.Changed() == nil {
@@ -191,11 +191,10 @@ type engineRun struct {
 	late    atomic.Bool // the load timed out
 	end     death
 	watcher sync.WaitGroup
-	wedged  *verdict // written by watcher
+	wedged  *verdict // written by watcher; nil if the watchdog did not kill the engine
 }
 
-// serve handles the reports of the engine until the link ends, and returns the error of
-// the link.
+// serve handles the reports of the engine until the link ends. It returns the error of the link.
 func (r *engineRun) serve(ctx context.Context) error {
 	ctx, stopWatch := context.WithCancel(ctx)
 	defer r.watcher.Wait()
@@ -243,7 +242,7 @@ func (s *Supervisor) setPID(pid int) {
 	}
 }
 
-// sleep reports false if ctx ended first.
+// sleep waits d and returns true, or false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -45,7 +45,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// The abilities of the last engine hold while the next one loads.
+// While the next engine loads, Abilities returns those of the last engine.
 func TestAbilities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		can := infer.Abilities{Generate: true, Tools: true, ToolsDialect: "hermes"}

@@ -27,7 +27,7 @@ type Child interface {
 	Kill()
 	// PID is its process id.
 	PID() int
-	// Wait returns once it has ended.
+	// Wait waits for its end.
 	Wait() Exit
 }
 
@@ -35,32 +35,32 @@ type Child interface {
 type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
-	Output string // the end of its output; it may be empty
-	// Illegal reports that an illegal instruction ended it.
+	Output string // the last part of its output; may be empty
+	// Illegal is true if an illegal instruction ended it.
 	Illegal bool
-	// Changed says that its model's file was changed under it: the end is not the engine's fault.
+	// Changed is true if a file of its model was changed while it ran: the end is not its fault.
 	Changed bool
 }
 
-// A Guarded is a [Child] whose model's files are watched. It is stopped when they change; its Wait
-// then gives the writers way.
+// A Guarded is a [Child] whose model's files are watched. The supervisor kills it when they change;
+// its Wait then lets blocked writers proceed.
 type Guarded interface {
-	// Changed is closed when a file has changed, or is about to; nil: never.
+	// Changed returns a channel that is closed when a file has changed or is about to change. Nil means
+	// that no change will be reported.
 	Changed() <-chan struct{}
 }
 
-// A Supervisor is a Handler that answers with an engine process. [Supervisor.Run]
-// must be running.
+// A Supervisor is a Handler that answers with an engine process while [Supervisor.Run] runs.
 type Supervisor struct {
 	Name string // of the entry, for messages
-	// Launch starts an engine. The phases before the engine itself can report go to
-	// phase. An error means that the next start would fail the same way.
+	// Launch starts an engine. It passes the phases that precede the engine's own reports to phase. An
+	// error means that the next start would fail the same way, unless [proc.OutOfResources] holds.
 	Launch func(ctx context.Context, phase func(status.Phase)) (Child, error)
 	// LoadTimeout bounds the time between two reports of a load, and the wait of a request for a
 	// new engine. 0 means DefaultLoadTimeout.
 	LoadTimeout time.Duration
-	// Publish receives the phases of loading and restarting, and the changes of the
-	// engine's liveness. It is called from several goroutines.
+	// Publish receives the phases of loading and restarting, and changes of the engine's liveness. It
+	// is called from several goroutines.
 	Publish func(status.Event)
 	// Threads is the number of threads that compute a step; 0 means 1. The watchdog derives the wall
 	// time of a step from it.
@@ -70,7 +70,7 @@ type Supervisor struct {
 	// death then does not count. Avoid must not return true twice for a variant. If it is nil, no
 	// variant is avoided.
 	Avoid func(ctx context.Context, variant string) bool
-	// OnReady is called with the report of every engine that becomes ready.
+	// OnReady is called with the ready report of every engine.
 	OnReady func(context.Context, link.Report)
 	Log     *slog.Logger
 
@@ -79,17 +79,17 @@ type Supervisor struct {
 	client  *link.Client  // while Ready
 	reason  string        // while Down: why
 	changed chan struct{} // closed when state changes; nil if no request waits for that
-	served  bool          // has been ready once
-	pid     int           // of the engine that loads or is ready
+	served  bool          // an engine has been ready
+	pid     int           // of the engine that loads or is ready, else 0
 	starts  starts
 	report  link.Report   // of the last engine that became ready
 	retired *link.Client  // of an engine that gets no more requests; nil if there is none
 	retry   chan struct{} // while Down: closed by Retry
 
-	verdict  *verdict         // of the last engine that the watchdog killed
+	verdict  *verdict         // on the last engine that the watchdog killed
 	kills    int              // by the watchdog
-	lastKill string           // reason and time; empty if there was none
-	silence  watchdog.Silence // as published last
+	lastKill string           // reason and time of the last kill; empty if there was none
+	silence  watchdog.Silence // as last published
 }
 
 var _ infer.Handler = (*Supervisor)(nil)
@@ -108,8 +108,7 @@ func (s *Supervisor) State() (state backend.State, reason string) {
 	return s.state, s.reason
 }
 
-// LastReport is the report of the last engine that became ready; the zero Report if none
-// did.
+// LastReport returns the ready report of the last engine that became ready, or the zero Report.
 func (s *Supervisor) LastReport() link.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,12 +126,12 @@ type Status struct {
 	State        backend.State
 	PID          int    // of the engine; 0 while there is none
 	Restarts     int    // since Run was called
-	RestartsHour int    // of those, within the last hour
+	RestartsHour int    // restarts within the last hour
 	WedgedKills  int    // engines that the watchdog killed
-	LastKill     string // reason and time of the last of them; empty if there was none
+	LastKill     string // reason and time of the last kill; empty if there was none
 }
 
-// Status returns the present state and the counters.
+// Status returns the current state and the counters.
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +156,8 @@ func (s *Supervisor) Stats(ctx context.Context) (*stats.Engine, error) {
 	return report, err
 }
 
-// describe fills in the state and the history of the engine, and its own statistics. An engine that
-// is ready and does not answer until ctx ends is silent.
+// describe fills in the state and the history of the engine, and its own statistics. A ready engine
+// that does not answer before ctx ends is marked as silent.
 func (s *Supervisor) describe(ctx context.Context, into *stats.Backend) {
 	now, report := s.Status(), s.LastReport()
 	into.Model, into.Device, into.NCtx, into.CPUVariant = report.Model, report.Device, report.NCtx, report.Variant
@@ -176,6 +175,8 @@ func (s *Supervisor) describe(ctx context.Context, into *stats.Backend) {
 	}
 }
 
+// becomeReady records the ready report of an engine. Unless the engine was retired, it gets requests
+// from now on.
 func (s *Supervisor) becomeReady(ctx context.Context, client *link.Client, r link.Report) {
 	s.mu.Lock()
 	s.served, s.report = true, r
@@ -202,7 +203,7 @@ func (s *Supervisor) setLocked(state backend.State, client *link.Client, reason 
 	}
 }
 
-// retire hands no more requests to an engine, which may not be ready yet.
+// retire keeps new requests from an engine, which may not be ready yet.
 func (s *Supervisor) retire(client *link.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +219,7 @@ func (s *Supervisor) hasServed() bool {
 	return s.served
 }
 
-// giveUp waits until Retry is called. It reports false if ctx ends first.
+// giveUp sets the state to Down and waits for a call of Retry. It returns false if ctx ends first.
 func (s *Supervisor) giveUp(ctx context.Context, reason string) bool {
 	retry := make(chan struct{})
 	s.mu.Lock()
@@ -243,6 +244,6 @@ func (s *Supervisor) Retry() error {
 	}
 	close(s.retry)
 	s.retry = nil
-	s.setLocked(backend.Loading, nil, "") // at once: the next request waits for the new engine
+	s.setLocked(backend.Loading, nil, "") // before the restart, so that the next request waits for the new engine
 	return nil
 }

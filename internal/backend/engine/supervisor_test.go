@@ -54,7 +54,7 @@ func failsCleanly(_ context.Context, srv *link.Server) string {
 	return "exit code 1"
 }
 
-// slow reports progress every twenty seconds.
+// slow loads for 101 s, reports progress every 20 s, and then serves.
 func slow(ctx context.Context, srv *link.Server) string {
 	for i := range 5 {
 		time.Sleep(20 * time.Second)
@@ -71,7 +71,7 @@ type child struct {
 	exit   chan string
 
 	edited  chan struct{} // closed when the model's file changes
-	reloads *atomic.Bool  // it was
+	reloads *atomic.Bool  // the model's file has changed
 }
 
 func (c *child) Conn() net.Conn { return c.conn }
@@ -89,13 +89,13 @@ func (c *child) Changed() <-chan struct{} { return c.edited }
 
 var _ engine.Guarded = (*child)(nil)
 
-// A house is a supervisor with engines in memory.
+// A house is a supervisor whose engines live in memory. It notes the published events.
 type house struct {
 	*engine.Supervisor
 	t *testing.T
 
 	mu     sync.Mutex
-	lives  []life // of the engines to come; the last one is used again
+	lives  []life // of the next engines; the last is used for all further ones
 	alive  []*child
 	events []string
 	err    error // of Run
@@ -110,7 +110,7 @@ func build(t *testing.T, lives ...life) *house {
 	return h
 }
 
-// furnish makes a house; its supervisor does not run yet.
+// furnish returns a house whose supervisor does not run yet.
 func furnish(t *testing.T, lives ...life) *house {
 	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
@@ -176,14 +176,14 @@ func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child,
 	return c, nil
 }
 
-// kill kills the engine that runs.
+// kill kills the current engine.
 func (h *house) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.alive[len(h.alive)-1].Kill()
 }
 
-// edit changes the model's file under the engine that runs.
+// edit changes the model's file of the current engine.
 func (h *house) edit() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -287,7 +287,7 @@ func TestDeathWhileAnswering(t *testing.T) {
 		if err := <-failed; infer.CodeOf(err) != infer.Unavailable {
 			t.Errorf("the running request got %v", err)
 		}
-		// The next one waits for the new engine.
+		// The next request waits for the new engine.
 		begin := time.Now()
 		if err := h.ask(1); err != nil || time.Since(begin) != time.Second {
 			t.Errorf("the next one got %v after %s", err, time.Since(begin))
@@ -299,7 +299,7 @@ func TestDeathWhileAnswering(t *testing.T) {
 	})
 }
 
-// An engine whose model changes is drained for a second and replaced. That counts as no death.
+// An engine whose model changes is drained for a second and replaced. That does not count as a death.
 func TestModelChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, serves)

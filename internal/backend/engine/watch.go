@@ -19,25 +19,25 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// An Observed is a [Child] with an observable process, as [proc.Child] documents. The
-// engine of another Child is never killed by the watchdog.
+// An Observed is a [Child] with an observable process; see the methods of [proc.Child]. The watchdog
+// never kills an engine that is not Observed.
 type Observed interface {
 	Usage() (proc.Usage, error)
 	Frozen() (bool, error)
 }
 
-// A Signaled is a [Child] that can be continued after a stop, and that can be made to end
-// with its stacks in its output.
+// A Signaled is a [Child] that can be resumed after a stop, and can be made to end with the stacks of
+// its goroutines in its output; see the methods of [proc.Child].
 type Signaled interface {
 	Resume()
 	Dump()
 }
 
 const (
-	activeInterval = time.Second // between two samples, at least
+	activeInterval = time.Second // the shortest time between two samples
 	dumpTime       = time.Second // from SIGQUIT to SIGKILL
-	keptSamples    = 10          // for the log
-	leastSuspend   = time.Second // of the machine; a shorter one is measurement error
+	keptSamples    = 10          // samples that are logged at a kill
+	leastSuspend   = time.Second // a shorter suspension of the machine is taken as a measurement error
 )
 
 // A watch feeds the watchdog with samples of one ready engine and carries out its actions.
@@ -50,13 +50,13 @@ type watch struct {
 
 	last     look
 	standing *link.Beat // the last beat since steps or frames moved; nil if there was none
-	samples  []string   // the last ones, for the log
+	samples  []string   // the last keptSamples, as text
 
 	canaries sync.WaitGroup
 	canary   atomic.Bool // one is open
 }
 
-// A look holds the values for a sample. Counts are totals.
+// A look has the readings at one time; a sample is the difference of two looks.
 type look struct {
 	at        time.Time
 	suspended time.Duration
@@ -66,21 +66,22 @@ type look struct {
 	frozen    bool
 }
 
-// A verdict is the reason for killing an engine, and the calls that are suspected as its cause.
+// A verdict has the reason for the kill of an engine, and the calls that are suspected as its cause.
 type verdict struct {
 	client   *link.Client
 	reason   string
-	stopped  bool     // its process was stopped: no call is suspected
-	suspects []uint64 // calls in the step that stood; empty if unknown
+	stopped  bool     // the process was stopped: no call is suspected
+	suspects []uint64 // numbers of the calls in the step that did not end; empty if unknown
 }
 
-// spares reports whether a call without an event so far may be sent to the next engine.
+// spares reports whether a call that has no event yet may be sent to the next engine. If the suspects
+// are unknown, no call may.
 func (v *verdict) spares(call uint64) bool {
 	return v.stopped || len(v.suspects) > 0 && !slices.Contains(v.suspects, call)
 }
 
-// run samples until ctx ends, or until it has killed the engine, and then returns its
-// verdict. Its canaries have ended when it returns.
+// run takes samples until ctx ends, and returns nil, or until it has killed the engine, and returns
+// the verdict. Its canaries have ended when it returns.
 func (w *watch) run(ctx context.Context) *verdict {
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.canaries.Wait()
@@ -104,7 +105,7 @@ func (w *watch) run(ctx context.Context) *verdict {
 			return nil
 		}
 		if err != nil {
-			continue // the next sample covers this interval as well, and counts as late
+			continue // the next sample covers this interval, too, and may count as late
 		}
 		x := w.sample(now, planned)
 		var action watchdog.Action
@@ -126,8 +127,8 @@ func (w *watch) run(ctx context.Context) *verdict {
 	}
 }
 
-// pause waits d, or until ctx ends. A call that opens on an idle engine cuts it short, but
-// not below a second after the last sample.
+// pause waits d, or until ctx ends. A call that opens on an idle engine shortens the wait, but not to
+// less than activeInterval after the last sample.
 func (w *watch) pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -145,7 +146,8 @@ func (w *watch) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// look reads the values for a sample. It fails if one cannot be read.
+// look takes the readings for a sample. It fails if one of them fails; a platform without usage
+// reports is no failure.
 func (w *watch) look(ctx context.Context) (look, error) {
 	l := look{at: time.Now(), suspended: proc.SuspendedTime(), pulse: w.client.Pulse()}
 	child, ok := w.child.(Observed)
@@ -167,7 +169,8 @@ func (w *watch) look(ctx context.Context) (look, error) {
 	return l, nil
 }
 
-// sample returns the difference between a look and the last one, and notes it.
+// sample returns the difference between now and the last look, and notes it for the log. planned is
+// the planned time between both.
 func (w *watch) sample(now look, planned time.Duration) watchdog.Sample {
 	beat, last := now.pulse.Beat, w.last
 	fresh := now.pulse.Beats > last.pulse.Beats
@@ -195,9 +198,9 @@ func (w *watch) sample(now look, planned time.Duration) watchdog.Sample {
 }
 
 // moved reports whether the engine made progress between two pulses. With several loops, a beat
-// describes the loop that has computed for longest, and only that loop counts: frames and steps of
-// the others would hide that it hangs. A beat about another loop than before is progress, because
-// the former loop has ended its phase.
+// describes the loop whose phase has lasted longest, and only that loop counts: frames and steps of
+// the others would hide that it hangs. A beat about a different loop is progress, because the former
+// loop has ended its phase.
 func moved(last, now link.Pulse) bool {
 	if now.Beat.Loop != last.Beat.Loop || now.Beat.Steps > last.Beat.Steps {
 		return true
@@ -238,8 +241,8 @@ func (w *watch) note(x *watchdog.Sample, now *look) {
 		x.Active, now.pulse.Beat.Steps, now.pulse.Frames, x.StepCPU, beat))
 }
 
-// kill ends the engine. Go prints the stacks of a program that gets a SIGQUIT; a stopped
-// process cannot.
+// kill ends the engine and returns the verdict. It sends SIGQUIT first, at which a Go program prints
+// its stacks; a stopped process cannot.
 func (w *watch) kill(ctx context.Context, reason string, x *watchdog.Sample) *verdict {
 	v := &verdict{client: w.client, reason: reason, stopped: x.Process == watchdog.Stopped}
 	if w.standing != nil {
@@ -254,15 +257,15 @@ func (w *watch) kill(ctx context.Context, reason string, x *watchdog.Sample) *ve
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-		case <-ctx.Done(): // the link has ended, and so has the engine
+		case <-ctx.Done(): // the link has ended, or the daemon ends
 		}
 	}
 	w.child.Kill()
 	return v
 }
 
-// sendCanary sends a tiny request of no user, unless one is open. It is an active call until
-// it is answered, so the watchdog's ordinary rules decide.
+// sendCanary sends a tiny request that belongs to no user, unless another canary is open. It counts as
+// an active call until it is answered, so the watchdog's ordinary rules apply to it.
 func (w *watch) sendCanary(ctx context.Context) {
 	var task infer.Task
 	switch can := w.sup.LastReport().Abilities; {
@@ -284,7 +287,7 @@ func (w *watch) sendCanary(ctx context.Context) {
 	})
 }
 
-// condemn records a verdict. From here on requests wait for the next engine.
+// condemn records a verdict. From then on requests wait for the next engine.
 func (s *Supervisor) condemn(v *verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

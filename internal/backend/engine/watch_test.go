@@ -22,11 +22,12 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A body is the process of an engine in memory as the kernel would report it.
+// A body is the simulated process of an engine in memory: state and figures as the kernel would report
+// them.
 type body struct {
 	mu      sync.Mutex // guards the fields below
 	state   byte
-	cores   int // that compute
+	cores   int // number of cores on which it computes
 	tracer  int
 	frozen  bool
 	err     error // of every reading
@@ -38,7 +39,7 @@ type body struct {
 	cpu time.Duration
 }
 
-// is changes the body.
+// is changes the body from now on: the time until now is accounted to the former state.
 func (b *body) is(change func(b *body)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,7 +87,7 @@ type observedChild struct {
 	*body
 }
 
-// A logBuffer keeps the log.
+// A logBuffer keeps what is logged. It may be used from any goroutine.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -104,8 +105,9 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house of engines with bodies. The first engine answers a request for one token, emits
-// one token of a longer answer, and does not answer a request for no token. Later engines answer all.
+// A ward is a house whose engines have bodies. The first engine answers a request for one token, blocks
+// after one event if more tokens are requested, and blocks without an event if MaxTokens is 0. Later
+// engines answer every request.
 type ward struct {
 	*house
 	bodies []*body // of the engines
@@ -133,7 +135,7 @@ func hospital(t *testing.T) *ward {
 	return w
 }
 
-// live is the life of an engine.
+// live is the life of every engine of the ward.
 func (w *ward) live(ctx context.Context, srv *link.Server) string {
 	b, first := w.current(), w.starts() == 1
 	srv.Beat = b.pulse
@@ -155,14 +157,14 @@ func (w *ward) live(ctx context.Context, srv *link.Server) string {
 	return "killed by SIGKILL"
 }
 
-// current is the process of the last engine.
+// current returns the process of the engine that was started last.
 func (w *ward) current() *body {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bodies[len(w.bodies)-1]
 }
 
-// call sends a request for most tokens and returns its outcome.
+// call sends a request for at most that many tokens. Its outcome arrives on the channel.
 func (w *ward) call(most int) <-chan error {
 	over := make(chan error, 1)
 	go func() { over <- w.ask(most) }()
@@ -170,7 +172,7 @@ func (w *ward) call(most int) <-chan error {
 	return over
 }
 
-// ended returns the outcome of a call, or "open".
+// ended returns the outcome of a call: "done", the code of its error, or "open" if it has not ended.
 func ended(call <-chan error) string {
 	select {
 	case err := <-call:
@@ -187,8 +189,8 @@ func ended(call <-chan error) string {
 // event (quiet).
 const begun, quiet = 2, 0
 
-// A stopped engine is resumed once. Stopped again it is replaced: calls that had begun
-// fail, the others are answered by the next engine.
+// A stopped engine is resumed once. If it is stopped again, it is replaced: calls that had an event
+// fail, and the next engine answers the others.
 func TestStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := hospital(t)
@@ -243,8 +245,8 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// An engine that spins or sleeps is replaced. The calls in its step are suspected as the cause; if
-// these are unknown, all calls are.
+// An engine that spins or is deadlocked is replaced. The calls in its step are suspected as the cause;
+// if these are unknown, every call is suspected.
 func TestWedged(t *testing.T) {
 	spin := func(calls ...uint64) func(b *body) {
 		return func(b *body) {
@@ -256,16 +258,16 @@ func TestWedged(t *testing.T) {
 		want   string // calls 1 (begun), 2 and 3 (quiet)
 		reason string
 	}{
-		"spin in a call that had begun":    {spin(1), "unavailable done done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
-		"spin in one that had not":         {spin(2), "unavailable unavailable done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
-		"spin, and no word of which calls": {spin(), "unavailable unavailable unavailable", "spin: no step for 5s with 3 calls open, 10s of CPU"},
-		"deadlock":                         {func(b *body) { b.beat = link.Beat{Phase: "decode", Calls: []uint64{1, 3}} }, "unavailable done unavailable", "deadlock: no step for 10s with 3 calls open, no CPU for 10s"},
-		"a template without an end":        {func(b *body) { b.beat = link.Beat{Overrun: "render", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "render does not end: 6s of CPU since its call failed"},
-		"a debugger":                       {func(b *body) { b.state, b.tracer = 'T', 1 }, "open open open", ""},
-		"a frozen cgroup":                  {func(b *body) { b.frozen = true }, "open open open", ""},
-		"no file can be opened":            {func(b *body) { b.err = syscall.EMFILE }, "open open open", ""},
-		"a platform that reports nothing":  {func(b *body) { b.err = errors.ErrUnsupported }, "open open open", ""},
-		"another engine computes":          {func(b *body) { b.beat = link.Beat{Phase: "lock"} }, "open open open", ""},
+		"spin in a call with an event":    {spin(1), "unavailable done done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
+		"spin in a call without an event": {spin(2), "unavailable unavailable done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
+		"spin in unknown calls":           {spin(), "unavailable unavailable unavailable", "spin: no step for 5s with 3 calls open, 10s of CPU"},
+		"deadlock":                        {func(b *body) { b.beat = link.Beat{Phase: "decode", Calls: []uint64{1, 3}} }, "unavailable done unavailable", "deadlock: no step for 10s with 3 calls open, no CPU for 10s"},
+		"a template that does not end":    {func(b *body) { b.beat = link.Beat{Overrun: "render", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "render does not end: 6s of CPU since its call failed"},
+		"a debugger":                      {func(b *body) { b.state, b.tracer = 'T', 1 }, "open open open", ""},
+		"a frozen cgroup":                 {func(b *body) { b.frozen = true }, "open open open", ""},
+		"no file can be opened":           {func(b *body) { b.err = syscall.EMFILE }, "open open open", ""},
+		"a platform that reports nothing": {func(b *body) { b.err = errors.ErrUnsupported }, "open open open", ""},
+		"another engine computes":         {func(b *body) { b.beat = link.Beat{Phase: "lock"} }, "open open open", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -296,8 +298,8 @@ func TestWedged(t *testing.T) {
 	}
 }
 
-// An engine with a loop that hangs is replaced although its other loops answer; an engine with
-// loops that wait for each other in turns is not.
+// An engine with a loop that hangs is replaced although its other loops answer. An engine whose loops
+// take turns is not replaced.
 func TestSeveralLoops(t *testing.T) {
 	hang := func(loop int) func(*body) {
 		return func(b *body) {
@@ -306,13 +308,13 @@ func TestSeveralLoops(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct {
-		each func(b *body, second int) // what happens each second, beside an answer
-		want string                    // how the call of the loop ends
+		each func(b *body, second int) // called each second, besides an answer
+		want string                    // outcome of the call in the loop
 	}{
-		"one hangs":           {func(b *body, _ int) { hang(1)(b) }, "unavailable"},
-		"the only one stands": {func(b *body, _ int) { hang(0)(b) }, "open"}, // answers are progress
-		"they take turns":     {func(b *body, n int) { hang(1 + n/3%2)(b) }, "open"},
-		"all are idle":        {func(b *body, _ int) { b.beat = link.Beat{Phase: "idle"} }, "open"},
+		"one hangs":                      {func(b *body, _ int) { hang(1)(b) }, "unavailable"},
+		"an engine without loop numbers": {func(b *body, _ int) { hang(0)(b) }, "open"}, // answers are progress
+		"they take turns":                {func(b *body, n int) { hang(1 + n/3%2)(b) }, "open"},
+		"all are idle":                   {func(b *body, _ int) { b.beat = link.Beat{Phase: "idle"} }, "open"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package llamacpp has the settings of entries of kind "llamacpp": the model of an engine, its tasks
-// and their contexts. It starts nothing: package engine does, so that a program can read a config
-// without the supervision of engines.
+// and their contexts. Package engine starts the engines; the two are separate so that a program can
+// read a config without linking the supervision of engines.
 package llamacpp
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Kind has no Start, see package engine.
+// Kind has no Start; see package engine.
 var Kind = backend.Kind{Name: "llamacpp", New: func() backend.Settings { return New() }}
 
 // DefaultEncodeNCtx is the context of a model that embeds or reranks, in tokens.
@@ -33,24 +33,24 @@ type Settings struct {
 
 var _ backend.Settings = (*Settings)(nil)
 
-// New returns the settings of an entry without a member.
+// New returns the settings of an entry in which no member is set.
 func New() *Settings { return &Settings{written: written{generate: true}} }
 
 // Tasks are the settings of an engine's tasks. The zero value leaves them to the model.
 type Tasks struct {
-	NoGenerate    bool // generating is switched off
-	Embed, Rerank bool // in addition to generating, if the model can generate
+	NoGenerate    bool // the engine must not generate
+	Embed, Rerank bool // the engine also embeds or reranks, besides generating if the model can
 }
 
-// written are the settings as they are written.
+// written are the settings as the config or the flags give them, before resolve.
 type written struct {
 	generate              bool
 	embed, rerank         bool
-	pooling               settings.Word // a word of ours, or a number of the reference
-	embedNCtx, rerankNCtx int           // 0 is the default
+	pooling               settings.Word // a word of inferd, or a number of the reference
+	embedNCtx, rerankNCtx int           // 0 means the default
 }
 
-// rows are the settings with a row. A flag applies only to the entry of --model-path.
+// rows are the settings with a row. Flags apply only to the entry of --model or --model-path.
 var rows = []settings.Setting[written]{
 	{Flag: "llamacpp-generate", Key: "generate", Help: "whether the model generates, if it can", At: func(w *written) any { return &w.generate }},
 	{Flag: "llamacpp-embed", Key: "embed", Help: "whether it embeds, besides generating if it can (default: the model says)", At: func(w *written) any { return &w.embed }},
@@ -60,7 +60,7 @@ var rows = []settings.Setting[written]{
 	{Flag: "llamacpp-rerank-n-ctx", Key: "rerank_n_ctx", Help: "`tokens` of context to rerank with (default 2048)", Least: 1, Most: math.MaxInt32, At: func(w *written) any { return &w.rerankNCtx }},
 }
 
-// Table returns the settings of the tasks.
+// Table returns the settings that have a row.
 func (s *Settings) Table() settings.Table { return settings.Of(rows, &s.written) }
 
 // Read reads the members of an entry with an engine.
@@ -82,10 +82,10 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	return warnings
 }
 
-// ReadModel reads an entry with only a model.
+// ReadModel reads an entry that consists only of a model.
 func (s *Settings) ReadModel(o *settings.Object, e *backend.Entry) {
 	s.Model = readModel(o)
-	_ = s.resolve(e) // the default pooling is right
+	_ = s.resolve(e) // it fails only for an unknown pooling, and here the pooling is the default
 }
 
 // FromFlags completes the settings of --model or --model-path.
@@ -121,12 +121,12 @@ func (s *Settings) Role() backend.Role {
 	return backend.Role{Generates: !s.Tasks.NoGenerate, Encodes: s.Tasks.encodes(), Prefixes: !s.Tasks.NoGenerate}
 }
 
-// encodes reports whether a task beside generating is named.
+// encodes reports whether the settings ask for embedding or reranking.
 func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
 
-// resolve derives the tasks, the context of each, and the pooling from the written values. If the
-// tasks are left to the model, it embeds or reranks with a context of n_ctx tokens. The error is about
-// the pooling, and is to follow the name of the setting.
+// resolve derives the tasks, their contexts and the pooling from the written values. If the tasks are
+// left to the model, embedding and reranking get a context of n_ctx tokens by default. Its error
+// concerns the pooling; the caller prefixes the name of that setting.
 func (s *Settings) resolve(e *backend.Entry) (err error) {
 	w := &s.written
 	s.Tasks = Tasks{NoGenerate: !w.generate, Embed: w.embed, Rerank: w.rerank}
@@ -139,7 +139,7 @@ func (s *Settings) resolve(e *backend.Entry) (err error) {
 	return err
 }
 
-// pooling returns the name of a pooling.
+// pooling returns the name of a pooling, or "" for the model's own.
 func pooling(w settings.Word) (string, error) {
 	switch w {
 	case "0", "none":

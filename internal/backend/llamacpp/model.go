@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// builtinPrefix begins the name of a generated model.
+// builtinPrefix is the prefix of the name of a generated model.
 const builtinPrefix = "builtin:"
 
 // ParseModel returns the model of a typed name: a name of package modelname, the path of a file, or
@@ -46,7 +46,7 @@ func ParseModel(typed string) (backend.Model, error) {
 	return backend.Model{Name: typed}, nil
 }
 
-// readModel reads the member "model" of o: a name, or an object.
+// readModel reads the member "model" of o, which is a name or an object. o keeps errors.
 func readModel(o *settings.Object) (m backend.Model) {
 	if o.HasText("model") {
 		var (
@@ -68,7 +68,7 @@ func readModel(o *settings.Object) (m backend.Model) {
 	}
 	o.Number("size_bytes", &size, 0, math.MaxInt)
 	m.Size = int64(size)
-	if m.Builtin != "" || m.Path != "" { // what else is said of it says nothing of this file
+	if m.Builtin != "" || m.Path != "" { // the other members describe a model of the store
 		m = backend.Model{Builtin: m.Builtin, Path: m.Path, SHA256: m.SHA256}
 		if err := check(m); err != nil {
 			o.Failf("", ": %w", err)
@@ -85,7 +85,7 @@ func readModel(o *settings.Object) (m backend.Model) {
 	return m
 }
 
-// check refuses a model by path, or a generated one.
+// check returns an error if a generated model, or a model by path, is not described correctly.
 func check(m backend.Model) error {
 	switch {
 	case m.Builtin == "" && m.Path == "":
@@ -107,8 +107,8 @@ func isSHA256(text string) bool {
 	return err == nil && len(raw) == 32 && strings.ToLower(text) == text
 }
 
-// checkNamed refuses an object that describes a model of the store. The error is of the member key,
-// or of the object if that is empty.
+// checkNamed returns an error if an object does not describe a model of the store correctly. key is the
+// faulty member; empty means the object itself.
 func checkNamed(m backend.Model) (key string, err error) {
 	if m.Name == "" {
 		return "", errors.New("one of name, path and builtin is needed")
@@ -128,7 +128,7 @@ func checkNamed(m backend.Model) (key string, err error) {
 	return "", nil
 }
 
-// Members returns the model.
+// Members returns the member "model", in its shortest form, or nothing if no model is set.
 func (s *Settings) Members() map[string]any {
 	m := s.Model
 	switch {

@@ -1,6 +1,6 @@
-// Package mock is a backend without a model, for our tests and for tests of clients: it answers
-// with a fixed list of tokens and fails on demand. It reads only the texts to embed and the
-// words of a query, and accepts every attachment, tool and constraint without reading it.
+// Package mock is a backend without a model, for the tests of inferd and of clients: it answers
+// with a fixed list of tokens and fails on demand. Its vectors, scores and revealed prompts depend on
+// the request; everything else, such as attachments and constraints, is accepted and ignored.
 package mock
 
 import (
@@ -18,37 +18,37 @@ import (
 // kind is the name of the kind, and of the backend in the answers of a mock.
 const kind = "mock"
 
-// A Backend answers every request in the same way. The zero value yields the one
-// token "mock-response".
+// A Backend answers every request in the same way. The zero value answers with the single token
+// "mock-response".
 type Backend struct {
-	Tokens     []string      // the answer; nil is one token "mock-response"
-	TokenDelay time.Duration // passes before every token
+	Tokens     []string      // the answer; nil means the single token "mock-response"
+	TokenDelay time.Duration // wait before every token
 	// PreStream is the failure of every request before its first token: "not_ready",
 	// "invalid_request", "unavailable" or "internal"; empty means no failure.
 	PreStream string
 	DropAfter int    // tokens after which the answer ends without a terminal event; 0 means never
 	ToolUse   string // name of a tool to call instead of writing text, if the client accepts calls; empty means none
-	ToolInput []byte // input of the call, an object of JSON; nil is {}
-	// ToolOnce limits the call to requests that offer the tool and have no result of a tool yet. All
-	// others are answered with text, so that a client that runs tools finishes.
+	ToolInput []byte // input of the call, a JSON object; nil means {}
+	// ToolOnce limits the call to requests that offer the tool and contain no result of a tool. Other
+	// requests are answered with text, so that a client that runs tools does not loop for ever.
 	ToolOnce bool
 	// Thoughts are tokens of thinking before the answer, if the request asks for thinking and
 	// the client accepts it.
 	Thoughts   []string
-	FailFirst  int // number of first requests that fail as unavailable
+	FailFirst  int // number of requests, from the first on, that fail as unavailable
 	Dimensions int // of vectors; 0 means DefaultDimensions
-	// PromptTokens is the reported size of every prompt: at the end of an answer, before its
-	// beginning if it is not 0, and for requests to count.
+	// PromptTokens is the reported size of every prompt. It is reported at the end of an answer, also
+	// at its beginning if it is not 0, and to requests that count tokens.
 	PromptTokens int
-	CachedTokens int // reported as found in the cache, of PromptTokens; not for requests to count
-	// NotReadyAfter is the number of requests that it answers before it is no longer ready; 0
-	// means no limit.
+	CachedTokens int // how many of PromptTokens are reported as cached; not for requests that count tokens
+	// NotReadyAfter is the number of requests after which the mock is no longer ready; 0 means no
+	// limit.
 	NotReadyAfter int
-	// NoEmbed and NoRerank refuse these tasks, whatever abilities the entry has.
+	// NoEmbed and NoRerank make these tasks fail, whatever abilities the entry has.
 	NoEmbed, NoRerank bool
-	// NoV2 refuses clients that accept more than text; the error names the entry.
+	// NoV2 makes requests fail whose client accepts more than text. The error has Name.
 	NoV2 bool
-	Name string
+	Name string // of the entry
 
 	asked atomic.Int64
 }
@@ -63,12 +63,11 @@ var failures = map[string]error{
 	"internal":        infer.Errorf(infer.Internal, "mock"),
 }
 
-// Ready reports whether NotReadyAfter has not been reached.
+// Ready reports whether fewer than NotReadyAfter requests have arrived; it is true without a limit.
 func (b *Backend) Ready() bool {
 	return b.NotReadyAfter == 0 || b.asked.Load() < int64(b.NotReadyAfter)
 }
 
-// Handle answers req.
 func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	n := b.asked.Add(1)
 	switch {
@@ -162,7 +161,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 	return emit(done)
 }
 
-// calls reports whether the answer to t is a call of the tool.
+// calls reports whether t is answered with a call of the tool.
 func (b *Backend) calls(t *infer.Generate) bool {
 	if b.ToolUse == "" || !t.Blocks {
 		return false
@@ -180,8 +179,9 @@ func (b *Backend) calls(t *infer.Generate) bool {
 	return slices.ContainsFunc(t.Tools, func(tool infer.Tool) bool { return tool.Name == b.ToolUse })
 }
 
-// reveal reports the prompt, with one token for each of its bytes: those of the texts of a
-// conversation. Tokens of a prompt beyond the bytes have no text.
+// reveal emits the prompt. Each byte of its text is one token with the byte as its id; the text of a
+// conversation is that of its messages, joined. If t gives token ids, ids outside 0 to 255 have no
+// text. Without t.Reveal, only the size is emitted, and nothing if PromptTokens is 0.
 func (b *Backend) reveal(t *infer.Generate, emit infer.Sink) error {
 	of := t.Reveal
 	if of == (infer.Reveal{}) {
@@ -223,7 +223,7 @@ func (b *Backend) noV2() error {
 	return infer.Errorf(infer.Internal, "backend %q does not advertise v2 capability", b.Name)
 }
 
-// think emits the thoughts, and returns the number of their tokens.
+// think emits the thoughts. It returns the number of tokens so far, also on an error.
 func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err error) {
 	ev := infer.Thinking{Tokens: 1}
 	for _, token := range b.Thoughts {
@@ -242,7 +242,7 @@ func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err e
 	return tokens, nil
 }
 
-// errLate is the cause of a context that ended at the deadline of a request.
+// errLate is the cause of a context that has ended at the deadline of its request.
 var errLate = errors.New("the deadline has passed")
 
 // cut ends an answer after n tokens: with a Done if the deadline has passed, else with err.
@@ -253,7 +253,7 @@ func (b *Backend) cut(err error, n int, emit infer.Sink) error {
 	return emit(b.done(infer.Canceled, n))
 }
 
-// embed makes vectors that depend only on the length of the texts in bytes.
+// embed emits a vector for each text, which depends only on the length of the text in bytes.
 func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if b.NoEmbed {
 		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
@@ -280,10 +280,12 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 // DefaultDimensions is the default length of a vector.
 const DefaultDimensions = 8
 
-// MaxDimensions bounds the values that a client, or a config, makes a mock allocate for a text.
+// MaxDimensions bounds the length of a vector, and so the memory that a client can make a mock allocate
+// for a text.
 const MaxDimensions = 8192
 
-// rerank scores a document by the share of the query's words that it contains.
+// rerank emits the score of each document: the share of the query's words that the document contains,
+// without regard to case.
 func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	if b.NoRerank {
 		return infer.Errorf(infer.Unsupported, "rerank not supported by this backend")
@@ -308,6 +310,7 @@ func (b *Backend) rerank(t *infer.Rerank, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: total, Backend: kind, Model: kind})
 }
 
+// pause waits d. It returns the cause of ctx if that has ended or ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

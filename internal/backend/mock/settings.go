@@ -16,10 +16,10 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// Kind makes mocks of entries.
+// Kind makes the mocks of entries of kind "mock".
 var Kind = backend.Kind{Name: kind, New: func() backend.Settings { return NewSettings() }, Start: start}
 
-// Settings are the settings of an entry with a mock, with its reported abilities.
+// Settings are the settings of an entry with a mock, including the abilities that it reports.
 type Settings struct {
 	Backend
 	ReadyAfter                              time.Duration
@@ -29,10 +29,10 @@ type Settings struct {
 
 var _ backend.Settings = (*Settings)(nil)
 
-// NewSettings returns the settings of an entry without a member.
+// NewSettings returns the settings of an entry in which no member is set.
 func NewSettings() *Settings { return &Settings{V2: true, Embed: true, Rerank: true} }
 
-// maxMS bounds the delays: a day.
+// maxMS bounds the delays to a day, in milliseconds.
 const maxMS = 24 * 60 * 60 * 1000
 
 // rows are the settings with a row.
@@ -57,10 +57,10 @@ var rows = []settings.Setting[Settings]{
 	{Key: "tools", Help: "whether capabilities say that it takes tools", At: func(s *Settings) any { return &s.Tools }},
 }
 
-// Table returns the settings with a row.
+// Table returns the settings that have a row.
 func (s *Settings) Table() settings.Table { return settings.Of(rows, s) }
 
-// Read reads the members of an entry without a model.
+// Read reads the members of an entry.
 func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string) {
 	s.Table().Read(o)
 	s.Name, s.NoV2 = e.Name, !s.V2
@@ -95,7 +95,7 @@ func (s *Settings) readInput(o *settings.Object) {
 	}
 }
 
-// FromFlags needs nothing: a mock has no model.
+// FromFlags ignores the flags that name a model: a mock has none.
 func (s *Settings) FromFlags(e *backend.Entry, _ backend.ModelFlags) error {
 	s.Name = e.Name
 	return nil
@@ -106,7 +106,7 @@ func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
 	o.Child("model").Failf("", ": a mock has no model")
 }
 
-// Members returns the members without a row.
+// Members returns the members that are set and have no row.
 func (s *Settings) Members() map[string]any {
 	all := make(map[string]any)
 	for key, list := range map[string][]string{"tokens": s.Tokens, "thinking_tokens": s.Thoughts} {
@@ -129,13 +129,13 @@ func (s *Settings) Members() map[string]any {
 	return all
 }
 
-// Role returns the role of a backend without a cache.
+// Role returns the zero Role: a mock uses no context.
 func (s *Settings) Role() backend.Role { return backend.Role{} }
 
 // defaultTimeout bounds the time until a mock is ready if the host has no LoadTimeout.
 const defaultTimeout = 30 * time.Second
 
-// start makes the mocks.
+// start makes the mocks of all entries. It cannot fail.
 func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, stop func(), err error) {
 	for _, e := range entries {
 		h.Publish(status.Loading{Backend: e.Name, Phase: status.CheckingLocal{Path: "(mock)"}})
@@ -145,9 +145,10 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	return all, func() {}, nil
 }
 
-// start makes the mock of an entry. The time until it is ready begins now.
+// start makes the mock of an entry. ReadyAfter counts from this call; WaitReady fails if ReadyAfter is
+// longer than timeout.
 func (s *Settings) start(e *backend.Entry, timeout time.Duration) *backend.Backend {
-	can := infer.AllAbilities() // it takes every feature unread
+	can := infer.AllAbilities() // it accepts every feature and ignores it
 	can.Embed, can.Rerank = s.Embed, s.Rerank
 	begun := time.Now()
 	return &backend.Backend{
@@ -173,7 +174,7 @@ func (s *Settings) start(e *backend.Entry, timeout time.Duration) *backend.Backe
 			if err := pause(ctx, min(s.ReadyAfter, timeout)-time.Since(begun)); err != nil {
 				return err
 			}
-			if s.ReadyAfter > timeout { // it has no progress to report
+			if s.ReadyAfter > timeout { // as an engine that reports no progress
 				return fmt.Errorf("mock of %s: backend not ready within %s", e.Name, timeout)
 			}
 			return nil
