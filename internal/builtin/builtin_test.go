@@ -218,8 +218,8 @@ func TestAlphabet(t *testing.T) {
 		"capitals stay capitals":              {"chain", 'M', 'N'},
 		"after Z the end of the turn":         {"chain", 'Z', endOfTurn},
 		"after a digit an a":                  {"chain", '7', 'a'},
-		"after what stands before a, an a":    {"chain", '`', 'a'},
-		"after what stands behind Z, an a":    {"chain", '[', 'a'},
+		"after the character before a, an a":  {"chain", '`', 'a'},
+		"after the character behind Z, an a":  {"chain", '[', 'a'},
 		"after half a character an a":         {"chain", 0xc3, 'a'},
 		"after a zero an a":                   {"chain", 0, 'a'},
 		"after a control token an a":          {"chain", 257, 'a'},
@@ -301,7 +301,7 @@ func TestTiny(t *testing.T) {
 	}
 }
 
-// A head accepts the first bytes written to it, then fails.
+// A head keeps the first 4 MiB written to it, and then fails.
 type head []byte
 
 var errEnough = errors.New("enough")
@@ -514,7 +514,7 @@ func leaves(t *testing.T, dir string) []string {
 	return names
 }
 
-// A link in the place of a model is replaced, and its target is not written.
+// A link in place of a model's file is replaced, and its target is not written to.
 func TestEnsureReplacesALink(t *testing.T) {
 	dir := t.TempDir()
 	path, err := builtin.Ensure(dir, "chain")
@@ -536,7 +536,7 @@ func TestEnsureReplacesALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		t.Errorf("at the place is %v, %v", info, err)
+		t.Errorf("the file is %v, %v", info, err)
 	}
 	if after, err := os.ReadFile(target); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("the target has changed: %v", err)

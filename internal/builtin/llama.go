@@ -12,8 +12,8 @@ import (
 
 const contextLength = 16384
 
-// chain answers with the rest of the alphabet: each letter is followed by the next one, z by the
-// end of the turn, and any other byte by an a.
+// chain returns a model that answers with the rest of the alphabet: each letter is followed by the next
+// one, z by the end of the turn, and any other byte by an a.
 func chain(name string) *gguf.File {
 	return alphabet(name, func(int) int { return endOfTurn })
 }
@@ -36,7 +36,7 @@ func fim(name string) *gguf.File {
 	})
 }
 
-// alphabet is chain or loop; afterZ returns the follower of z and Z.
+// alphabet returns the model chain or loop, depending on afterZ, which returns the follower of z and Z.
 func alphabet(name string, afterZ func(letter int) int) *gguf.File {
 	return lookup(name, &lexicon{template: lastMessage}, func(token int) int { return follower(token, afterZ) })
 }

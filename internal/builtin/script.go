@@ -10,8 +10,8 @@ import (
 )
 
 // Script writes a model without a chat template, for tests. The model recites pieces, one token
-// each, and ends its turn after the last one. It begins with the first piece behind ":" and behind
-// any token that is not a piece. Pieces must differ from each other.
+// each, and ends its turn after the last one. After ":", and after any token that is not a piece, it
+// begins with the first piece. Pieces must differ from each other.
 //
 // The tokenizer turns the text of a piece into the same token where the piece is one word
 // with at most one leading space, one run of punctuation, or one byte.

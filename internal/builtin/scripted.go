@@ -10,30 +10,30 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// Scripted describes a model that writes given tokens, control tokens among them, however they
-// divide the text, for tests of the code that reads the output of a model. Unlike the model of
-// [Script] it may write a token twice: which one comes next depends on the distance from a control
-// token of the prompt, see [Recital]. Its tokenizer turns text into bytes, one token each, and the
-// spellings of control tokens into these.
+// Scripted describes a model that writes given tokens, for tests of the code that reads the output of
+// a model. The tokens may include control tokens, and may divide the text anywhere. Unlike the model
+// of [Script] it may write a token twice: the next token depends on the distance from a control token
+// of the prompt, see [Recital]. Its tokenizer turns each byte of text into one token, and the spelling
+// of a control token into that token.
 //
-// If a mask forbids the token of the script, the likeliest of the others takes its place, and the
-// script goes on behind it. The end of the turn is likeliest, then the characters that close a JSON
-// value, then all others.
+// If a mask forbids the token of the script, the model writes the likeliest other token instead, and
+// continues with the next token of the script. Of the others, the end of the turn is likeliest, then
+// the characters that close a JSON value, then all the rest.
 type Scripted struct {
 	// Template is a chat template in Jinja; empty is none.
 	Template string
 	// Controls are control tokens besides <|bos|>, <|im_start|>, <|im_end|> and <|pad|>. llama.cpp
-	// tells from their spelling which of them end an answer.
+	// decides by their spelling which of them end an answer.
 	Controls []string
 	// Unused are tokens of the type "unused", which no text contains.
 	Unused []string
 	// Defined are tokens of the type "user-defined": they are text, and the tokenizer finds them in
 	// any text.
 	Defined []string
-	// Recitals are the answers of the model, each behind a control token of its own: at most 1,287
-	// tokens in all, the end of each answer included.
+	// Recitals are the answers of the model, each after a control token of its own. They have at most
+	// 1,287 tokens in all, including the end of each answer.
 	Recitals []Recital
-	// Wrong are tokens that are always likelier than that of the script.
+	// Wrong are tokens that are always likelier than the token of the script.
 	Wrong []string
 	// Random replaces the script by random weights, under which all tokens but the four common
 	// control tokens are about equally likely; the tokens of the script stay in the vocabulary. 0
@@ -41,14 +41,14 @@ type Scripted struct {
 	Random uint64
 }
 
-// A Recital is an answer and its place in a conversation.
+// A Recital is an answer and its position in a conversation.
 type Recital struct {
-	// After is a control token that occurs once in the prompt: the answer begins Skip tokens behind
+	// After is a control token that occurs once in the prompt. The answer begins Skip tokens after
 	// it.
 	After string
 	Skip  int
 	// Tokens are the answer: spellings of control tokens or of unused ones, or texts of one or more
-	// bytes. The model writes <|im_end|> behind them.
+	// bytes. The model writes <|im_end|> after them.
 	Tokens []string
 }
 
@@ -178,29 +178,28 @@ const (
 	heads     = signBits + 1
 )
 
-// A play is a scripted model under construction. All of its answers stand in one script, one behind
-// the other.
+// A play is a scripted model under construction. Its answers form one script, one after the other.
 //
-// The embedding of a token says only that there is a token, and of an anchor, which one it is.
+// All tokens have the same embedding, except that an anchor's embedding also identifies the anchor.
 // Attention has one head for each bit of each remainder, and one for the anchor alone. The rotation
-// of a pair of dimensions by position makes the score of the anchor depend on the distance to it: a
-// head has pairs with the frequencies of its period, so that its score is a Fourier series, high
-// where its bit is set and low where it is not. So the heads write the bits of the remainders, as 1
-// or -1. Each neuron of the feed-forward network is a place in the script: it is active if all bits
-// are its own, and writes the token of that place.
+// of a pair of dimensions by position makes the score of the anchor depend on the distance to it. A
+// head has pairs with the frequencies of its period, so its score is a Fourier series, which is high
+// where its bit is set and low elsewhere. In this way the heads write the bits of the remainders, as
+// 1 or -1. Each neuron of the feed-forward network stands for an index of the script: it is active if
+// all bits are those of the index, and writes the token at that index.
 type play struct {
 	x       *lexicon
 	script  []int       // tokens
-	anchors []int       // control tokens behind which answers begin, see Recital.After
-	slots   map[int]int // of each different token of the script, its number
-	first   map[int]int // of an anchor, the place in the script of the token right behind it
+	anchors []int       // control tokens after which answers begin, see Recital.After
+	slots   map[int]int // numbers of the distinct tokens of the script, by token
+	first   map[int]int // by anchor: index in the script of the token right after it
 	wrong   []int
 }
 
 // Dimensions of the residual stream. Behind them come the anchors, the bits and the tokens of the script.
 const (
 	present   = iota // 1 for all tokens
-	liking           // written for all tokens: output weights on it say which tokens are likelier than others
+	liking           // written for all tokens: output weights on it make some tokens likelier than others
 	firstFlag        // of the anchors
 )
 
@@ -265,7 +264,8 @@ func (p *play) file() *gguf.File {
 	return f
 }
 
-// places adds the feed-forward network: a neuron for each place, and one that is always active.
+// places adds the feed-forward network: a neuron for each index of the script, and one that is always
+// active.
 func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream behind the attention
 	f.F32("blk.0.ffn_norm.weight", always(1), n)
@@ -275,7 +275,7 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 			return
 		}
 		size := activity * norm / signSize
-		values[present] = float32(-size * signSize * (signBits - 1)) // the sum of the next best place is two less
+		values[present] = float32(-size * signSize * (signBits - 1)) // the bits of any other index sum to at least 2 * signSize less
 		for bit := range signBits {
 			values[p.sign(bit)] = float32(size * sign(row, bit))
 		}

@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// This file has the attention of a [Scripted] model: queries and keys whose product tells the bits of
-// the distance from an anchor.
+// This file has the attention of a [Scripted] model: the products of its queries and keys yield the bits
+// of the distance from an anchor.
 
 const ropeBase = 10000
 
-// sign returns a bit of the remainders of a place, as 1 or -1.
+// sign returns a bit of the remainders of an index of the script, as 1 or -1.
 func sign(place, bit int) float64 {
 	if place%periods[bit/digitBits]>>(bit%digitBits)&1 == 1 {
 		return 1
@@ -72,7 +72,7 @@ func query(head, dimension int) (value float64) {
 }
 
 // key returns a dimension of the key of an anchor. It is rotated as if the anchor stood first
-// tokens earlier, so that distances count places of the script.
+// tokens earlier, so that a distance equals an index of the script.
 func key(dimension, first int) (value float64) {
 	if dimension == still {
 		return 1

@@ -48,8 +48,8 @@ func TestScriptedVocabulary(t *testing.T) {
 	}
 }
 
-// A head gives an anchor a high score exactly if its bit is set in the remainder of the place in
-// the script, which follows from the distance to the anchor.
+// A head gives an anchor a high score if and only if the head's bit is set in the remainder of the
+// index in the script, which follows from the distance to the anchor.
 func TestScriptedHeads(t *testing.T) {
 	h := scripted(t, nil)
 	width := int(h.tensors["token_embd.weight"].dims[0])
@@ -59,7 +59,7 @@ func TestScriptedHeads(t *testing.T) {
 	embedding := h.floats(t, "token_embd.weight")
 	length, _ := h.meta["llama.attention.key_length"].(uint32)
 	head := int(length)
-	for anchor, first := range map[int]int{256: -7, 257: 7} { // places of the tokens behind them
+	for anchor, first := range map[int]int{256: -7, 257: 7} { // indexes of the tokens after them
 		flag := slices.Index(embedding[anchor*width+1:(anchor+1)*width], 1) + 1
 		for distance := range 1287 {
 			place := (distance + first + 1287) % 1287

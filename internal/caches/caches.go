@@ -22,7 +22,7 @@ type Model struct {
 	Tool  string // such as "ollama"
 	Name  string // in lower case; if an earlier model has the same name, the repository's name precedes it
 	Files []File // the parts in order
-	// Asked are the references by which a pull gets the model; see docs/models.md.
+	// Asked are the names under which a pull fetches the model; see docs/models.md.
 	Asked []string
 	// Registry, Repo and Revision are the model's source; empty if unknown.
 	Registry, Repo, Revision string
@@ -55,8 +55,8 @@ type Env struct {
 
 // Limits, because folders of other tools may be large, or deep.
 const (
-	maxEntries = 20_000  // of all folders of a tool
-	maxDepth   = 8       // of folders in folders
+	maxEntries = 20_000  // in all folders of a tool
+	maxDepth   = 8       // of nested folders
 	maxFile    = 4 << 20 // bytes of a manifest or a listing
 	maxParts   = 512
 )
@@ -80,7 +80,7 @@ func Find(env Env) ([]Model, []Problem) {
 	return f.models, f.problems
 }
 
-// A finder collects models.
+// A finder collects models and problems.
 type finder struct {
 	env      Env
 	foreign  bool // the folder is another user's, and no variable names it
@@ -93,7 +93,7 @@ func (f *finder) problem(path string, err error) {
 	f.problems = append(f.problems, Problem{path, err, f.foreign && errors.Is(err, fs.ErrPermission)})
 }
 
-// roots returns the folders among paths that exist, with links resolved, each once.
+// roots returns the existing folders among paths, with links resolved and without duplicates.
 func (f *finder) roots(paths ...string) []string {
 	var roots []string
 	for _, p := range paths {
@@ -114,7 +114,7 @@ func (f *finder) roots(paths ...string) []string {
 	return roots
 }
 
-// cacheHome is the folder of caches.
+// cacheHome returns the folder of the user's caches.
 func (f *finder) cacheHome() string {
 	if dir := f.env.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return dir
@@ -122,7 +122,7 @@ func (f *finder) cacheHome() string {
 	return filepath.Join(f.env.Home, ".cache")
 }
 
-// inside resolves the links of a path. It returns an error if they lead out of root.
+// inside returns path with its links resolved. It returns an error if they lead out of root.
 func inside(root, path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -134,17 +134,17 @@ func inside(root, path string) (string, error) {
 	return target, nil
 }
 
-// excluded matches names of GGUF files that are no models themselves, such as projectors and drafts.
+// excluded matches the names of GGUF files that are not models, such as projectors and draft models.
 var excluded = regexp.MustCompile(`(?i)mmproj|imatrix|^mtp-|^eagle3-|^dflash-|^dspark-`)
 
 func isModel(name string) bool {
 	return strings.EqualFold(filepath.Ext(name), ".gguf") && !excluded.MatchString(name)
 }
 
-// A found is a file below a folder.
+// A found is a model file below a folder.
 type found struct {
-	rel  string // with slashes
-	path string // without links
+	rel  string // path relative to the folder, with slashes
+	path string // with links resolved
 }
 
 // walk returns the model files below dir. Links are followed if they stay within root.
@@ -191,8 +191,8 @@ func (f *finder) walk(root, dir string) []found {
 // part matches the stem of a part of a split model.
 var part = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})$`)
 
-// group returns the files of each model, with the parts of split models together. Models with missing
-// parts become problems.
+// group returns the files of each model; the parts of a split model are one model. claim returns the
+// digest that the tool claims for a file. Models with missing parts become problems.
 func (f *finder) group(files []found, claim func(found) string) [][]File {
 	var models [][]File
 	byRel := make(map[string]found)
@@ -241,7 +241,7 @@ func nameOf(text string) string {
 	}, strings.ToLower(text)), ".-")
 }
 
-// stemOf is the name of a file without its extension and part number.
+// stemOf returns the name of a file without its extension and part number.
 func stemOf(file string) string {
 	stem := filepath.Base(file)
 	stem = stem[:len(stem)-len(filepath.Ext(stem))]

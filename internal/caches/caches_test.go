@@ -20,7 +20,7 @@ const (
 	hexC   = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 )
 
-// A home is a user's home with caches.
+// A home is the home of a user, in which a test makes the folders of tools.
 type home struct {
 	t    *testing.T
 	dir  string

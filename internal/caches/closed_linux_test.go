@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/caches"
 )
 
-// asOther finds models with the file rights of a user without any.
+// asOther finds models with the file permissions of another user, and returns the problems.
 func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	t.Helper()
 	found := make(chan []caches.Problem)
@@ -30,8 +30,8 @@ func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	return <-found
 }
 
-// The Ollama of the system runs as its own user and may have closed its folder: that is told
-// apart from a folder that this user has named, or that is its own.
+// An Ollama that runs as a system service may have closed its folder to other users. That problem is
+// marked as Closed; a closed folder that this user has named, or in this user's home, is not.
 func TestClosedFolderOfAnotherUser(t *testing.T) {
 	for _, closed := range []string{"ollama", "ollama/models", "ollama/models/manifests"} {
 		dir := t.TempDir()

@@ -55,7 +55,7 @@ func (f *finder) repo(root, dir, repo string) {
 		}
 		return
 	}
-	head, _ := readSmall(filepath.Join(dir, "refs", "main")) // unknown without it
+	head, _ := readSmall(filepath.Join(dir, "refs", "main")) // if it cannot be read, the commit of main is unknown
 	for _, s := range snapshots {
 		commit := s.Name()
 		claims := f.tree(filepath.Join(dir, "trees", commit+".json"))
@@ -100,7 +100,7 @@ func (f *finder) tree(file string) map[string]string {
 	}
 	var entries []entry
 	if json.Unmarshal(data, &entries) != nil {
-		var object map[string]jsontext.Value // the list is a member, or each path is one
+		var object map[string]jsontext.Value // either the list is a member, or each path is a member
 		if err := json.Unmarshal(data, &object); err != nil {
 			f.problem(file, err)
 			return nil
@@ -133,7 +133,7 @@ func (f *finder) tree(file string) map[string]string {
 	return claims
 }
 
-// llamaCpp finds the models in llama.cpp's own cache; releases since March 2026 use Hugging Face's.
+// llamaCpp finds the models in llama.cpp's own cache. Releases since March 2026 use Hugging Face's cache.
 func (f *finder) llamaCpp() {
 	dir := f.env.Getenv("LLAMA_CACHE")
 	if dir == "" {
@@ -183,7 +183,7 @@ func (f *finder) plain(tool string, files []found, repo func(rel string) string)
 	}
 }
 
-// Media types of layers in Ollama's manifests.
+// ollamaModel is the media type of a model's layer in Ollama's manifests.
 const ollamaModel = "application/vnd.ollama.image.model"
 
 // ollama finds the models in the folders of Ollama: manifests/HOST/NAMESPACE/MODEL/TAG names a

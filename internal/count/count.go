@@ -1,7 +1,6 @@
 // Package count answers requests that only count tokens, in front of the gate. Counting needs
-// no slot, so it has bounds of its own: otherwise a caller could take the processor with it.
-// The package knows neither how tokens are counted nor the requests of other kinds, which it
-// passes on.
+// no slot, so it has bounds of its own: otherwise a caller could use up the CPU with it. The
+// package does not know how tokens are counted. It passes on all other requests.
 package count
 
 import (
@@ -26,11 +25,11 @@ type Entry struct {
 // all, and passes all others to Next.
 type Desk struct {
 	Next infer.Handler
-	// Choose returns the entry of a request to count. Its error is the answer.
+	// Choose returns the entry for a request to count. Handle returns its error.
 	Choose func(*infer.Request) (Entry, error)
 	// Charge charges the caller of a request for work, in tokens that are prefilled. May be nil.
 	Charge func(req *infer.Request, tokens int)
-	Wait   time.Duration // the longest wait for a turn; 0 means 10 s
+	Wait   time.Duration // the longest time that a request waits for its turn; 0 means 10 s
 
 	closed atomic.Bool
 	turns  quota.Quota
@@ -48,7 +47,8 @@ const (
 // tokensPerCharge is how many tokens are counted in about the time that prefills one.
 const tokensPerCharge = 64
 
-// timePerCharge is the charge of a count that fails or is canceled: about the time of a token.
+// timePerCharge is the time for which a failed or canceled count is charged one token: about the time
+// of prefilling one.
 const timePerCharge = 10 * time.Millisecond
 
 var (
@@ -64,8 +64,8 @@ func New(next infer.Handler, choose func(*infer.Request) (Entry, error)) *Desk {
 // Close refuses requests to count from now on; running ones may finish.
 func (d *Desk) Close() { d.closed.Store(true) }
 
-// Handle answers or passes on req. It refuses with [infer.Busy] a request that had no turn
-// within the wait.
+// Handle answers req, or passes it on to Next. A request to count that gets no turn within Wait, or
+// before its deadline, is refused with [infer.Busy]; after Close, with [infer.Unavailable].
 func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	if _, counts := req.Task.(*infer.Count); !counts {
 		return d.Next.Handle(ctx, req, emit)
@@ -91,7 +91,7 @@ func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	charge, began := 0, time.Now()
 	if d.Charge != nil {
 		defer func() {
-			if charge == 0 { // it has not ended as it should, but it took a processor
+			if charge == 0 { // the count failed or was canceled, but used CPU time
 				charge = 1 + int(time.Since(began)/timePerCharge)
 			}
 			d.Charge(req, charge)
@@ -105,7 +105,7 @@ func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	})
 }
 
-// wait takes a turn.
+// wait waits for a turn and takes it.
 func (d *Desk) wait(ctx context.Context, req *infer.Request) error {
 	late := time.Now().Add(cmp.Or(d.Wait, defaultWait))
 	if !req.Deadline.IsZero() && req.Deadline.Before(late) {

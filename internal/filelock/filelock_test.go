@@ -14,8 +14,8 @@ import (
 
 const holdEnv = "FILELOCK_TEST_HOLD"
 
-// TestMain makes the test binary a process that holds a lock until it is killed, and prints
-// "held" once it does.
+// TestMain runs the tests. If the variable holdEnv has a path, it instead takes the lock at that path,
+// prints "held", and holds the lock until its input ends or it is killed.
 func TestMain(m *testing.M) {
 	if path := os.Getenv(holdEnv); path != "" {
 		lock, err := filelock.Acquire(path)
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holder starts a process that holds the lock at path.
+// holder starts a process that holds the lock at path, and returns once it does.
 func holder(t *testing.T, path string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()

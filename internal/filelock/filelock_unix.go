@@ -27,7 +27,7 @@ func lock(file *os.File, shared bool) error {
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return ErrHeld
-	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EBADF): // NFS; EBADF: of a file that is open for reading
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EBADF): // on NFS; EBADF if the file is open only for reading
 		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	return err

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/filelock"
 )
 
-// A child that outlives the daemon must not keep the lock.
+// A child process that outlives the daemon does not keep the lock.
 func TestChildrenDoNotInheritTheLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inferd.lock")
 	lock, err := filelock.Acquire(path)
@@ -91,7 +91,7 @@ func TestRefusedPaths(t *testing.T) {
 	}
 }
 
-// describe lists the folder of path: names, modes, sizes and times.
+// describe returns the entries of path's folder as text, with their modes, sizes and times.
 func describe(t *testing.T, path string) string {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -109,7 +109,8 @@ func describe(t *testing.T, path string) string {
 	return strings.Join(all, "\n")
 }
 
-// A user who can replace the file could take a lock on another file of that name.
+// A lock file, or a folder of it, that other users can change is refused: a user who replaces the file
+// could lock another file of that name.
 func TestRefusedFolders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	path := filepath.Join(dir, "inferd.lock")

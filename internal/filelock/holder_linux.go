@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holder returns the pid of the process that holds the lock; 0 is unknown.
+// holder returns the pid of a process that holds a lock on the file, by /proc/locks; 0 if unknown.
 func holder(file *os.File) int {
 	var stat unix.Stat_t
 	raw, err := file.SyscallConn()

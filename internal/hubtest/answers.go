@@ -162,7 +162,7 @@ func (s *Server) answerCDN(w http.ResponseWriter, r *http.Request, req *Request,
 	s.answerContent(w, r, req, f, fault)
 }
 
-// ETag returns the CDN's ETag for a content. As at the real CDN, it is not the digest.
+// ETag returns the CDN's ETag for content. As with the real CDN, it is not the digest.
 func ETag(content []byte) string { return etagOf(Sum(content)) }
 
 func etagOf(digest string) string { return `"` + Sum([]byte(digest))[:32] + `"` }
@@ -237,7 +237,7 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, 
 			s.Sending(s.Sent())
 		}
 		piece := body[sent:min(sent+most, limit)]
-		s.count(req, len(piece)) // before the client can have it
+		s.count(req, len(piece)) // before the write, so that Sent includes all bytes that a client has
 		n, err := w.Write(piece) //nolint:gosec // content of a test
 		s.count(req, n-len(piece))
 		sent += int64(n)

@@ -80,7 +80,7 @@ func (a *authority) leaf(tb testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// quiet returns a logger that drops what http.Server logs: tests break connections on purpose.
+// quiet returns a logger that drops the log of http.Server: tests break connections on purpose.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // A Proxy connects clients to hosts. It serves only CONNECT.

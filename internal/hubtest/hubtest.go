@@ -42,7 +42,7 @@ func (s *Server) digest(f *File) string {
 	return s.sum(f.Content)
 }
 
-// sum is Sum with a cache: hashing a large content for each request would delay the answers.
+// sum is Sum with a cache: hashing large content for each request would delay the answers.
 func (s *Server) sum(content []byte) string {
 	if len(content) == 0 {
 		return Sum(nil)
@@ -56,7 +56,7 @@ func (s *Server) sum(content []byte) string {
 	return s.sums[key]
 }
 
-// A hashed identifies a content, which must not change.
+// A hashed identifies content that does not change by the address of its first byte and its size.
 type hashed struct {
 	first *byte
 	size  int
@@ -69,7 +69,7 @@ func (f *File) size() int64 {
 	return int64(len(f.Content))
 }
 
-// Sum returns the SHA-256 of a content, in hex.
+// Sum returns the SHA-256 of content, in hex.
 func Sum(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
@@ -81,7 +81,7 @@ const (
 	CDN = "cdn" // the content of files
 )
 
-// A Request is a request to the server.
+// A Request is the record of a request to the server.
 type Request struct {
 	Origin string // Hub or CDN
 	Method string
@@ -104,13 +104,13 @@ type Fault struct {
 	Content     []byte      // send other content
 	ETag        string      // announce another ETag; "-" means none
 	Total       int64       // announce another total in Content-Range
-	Shift       int64       // begin the Content-Range so many bytes late
+	Shift       int64       // begin the Content-Range that many bytes late
 	Unranged    bool        // answer 206 without Content-Range
-	Extra       int         // send so many bytes beyond the range
+	Extra       int         // send that many bytes beyond the range
 	NoLength    bool        // announce no length; with IgnoreRange
-	CutAfter    int64       // if > 0, close the connection after so many bytes of content
+	CutAfter    int64       // if > 0, close the connection after that many bytes of content
 	Empty       bool        // send the headers and no body
-	StallAfter  int64       // if > 0, send no byte after so many, until the client hangs up
+	StallAfter  int64       // if > 0, stop sending after that many bytes, until the client hangs up
 	Delay       time.Duration
 }
 
@@ -121,8 +121,8 @@ type Server struct {
 	Script func(Request) *Fault
 	// Token, if not empty, is required for repositories of the hub.
 	Token string
-	// RegistryToken, if not empty, is the token that the registry requires, and gives out without a
-	// login.
+	// RegistryToken, if not empty, is the token that the registry requires. It issues the token
+	// without a login.
 	RegistryToken string
 	// PageSize bounds the files on a page of a listing; 0 means that there is one page.
 	PageSize int
@@ -204,7 +204,7 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          quiet(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			s.mu.Lock() // the test may have added content: this orders the request after it
+			s.mu.Lock() // so that content that the test added before the request is visible
 			size := s.WriteBuffer
 			s.mu.Unlock()
 			if c, ok := c.(*tls.Conn); ok && size > 0 {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// changeTime is the time of the last change of the inode. No program can set it.
+// changeTime returns the time of the last change of a file's inode, which no program can set.
 func changeTime(info fs.FileInfo) time.Time {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(stat.Ctim.Unix())

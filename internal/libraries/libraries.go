@@ -26,8 +26,8 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// The SHA-256 of every library of the pinned package that is loaded, as sha256sum prints
-// them. scripts/engine.sh installs nothing else; a test compares both with an installed folder.
+// The SHA-256 of each library in the pinned package that engines load, as sha256sum prints them.
+// scripts/engine.sh installs nothing else; a test compares the tables with an installed folder.
 var (
 	//go:embed linux-x64.sums
 	linuxX64 string
@@ -51,7 +51,7 @@ func packaged(goos, goarch string) map[string]string {
 	return sums
 }
 
-// File is the name of the file of a library, such as libllama.so.
+// File returns the file name of a library, such as libllama.so for llama.
 func File(library string) string {
 	switch runtime.GOOS {
 	case "windows":
@@ -65,7 +65,7 @@ func File(library string) string {
 // Core returns the libraries that every engine loads, in the order of their dependencies.
 func Core() []string { return []string{"ggml-base", "ggml", "llama"} }
 
-// versioned is the target of the packaged link libNAME.so.
+// versioned returns the name of the file to which the packaged link libNAME.so leads.
 func versioned(library, version string) string { return "lib" + library + ".v" + version + ".so" }
 
 // accelerators are the backends to load in addition to the CPU backend, in llama.cpp's order. They
@@ -83,17 +83,17 @@ type Folder struct {
 	Path string
 	// Version is the release of llama.cpp of the packaged libraries.
 	Version string
-	// Packaged reports that "make engine" made the folder: each library must be the packaged
-	// one. Libraries of another folder may have any content, but only this user and root may be
-	// able to change them.
+	// Packaged is true for the folder that "make engine" makes: there each library must be the
+	// packaged one. In another folder libraries may have any content, but users other than this
+	// one and root must not be able to change them.
 	Packaged bool
 
-	mu   sync.Mutex      // guards the field below, and hashing
+	mu   sync.Mutex      // guards the field below; held during Check
 	seen map[string]seen // by file name
 }
 
-// At returns the folder at path. It is a packaged folder, of the release version, if path is
-// made, the folder of "make engine".
+// At returns the folder at path. made is the folder that "make engine" makes from the release
+// version of llama.cpp; if path is that folder, the result is Packaged.
 func At(path, made, version string) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -102,7 +102,7 @@ func At(path, made, version string) (*Folder, error) {
 	return &Folder{Path: path, Version: version, Packaged: path == filepath.Clean(made)}, nil
 }
 
-// seen is a digest of a file, valid while the other fields are those of the file.
+// seen is the digest of a file. It is valid while the file has the same info and change time.
 type seen struct {
 	info    fs.FileInfo
 	changed time.Time
@@ -111,10 +111,10 @@ type seen struct {
 
 // A Set has the libraries of a folder at the time of their check.
 type Set struct {
-	// Verified reports that each library has the digest of the packaged one.
+	// Verified is true if each library has the digest of the packaged one.
 	Verified bool
-	// SearchPath reports that the system's loader should search the folder, too: it has a libffi
-	// for systems without one.
+	// SearchPath is true if the system's loader should also search the folder, because it has a
+	// libffi for systems that lack one.
 	SearchPath bool
 	// Digest identifies the content of the CPU variants.
 	Digest string
@@ -124,9 +124,9 @@ type Set struct {
 	cpu    []string // variants, the best first
 }
 
-// Check checks every library of the folder that an engine may load: owners, modes and, of a
-// packaged folder, digests. A file is hashed again only if its inode, size or times have
-// changed. Only this user and root can replace a file between its check and its load.
+// Check checks every library of the folder that an engine may load: owner, mode and, in a packaged
+// folder, digest. A file is hashed again only if its inode, size or times have changed. After Check
+// has succeeded, only this user and root can replace a file before it is loaded.
 func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -177,7 +177,7 @@ type checking struct {
 	whole hash.Hash         // of the variants' names and digests
 }
 
-// core checks the libraries that every engine needs.
+// core checks the libraries of [Core].
 func (c *checking) core(ctx context.Context) error {
 	for _, library := range Core() {
 		as := File(library)
@@ -200,8 +200,8 @@ func (c *checking) core(ctx context.Context) error {
 	return nil
 }
 
-// optional checks a library that an engine can do without. A library that a verified package does not
-// have counts as absent.
+// optional checks a library that not every engine needs, and reports whether it is present. In a
+// verified folder, a library that is not in the package counts as absent.
 func (c *checking) optional(ctx context.Context, file string) (present bool, err error) {
 	if _, known := c.sums[file]; c.set.Verified && !known {
 		return false, nil
@@ -209,7 +209,8 @@ func (c *checking) optional(ctx context.Context, file string) (present bool, err
 	return c.check(ctx, file, file)
 }
 
-// check checks a file, which has the digest of the packaged file as if the package is verified.
+// check checks a file and reports whether it is present. In a verified folder, a missing file is an
+// error, and the file must have the digest of the packaged file called as.
 func (c *checking) check(ctx context.Context, file, as string) (present bool, err error) {
 	digest, err := c.digest(ctx, file)
 	switch {
@@ -228,8 +229,8 @@ func (c *checking) check(ctx context.Context, file, as string) (present bool, er
 	return true, nil
 }
 
-// digest checks a file of the folder, after all links, and returns its SHA-256. It checks and
-// hashes the same descriptor.
+// digest checks a file of the folder, following links, and returns its SHA-256. It opens the file
+// once, and checks and hashes that descriptor.
 func (f *Folder) digest(ctx context.Context, name string) (string, error) {
 	path := filepath.Join(f.Path, name)
 	if err := trust.Path(path); err != nil {
@@ -266,7 +267,7 @@ func (f *Folder) digest(ctx context.Context, name string) (string, error) {
 	return s.digest, nil
 }
 
-// A contextReader ends with its context.
+// A contextReader reads from r until its context ends, and then fails with the cause.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -282,9 +283,9 @@ func (r contextReader) Read(p []byte) (int, error) {
 // ErrNoVariant is the error of [Set.Backends] if no CPU variant is left.
 var ErrNoVariant = errors.New("every CPU variant ended with an illegal instruction")
 
-// Backends returns the files of the backends that an engine loads: all accelerators, and behind
-// them the CPU variants of which it takes the first that supports the processor. The variants
-// in avoid are left out.
+// Backends returns the files of the backends that an engine loads: all accelerators, then the CPU
+// variants, of which the engine takes the first that supports the processor. The variants in avoid are
+// left out. If none remains, the error wraps [ErrNoVariant].
 func (s *Set) Backends(avoid []string) ([]string, error) {
 	files := slices.Clone(s.files)
 	left := Remaining(s.cpu, avoid)

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// sums returns the table of a platform.
+// sums returns the digests in the table of a platform, by file name.
 func sums(t *testing.T, platform string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(platform + ".sums")
@@ -67,7 +67,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// installed is the folder that "make engine" makes; the test is skipped without it.
+// installed returns the folder that "make engine" makes. It skips the test if the folder is missing.
 func installed(t *testing.T) string {
 	t.Helper()
 	dir := paths.Default().EngineDir()
@@ -95,7 +95,7 @@ func TestInstalledFolder(t *testing.T) {
 	}
 }
 
-// copied is a copy of an installed folder.
+// copied returns a copy of the installed folder, or skips the test.
 func copied(t *testing.T) string {
 	t.Helper()
 	from, dir := installed(t), filepath.Join(t.TempDir(), "lib")
@@ -125,8 +125,8 @@ func copied(t *testing.T) string {
 	return dir
 }
 
-// A packaged folder is refused if anything in it is not the packaged file; any other one is
-// used if only its owner can change it.
+// A packaged folder is refused if a library in it differs from the packaged one. Another folder is
+// accepted with changed libraries, unless other users can change it.
 func TestChangedFolders(t *testing.T) {
 	const top = "libggml-cpu-sapphirerapids.so"
 	if runtime.GOARCH != "amd64" {
@@ -142,7 +142,7 @@ func TestChangedFolders(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		change          func(dir string) error
-		packaged, named string // parts of the errors; empty is none
+		packaged, named string // parts of the errors for a packaged and for a named folder; empty means no error
 	}{
 		"nothing":              {func(string) error { return nil }, "", ""},
 		"one byte":             {func(dir string) error { return flip(filepath.Join(dir, "libllama.v0.5.0.so")) }, "libllama.so is not the packaged one", ""},

@@ -13,7 +13,7 @@ import (
 // A Processor identifies a kind of processor, as the system describes it.
 type Processor struct {
 	Model string // name; empty if unknown
-	Flags string // digest of the instructions that it reports
+	Flags string // digest of the instruction sets that the system lists; without a list, the architecture
 }
 
 // ThisProcessor returns the processor of this machine. On other systems than Linux only the
@@ -50,7 +50,7 @@ func ParseProcessor(cpuinfo string) Processor {
 	return p
 }
 
-// key identifies a processor with a set of libraries.
+// key returns the key of a processor with the set of libraries that has the digest.
 func (p Processor) key(digest string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
 	return hex.EncodeToString(sum[:])

@@ -19,10 +19,10 @@ import (
 )
 
 // A Memory keeps the CPU variants that ended with an illegal instruction, so that no later start
-// tries them again. It keeps them per processor and set of libraries: with others they may work.
-// Several goroutines may use it.
+// tries them again. It keeps them by processor and set of libraries, because they may run with
+// another one. Several goroutines may use it.
 type Memory struct {
-	Path      string // of its file
+	Path      string // of the file
 	Processor Processor
 
 	mu       sync.Mutex // guards the fields below, and the file
@@ -43,7 +43,7 @@ type memoryFile struct {
 
 const (
 	maxMemory   = 1 << 20 // bytes of the file
-	maxMachines = 64      // in the file: machines may share a home
+	maxMachines = 64      // entries in the file; several machines may share a home
 )
 
 // Avoid returns the avoided variants of a set of libraries. A file that cannot be read counts as
@@ -55,8 +55,8 @@ func (m *Memory) Avoid(digest string) ([]string, error) {
 	return slices.Clone(m.machines[m.Processor.key(digest)].Avoid), err
 }
 
-// Remember adds an avoided variant and reports whether it is new. After an error it is not in
-// the file, and only this process avoids it.
+// Remember adds an avoided variant and reports as news whether it is new. After an error the variant
+// is not in the file, and only this process avoids it.
 func (m *Memory) Remember(digest, variant string) (news bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,7 +82,7 @@ func (m *Memory) Forget(digest string) error {
 	return errors.Join(err, m.saveLocked(left, ""))
 }
 
-// loadLocked reads the file the first time.
+// loadLocked reads the file on its first call.
 func (m *Memory) loadLocked() error {
 	if m.read {
 		return nil
@@ -108,8 +108,8 @@ func (m *Memory) loadLocked() error {
 	return nil
 }
 
-// saveLocked replaces the file, or a link in its place. Beyond maxMachines it drops machines,
-// but not keep.
+// saveLocked replaces the file, or a link in its place. If there are more than maxMachines, it drops
+// some other than keep.
 func (m *Memory) saveLocked(machines map[string]machine, keep string) (err error) {
 	defer func() {
 		if err != nil {

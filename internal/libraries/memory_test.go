@@ -43,7 +43,7 @@ func TestMemory(t *testing.T) {
 	avoided(t, &libraries.Memory{Path: path, Processor: here}, "new libs")
 	avoided(t, &libraries.Memory{Path: path, Processor: other}, "libs")
 
-	// A record of another machine with the same home does not remove the record of this one.
+	// An entry for another machine with the same home does not replace the entry of this machine.
 	if _, err := (&libraries.Memory{Path: path, Processor: other}).Remember("libs", "x64"); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestMemory(t *testing.T) {
 	avoided(t, &libraries.Memory{Path: path, Processor: here}, "libs")
 }
 
-// A file that cannot be read is ignored with one warning, and replaced by the next record.
+// A file that cannot be read is ignored with one error, and replaced by the next Remember.
 func TestBrokenMemory(t *testing.T) {
 	for name, test := range map[string]struct {
 		plant func(path string) error

@@ -9,8 +9,8 @@ import (
 const generic = "generic"
 
 // Variants returns the CPU variants of an architecture: builds of llama.cpp's kernels for
-// processors with certain instructions. They are in the order of the scores that they report on
-// a processor with all instructions, the highest first. The generic one is last; a folder with
+// processors with certain instruction sets. They are in descending order of the score that llama.cpp
+// gives them on a processor with all instruction sets. The generic variant is last; a folder that has
 // it has no other.
 func Variants(goarch string) []string {
 	all := map[string][]string{
@@ -25,7 +25,7 @@ func Variants(goarch string) []string {
 	return append(all, generic)
 }
 
-// variantFile is the name of the library of a variant.
+// variantFile returns the file name of a variant's library.
 func variantFile(name string) string {
 	if name == generic {
 		return File("ggml-cpu")
@@ -33,7 +33,8 @@ func variantFile(name string) string {
 	return File("ggml-cpu-" + name)
 }
 
-// VariantOf returns the name of the CPU variant in a file, and false if the file is not one.
+// VariantOf returns the name of the CPU variant whose library has that file name. ok is false if the
+// file is not the library of a CPU variant.
 func VariantOf(file string) (name string, ok bool) {
 	before, after, _ := strings.Cut(File("ggml-cpu-*"), "*")
 	if name, ok := strings.CutPrefix(file, before); ok {
@@ -44,7 +45,7 @@ func VariantOf(file string) (name string, ok bool) {
 	return generic, file == File("ggml-cpu")
 }
 
-// Remaining returns the variants that are left, in their order.
+// Remaining returns the variants without those in avoid, in the same order.
 func Remaining(variants, avoid []string) []string {
 	return slices.DeleteFunc(slices.Clone(variants), func(name string) bool { return slices.Contains(avoid, name) })
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// An Entry is a model of the catalog: its digest is known before the first byte.
+// An Entry is a model of the catalog. Its digest is known before the download.
 type Entry struct {
 	Name      string   `json:"name"`
 	File      string   `json:"file"`
@@ -92,8 +92,7 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Over returns the catalog with the entries of another one added; they replace those with the
-// same name.
+// Over returns the entries of c and those entries of base whose names c does not have.
 func (c Catalog) Over(base Catalog) Catalog {
 	all := append(Catalog(nil), c...)
 	for _, e := range base {
@@ -114,7 +113,7 @@ func (c Catalog) Find(name string) (Entry, bool) {
 	return Entry{}, false
 }
 
-// Unknown is the error for a name that is not in the catalog.
+// Unknown returns the error for a name that is not in the catalog. It suggests the nearest name.
 func (c Catalog) Unknown(name string) error {
 	names := make([]string, len(c))
 	for i, e := range c {

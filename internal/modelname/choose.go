@@ -36,13 +36,13 @@ var (
 	// A quantisation at the end of a stem: the types of llama.cpp, with the letters that
 	// publishers add (UD-Q4_K_XL).
 	quantSuffix = regexp.MustCompile(`(?i)(?:^|[-._])((?:UD-)?(?:I?Q[1-9][0-9]*|TQ[12]|MXFP[0-9]+|NVFP[0-9]+|BF16|FP?16|FP?32)(?:_[A-Z0-9]+)*)$`)
-	// Files beside models that are no models themselves.
+	// Files that belong to models, but are not models.
 	helper = regexp.MustCompile(`(?i)(?:mmproj|imatrix|(?:^|[-._/])(?:mtp|eagle3|dflash|dspark)(?:-|/))`)
 )
 
 func isGGUF(path string) bool { return len(path) > 5 && strings.EqualFold(path[len(path)-5:], ".gguf") }
 
-// leafOf returns the last segment of a path with slashes, dirOf the segments before it.
+// leafOf returns the last segment of a path with slashes, and dirOf the segments before it.
 func leafOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 func dirOf(path string) string {
@@ -77,7 +77,7 @@ type candidate struct {
 	files     []Listed
 }
 
-// String names the candidate as its file, or its first part.
+// String returns the path of the candidate's file, or of its first part.
 func (c *candidate) String() string {
 	if len(c.files) == 0 {
 		return c.stem
@@ -181,8 +181,9 @@ func cutSuffixFold(text, suffix string) (rest string, ok bool) {
 	return text[:len(text)-len(suffix)], true
 }
 
-// Choose returns the files that a name of kind Hub stands for in the listing of its repository. Its
-// errors list the choices of an ambiguous name, and the missing parts of a split model.
+// Choose returns the files for which a name of kind Hub stands, given the listing of its repository. The
+// error for an ambiguous name lists the choices; that for an incomplete split model lists the missing
+// parts.
 func Choose(files []Listed, ref Ref) (Choice, error) {
 	all := candidates(files)
 	if ref.File != "" {
@@ -271,8 +272,9 @@ func choice(files []Listed, c *candidate) (Choice, error) {
 	return Choice{Parts: parts, Quant: c.quant, Projector: projector(files, c)}, nil
 }
 
-// projector returns the mmproj file of a model: from its folder or the nearest parent, the file with the
-// bits nearest to the model's; a model without a quantisation counts as F16.
+// projector returns the mmproj file of a model, or nil if there is none or c itself is a projector. Of
+// the files in the model's folder, or else in the nearest parent with an mmproj file, it takes the one
+// whose bits per weight are nearest to the model's. A model without a quantisation counts as F16.
 func projector(files []Listed, c *candidate) *Listed {
 	if strings.Contains(strings.ToLower(leafOf(c.String())), "mmproj") {
 		return nil
@@ -298,8 +300,8 @@ func projector(files []Listed, c *candidate) *Listed {
 	}
 }
 
-// nearer reports whether the bits of a are nearer to want than those of b; F16 before BF16, and
-// the shorter name, if they are equally near.
+// nearer reports whether the bits of a are nearer to want than those of b. If both are equally near,
+// the shorter name of a quantisation wins, such as F16 before BF16, then the first path in order.
 func nearer(a, b *Listed, want int) bool {
 	quantA, quantB := quantOfFile(a.Path), quantOfFile(b.Path)
 	distance := func(quant string) int { return max(bitsOf(quant)-want, want-bitsOf(quant)) }
@@ -315,7 +317,7 @@ func quantOfFile(path string) string {
 	return quantOf("", leaf[:len(leaf)-len(".gguf")])
 }
 
-// bitsOf returns the bits of a weight in a quantisation; 16 if it is unknown.
+// bitsOf returns the bits per weight of a quantisation; 16 if they are unknown.
 func bitsOf(quant string) int {
 	digits := strings.TrimLeftFunc(quant, func(r rune) bool { return r < '0' || r > '9' })
 	end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
@@ -328,7 +330,7 @@ func bitsOf(quant string) int {
 	return 16
 }
 
-// distinctQuants reports whether each model has a quantisation of its own.
+// distinctQuants reports whether each model has a quantisation, and no two have the same.
 func distinctQuants(models []*candidate) bool {
 	seen := make(map[string]bool)
 	for _, c := range models {

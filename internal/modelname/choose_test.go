@@ -22,7 +22,7 @@ func TestChoose(t *testing.T) {
 		"one file without a quantisation":                  {"", "README.md model.gguf", "model.gguf"},
 		"one file of another quantisation":                 {"", "m-IQ2_XXS.gguf", "m-IQ2_XXS.gguf"},
 		"one F16 file beside its projector":                {"", "m-F16.gguf mmproj-F16.gguf", "m-F16.gguf + mmproj-F16.gguf"},
-		"neither default, so it asks":                      {"", "m-Q5_K_M.gguf m-IQ4_XS.gguf m-BF16.gguf", "! neither Q4_K_M nor Q8_0: choose one of BF16, IQ4_XS, Q5_K_M as in hf:O/R:QUANT"},
+		"neither default, so the choices are listed":       {"", "m-Q5_K_M.gguf m-IQ4_XS.gguf m-BF16.gguf", "! neither Q4_K_M nor Q8_0: choose one of BF16, IQ4_XS, Q5_K_M as in hf:O/R:QUANT"},
 		"UD only, so it counts as Q4_K_M by its last word": {"", "m-UD-Q4_K_M.gguf m-UD-Q2_K_XL.gguf", "m-UD-Q4_K_M.gguf"},
 		"UD beside plain":                                  {"", "m-UD-Q4_K_M.gguf m-Q4_K_M.gguf", "m-Q4_K_M.gguf"},
 		"UD XL is not Q4_K_M":                              {"", "m-UD-Q4_K_XL.gguf m-UD-Q6_K_XL.gguf", "! neither Q4_K_M nor Q8_0: choose one of UD-Q4_K_XL, UD-Q6_K_XL"},
@@ -32,7 +32,7 @@ func TestChoose(t *testing.T) {
 		"a number is no quantisation":                      {"", "m-7b.gguf m-13b.gguf", "! several such models"},
 		"imat at the end hides the quantisation":           {"", "m-Q4_K_M-imat.gguf m-Q8_0-imat.gguf", "! several such models"},
 		"the quantisation is only in the folder":           {"", "Q4_K_M/m.gguf Q8_0/m.gguf", "Q4_K_M/m.gguf"},
-		"the folder says another thing than the name":      {"", "Q4_K_M/m-Q6_K.gguf m-Q8_0.gguf", "m-Q8_0.gguf"},
+		"the folder contradicts the name":                  {"", "Q4_K_M/m-Q6_K.gguf m-Q8_0.gguf", "m-Q8_0.gguf"},
 		"a quantisation":                                   {"Q8_0", "m-Q4_K_M.gguf m-Q8_0.gguf", "m-Q8_0.gguf"},
 		"a quantisation in lower case":                     {"iq4_xs", "m-IQ4_XS.gguf m-Q8_0.gguf", "m-IQ4_XS.gguf"},
 		"with its prefix":                                  {"UD-Q4_K_XL", "m-UD-Q4_K_XL.gguf m-Q4_K_M.gguf", "m-UD-Q4_K_XL.gguf"},
@@ -40,7 +40,7 @@ func TestChoose(t *testing.T) {
 		"plain wins over a prefix":                         {"Q8_0", "m-UD-Q8_0.gguf m-Q8_0.gguf", "m-Q8_0.gguf"},
 		"half a type does not match":                       {"K_M", "m-Q4_K_M.gguf", "! has no K_M: it has Q4_K_M"},
 		"the end of a word does not match":                 {"4_K_M", "m-Q4_K_M.gguf", "! has no 4_K_M: it has Q4_K_M"},
-		"the begin of a word does not match":               {"Q4", "m-Q4_K_M.gguf m-Q4_0.gguf", "! has no Q4: it has Q4_0, Q4_K_M"},
+		"the beginning of a word does not match":           {"Q4", "m-Q4_K_M.gguf m-Q4_0.gguf", "! has no Q4: it has Q4_0, Q4_K_M"},
 		"Q4_K is not Q4_K_M":                               {"Q4_K", "m-Q4_K_M.gguf m-Q4_K_S.gguf", "! has no Q4_K: it has Q4_K_M, Q4_K_S"},
 		"Q8_0 is not IQ8_0":                                {"Q8_0", "m-IQ8_0.gguf", "! has no Q8_0: it has IQ8_0"},
 		"F16 is not BF16":                                  {"F16", "m-BF16.gguf", "! has no F16: it has BF16"},
@@ -67,7 +67,7 @@ func TestChoose(t *testing.T) {
 		"a projector by its quantisation":                  {"F16", "mmproj-F16.gguf m-Q4_K_M.gguf", "! has no F16: it has Q4_K_M"},
 		"an empty repository":                              {"", "", "! has no GGUF file"},
 		"no GGUF":                                          {"", "README.md tokenizer.json", "! has no GGUF file"},
-		"weights for others":                               {"", "model.safetensors", "! has no GGUF file: it has weights for other programs (.safetensors)"},
+		"weights for other programs":                       {"", "model.safetensors", "! has no GGUF file: it has weights for other programs (.safetensors)"},
 		"a file called .gguf":                              {"", ".gguf", "! has no GGUF file"},
 		"a split model":                                    {"", "m-Q4_K_M-00001-of-00003.gguf m-Q4_K_M-00002-of-00003.gguf m-Q4_K_M-00003-of-00003.gguf", "m-Q4_K_M-00001-of-00003.gguf m-Q4_K_M-00002-of-00003.gguf m-Q4_K_M-00003-of-00003.gguf"},
 		"a split model, listed backwards":                  {"Q4_K_M", "m-Q4_K_M-00003-of-00003.gguf m-Q4_K_M-00002-of-00003.gguf m-Q4_K_M-00001-of-00003.gguf", "m-Q4_K_M-00001-of-00003.gguf m-Q4_K_M-00002-of-00003.gguf m-Q4_K_M-00003-of-00003.gguf"},
@@ -134,7 +134,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// Errors stay short however long a listing is.
+// An error lists at most 40 names and stays below 16 KiB, however long the listing is.
 func TestChooseListsAtMostForty(t *testing.T) {
 	var files []modelname.Listed
 	for i := range 500 {

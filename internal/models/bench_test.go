@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// BenchmarkOpenVerified measures what the daemon needs at its start for a model of 300 MB by name
-// that was verified before: it neither hashes it nor sends a request.
+// BenchmarkOpenVerified opens a model of 300 MB by name that was verified before, as the daemon does at
+// its start. The model is not hashed, and no request is sent.
 func BenchmarkOpenVerified(b *testing.B) {
 	dir := b.TempDir()
 	file := filepath.Join(dir, "m.gguf")

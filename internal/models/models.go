@@ -42,17 +42,18 @@ func Catalog(file string) (modelname.Catalog, error) {
 // A Source opens models. Its methods may be called from any goroutine.
 type Source struct {
 	Puller *pull.Puller // with the store
-	// AutoPull means that models that are missing are pulled.
+	// AutoPull means that Open pulls missing models.
 	AutoPull bool
-	// Unable is the reason why no model can be pulled, such as an invalid token, or nil. Models in
-	// the store can be opened all the same.
+	// Unable is the reason why no model can be pulled, such as an invalid token, or nil. It does not
+	// prevent the use of models in the store.
 	Unable error
 
-	pulling sync.RWMutex // held for reading by the pulls of Pull; guards closed
+	pulling sync.RWMutex // guards closed; Pull holds its read lock throughout
 	closed  bool
 }
 
-// Close closes the store, once the pulls of [Source.Pull] have ended: their contexts must end.
+// Close waits for running calls of [Source.Pull] and closes the store. The caller must end their
+// contexts, or Close may wait for long. Later calls of Pull fail.
 func (s *Source) Close() error {
 	s.pulling.Lock()
 	defer s.pulling.Unlock()
@@ -60,8 +61,8 @@ func (s *Source) Close() error {
 	return s.Puller.Store.Close()
 }
 
-// Pull brings a model into the store for a client of Ollama's interface, by its name there, whether
-// or not AutoPull is set, and returns its name in the store.
+// Pull brings a model into the store for a client of Ollama's interface, which knows the model as name.
+// It ignores AutoPull. It returns the name of the model in the store.
 func (s *Source) Pull(ctx context.Context, name string, report func(status.Phase)) (stored string, err error) {
 	s.pulling.RLock()
 	defer s.pulling.RUnlock()
@@ -79,8 +80,9 @@ func (s *Source) Pull(ctx context.Context, name string, report func(status.Phase
 	return r.Name, err
 }
 
-// typed returns the spelling of a name of Ollama's interface that Parse understands. A name without
-// the prefix of a source is one of the store or of the catalog, else one of Ollama's registry.
+// typed converts a name of Ollama's interface to the form that [modelname.Parse] takes. A name without
+// the prefix of a source is looked up in the store and in the catalog, and otherwise taken as one of
+// Ollama's registry.
 func (s *Source) typed(name string) string {
 	for _, prefix := range []string{"hf:", "hf.co/", "huggingface.co/", "ollama:", "https:", "http:"} {
 		if strings.HasPrefix(name, prefix) {
@@ -101,7 +103,7 @@ func (s *Source) typed(name string) string {
 
 // Open opens a model and checks its digest. If the store has a manifest of the model's name, Open
 // sends no request, and hashes the model only if it was not verified before. Phases are reported to
-// phase; the first one is [status.CheckingLocal], once.
+// phase, [status.CheckingLocal] first and only once.
 func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
 	if m.Name == "" {
 		return s.Puller.Store.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -147,7 +149,7 @@ func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.
 	return r.Name, err
 }
 
-// withoutManifest opens a model by its blob after obtain failed with err: a read-only store may
+// withoutManifest opens a model by its digest after obtain has failed with err: a read-only store may
 // have the blob, although no manifest can be written. If there is no blob, it returns err.
 func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, phase func(status.Phase)) (*store.Model, error) {
 	if ref.SHA256 == "" || ctx.Err() != nil {

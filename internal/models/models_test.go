@@ -24,7 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A bench is a source with a hub, and the phases that it reports.
+// A bench is a source with a hub. It records the log and the reported phases.
 type bench struct {
 	*models.Source
 	t       *testing.T
@@ -83,7 +83,7 @@ func typeOf(p status.Phase) string {
 	return "other"
 }
 
-// put writes a blob with the digest of the bench to the store.
+// put writes content to the store as the blob with the digest b.digest.
 func (b *bench) put(content []byte) {
 	b.t.Helper()
 	path := filepath.Join(b.Puller.Store.Home, "blobs", "sha256", b.digest[:2], b.digest, "data")
@@ -95,8 +95,7 @@ func (b *bench) put(content []byte) {
 	}
 }
 
-// A model by a name of any form is pulled the first time. After that no request is sent and nothing
-// is hashed.
+// The first Open of a model by name pulls it. Later ones send no request and hash nothing.
 func TestOpen(t *testing.T) {
 	for name, model := range map[string]backend.Model{
 		"of a hub":     {Name: "hf:O/R"},
@@ -214,7 +213,7 @@ func TestCatalog(t *testing.T) {
 	}
 }
 
-// Clients of Ollama's interface pull by its names, also without AutoPull.
+// Pull takes the names of Ollama's interface, and works without AutoPull.
 func TestPull(t *testing.T) {
 	b := newBench(t)
 	b.AutoPull = false

@@ -11,8 +11,8 @@ import (
 // Max is the maximum length of the result of [Text], in bytes.
 const Max = 256
 
-// Text returns the beginning of a text, in whole characters. Unprintable characters become
-// spaces, invalid UTF-8 becomes U+FFFD; surrounding spaces are cut.
+// Text returns the beginning of a text, at most Max bytes in whole characters. Unprintable
+// characters become spaces, invalid UTF-8 becomes U+FFFD, and surrounding spaces are removed.
 func Text(text string) string {
 	text = text[:min(len(text), 16*Max)] // bounds the work on a long text
 	text = strings.TrimSpace(strings.Map(func(r rune) rune {

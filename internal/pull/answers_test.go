@@ -32,8 +32,8 @@ func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault 
 	}
 }
 
-// Each answer of the table comes once, to the request for the first, a middle or the last range of
-// a file.
+// Each answer of the table is sent once, to the request for the first, a middle or the last range of
+// a file. The pull succeeds or fails as the table says.
 func TestAnswersOnce(t *testing.T) {
 	c := content(6*rangeOf+1000, 2)
 	positions := map[string]int64{"first": 0, "middle": 3 * rangeOf, "last": 6 * rangeOf}
@@ -173,7 +173,8 @@ func (b *bench) kept() (bytes int64) {
 	return bytes
 }
 
-// Each answer of the table comes to every request from the middle of the file on.
+// Each answer of the table is sent to every request from the middle of the file on. The pull fails with
+// the error of the table.
 func TestAnswersForGood(t *testing.T) {
 	c := content(6*rangeOf+1000, 3)
 	for name, test := range map[string]struct {
@@ -385,7 +386,7 @@ func TestExpiredLink(t *testing.T) {
 	}
 }
 
-// wrong makes the hub announce the digest of c and send other content.
+// wrong makes the hub announce the digest of c, but send the content sent.
 func (b *bench) wrong(c, sent []byte) {
 	b.hub.AddRepo("O/R", commit, "mit", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: sent, Digest: hubtest.Sum(c), Size: int64(len(c))}})
 }
@@ -452,9 +453,9 @@ func TestNextSource(t *testing.T) {
 		pauses int
 		sent   int // in units of the size of the content
 	}{
-		"nobody listens": {func(*bench) string { return "https://127.0.0.1:1/m.gguf" }, 3, 1},
-		"no such host":   {func(*bench) string { return "https://nowhere.invalid/m.gguf" }, 0, 1},
-		"not there":      {func(b *bench) string { return b.hub.CDNURL() + "/files/none.gguf" }, 0, 1},
+		"no listener":  {func(*bench) string { return "https://127.0.0.1:1/m.gguf" }, 3, 1},
+		"no such host": {func(*bench) string { return "https://nowhere.invalid/m.gguf" }, 0, 1},
+		"not there":    {func(b *bench) string { return b.hub.CDNURL() + "/files/none.gguf" }, 0, 1},
 		"not https": {func(b *bench) string {
 			return "http" + strings.TrimPrefix(b.hub.CDNURL(), "https") + "/files/good.gguf"
 		}, 0, 1},
@@ -667,8 +668,8 @@ func TestRefusedElsewhere(t *testing.T) {
 	}
 }
 
-// A refusal of the second request while the first one is running does not end the source: it is
-// asked again.
+// A refusal of the second request while the first is running does not disqualify the source: the
+// pull repeats the request.
 func TestRefusedWhileBytesCome(t *testing.T) {
 	b := newBench(t)
 	c := content(4*rangeOf, 79)

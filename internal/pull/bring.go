@@ -28,7 +28,7 @@ func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options
 	return s.publish(ctx, made, parts, o)
 }
 
-// explain adds to the error of a full disk how to make room.
+// explain adds advice to the error of a full disk. It returns other errors unchanged.
 func explain(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("%w: the bytes that are there are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)

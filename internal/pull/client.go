@@ -110,7 +110,7 @@ func (c *client) proxyOf(r *http.Request) (*url.URL, error) {
 	return proxy, nil
 }
 
-// An addressError means that a public address redirected to a private one.
+// An addressError means that a public address has redirected to a private one.
 type addressError struct{ addr string }
 
 func (e *addressError) Error() string {

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// followTime is the time between two looks at the pull of another process.
+// followTime is the time between two checks of the progress of another process.
 const followTime = 500 * time.Millisecond
 
 // lockName locks the name of the model. While another process pulls the model, lockName reports the

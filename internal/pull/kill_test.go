@@ -82,8 +82,8 @@ func child(name string) error {
 const (
 	killSize    = 32 << 20 // size of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20 // a process is killed within so many bytes, and killSlack
-	killSlack   = 2 << 20  // the hub sends at most so many bytes more
+	killWindow  = 24 << 20 // a process is killed while it receives at most that many bytes and killSlack
+	killSlack   = 2 << 20  // bytes that the hub may still send after the moment of a kill was chosen
 	killBuffer  = 64 << 10 // write buffer of the hub's sockets
 	connections = 4        // requests at once
 	checkpoint  = 8 << 20  // most bytes between two saved states
@@ -128,8 +128,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killAnywhere pulls a model with processes. It kills at most most of them, and then lets one
-// finish. It sets the puller to one of the same store.
+// killAnywhere pulls a model in child processes. It kills up to most of them at random moments, then
+// lets one finish, and returns the number of kills. It replaces b.Puller by one with the same store.
 func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)

@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A download is reported after so many bytes, or after so much time, whichever comes first.
+// A download is reported after reportBytes bytes or after reportTime, whichever comes first.
 const (
 	reportBytes = 32 << 20
 	reportTime  = 5 * time.Second

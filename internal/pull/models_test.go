@@ -69,7 +69,7 @@ func TestRefusedNames(t *testing.T) {
 		"a split model that lacks a part": {map[string]*hubtest.File{"m-Q4_K_M-00001-of-00003.gguf": file(), "m-Q4_K_M-00003-of-00003.gguf": file()}, "O/R", "the repository lacks m-Q4_K_M-00002-of-00003.gguf"},
 		"an unknown quantisation":         {map[string]*hubtest.File{"m-Q4_K_M.gguf": file(), "m-Q8_0.gguf": file()}, "O/R:Q3", "has no Q3: it has Q4_K_M, Q8_0"},
 		"no GGUF":                         {map[string]*hubtest.File{"m.safetensors": file()}, "O/R", "has no GGUF file"},
-		"a digest that is none":           {map[string]*hubtest.File{"m.gguf": {Content: c, Digest: "zz"}}, "O/R", "is not a SHA-256"},
+		"an invalid digest":               {map[string]*hubtest.File{"m.gguf": {Content: c, Digest: "zz"}}, "O/R", "is not a SHA-256"},
 		"a path that leads out":           {map[string]*hubtest.File{"../m.gguf": file()}, "O/R", "a bad path or size"},
 		"an unknown revision":             {map[string]*hubtest.File{"m.gguf": file()}, "O/R@other", "no such model or revision"},
 		"an unknown repository":           {map[string]*hubtest.File{"m.gguf": file()}, "O/S", "no such model or revision"},
@@ -119,7 +119,7 @@ func TestHubAPI(t *testing.T) {
 		"a page elsewhere":   {at("/tree/", hubtest.Fault{Status: 200, Body: "[]", Header: http.Header{"Link": {`<https://h.example/x>; rel="next"`}}}), "is at another origin", 0},
 		"a negative size":    {at("/tree/", hubtest.Fault{Status: 200, Body: `[{"type":"file","path":"m.gguf","size":-1}]`}), "a bad path or size", 0},
 		"a forbidden answer": {at("/tree/", hubtest.Fault{Status: 403}), "set HF_TOKEN", 0},
-		"a server's mistake": {at("/tree/", hubtest.Fault{Status: 418}), "http status 418", 0},
+		"an odd status":      {at("/tree/", hubtest.Fault{Status: 418}), "http status 418", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)

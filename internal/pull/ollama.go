@@ -85,8 +85,8 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 
 var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// anonymous fetches a token from a registry without a login. The rules for redirects hold for the
-// token's address: a public registry cannot make us request a private address.
+// anonymous fetches a token from a registry without a login. The rules for redirects also apply to the
+// address of the token, so a public registry cannot cause a request to a private address.
 func (s *session) anonymous(ctx context.Context, what string, denied *challengeError) (*credential, error) {
 	if scheme, _, _ := strings.Cut(denied.header, " "); !strings.EqualFold(scheme, "Bearer") {
 		return nil, fmt.Errorf("%s: the registry wants a login, which inferd does not do", what)

@@ -33,7 +33,7 @@ type outcome struct {
 	got   int64       // bytes written
 	head  head        // header of the answer; zero if there was no answer
 	end   *target     // end of the redirects; nil if there was no answer
-	err   error       // nil if all of r was written, or as much as the source has
+	err   error       // nil if all bytes of r that the source has were written
 	epoch int
 	used  bool // the request was sent to the link of an earlier one
 }

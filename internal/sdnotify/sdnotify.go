@@ -19,11 +19,12 @@ const (
 	Stopping = "STOPPING=1"
 )
 
-// Status is a line of text that systemctl status shows.
+// Status returns the assignment of a line of text, which systemctl status shows.
 func Status(text string) string { return "STATUS=" + text }
 
 // Notify sends assignments in one datagram to the manager at socket, the value of [Variable]:
-// a path, or an abstract name that begins with '@'. An empty socket means no manager.
+// a path, or an abstract name that begins with '@'. If socket is empty, there is no manager, and
+// Notify does nothing.
 func Notify(socket string, assignments ...string) error {
 	if socket == "" {
 		return nil

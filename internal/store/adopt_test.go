@@ -241,12 +241,12 @@ func TestAdoptIsRefused(t *testing.T) {
 		a    store.Adoption
 		want string
 	}{
-		"a lie":    {lie, o.file + " has SHA-256 " + digestOf(o.data) + ", not " + sum("x")},
-		"no file":  {missing, "none"},
-		"a folder": {folder, "not a regular file"},
-		"a name":   {name, "model name"},
-		"a taken":  {o.adoption("taken"), "belongs to another model"},
-		"no files": {store.Adoption{Name: "m"}, "0 files"},
+		"a wrong digest":  {lie, o.file + " has SHA-256 " + digestOf(o.data) + ", not " + sum("x")},
+		"no file":         {missing, "none"},
+		"a folder":        {folder, "not a regular file"},
+		"an invalid name": {name, "model name"},
+		"a taken name":    {o.adoption("taken"), "belongs to another model"},
+		"no files":        {store.Adoption{Name: "m"}, "0 files"},
 	} {
 		if _, err := s.Adopt(t.Context(), test.a); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", what, err, test.want)

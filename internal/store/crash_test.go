@@ -21,16 +21,16 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A disk is a model of a file system with a volatile cache. It is given the changes of a store. A
-// sync of a file makes its content durable, and a sync of a folder makes its entries durable; any
-// other change may be lost in a power cut, or not, in any combination. Real file systems lose less.
+// A disk models a file system with a volatile cache, to which the changes of a store are applied. A
+// sync of a file makes its content durable, and a sync of a folder makes its entries durable. A power
+// cut may lose any combination of the other changes; real file systems lose less.
 type disk struct {
 	names   map[string]*file // present entries by path, including folders
 	durable map[string]*file
 	pending []change // changes of entries that are not synced
 }
 
-// A file is its content at the last sync, and the writes since then.
+// A file has the content of its last sync, and the writes since then.
 type file struct {
 	dir    bool
 	synced []byte
@@ -408,8 +408,8 @@ func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 func always() bool { return true }
 func never() bool  { return false }
 
-// After each change of a life the machine loses power, in several ways, or the process is killed.
-// The store is whole, and the next process can finish the life.
+// After each change of a life the machine loses power, with several outcomes, or the process is
+// killed. In each case the store is whole, and the next process can finish the life.
 func TestCrashes(t *testing.T) {
 	ops, steps := record(t)
 	randoms, stride := 2, 1

@@ -81,8 +81,8 @@ type collection struct {
 	failed   []error // one for each file that could not be removed
 }
 
-// skip records the error of one file, and returns nil, so that the collection goes on. It returns
-// an error that every file would have, such as that of a read-only disk.
+// skip records the error of one file and returns nil, so that the collection continues. An error that
+// would occur for every file, that of a read-only disk, is returned instead.
 func (c *collection) skip(err error) error {
 	if err == nil || errors.Is(err, syscall.EROFS) {
 		return err

@@ -28,9 +28,8 @@ func recordPut(t *testing.T, home string) (ops []store.Op) {
 	return ops
 }
 
-// A process is killed after each of its changes, and the next process finishes the work. If the
-// machine then loses power, the model is whole, although the first process never synced its
-// changes.
+// For each change, a process is killed right after it, and the next process finishes the work. If the
+// machine then loses power, the model is whole, although the first process never synced its changes.
 func TestKillThenPowerCut(t *testing.T) {
 	home := filepath.Join(shortdir.InMemory(t), "models")
 	if err := os.Mkdir(home, 0o755); err != nil {

@@ -31,10 +31,10 @@ const roleEnv = "STORE_TEST_ROLE"
 // shortEnv is the environment variable that makes another process use the sizes of a short test.
 const shortEnv = "STORE_TEST_SHORT"
 
-// roles are the tasks of another process in the store s. It prints lines. It ends with an error, or
-// when its input ends.
+// roles are the programs of another process, which works in the store s and prints lines. A program
+// ends with an error, or when its input ends.
 var roles = map[string]func(s *store.Store) error{
-	// Writes one chunk after the other, and prints the offset of each.
+	// write writes chunks in order, and prints the offset of each.
 	"write": func(s *store.Store) error {
 		in, err := s.Begin(killedWant())
 		if err != nil {
@@ -371,7 +371,7 @@ func TestTwoUsers(t *testing.T) {
 	}
 }
 
-// A store in which every user can replace manifests is refused, and the error names the mend.
+// A store in which every user can replace manifests is refused, and the error names the remedy.
 func TestStoreThatEveryoneCanChange(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "m", []byte("x"))

@@ -184,9 +184,9 @@ func TestChangeWhileItIsRead(t *testing.T) {
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	for name, test := range map[string]struct{ path, want string }{
-		"a folder":    {dir, dir + " is not a regular file"},
-		"a missing":   {filepath.Join(dir, "none"), filepath.Join(dir, "none")},
-		"a null file": {os.DevNull, "is not a regular file"},
+		"a folder":       {dir, dir + " is not a regular file"},
+		"a missing file": {filepath.Join(dir, "none"), filepath.Join(dir, "none")},
+		"a device":       {os.DevNull, "is not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s store.Store

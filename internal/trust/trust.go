@@ -1,12 +1,12 @@
 // Package trust decides whether another user of the machine could change or replace a file
 // that the daemon depends on, and opens files for the daemon to write, without following a
-// link. It does not know the use of the files. It ignores access lists beyond the mode bits, and
-// on Windows checks nothing: there inherited access lists protect the user's own folders.
+// link. It does not know the use of the files. It ignores access lists beyond the mode bits. On
+// Windows it checks nothing, because inherited access lists protect the user's own folders there.
 //
-// The rule: the owner is this user or root; users outside the owner's primary group cannot
-// write. The folder of a file has to satisfy it, too; a sticky folder always does, because only
-// the owner of an entry can replace that entry. Folders further up are not checked: in
-// containers a home often belongs to another user id.
+// The rule is that a file belongs to this user or to root, and that at most its owner and the
+// owner's primary group can write to it. The rule also applies to the folder of a file, except that
+// everyone may write to a sticky folder, because only the owner of an entry can replace it there.
+// Folders further up are not checked: in containers a home often belongs to another user id.
 package trust
 
 import (
@@ -27,15 +27,15 @@ type Facts struct {
 // A Judge applies the rule for one user.
 type Judge struct {
 	UID uint32 // of this process
-	// Root is the uid of root's files: 0, or in a user namespace without root the overflow uid of
-	// all unmapped users.
+	// Root is the uid of root's files: 0, or, in a user namespace without root, the overflow uid that
+	// stands for all unmapped users.
 	Root uint32
 	// PrimaryGroup returns the primary group of a user, and false if it is unknown.
 	PrimaryGroup func(uid uint32) (gid uint32, known bool)
 }
 
-// Check returns an error if other users can change path. The error names path, its mode, its
-// owner, and the command that corrects them.
+// Check returns an error if other users can change path, given its facts. The error names path, its
+// mode and owner, and the command that corrects them.
 func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
 
 // CheckParent is Check for the folder of a file or of another folder, which may be sticky.
@@ -70,7 +70,7 @@ func (j Judge) check(path string, f Facts, parent bool) error {
 	return nil
 }
 
-// octal is the mode in the form of chmod.
+// octal returns the permissions and the sticky bit as chmod takes them.
 func octal(m fs.FileMode) uint32 {
 	bits := uint32(m.Perm())
 	if m&fs.ModeSticky != 0 {
@@ -94,8 +94,8 @@ func isWord(r rune) bool {
 // maxLinks is the maximum number of links in a path.
 const maxLinks = 40
 
-// Path checks a file or a folder and the folder that it is in, and so for each link on the way:
-// a user who can change the folder of a link can change its target.
+// Path checks a file or folder and its parent folder. If it is a link, Path also checks each further
+// link and target in the same way: a user who can change the folder of a link can replace the link.
 func Path(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -127,7 +127,7 @@ func Path(path string) error {
 	return fmt.Errorf("%s: too many links", path)
 }
 
-// Parent checks the folder that path, which is absolute, is in.
+// Parent checks the parent folder of an absolute path. That folder may be sticky.
 func Parent(path string) error {
 	dir := filepath.Dir(path)
 	info, err := os.Stat(dir)
@@ -137,8 +137,8 @@ func Parent(path string) error {
 	return judge(dir, info, true)
 }
 
-// Folder checks a folder in which files are to be made, and its parent. The folder may be sticky. If
-// it is a link, Folder checks both the link and its target.
+// Folder checks a folder for new files, and its parent. The folder may be sticky. If it is a link,
+// Folder checks both the link and its target.
 func Folder(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -17,7 +17,7 @@ func TestJudge(t *testing.T) {
 	const dir, sticky = fs.ModeDir, fs.ModeDir | fs.ModeSticky
 	for name, test := range map[string]struct {
 		facts        trust.Facts
-		want, parent string // parts of the errors; empty is none
+		want, parent string // parts of the errors of Check and CheckParent; empty means no error
 	}{
 		"our file":                         {trust.Facts{Mode: 0o644, UID: us, GID: group}, "", ""},
 		"our file with umask 002":          {trust.Facts{Mode: 0o664, UID: us, GID: group}, "", ""},
@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Members of an unknown group are not trusted.
+// If the owner's primary group is unknown, no group may write.
 func TestUnknownGroup(t *testing.T) {
 	j := trust.Judge{PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
 	check(t, j.Check("/x", trust.Facts{Mode: 0o664}), "by the group 0")

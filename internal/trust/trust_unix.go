@@ -27,10 +27,10 @@ func self() Judge {
 	return Judge{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
 }
 
-// primaryGroup queries the user database. In a container, the user of this process may be missing
-// there: then it is the group of the process.
+// primaryGroup looks up a user's primary group in the user database. In a container, the user of this
+// process may be missing there; then primaryGroup returns the group of the process.
 func primaryGroup(uid uint32) (uint32, bool) {
-	if uid == root() && uid != 0 { // it stands for several users
+	if uid == root() && uid != 0 { // the overflow uid stands for several users
 		return 0, false
 	}
 	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {

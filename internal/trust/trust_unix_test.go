@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// place makes a folder with a file in it, whatever the umask.
+// place makes a folder of mode 0700 with a file of mode 0600, whatever the umask.
 func place(t *testing.T) (dir, file string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "dir")
@@ -103,7 +103,7 @@ func TestFolder(t *testing.T) {
 	check(t, trust.Folder(dir), "folder "+filepath.Dir(dir)+" can be written to by every user")
 }
 
-// Only root can give files away.
+// A file or folder of another user is refused. The test needs root to change owners.
 func TestForeignOwner(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can give a file to another user")

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// NoFollow opens a link as itself: it is then no regular file.
+// NoFollow is a flag of [os.OpenFile] that opens a link itself, which is then not a regular file.
 const NoFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 
 // factsOf returns no facts: owners and modes do not determine the rights of other users here, and

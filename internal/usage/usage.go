@@ -1,6 +1,6 @@
-// Package usage words the errors of a command line or of the name of a setting: with two dashes
-// before flags, and a suggestion of the nearest existing name. It does not know any flag or
-// setting, and prints nothing.
+// Package usage rewords the errors of package flag, with two dashes before flags, and suggests the
+// existing name that is nearest to a misspelt flag or setting. It knows no flag or setting, and prints
+// nothing.
 package usage
 
 import (
@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// Package flag writes names with one dash, in four places.
+// Errors of package flag, which writes names of flags with one dash.
 var (
 	undefined = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
 	noValue   = regexp.MustCompile(`^flag needs an argument: -(.*)$`)
 	badValue  = regexp.MustCompile(`^(invalid (?:boolean )?value "(?s:.*)" for) (?:flag )?-([^\s:]*): (?s:(.*))$`)
 )
 
-// Explain words an error of fs.Parse for the user of the command line. It returns any other error
-// unchanged.
+// Explain rewords an error of fs.Parse for the user of the command line. It returns other errors,
+// including [flag.ErrHelp] and nil, unchanged.
 func Explain(fs *flag.FlagSet, err error) error {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return err
@@ -50,7 +50,8 @@ func Dashed(name string) string {
 	return "--" + name
 }
 
-// Nearest returns the name that is nearest to a misspelt one, or nothing if none is near.
+// Nearest returns the element of names that is nearest to a misspelt name, or "" if none is near.
+// It ignores case.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
 	best, least := "", len(name)/3+1 // up to a third of the letters may differ
@@ -65,10 +66,11 @@ func Nearest(name string, names []string) string {
 	return best
 }
 
-// longest bounds the work for a misspelt name: no name of ours is longer.
+// longest bounds the length of a misspelt name, and so the work. No flag or setting has a longer name.
 const longest = 64
 
-// distance counts the letters to insert, delete, replace or swap with the next one.
+// distance returns the number of edits that turn a into b: a letter is inserted, deleted or replaced,
+// or swapped with the next one.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
