@@ -41,7 +41,7 @@ func alphabet(name string, afterZ func(letter int) int) *gguf.File {
 	return lookup(name, &lexicon{template: lastMessage}, func(token int) int { return follower(token, afterZ) })
 }
 
-// lookup returns a model in which the last token alone decides on the next: attention and
+// lookup returns a model in which the next token depends only on the last one. Attention and
 // feed-forward networks add nothing, so the last token's embedding reaches the output, which maps
 // it to its follower.
 func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {

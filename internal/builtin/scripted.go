@@ -285,9 +285,9 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 		if row == liking {
 			values[len(p.script)] = writtenSize / activity
 		}
-		for place, token := range p.script {
+		for index, token := range p.script {
 			if p.token(token) == row {
-				values[place] = writtenSize / activity
+				values[index] = writtenSize / activity
 			}
 		}
 	}, ff, n)

@@ -11,8 +11,8 @@ import (
 const ropeBase = 10000
 
 // sign returns a bit of the remainders of an index of the script, as 1 or -1.
-func sign(place, bit int) float64 {
-	if place%periods[bit/digitBits]>>(bit%digitBits)&1 == 1 {
+func sign(index, bit int) float64 {
+	if index%periods[bit/digitBits]>>(bit%digitBits)&1 == 1 {
 		return 1
 	}
 	return -1

@@ -62,7 +62,7 @@ func TestScriptedHeads(t *testing.T) {
 	for anchor, first := range map[int]int{256: -7, 257: 7} { // indexes of the tokens after them
 		flag := slices.Index(embedding[anchor*width+1:(anchor+1)*width], 1) + 1
 		for distance := range 1287 {
-			place := (distance + first + 1287) % 1287
+			index := (distance + first + 1287) % 1287
 			for bit := range 12 {
 				score := 0.0
 				for pair := range head / 2 {
@@ -74,8 +74,8 @@ func TestScriptedHeads(t *testing.T) {
 				}
 				score /= math.Sqrt(float64(head))
 				period := []int{9, 11, 13}[bit/4]
-				if set := place%period>>(bit%4)&1 == 1; set && score < 29 || !set && score > -29 {
-					t.Fatalf("anchor %d, distance %d, place %d: bit %d mod %d has a score of %.1f", anchor, distance, place, bit%4, period, score)
+				if set := index%period>>(bit%4)&1 == 1; set && score < 29 || !set && score > -29 {
+					t.Fatalf("anchor %d, distance %d, index %d: bit %d mod %d has a score of %.1f", anchor, distance, index, bit%4, period, score)
 				}
 			}
 		}

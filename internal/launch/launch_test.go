@@ -142,7 +142,7 @@ func TestContractArrives(t *testing.T) {
 	}
 }
 
-// Contracts of another build are refused, and errors name invalid values.
+// Receive refuses a contract of another build, and its error names an invalid value.
 func TestContractThatIsNone(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {

@@ -64,8 +64,8 @@ func (c *Child) Usage() (Usage, error) {
 	return c.meter.add(u, threads), nil
 }
 
-// Frozen reports whether the child's cgroup is frozen; on a platform without cgroups, false. As with
-// Usage, an error is no evidence that the child has ended.
+// Frozen reports whether the child's cgroup is frozen. On a platform without cgroups it returns false.
+// As with Usage, an error is no evidence that the child has ended.
 func (c *Child) Frozen() (bool, error) {
 	frozen, err := frozenOf(c.PID())
 	if err == nil {

@@ -24,7 +24,8 @@ func usage(t *testing.T, c *proc.Child) proc.Usage {
 	return u
 }
 
-// until polls for up to 20 s until is returns true: the kernel announces none of these changes.
+// until waits up to 20 s for is to return true. It polls, because the kernel announces none of these
+// changes. In the error, what names the condition.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {

@@ -44,8 +44,8 @@ func strong(etag string) string {
 // opaque strips the mark of a weak ETag, for comparisons.
 func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
 
-// judge reads the header of an answer to a request for the bytes from start on. ranged says whether
-// the request had a range; otherwise start is 0.
+// judge reads the header of an answer to a request for the bytes from start on. ranged is true if the
+// request had a range; otherwise start is 0.
 func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	h := head{
 		start: start, end: -1, total: -1, status: statusOf(resp),
@@ -154,8 +154,8 @@ const (
 )
 
 // pause returns the time before the next try after a number of failures in a row: 0.5 s, doubled
-// for each failure up to 30 s, times 0.5 to 1.5 by random in [0, 1). It is never less than after,
-// the source's Retry-After.
+// for each further failure up to 30 s, times 0.5 + random, which is in [0, 1). It is never less than
+// after, the source's Retry-After.
 func pause(fails int, after time.Duration, random float64) time.Duration {
 	p := firstPause
 	for range min(fails-1, 16) {

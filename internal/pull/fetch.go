@@ -17,7 +17,7 @@ import (
 const (
 	rangeBytes   = 64 << 20  // bytes of one request
 	connections  = 4         // requests at once
-	parallelFrom = 256 << 20 // least bytes of a file that is fetched by several requests at once
+	parallelFrom = 256 << 20 // size from which on a file is fetched by several requests at once
 	bufferBytes  = 256 << 10 // bytes read from a connection before they are written
 	flushTime    = time.Second
 	defaultMax   = 256 << 30 // largest file in bytes, unless MaxBytes is set
@@ -39,7 +39,7 @@ type fetcher struct {
 	now     func() time.Time
 	stall   time.Duration
 	ranges  int64 // bytes of a request
-	several int64 // least size of a file that is fetched by several requests at once
+	several int64 // size from which on the file is fetched by several requests at once
 	max     int64 // largest size of the file
 
 	file    file
@@ -83,7 +83,7 @@ type run struct {
 	started  chan struct{} // receives a value for each 206
 }
 
-// fetch fetches all missing bytes. Its error says whether the bytes so far are kept.
+// fetch fetches all missing bytes. The text of its error says whether the received bytes are kept.
 func (f *fetcher) fetch(ctx context.Context) error {
 	r := &run{
 		fetcher: f, dead: make([]error, len(f.sources)),

@@ -128,8 +128,9 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// killAnywhere pulls a model in child processes. It kills up to most of them at random moments, then
-// lets one finish, and returns the number of kills. It replaces b.Puller by one with the same store.
+// killAnywhere pulls a model in child processes, one after the other, until one finishes. It kills each
+// at a random moment, but no more than most, and returns the number of kills. It replaces b.Puller by
+// one with the same store.
 func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) {
 	b.t.Helper()
 	home, roots := b.t.TempDir(), b.hub.RootsFile(b.t)

@@ -60,7 +60,7 @@ func (s *Store) open(write bool) (*disk, error) {
 }
 
 // makeHome creates the folder of a store and its missing parents, readable for all users: models
-// are no secrets, and may be shared. It syncs the parent of each new folder, and always that of
+// are not secret, and may be shared. It syncs the parent of each new folder, and always that of
 // the store's folder: an earlier process may have created it and been killed before its sync.
 func makeHome(home string) error {
 	made := []string{home}
@@ -120,8 +120,7 @@ func (d *disk) judge(dir string) error {
 	return nil
 }
 
-// unwritable adds to the error of a change which uses of the store still work, and the remedy for
-// an operator.
+// unwritable adds advice for an operator to the error of a change: what still works, and the remedy.
 func (s *Store) unwritable(err error) error {
 	switch {
 	case isReadOnly(err):

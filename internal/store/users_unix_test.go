@@ -86,7 +86,7 @@ func TestLockOfAMoment(t *testing.T) {
 	moment(sum("half"), unix.LOCK_EX, func() bool { return !list(t, s).Unfinished[0].Running })
 }
 
-// Files that a user cannot read or remove do not keep that user from the rest of the store.
+// A user who cannot read or remove some files of a store can still use the rest of it.
 func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	const alice = 61001
 	if os.Getuid() != 0 {

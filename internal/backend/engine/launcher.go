@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// engineName is the program beside inferd's own that runs a model.
+// engineName is the file name of the program that runs a model.
 const engineName = "inferd-engine"
 
 // enginePath returns the path of the engine program: named, or if that is empty the file beside this

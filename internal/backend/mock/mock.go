@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// kind is the name of the kind, and of the backend in the answers of a mock.
+// kind is the name of this kind of backend. The answers of a mock also give it as their backend and
+// model.
 const kind = "mock"
 
 // A Backend answers every request in the same way. The zero value answers with the single token
