@@ -44,7 +44,8 @@ type Backend struct {
 	// Run keeps the backend running until ctx ends. It fails only if the backend never became ready.
 	// It is nil for a backend that needs no goroutine.
 	Run func(ctx context.Context) error
-	// WaitReady waits until the backend is ready. It returns the cause of ctx if that ends first.
+	// WaitReady waits until the backend is ready. It returns the cause of ctx if that ends first, or
+	// another error if the backend cannot become ready.
 	WaitReady func(ctx context.Context) error
 	// Retry restarts a backend that was given up. It is nil for a backend that is never given up.
 	Retry func() error

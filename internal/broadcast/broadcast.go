@@ -102,7 +102,7 @@ func send(ctx context.Context, nc net.Conn, sub *status.Subscription) error {
 				return err
 			}
 		case <-ctx.Done():
-			sub.Close() // events that are still in it follow
+			sub.Close() // the events that it still has are sent below
 			for ev := range sub.Events() {
 				if err := write(ev); err != nil {
 					return err

@@ -160,7 +160,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// The vocabulary of fim has the marks around a gap as control tokens behind the common ones; its
+// The vocabulary of fim has the marks around a gap as control tokens after the common ones. Its
 // other tokens are those of chain.
 func TestMarks(t *testing.T) {
 	h := parse(t, generate(t, "fim"))

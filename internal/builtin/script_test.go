@@ -58,7 +58,7 @@ func TestScriptRefusals(t *testing.T) {
 			}
 		})
 	}
-	if err := builtin.Script(new(head), "a"); err != nil { // it has room
+	if err := builtin.Script(new(head), "a"); err != nil { // head has room for the whole file
 		t.Error(err)
 	}
 	if err := builtin.Script(brokenWriter{}, "a"); !errors.Is(err, errEnough) {

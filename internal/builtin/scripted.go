@@ -267,7 +267,7 @@ func (p *play) file() *gguf.File {
 // places adds the feed-forward network: a neuron for each index of the script, and one that is always
 // active.
 func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
-	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream behind the attention
+	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream after the attention
 	f.F32("blk.0.ffn_norm.weight", always(1), n)
 	f.F32("blk.0.ffn_gate.weight", func(row int, values []float32) {
 		if row == len(p.script) {

@@ -18,7 +18,7 @@ func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	t.Helper()
 	found := make(chan []caches.Problem)
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine, and its rights with it
+		runtime.LockOSThread() // and never unlocked: the thread, and its changed permissions, end with the goroutine
 		if os.Geteuid() == 0 {
 			if _, err := unix.SetfsuidRetUid(61001); err != nil {
 				t.Error(err)

@@ -71,7 +71,7 @@ type File struct {
 	keys, names map[string]bool
 	meta        []byte // the metadata, encoded
 	tensors     []tensor
-	size        uint64 // bytes of all tensors, padding included
+	size        uint64 // bytes of all tensors, including padding
 	err         error  // the first invalid addition
 }
 

@@ -55,7 +55,7 @@ type headerReader struct {
 	file io.ReaderAt
 	buf  *bufio.Reader
 	at   int64 // position in the file
-	end  int64 // position that is not read beyond
+	end  int64 // position beyond which nothing is read
 	err  error
 }
 

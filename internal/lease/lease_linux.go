@@ -44,5 +44,5 @@ func held(f *os.File) bool {
 // giveUp gives up the lease. Closing the descriptor would not: another process may have inherited the
 // open file.
 func giveUp(f *os.File) {
-	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // there may be none
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // fails if there is no lease
 }

@@ -1,7 +1,7 @@
-// Package libraries knows the libraries of llama.cpp that engines load: the digests of the
-// packaged ones, the files of a folder to load and whether they are trusted, the builds for
-// different processors (CPU variants), and the variants that ended in an illegal instruction
-// on this machine. It does not know the engine, nor how it loads a library.
+// Package libraries checks the libraries of llama.cpp that engines load. It has the digests of the
+// packaged libraries, and judges the files of a folder by owner, mode and digest. It lists the builds
+// for different processors (CPU variants), and remembers those that ended with an illegal instruction
+// on this machine. It knows neither the engine nor how the engine loads a library.
 package libraries
 
 import (
@@ -191,7 +191,7 @@ func (c *checking) core(ctx context.Context) error {
 		if !present {
 			return fmt.Errorf("llama.cpp's library %s is missing in %s: %s", File(library), c.Path, Mend)
 		}
-		if c.set.Verified { // the libraries name each other by it
+		if c.set.Verified { // the libraries refer to each other by the versioned name
 			if _, err := c.check(ctx, as, as); err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ type Entry struct {
 	SizeBytes int64    `json:"size_bytes"`
 	SHA256    string   `json:"sha256"`
 	License   string   `json:"license"`
-	Sources   []string `json:"sources"` // https URLs, in the order of trial; none: it cannot be pulled
+	Sources   []string `json:"sources"` // https URLs, in the order in which they are tried; none: it cannot be pulled
 	NCtx      int      `json:"n_ctx"`   // suggested context in tokens; 0: the daemon's default
 	Task      string   `json:"task"`    // generate, embed, rerank or mmproj
 }

@@ -21,7 +21,7 @@ type Listed struct {
 // A Choice is the model that a name stands for in a repository.
 type Choice struct {
 	Parts     []Listed // in order; one if the model is not split
-	Quant     string   // as the file's name spells it; empty: the name has none
+	Quant     string   // as in the file's name; empty: the name has none
 	Projector *Listed  // nearest mmproj file, or nil
 }
 
@@ -221,8 +221,8 @@ func Choose(files []Listed, ref Ref) (Choice, error) {
 	return choice(files, chosen[0])
 }
 
-// matches returns the models with a quantisation. Exact matches are preferred to those with a prefix
-// (UD-Q4_K_M for Q4_K_M).
+// matches returns the models that have quant; see [candidate.has]. If the quantisation of some equals
+// quant, it returns only those, and not UD-Q4_K_M for Q4_K_M.
 func matches(models []*candidate, quant string) []*candidate {
 	var loose, exact []*candidate
 	for _, c := range models {

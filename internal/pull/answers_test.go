@@ -386,7 +386,8 @@ func TestExpiredLink(t *testing.T) {
 	}
 }
 
-// wrong makes the hub announce the digest of c, but send the content sent.
+// wrong adds a repository O/R to the hub. Its file is announced with the digest of c, but has the
+// content sent.
 func (b *bench) wrong(c, sent []byte) {
 	b.hub.AddRepo("O/R", commit, "mit", map[string]*hubtest.File{"M-Q4_K_M.gguf": {Content: sent, Digest: hubtest.Sum(c), Size: int64(len(c))}})
 }

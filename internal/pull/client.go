@@ -141,7 +141,7 @@ type answer struct {
 	url        *url.URL    // of this response; may have a secret query
 	cred       *credential // nil once a redirect has dropped it
 	hops       []http.Header
-	fromPublic bool // an address on the way was public
+	fromPublic bool // an address in the chain was public
 }
 
 // A target is the address of a request: the beginning of a chain of redirects, or its end, to which

@@ -90,7 +90,7 @@ func rootsWith(file string) (*x509.CertPool, error) {
 		return nil, err
 	}
 	pool, err := x509.SystemCertPool()
-	if err != nil { // there may be none
+	if err != nil { // the system may have no pool
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {

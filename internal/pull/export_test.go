@@ -15,7 +15,7 @@ type Hooks struct {
 	Ranges   int64 // bytes of a request
 	Several  int64 // size from which on a file is fetched by several requests at once
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
-	Follow   func() // called before each look at the progress of another process; may be nil
+	Follow   func() // called before each check of the progress of another process; may be nil
 }
 
 // SetHooks replaces the hooks of a Puller.

@@ -51,7 +51,7 @@ type fetcher struct {
 
 	mu    sync.Mutex // guards the fields below
 	total int64      // -1 if unknown
-	etag  string     // ETag of the content at the present source; empty if unknown
+	etag  string     // ETag of the content at the current source; empty if unknown
 	last  string     // Last-Modified of that content, for sources without ETags
 	bound bool       // etag and last are known
 }
@@ -59,8 +59,8 @@ type fetcher struct {
 // A run is the state of a fetch. It changes with each outcome of a request.
 type run struct {
 	*fetcher
-	at      int     // index of the present source
-	dead    []error // by source: why it is not used any longer
+	at      int     // index of the current source
+	dead    []error // by source: why it is no longer used
 	link    *target // end of the source's redirects, for further requests; nil: ask the source
 	plain   bool    // the source does not support ranges
 	proven  bool    // the source has answered with a range
@@ -68,7 +68,7 @@ type run struct {
 	denied  int     // refusals since the source last sent bytes
 	epoch   int     // pauses so far: failures of earlier requests do not count
 	fails   int     // failures in a row
-	best    int64   // the most bytes that the ingest has had
+	best    int64   // largest number of bytes that the ingest has had
 	mark    int64   // value of best when fails was last reset
 	changes int     // number of times that the content changed upstream
 	restart bool    // the fetch was restarted after an unexpected 416
@@ -271,7 +271,7 @@ func (r *run) limit() int {
 	return 1
 }
 
-// choose switches to another source if the present one is dead. If all sources are dead, it returns
+// choose switches to another source if the current one is dead. If all sources are dead, it returns
 // the reasons as an error.
 func (r *run) choose() (again bool, err error) {
 	if r.dead[r.at] == nil {

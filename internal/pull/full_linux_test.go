@@ -34,7 +34,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// fill leaves free bytes of the disk free. The returned function makes room again.
+// fill fills the disk except for free bytes. The returned function makes room again.
 func fill(t *testing.T, dir string, free int64) (empty func()) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")

@@ -21,7 +21,7 @@ type meter struct {
 	frame  status.Download // Name and Parts are set
 
 	mu     sync.Mutex // guards the fields below; held while report runs
-	base   int64      // bytes of the parts before the present one
+	base   int64      // bytes of the parts before the current one
 	last   int64      // bytes of the last report
 	lastAt time.Time
 	begun  bool
@@ -67,7 +67,7 @@ func (m *meter) source(url string) {
 	m.frame.URL = url
 }
 
-// note reports that the present part has done bytes, if a report is due.
+// note reports that the current part has done bytes, if a report is due.
 func (m *meter) note(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,7 +91,7 @@ func (m *meter) noteLocked(done int64) {
 	m.sendLocked(done)
 }
 
-// fetched reports the total if the model is complete with done bytes of the present part.
+// fetched reports the total if the model is complete with done bytes of the current part.
 func (m *meter) fetched(done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,7 +109,7 @@ func (m *meter) end(total int64) {
 	}
 }
 
-// again restarts the reports after bytes of the present part were dropped, so that only done of
+// again restarts the reports after bytes of the current part were dropped, so that only done of
 // them are left. It reports 0, then done and the bytes of the earlier parts.
 func (m *meter) again(url string, done int64) {
 	m.mu.Lock()

@@ -172,7 +172,7 @@ func TestMirrorAndProxy(t *testing.T) {
 	b.repo(c)
 	hub, cdn := strings.TrimPrefix(b.hub.URL(), "https://"), strings.TrimPrefix(b.hub.CDNURL(), "https://")
 	proxy := hubtest.NewProxy(t, map[string]string{"mirror.hub.test:443": hub, cdn: cdn})
-	hooks := pull.Hooks{Sleep: b.sleep, IsPublic: func(netip.Addr) bool { return true }} // loopback addresses as well
+	hooks := pull.Hooks{Sleep: b.sleep, IsPublic: func(netip.Addr) bool { return true }} // including loopback addresses
 	b.SetHooks(hooks)
 	b.HubEndpoint = "https://mirror.hub.test/"
 	b.Proxy = func(*http.Request) (*url.URL, error) { return proxy.URL, nil }

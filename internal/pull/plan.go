@@ -23,7 +23,7 @@ type file struct {
 // A plan is the model to which a name was resolved, with its files and their sources.
 type plan struct {
 	name      string // name of the manifest
-	asked     string // the name that was resolved; empty if it is the same as name
+	asked     string // the resolved name; empty if it equals name
 	license   string
 	source    store.Source
 	files     []file // the parts in order

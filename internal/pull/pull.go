@@ -54,7 +54,7 @@ type testHooks struct {
 	stall           time.Duration
 	ranges, several int64
 	follow          time.Duration
-	follows         func() // called before each look at the progress of another process
+	follows         func() // called before each check of the progress of another process
 }
 
 // Options change one pull.

@@ -50,7 +50,7 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	if err != nil {
 		return Blob{}, nil, err
 	}
-	blob, err := s.Blob(digest) // it may be gone since the look above
+	blob, err := s.Blob(digest) // again: it may have been removed before the lock was taken
 	if err != nil {
 		lock.Release()
 		return Blob{}, nil, err
@@ -59,7 +59,7 @@ func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 }
 
 // Present reports whether all parts of a model exist and are not known to be damaged. It reads no
-// content, and does not look at companions.
+// content, and does not check companions.
 func (s *Store) Present(m *Manifest) bool {
 	d, err := s.open(false)
 	if err != nil {

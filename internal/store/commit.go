@@ -94,7 +94,7 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 		if err := i.noteFile(); err != nil {
 			return false, err
 		}
-		i.unsynced++ // the size must be synced as well
+		i.unsynced++ // the size must be synced, too
 	}
 	if !i.suspicious {
 		return false, nil
@@ -138,7 +138,7 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	if err := i.saveDurable(true); err != nil {
 		return Blob{}, err
 	}
-	// Look once more under the lock: an ingest of another name may have committed meanwhile.
+	// Check again under the lock: an ingest of another name may have committed meanwhile.
 	if there, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
 		return Blob{}, err
 	} else if there {
@@ -267,7 +267,7 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 }
 
 // expel moves a damaged blob to the quarantine if the file at its path is still the hashed file;
-// otherwise it reports replaced. A shared lock, which users of the blob may hold as well, keeps a
+// otherwise it reports replaced. A shared lock, which users of the blob may also hold, keeps a
 // writer from renaming a good blob to that path meanwhile. If a writer holds the lock, expel does
 // nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {

@@ -25,7 +25,7 @@ import (
 // sync of a file makes its content durable, and a sync of a folder makes its entries durable. A power
 // cut may lose any combination of the other changes; real file systems lose less.
 type disk struct {
-	names   map[string]*file // present entries by path, including folders
+	names   map[string]*file // current entries by path, including folders
 	durable map[string]*file
 	pending []change // changes of entries that are not synced
 }
@@ -58,7 +58,7 @@ func (d *disk) change(entries map[string]*file) {
 		byFolder[folder][name] = f
 		apply(d.names, name, f)
 	}
-	for folder, entries := range byFolder { // a rename within a folder is one change, any other two
+	for folder, entries := range byFolder { // a rename within a folder is one change, any other is two
 		d.pending = append(d.pending, change{folder, entries})
 	}
 }

@@ -74,7 +74,7 @@ func TestForgedState(t *testing.T) {
 		"whose state is another user's": {0, 1, 0o644, false},
 		"whose data is another user's":  {1, 0, 0o644, false},
 		"whose state others can write":  {0, 0, 0o664, false},
-		"of the own user":               {0, 0, 0o644, true}, // shows that the forged state is accepted as such
+		"of the own user":               {0, 0, 0o644, true}, // shows that nothing but the owner and mode betrays the forged state
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.dataOwner+test.stateOwner > 0 && os.Getuid() != 0 {

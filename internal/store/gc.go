@@ -15,14 +15,14 @@ import (
 const (
 	gcBlobAge       = time.Hour          // a writer may be about to write its manifest
 	gcIngestAge     = 7 * 24 * time.Hour // a process may resume it
-	gcQuarantineAge = 7 * 24 * time.Hour // an operator may want to look at it
+	gcQuarantineAge = 7 * 24 * time.Hour // an operator may want to inspect it
 )
 
 // GCOptions are the options of a collection.
 type GCOptions struct {
 	Spare  func(digest string) bool // reports whether a blob without a manifest is kept; may be nil
 	DryRun bool                     // removes nothing
-	Now    time.Time                // zero means the present
+	Now    time.Time                // zero means now
 }
 
 // A Removed is a file or folder that was removed, or would be in a dry run.
@@ -145,7 +145,7 @@ func (c *collection) shard(dir, leaf string) error {
 }
 
 // blob removes a blob that no manifest names. It reads the manifests again once it holds the lock,
-// since writers of manifests hold that lock as well.
+// since writers of manifests also hold that lock.
 func (c *collection) blob(digest string) error {
 	if c.blocked || c.Spare != nil && c.Spare(digest) {
 		return nil

@@ -175,7 +175,7 @@ type copying struct {
 	blobs       []string // digests of the blobs that this import has added
 }
 
-// all makes a blob of each file. old is the present manifest of the name, or nil; a file with
+// all makes a blob of each file. old is the current manifest of the name, or nil; a file with
 // another digest than its blob in old is refused.
 func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
 	var blobs []Blob
@@ -197,7 +197,7 @@ func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im I
 }
 
 // file makes a blob of a file, unless the store has it already. taken is the digest of the blob
-// that the name has at present, or empty; a file with another digest is not copied.
+// that the name has now, or empty; a file with another digest is not copied.
 func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -250,7 +250,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 		err = in.Close()
 	}()
 	// Drop the bytes of an earlier import: the file may have changed since, and must be read again
-	// in any case.
+	// anyway.
 	if err := in.Reset(Upstream{URL: "file:" + f.Name(), Total: info.Size()}); err != nil {
 		return Blob{}, err
 	}

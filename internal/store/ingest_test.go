@@ -319,7 +319,7 @@ func TestResumeAfterAPowerCut(t *testing.T) {
 		killWriters(t, after)
 		next := &store.Store{Home: after, Boot: boot}
 		in := begin(t, next, w)
-		// The file is a copy and has another inode. Its bytes count all the same, because the
+		// The file is a copy and has another inode. Its bytes count nevertheless, because the
 		// digest is known.
 		if got := in.Done(); got != want {
 			t.Errorf("boot %q: %d bytes, want %d", boot, got, want)

@@ -173,7 +173,7 @@ func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 		}
 		killed := all[round%5]
 		if round%2 == 0 {
-			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond) // kill it at any moment of its work
+			time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond) // kill at a random moment
 			_ = killed.Process.Kill()
 		}
 		for n, cmd := range all {

@@ -11,7 +11,7 @@ import (
 // A NoSpaceError means that the disk has too little free space for an ingest.
 type NoSpaceError struct {
 	Path       string // the store's folder
-	Need, Free int64  // bytes: the missing ones and a margin; the free ones that no other ingest needs
+	Need, Free int64  // bytes: Need includes a margin; Free excludes space that other running ingests need
 }
 
 func (e *NoSpaceError) Error() string {

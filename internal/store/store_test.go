@@ -31,7 +31,7 @@ func sum(text string) string {
 	return hex.EncodeToString(s[:])
 }
 
-// ensure opens a model, and returns it with the names of the phases on the way.
+// ensure opens a model, and returns it with the names of the reported phases.
 func ensure(t *testing.T, s *store.Store, ref store.Ref) (m *store.Model, phases string) {
 	t.Helper()
 	var all []string

@@ -49,21 +49,22 @@ const (
 	missedBeats = 5
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
 
+	// Times in state T, until the engine is published as silent, resumed, and killed.
 	stopSilent     = 2 * time.Second
 	stopResume     = 5 * time.Second
 	stopKill       = 10 * time.Second
-	stopAgain      = 5 * time.Second // of an engine that is stopped again
-	probation      = 60 * time.Second
+	stopAgain      = 5 * time.Second  // before a kill, if the engine is stopped again during the probation
+	probation      = 60 * time.Second // after a SIGCONT
 	standingSilent = 5 * time.Second  // without a step, before the engine is published as silent
 	firstSilent    = 30 * time.Second // the same, if the step's cost is unknown
 
-	overrunCPU = 5 * time.Second
+	overrunCPU = 5 * time.Second // CPU time of an overrun, before a kill
 
-	spinIdle    = 60 * time.Second
-	spinPercent = 50
-	canaryPause = time.Minute
+	spinIdle    = 60 * time.Second // of computing without calls, before a canary
+	spinPercent = 50               // percent of a sample: the CPU time above which an idle engine computes
+	canaryPause = time.Minute      // between two canaries
 
-	cooldown = 30 * time.Second
+	cooldown = 30 * time.Second // after the start of a replacement
 )
 
 // A Process is the scheduling state of a process with all its threads. The set is closed.
@@ -143,8 +144,8 @@ type Action struct {
 // A State is the watchdog's memory of one engine process. The zero State is for a first engine;
 // [Replaced] returns that for an engine that replaces a killed one. States are comparable.
 type State struct {
-	cooldown time.Duration // left; no kill meanwhile, unless answered
-	answered bool
+	cooldown time.Duration // left; until then no kill, unless answered
+	answered bool          // the engine has answered a call
 	canary   time.Duration // left until the next canary may be sent
 	resumed  time.Duration // left of the probation after a SIGCONT
 

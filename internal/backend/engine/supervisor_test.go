@@ -22,7 +22,7 @@ import (
 )
 
 // A life is the behaviour of an engine in memory after its start.
-type life func(ctx context.Context, srv *link.Server) string // returns its exit reason
+type life func(ctx context.Context, srv *link.Server) (exitReason string)
 
 // serves becomes ready after a second, and answers until it is killed.
 func serves(ctx context.Context, srv *link.Server) string {
