@@ -196,7 +196,8 @@ type play struct {
 	wrong   []int
 }
 
-// Dimensions of the residual stream. Behind them come the anchors, the bits and the tokens of the script.
+// The first dimensions of the residual stream. After them come those of the anchors, of the bits and of
+// the tokens of the script.
 const (
 	present   = iota // 1 for all tokens
 	liking           // written for all tokens: output weights on it make some tokens likelier than others

@@ -71,8 +71,8 @@ func query(head, dimension int) (value float64) {
 	return value
 }
 
-// key returns a dimension of the key of an anchor. It is rotated as if the anchor stood first
-// tokens earlier, so that a distance equals an index of the script.
+// key returns a dimension of the key of an anchor. The key is rotated as if the anchor's position were
+// lower by first, so that a distance equals an index of the script.
 func key(dimension, first int) (value float64) {
 	if dimension == still {
 		return 1

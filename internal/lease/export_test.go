@@ -2,8 +2,8 @@ package lease
 
 import "time"
 
-// NewGuard returns a guard that compares files every compare, and whose Add waits up to writer for a
-// writer to close the file.
+// NewGuard returns a guard with its own times: compare is the time between two comparisons, and writer
+// is the longest time that Add waits for a writer to close the file.
 func NewGuard(compare, writer time.Duration) *Guard {
 	return newGuard(times{compare, writer, writer / 10})
 }

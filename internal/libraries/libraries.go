@@ -210,7 +210,7 @@ func (c *checking) optional(ctx context.Context, file string) (present bool, err
 }
 
 // check checks a file and reports whether it is present. In a verified folder, a missing file is an
-// error, and the file must have the digest of the packaged file called as.
+// error, and the file must have the digest that the package lists under the name as.
 func (c *checking) check(ctx context.Context, file, as string) (present bool, err error) {
 	digest, err := c.digest(ctx, file)
 	switch {

@@ -1,6 +1,6 @@
 // Package shortdir makes temporary folders with short names for tests. The path of a socket is
-// limited to some hundred bytes, which the names of [testing.T.TempDir] exceed because they contain
-// the name of the test. The package does not know the content of the folder.
+// limited to about a hundred bytes. The names of [testing.T.TempDir] can exceed that, because they
+// contain the name of the test. The package does not know the content of the folder.
 package shortdir
 
 import (

@@ -185,8 +185,7 @@ func TestAdoptOfAChangedFile(t *testing.T) {
 	}
 }
 
-// A path that leads over a link is refused: the link may lead to another file than when the caller
-// resolved the path.
+// A path with a link in it is refused: the link may have changed since the caller resolved the path.
 func TestAdoptOverALink(t *testing.T) {
 	s, _ := open(t)
 	o := newTool(t, t.TempDir())

@@ -211,7 +211,7 @@ func TestImportOfASplitModel(t *testing.T) {
 	if got := tree(t, home); len(got) != 4 {
 		t.Errorf("%q", got)
 	}
-	// A single part of a split model, which only its header shows, is imported with a warning.
+	// A file that is part of a split model by its header, but not by its name, is imported with a warning.
 	lone := filepath.Join(dir, "lone.gguf")
 	modelFile(t, lone, 0, 3)
 	if got, err := s.Import(t.Context(), store.Import{Path: lone}, nil); err != nil || !strings.Contains(got.Warning, "3 parts") {

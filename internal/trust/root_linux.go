@@ -20,8 +20,9 @@ var root = sync.OnceValue(func() uint32 {
 	return rootOf(string(ids), string(overflow))
 })
 
-// rootOf reads a namespace's map of users, whose lines are: first id inside, first id outside,
-// number of ids.
+// rootOf returns root's uid by the content of uid_map: 0 if the map has the uid 0, or cannot be read,
+// else the overflow uid. A line of ids has the first uid inside the namespace, the first uid outside,
+// and the number of uids.
 func rootOf(ids, overflow string) uint32 {
 	for line := range strings.Lines(ids) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "0" {

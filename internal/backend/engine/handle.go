@@ -57,7 +57,7 @@ func (s *Supervisor) ready(ctx context.Context, dead *link.Client) (*link.Client
 	return s.await(ctx, dead, timer.C)
 }
 
-// await is ready with a timeout channel; a nil channel means no time limit.
+// await is like ready, but takes a channel for the timeout; a nil channel means no time limit.
 func (s *Supervisor) await(ctx context.Context, dead *link.Client, timeout <-chan time.Time) (*link.Client, error) {
 	for {
 		s.mu.Lock()

@@ -47,7 +47,7 @@ type Backend struct {
 	NotReadyAfter int
 	// NoEmbed and NoRerank make these tasks fail, whatever abilities the entry has.
 	NoEmbed, NoRerank bool
-	// NoV2 makes requests fail whose client accepts more than text. The error has Name.
+	// NoV2 makes a request fail if its client accepts more than text. The error contains Name.
 	NoV2 bool
 	Name string // of the entry
 

@@ -32,7 +32,7 @@ var _ backend.Settings = (*Settings)(nil)
 // NewSettings returns the settings of an entry in which no member is set.
 func NewSettings() *Settings { return &Settings{V2: true, Embed: true, Rerank: true} }
 
-// maxMS bounds the delays to a day, in milliseconds.
+// maxMS bounds the delays: a day, in milliseconds.
 const maxMS = 24 * 60 * 60 * 1000
 
 // rows are the settings with a row.
