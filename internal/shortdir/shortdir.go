@@ -1,6 +1,6 @@
-// Package shortdir makes temporary folders with short names for tests. The path of a socket is
-// limited to about a hundred bytes. The names of [testing.T.TempDir] can exceed that, because they
-// contain the name of the test. The package does not know the content of the folder.
+// Package shortdir makes temporary folders with short names for tests, on disk or in memory. The path of
+// a socket is limited to about a hundred bytes. The names of [testing.T.TempDir] can exceed that, because
+// they contain the name of the test. The package does not know the content of the folder.
 package shortdir
 
 import (
@@ -19,8 +19,8 @@ func New(tb testing.TB) string {
 	return dir
 }
 
-// InMemory returns a folder like that of [New] in a file system in memory, where changes and syncs cost little. If the
-// system has none at /dev/shm, the folder is like that of New.
+// InMemory returns a new folder like [New], but in memory at /dev/shm, where changes and syncs cost little. If
+// that file system is missing, it returns New(tb).
 func InMemory(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "i")
