@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -217,6 +218,40 @@ func TestHTTPDrain(t *testing.T) {
 	}
 	if id, _ := refused[0]["req_id"].(string); len(refused) != 1 || refused[0]["code"] != "backend_unavailable" || !strings.HasPrefix(id, "req_") {
 		t.Errorf("requests %v", refused)
+	}
+}
+
+// A request that finds the queue full is told when a slot will be free: ten requests wait, and each
+// takes four seconds.
+func TestHTTPRetryAfter(t *testing.T) {
+	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen","n_slots":1,"tokens":["a","b"],"token_delay_ms":2000}]}`, "--http", "127.0.0.1:0")
+	url := "http://" + d.httpAddr() + "/v1/chat/completions"
+	if status, answer := askHTTP(t, &http.Client{Timeout: patience}, "http://"+d.httpAddr(), hiGen); status != http.StatusOK {
+		t.Fatalf("the first one: %d %s", status, answer)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer leave()
+	for range 11 { // one runs, and ten wait
+		others.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(hiGen))
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		})
+	}
+	eventually(t, "the queue is full", func() bool { return d.load() == 11 })
+	res, err := http.Post(url, "application/json", strings.NewReader(hiGen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	// A busy machine takes longer for each request.
+	after := res.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(after); res.StatusCode != http.StatusTooManyRequests || err != nil || seconds < 44 || seconds > 60 {
+		t.Errorf("got %d, Retry-After: %q", res.StatusCode, after)
 	}
 }
 

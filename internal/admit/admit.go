@@ -77,6 +77,8 @@ type ticket struct {
 	// then read without the lock.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
+	began   time.Time     // since then it has had its slot; zero without one
+	held    time.Duration // with a slot, before began
 	to      Destination
 	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
@@ -175,7 +177,10 @@ func (g *Gate) leaveLocked(t *ticket, done *infer.Done, why error) {
 	if done != nil {
 		final = &gate.Final{In: done.In, Cached: done.Cached, Out: done.Out}
 	}
-	g.machine.Leave(now, &t.Request, t.generated(), final)
+	t.pauseLocked(now)
+	u := t.generated()
+	u.Held = t.held
+	g.machine.Leave(now, &t.Request, u, final)
 	g.releaseLocked(t)
 	g.settleLocked()
 }
@@ -201,8 +206,12 @@ func (g *Gate) stall(t *ticket, on bool) {
 	case s == gate.Ended || (s == gate.Stalled) == on:
 		return
 	case on:
+		now := time.Now()
+		t.pauseLocked(now)
+		u := t.generated()
+		u.Held = t.held
 		t.memory = g.Memory == nil || g.Memory.TryAcquire(t.Caller(), infer.MaxUntaken)
-		g.machine.Stall(time.Now(), &t.Request, t.generated(), t.memory)
+		g.machine.Stall(now, &t.Request, u, t.memory)
 	default:
 		g.machine.Resume(&t.Request)
 	}
@@ -265,6 +274,7 @@ func (d *Destination) backend() gate.Backend {
 func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	switch k {
 	case gate.Begin:
+		t.began = time.Now()
 		if g.Begin != nil {
 			t.end = g.Begin(t.to.Backend)
 		}
@@ -272,8 +282,10 @@ func (g *Gate) obeyLocked(t *ticket, k gate.Kind, err error) {
 	case gate.Wait:
 		t.turn = make(chan struct{})
 	case gate.Pause:
+		t.pauseLocked(time.Now())
 		t.req.Pause.Preempted.Set(true)
 	case gate.Resume:
+		t.began = time.Now()
 		t.req.Pause.Preempted.Set(false)
 	case gate.Refuse:
 		t.refused = err

@@ -58,6 +58,11 @@ type Bridge struct {
 	// Pull brings models into the model store. It may be set until Open; nil pulls nothing.
 	Pull Pull
 
+	// RetryAfter estimates when a refused request may be sent again with success, as the header
+	// Retry-After says it. The request has no task if it was refused before it was decoded. Nil, and
+	// times below 1 s, mean 1 s.
+	RetryAfter func(*infer.Request) time.Duration
+
 	// UserOf identifies TCP clients; nil means that they are unknown.
 	UserOf func(*net.TCPConn) (uid uint32, err error)
 	// Conns, Slots and Memory limit connections and bodies together with those of the sockets; nil
@@ -289,7 +294,7 @@ func (c *call) fail(cause error) {
 	case infer.Malformed: // a retry would fail again
 		h["X-Should-Retry"] = []string{"false"}
 	case infer.Busy, infer.Unavailable:
-		h["Retry-After"] = []string{"1"}
+		h["Retry-After"] = []string{c.retryAfter()}
 	case infer.Invalid, infer.TooLarge, infer.Internal, infer.Unsupported:
 	}
 	status, body := c.at.dialect.failure(cause, c.requestID())
@@ -297,6 +302,15 @@ func (c *call) fail(cause error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	c.sendJSON(status, body)
+}
+
+// retryAfter returns the value of the header Retry-After, in seconds.
+func (c *call) retryAfter() string {
+	wait := time.Second
+	if estimate := c.bridge.RetryAfter; estimate != nil {
+		wait = max(wait, estimate(&c.request))
+	}
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // sendJSON sends a JSON body as the whole answer.

@@ -94,6 +94,7 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 	h.bridge = &bridge.Bridge{
 		Runner:       &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: h.kept},
 		Access:       bridge.Access{UID: os.Getuid()},
+		RetryAfter:   gate.RetryAfter,
 		UserOf:       func(*net.TCPConn) (uint32, error) { return uint32(os.Getuid()), nil },
 		WriteTimeout: time.Minute,
 	}

@@ -110,18 +110,25 @@ func TestDialects(t *testing.T) {
 }
 
 // In each dialect each class of error has its status, even if a stream was requested, and clients
-// see whether to retry.
+// see whether to retry, and after which time. The time is rounded up to whole seconds.
 func TestFailuresOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for code, want := range l.failures {
-			h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return infer.Errorf(code, "why") }), nil)
+			h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return infer.Errorf(code, "why") }), func(b *bridge.Bridge) {
+				b.RetryAfter = func(req *infer.Request) time.Duration {
+					if req.Task == nil {
+						t.Errorf("%s: the estimate for %s is without the task", l.dialect, code)
+					}
+					return 6200 * time.Millisecond
+				}
+			})
 			for _, more := range []string{"", `,"stream":true`} {
 				got := h.once(l.ask(more))
 				if kind, message := l.failed(got); kind != want || message != "why" {
 					t.Errorf("%s, %s: %s %q", l.dialect, code, kind, message)
 				}
 				again := code == infer.Busy || code == infer.Unavailable
-				if got.header.Get("Retry-After") != map[bool]string{true: "1"}[again] || got.header.Get("X-Should-Retry") != map[bool]string{true: "false"}[code == infer.Malformed] {
+				if got.header.Get("Retry-After") != map[bool]string{true: "7"}[again] || got.header.Get("X-Should-Retry") != map[bool]string{true: "false"}[code == infer.Malformed] {
 					t.Errorf("%s, %s: headers %v", l.dialect, code, got.header)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferd-go/inferd/client/stats"
+	"github.com/inferd-go/inferd/internal/infer"
 )
 
 // A desk answers an operator's requests for statistics, from before the config is read until the
@@ -91,6 +92,9 @@ func (d *desk) now() *chain {
 
 // retry restarts the engine of an entry that was given up.
 func (d *desk) retry(_ context.Context, name string) error { return d.now().retry(name) }
+
+// retryAfter estimates when a refused request may be sent again with success.
+func (d *desk) retryAfter(req *infer.Request) time.Duration { return d.now().gate.RetryAfter(req) }
 
 // engineTimeout bounds the wait for the statistics of an engine, which answers within a millisecond
 // unless it is stopped.

@@ -36,7 +36,7 @@ func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg
 	b = &bridge.Bridge{
 		Runner: runner, Hosts: cfg.HTTP.Hosts, Origins: cfg.HTTP.Origins, AnyModel: cfg.HTTP.AnyModel,
 		ReadyTimeout: cfg.ReadyTimeout, WriteTimeout: cfg.WriteTimeout,
-		Conns: d.conns, Slots: d.slots, Memory: d.memory,
+		Conns: d.conns, Slots: d.slots, Memory: d.memory, RetryAfter: d.desk.retryAfter,
 		Access: bridge.Access{Open: cfg.HTTP.Open, UID: os.Getuid(), Group: cfg.Group},
 	}
 	if cfg.HTTP.Page {

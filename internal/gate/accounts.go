@@ -47,6 +47,7 @@ type account struct {
 	requests        int64 // that have ended
 	in, cached, out int64 // tokens of the requests that have ended
 	generated       rate
+	held            mean // time for which a request of a backend holds its slot
 }
 
 // full reports whether all slots of a backend are taken.

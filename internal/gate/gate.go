@@ -119,10 +119,12 @@ type Effect[T any] struct {
 	Err     error // of Refuse and Cancel
 }
 
-// Usage holds the number of tokens generated for a request so far, and the cost of sampling them.
+// Usage holds the number of tokens generated for a request so far, the cost of sampling them, and, for
+// [Machine.Leave] and [Machine.Stall], the time for which the request has held a slot.
 type Usage struct {
 	Tokens int64
 	Cost   int64 // of sampling, in tokens
+	Held   time.Duration
 }
 
 // Final is the usage of a whole answer, in tokens.
@@ -234,6 +236,7 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	// Every request is charged at least 1: otherwise a flow of empty requests would always go
 	// first.
 	m.queue.Done(r.job, max(used, 1))
+	r.at.held.add(u.Held)
 	for _, a := range [...]*account{&r.caller.account, r.at} {
 		a.requests++
 		a.in += int64(final.In)
