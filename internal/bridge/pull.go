@@ -82,33 +82,25 @@ type progress struct {
 	stream bool
 	leave  context.CancelCauseFunc // ends the pull
 
-	mu    sync.Mutex // guards the fields below, and writing
-	line  []byte     // the last one; it is said again after silence
-	begun bool       // the headers have been sent
-	over  bool       // no line of progress follows
-	timer *time.Timer
+	quiet        // its mutex guards the fields below; once it is over, no line of progress follows
+	line  []byte // the last one; it is sent again after silence
+	begun bool   // the headers have been sent
 }
 
 // begin begins to look for silence, until stop.
 func (p *progress) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	wait := patience
-	if p.stream {
-		wait = silence
-	}
-	p.timer = time.AfterFunc(wait, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	p.latest = time.Now()
+	p.listen(p.limit(), func() time.Duration {
 		p.writeLocked(p.line)
+		return p.limit()
 	})
 }
 
-func (p *progress) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over = true
-	p.timer.Stop()
+func (p *progress) limit() time.Duration {
+	if p.stream {
+		return silence
+	}
+	return patience
 }
 
 // report sends the line of a phase.
@@ -131,6 +123,7 @@ func (p *progress) writeLocked(line []byte) {
 		return
 	}
 	p.headLocked()
+	p.latest = time.Now()
 	if p.stream {
 		_, err := p.call.w.Write(line)
 		if err == nil {
@@ -139,7 +132,6 @@ func (p *progress) writeLocked(line []byte) {
 		if err != nil {
 			p.leave(errLeft)
 		}
-		p.timer.Reset(silence)
 		return
 	}
 	_ = http.NewResponseController(p.call.w).Flush() // a client that has gone shows in the connection

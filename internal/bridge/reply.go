@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/exchange"
@@ -39,12 +38,9 @@ type reply struct {
 	stream  streamer  // makes a stream; nil for an answer in one piece
 	task    infer.Task
 
-	mu     sync.Mutex  // guards the fields below, and writes
-	begun  bool        // the headers have been sent
-	over   bool        // no further byte may be sent
-	buf    []byte      // not yet written
-	latest time.Time   // time of the last write, or of the request
-	timer  *time.Timer // ends a time of silence; nil until the request waits
+	quiet        // its mutex guards the fields below
+	begun bool   // the headers have been sent
+	buf   []byte // not yet written
 }
 
 var (
@@ -55,29 +51,11 @@ var (
 // AwaitHangUp watches the connection. It is called once the request waits. Only then it sets the
 // timer for silence, which costs as much as a part of a short answer.
 func (r *reply) AwaitHangUp(ctx context.Context) error {
-	r.listen()
+	r.listen(r.limit(), r.ping)
 	if r.call.conn == nil {
 		return errors.ErrUnsupported
 	}
 	return r.call.conn.awaitHangUp(ctx)
-}
-
-// listen sets the timer for silence. After stop, no further byte is sent.
-func (r *reply) listen() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.over && r.timer == nil {
-		r.timer = time.AfterFunc(r.limit()-time.Since(r.latest), r.look)
-	}
-}
-
-func (r *reply) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.over = true
-	if r.timer != nil {
-		r.timer.Stop()
-	}
 }
 
 func (r *reply) limit() time.Duration {
@@ -87,30 +65,19 @@ func (r *reply) limit() time.Duration {
 	return silence
 }
 
-// look sends a keep-alive, or the headers, after a time of silence.
-func (r *reply) look() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over {
-		return
-	}
-	wait := r.limit()
-	if left := wait - time.Since(r.latest); left > 0 {
-		r.timer.Reset(left)
-		return
-	}
-	if !r.begun && r.call.bridge.loading(r.task) {
-		r.timer.Reset(silence) // the status stays open: the engine may be given up
-		return
-	}
-	if r.stream == nil {
+// ping sends a keep-alive, or the headers, after a time of silence. mu is held.
+func (r *reply) ping() (wait time.Duration) {
+	switch {
+	case !r.begun && r.call.bridge.loading(r.task):
+		return silence // the status stays open: the engine may be given up
+	case r.stream == nil:
 		r.beginLocked("application/json")
 		_ = http.NewResponseController(r.call.w).Flush() // a hang-up ends the context of the request
-		return
+		return patience
 	}
 	r.buf = r.stream.KeepAlive(r.buf)
 	_ = r.flushLocked() // as above
-	r.timer.Reset(wait)
+	return silence
 }
 
 // Write sends an event, or keeps it for an answer in one piece.
