@@ -26,7 +26,7 @@ var floors = [][]string{
 	{ // the ground
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
-		"internal/libraries", "internal/settings", "internal/sockdiag", "internal/lease",
+		"internal/libraries", "internal/settings", "internal/sockdiag", "internal/lease", "internal/reclaim",
 	},
 	{"internal/store", "internal/caches", "internal/launch", "internal/exchange"}, // models, the start of their engines; the course of a request
 	{"internal/backend"},          // backends

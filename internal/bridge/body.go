@@ -6,12 +6,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/reclaim"
 	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
@@ -161,20 +160,6 @@ func (c *call) release() {
 		return
 	}
 	c.bridge.Memory.Release(c.peer.Caller(), c.held)
-	if c.held >= large && trimming.CompareAndSwap(false, true) {
-		time.AfterFunc(trimAfter, func() {
-			trimming.Store(false)
-			debug.FreeOSMemory()
-		})
-	}
+	reclaim.After(c.held)
 	c.held = 0
 }
-
-// After a request that held at least large bytes, memory is returned to the system after trimAfter.
-const (
-	large     = 1 << 20
-	trimAfter = time.Second
-)
-
-// trimming is set while memory is about to be returned.
-var trimming atomic.Bool

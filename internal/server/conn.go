@@ -6,12 +6,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/frame"
 	"github.com/inferd-go/inferd/internal/infer"
+	"github.com/inferd-go/inferd/internal/reclaim"
 )
 
 // A conn is a connection with the time limits of the server. Its codec reads and writes through it.
@@ -119,21 +119,8 @@ func (c *conn) Reserve(n int) error {
 func (c *conn) releaseMemory() {
 	if c.held > 0 {
 		c.srv.Memory.Release(c.peer.Caller(), c.held)
-		if c.held >= large {
-			c.srv.trimSoon()
-		}
+		reclaim.After(c.held)
 		c.held = 0
-	}
-}
-
-// trimSoon returns the memory of large messages to the system a moment later: in an idle daemon the
-// garbage collector would keep it for minutes.
-func (srv *Server) trimSoon() {
-	if srv.trimming.CompareAndSwap(false, true) {
-		time.AfterFunc(trimAfter, func() {
-			srv.trimming.Store(false)
-			debug.FreeOSMemory()
-		})
 	}
 }
 

@@ -64,8 +64,7 @@ type Server struct {
 	// AwaitHangUp waits until the client has closed nc. The default is [listen.AwaitHangUp].
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
 
-	closing  atomic.Bool // idle connections are closed, and each write has lastWrite
-	trimming atomic.Bool // see trimSoon
+	closing atomic.Bool // idle connections are closed, and each write has lastWrite
 
 	mu        sync.Mutex // guards the fields below
 	listeners map[net.Listener]struct{}
@@ -79,12 +78,6 @@ const (
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
-)
-
-// After a request that held at least large bytes, memory is returned to the system after trimAfter.
-const (
-	large     = 1 << 20
-	trimAfter = time.Second
 )
 
 var errTooManyConns = infer.Errorf(infer.Busy, "too many connections")
