@@ -49,7 +49,8 @@ type Bridge struct {
 	AnyModel bool
 	// Page serves browsers; nil means that there is no page.
 	Page Page
-	// ReadyTimeout bounds the time that a request waits for the daemon to be ready; 0 means 30 s.
+	// ReadyTimeout bounds the time that a request waits for the daemon to be ready, and that a loading
+	// engine keeps the status of a request open; 0 means 30 s.
 	ReadyTimeout time.Duration
 	// WriteTimeout bounds the time that a client may take to read a piece of its answer; 0 means no
 	// limit.
@@ -127,15 +128,18 @@ var (
 // isOpen reports whether Open has been called.
 func (b *Bridge) isOpen() bool { return b.entries.Load() != nil }
 
+func (b *Bridge) readyTimeout() time.Duration {
+	if b.ReadyTimeout <= 0 {
+		return defaultTimeout
+	}
+	return b.ReadyTimeout
+}
+
 // await waits until the bridge is open. It returns an error if that takes too long, or if the
 // runner stops or ctx ends before.
 func (b *Bridge) await(ctx context.Context) error {
 	ready := b.readyChannel()
-	timeout := b.ReadyTimeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	timer := time.NewTimer(timeout)
+	timer := time.NewTimer(b.readyTimeout())
 	defer timer.Stop()
 	select {
 	case <-ready:

@@ -76,7 +76,8 @@ func (c *call) pull(asked ollama.Pull) {
 }
 
 // A progress answers a pull: with a line for each phase, or in one piece. The first line decides the
-// status. Clients that wait for one piece get its headers after a while, see patience.
+// status. Clients that wait for one piece get its headers after a while, see patience, and then a
+// blank line after each time of silence.
 type progress struct {
 	call   *call
 	stream bool
@@ -90,17 +91,18 @@ type progress struct {
 // begin begins to look for silence, until stop.
 func (p *progress) begin() {
 	p.latest = time.Now()
-	p.listen(p.limit(), func() time.Duration {
-		p.writeLocked(p.line)
-		return p.limit()
-	})
-}
-
-func (p *progress) limit() time.Duration {
+	wait := patience
 	if p.stream {
-		return silence
+		wait = silence
 	}
-	return patience
+	p.listen(wait, func() time.Duration {
+		if p.stream {
+			p.writeLocked(p.line)
+		} else {
+			p.writeLocked(blank)
+		}
+		return silence
+	})
 }
 
 // report sends the line of a phase.
@@ -117,24 +119,20 @@ func (p *progress) report(phase status.Phase) {
 	}
 }
 
-// writeLocked sends the headers, once, and in a stream a line.
+// writeLocked sends the headers, once, and a line. If the client takes none, the pull ends.
 func (p *progress) writeLocked(line []byte) {
 	if p.over {
 		return
 	}
 	p.headLocked()
 	p.latest = time.Now()
-	if p.stream {
-		_, err := p.call.w.Write(line)
-		if err == nil {
-			err = http.NewResponseController(p.call.w).Flush()
-		}
-		if err != nil {
-			p.leave(errLeft)
-		}
-		return
+	_, err := p.call.w.Write(line)
+	if err == nil {
+		err = http.NewResponseController(p.call.w).Flush()
 	}
-	_ = http.NewResponseController(p.call.w).Flush() // a client that has gone shows in the connection
+	if err != nil {
+		p.leave(errLeft)
+	}
 }
 
 // headLocked sends the headers, once.

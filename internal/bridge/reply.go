@@ -13,12 +13,12 @@ import (
 
 // Time limits of a reply.
 const (
-	// silence is the longest time in which a stream sends no byte. After it, a stream that has not
-	// begun sends its headers: then the status is decided.
+	// silence is the longest time in which an answer that has begun sends no byte. After it, a stream
+	// that has not begun sends its headers: then the status is decided.
 	silence = 10 * time.Second
-	// patience is the longest time in which an answer in one piece does not send its headers: some
-	// clients wait no longer than 5 minutes for them.
-	patience = 2 * time.Minute
+	// patience is the longest time in which an answer in one piece does not send its headers. Many
+	// proxies give up after 50 or 60 s without a byte.
+	patience = 45 * time.Second
 )
 
 // fullBuffer bounds the bytes of a stream that are held back for events that follow immediately.
@@ -30,8 +30,8 @@ const fullBuffer = 32 << 10
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
 //
-// Silence does not decide the status while the entry is loading: the request may be waiting for an
-// engine that is being replaced, with a slot or without one.
+// Silence does not decide the status while the entry is loading, for at most ReadyTimeout: the request
+// may be waiting for an engine that is being replaced, with a slot or without one.
 type reply struct {
 	call    *call
 	collect collector // makes an answer in one piece
@@ -65,20 +65,26 @@ func (r *reply) limit() time.Duration {
 	return silence
 }
 
-// ping sends a keep-alive, or the headers, after a time of silence. mu is held.
+// ping sends a keep-alive after a time of silence, and the headers before it. mu is held.
 func (r *reply) ping() (wait time.Duration) {
-	switch {
-	case !r.begun && r.call.bridge.loading(r.task):
+	b := r.call.bridge
+	if !r.begun && time.Since(r.latest) < b.readyTimeout() && b.loading(r.task) {
 		return silence // the status stays open: the engine may be given up
-	case r.stream == nil:
-		r.beginLocked("application/json")
-		_ = http.NewResponseController(r.call.w).Flush() // a hang-up ends the context of the request
-		return patience
 	}
-	r.buf = r.stream.KeepAlive(r.buf)
-	_ = r.flushLocked() // as above
+	if r.stream != nil {
+		r.buf = r.stream.KeepAlive(r.buf)
+		_ = r.flushLocked() // a hang-up ends the context of the request
+		return silence
+	}
+	r.beginLocked("application/json")
+	r.latest = time.Now()
+	_, _ = r.call.w.Write(blank) // as above
+	_ = http.NewResponseController(r.call.w).Flush()
 	return silence
 }
+
+// blank keeps an answer in one piece alive: JSON may begin with white space.
+var blank = []byte("\n")
 
 // Write sends an event, or keeps it for an answer in one piece.
 func (r *reply) Write(ev infer.Event) error {
@@ -89,7 +95,7 @@ func (r *reply) Write(ev infer.Event) error {
 		if err != nil || body == nil {
 			return err
 		}
-		r.buf = body
+		r.buf, r.over = body, true // no byte may follow
 		return r.flushLocked()
 	}
 	if _, done := ev.(*infer.Done); done {

@@ -2,7 +2,9 @@ package bridge_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"strings"
@@ -192,14 +194,14 @@ func TestStatusIsDecided(t *testing.T) {
 			}
 		})
 	}
-	bubble(t, late(119*time.Second), func(_ *house, dial func() net.Conn) {
+	bubble(t, late(44*time.Second), func(_ *house, dial func() net.Conn) {
 		if got := send(t, dial(), request("POST", chatPath, hi(""))); got.status != 400 {
 			t.Errorf("in one piece: %+v", got)
 		}
 	})
 	// If an answer in one piece fails after its headers, the connection is cut, so that the answer
 	// does not look complete.
-	bubble(t, late(121*time.Second), func(_ *house, dial func() net.Conn) {
+	bubble(t, late(46*time.Second), func(_ *house, dial func() net.Conn) {
 		nc := dial()
 		if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))); err != nil {
 			t.Fatal(err)
@@ -209,37 +211,80 @@ func TestStatusIsDecided(t *testing.T) {
 			t.Errorf("in one piece, late: %q, %v", all, err)
 		}
 	})
-	bubble(t, slowly{3 * time.Minute}, func(_ *house, dial func() net.Conn) {
-		if got := send(t, dial(), request("POST", chatPath, hi(""))); got.status != 200 || !strings.Contains(got.body, `"content":"a"`) {
-			t.Errorf("in one piece, slow: %+v", got)
-		}
-	})
 }
 
-// While the entry is loading, silence does not decide the status of a stream: the engine may be
-// given up.
+// An answer in one piece sends its headers after 45 s, and then a blank line every 10 s: no client or
+// proxy that waits for 60 s gives up. It is valid JSON in every dialect.
+func TestSlowAnswersInOnePiece(t *testing.T) {
+	const entry = `"model":"gen"`
+	for path, body := range map[string]string{
+		chatPath: hi(""), "/v1/completions": `{` + entry + `,"prompt":"hi"}`, responsesPath: `{` + entry + `,"input":"hi"}`,
+		messagesPath: hi(`,"max_tokens":9`), "/api/chat": hi(`,"stream":false`), "/completion": `{"prompt":"hi"}`,
+	} {
+		bubble(t, slowly{3 * time.Minute}, func(_ *house, dial func() net.Conn) {
+			nc := dial()
+			begin := time.Now()
+			if _, err := io.WriteString(nc, request("POST", path, body)); err != nil {
+				t.Fatal(err)
+			}
+			var latest, longest time.Duration
+			var all []byte
+			for buf := make([]byte, 4096); !bytes.HasSuffix(all, []byte("\r\n0\r\n\r\n")); {
+				n, err := nc.Read(buf)
+				if err != nil {
+					t.Fatalf("%s: %v, after %q", path, err, all)
+				}
+				all = append(all, buf[:n]...)
+				if latest == 0 && time.Since(begin) != 45*time.Second {
+					t.Errorf("%s: the headers come after %s", path, time.Since(begin))
+				} else if latest > 0 {
+					longest = max(longest, time.Since(begin)-latest)
+				}
+				latest = time.Since(begin)
+			}
+			got := receive(t, bufio.NewReader(bytes.NewReader(all)))
+			if got.status != 200 || !json.Valid([]byte(got.body)) || strings.Count(got.body, "\n") != 14 || longest > 10*time.Second {
+				t.Errorf("%s: after %s without a byte: %+v", path, longest, got)
+			}
+		})
+	}
+}
+
+// While the entry is loading, silence does not decide the status of a stream before the ready timeout
+// of 30 s: the engine may be given up.
 func TestStatusWhileLoading(t *testing.T) {
+	for _, test := range []struct {
+		loading, failing time.Duration
+		status           int
+	}{
+		{0, 29 * time.Second, 200}, {15 * time.Second, 29 * time.Second, 200},
+		{time.Minute, 29 * time.Second, 503}, {time.Minute, 31 * time.Second, 200},
+	} {
+		testStatusWhileLoading(t, test.loading, test.failing, test.status)
+	}
+}
+
+func testStatusWhileLoading(t *testing.T, loading, failing time.Duration, status int) {
+	t.Helper()
 	handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
 		select {
-		case <-time.After(35 * time.Second):
+		case <-time.After(failing):
 			return infer.Errorf(infer.Unavailable, "given up")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	})
-	for loading, status := range map[time.Duration]int{0: 200, 15 * time.Second: 200, time.Minute: 503} {
-		var begin time.Time
-		list := func() []bridge.Entry {
-			all := entries()
-			all[0].Loading = time.Since(begin) < loading
-			return all
-		}
-		bubbleOf(t, handler, list, func(_ *house, dial func() net.Conn) {
-			begin = time.Now()
-			got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
-			if got.status != status || !strings.Contains(got.body, "given up") {
-				t.Errorf("loading for %s: %+v", loading, got)
-			}
-		})
+	var begin time.Time
+	list := func() []bridge.Entry {
+		all := entries()
+		all[0].Loading = time.Since(begin) < loading
+		return all
 	}
+	bubbleOf(t, handler, list, func(_ *house, dial func() net.Conn) {
+		begin = time.Now()
+		got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
+		if got.status != status || !strings.Contains(got.body, "given up") {
+			t.Errorf("loading for %s, and failing after %s: %+v", loading, failing, got)
+		}
+	})
 }
