@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/wire/refhttp"
+	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
 // newID returns the id of an answer, which its request also has in the daemon's log.
@@ -34,7 +35,11 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &refhttp.Answer{ID: newID(), Model: b.model, Created: time.Now().Unix()}
-	c.Request.ID, c.Request.Client = a.ID, b.clientOf(r)
+	c.Request.ID, c.Request.Client, c.Request.Traceparent = a.ID, b.clientOf(r), web.Traceparent(r.Header)
+	if c.Request.LocalOnly, err = localOnly(r); err != nil {
+		b.fail(w, refhttp.ErrorOf(err))
+		return
+	}
 	conn, err := b.client.Dial(r.Context(), client.LP)
 	if err != nil {
 		b.lost(w, r, err)
@@ -63,6 +68,15 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// localOnly reads the header that demands that no other machine gets the request.
+func localOnly(r *http.Request) (bool, error) {
+	local, err := web.LocalOnly(r.Header)
+	if err != nil {
+		return false, refhttp.Invalid("%v", err)
+	}
+	return local, nil
 }
 
 // lost answers with an error, unless the client has gone.
@@ -119,6 +133,13 @@ func (b *bridge) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		b.fail(w, refhttp.ErrorOf(err))
+		return
+	}
+	if local, err := localOnly(r); err != nil {
+		b.fail(w, refhttp.EmbedErrorOf(err))
+		return
+	} else if local {
+		b.fail(w, refhttp.Invalid("embeddings have no %s: their socket cannot pass it on", web.LocalOnlyHeader))
 		return
 	}
 	e.Request.ID = newID()

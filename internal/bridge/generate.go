@@ -3,12 +3,10 @@ package bridge
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/inferd-go/inferd/internal/infer"
-	"github.com/inferd-go/inferd/internal/wire"
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
@@ -144,7 +142,7 @@ func (c *call) ignored(names []string) {
 // collect. If the connection watches the client itself, the request does not need the context of
 // net/http.
 func (c *call) exchange(collect collector, task infer.Task, salt string) {
-	localOnly, err := readLocalOnly(c.r.Header)
+	localOnly, err := web.LocalOnly(c.r.Header)
 	if err != nil {
 		c.refuse(err)
 		return
@@ -154,7 +152,7 @@ func (c *call) exchange(collect collector, task infer.Task, salt string) {
 		ctx = context.WithoutCancel(ctx)
 	}
 	c.request = infer.Request{
-		ID: c.requestID(), Peer: c.peer, Task: task, CacheSalt: salt, LocalOnly: localOnly, Traceparent: readTraceparent(c.r.Header),
+		ID: c.requestID(), Peer: c.peer, Task: task, CacheSalt: salt, LocalOnly: localOnly, Traceparent: web.Traceparent(c.r.Header),
 	}
 	r := &c.reply
 	r.call, r.collect, r.task, r.latest = c, collect, task, time.Now()
@@ -163,31 +161,4 @@ func (c *call) exchange(collect collector, task infer.Task, salt string) {
 	if err != nil {
 		abort()
 	}
-}
-
-// localOnlyHeader demands that no other machine gets a request.
-const localOnlyHeader = "Inferd-Local-Only"
-
-// readLocalOnly reads the condition. A value that is none is refused: the client counts on it.
-func readLocalOnly(h http.Header) (localOnly bool, err error) {
-	for _, value := range h[localOnlyHeader] {
-		switch value {
-		case "true":
-			localOnly = true
-		case "false":
-		default:
-			return false, web.Invalid("", "the header %s must be true or false", localOnlyHeader)
-		}
-	}
-	return localOnly, nil
-}
-
-// readTraceparent returns the place of a request in its client's trace. As W3C demands, a header that is
-// none, and several ones, are ignored.
-func readTraceparent(h http.Header) string {
-	all := h["Traceparent"]
-	if len(all) != 1 || wire.CheckTraceparent(all[0]) != nil {
-		return ""
-	}
-	return all[0]
 }
