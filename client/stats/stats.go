@@ -40,6 +40,9 @@ type Caller struct {
 	Program string `json:"program"` // device and inode of its executable
 	Exe     string `json:"exe"`     // path of the executable
 	Counts
+	// Place is the place in the queue of the caller's first waiting request, among the first ones of all
+	// flows that wait for the same entry. It is 0 if none waits.
+	Place    int   `json:"place,omitzero"`
 	Refused  int64 `json:"refused"`   // requests refused because the queue was full
 	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for all programs of the user
 }

@@ -28,7 +28,7 @@ func TestStats(t *testing.T) {
 		want := admit.Stats{
 			Running: 1, Waiting: 1,
 			Callers: []admit.Caller{
-				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Refused: 1},
+				{User: "1", Program: "x", Exe: "/bin/x", Counts: admit.Counts{Waiting: 1}, Place: 1, Refused: 1},
 				{User: "2", Program: "y", Exe: "/bin/y", Counts: admit.Counts{Running: 1}},
 			},
 			Backends: []admit.BackendCounts{{Name: "gen", Counts: admit.Counts{Running: 1, Waiting: 1}}},

@@ -207,3 +207,41 @@ func TestChoiceAfterBegin(t *testing.T) {
 		t.Errorf("effects %q, want %q", got, want)
 	}
 }
+
+// A caller's place is that of its first waiting request among the first ones of all flows, for each
+// backend apart. A caller with many requests does not set the others back, and a running request has
+// no place.
+func TestPlaces(t *testing.T) {
+	m := &gate.Machine[string]{Limits: gate.Limits{Depth: 9, Total: 99}}
+	of := func(model string) (gate.Backend, error) { return gate.Backend{Name: model}, nil }
+	arrive := func(user, model string) *gate.Request[string] {
+		r := &gate.Request[string]{Item: model, Flow: sched.Path{User: user}, Route: gate.Route{Model: model}, Prompt: 1}
+		b, _ := of(model)
+		m.Arrive(r, b)
+		settle(m, of)
+		return r
+	}
+	check := func(what string, want map[string]int) {
+		t.Helper()
+		got := make(map[string]int)
+		for _, c := range m.Stats(time.Time{}).Callers {
+			got[c.User] = c.Place
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: places %v, want %v", what, got, want)
+		}
+	}
+	first := arrive("a", "x")
+	arrive("other", "y")
+	check("nothing waits", map[string]int{"a": 0, "other": 0})
+	for range 3 {
+		arrive("b", "x")
+	}
+	arrive("c", "x")
+	arrive("d", "x")
+	arrive("other", "y")
+	check("some wait", map[string]int{"a": 0, "b": 1, "c": 2, "d": 3, "other": 1})
+	m.Leave(time.Time{}, first, gate.Usage{}, nil)
+	settle(m, of)
+	check("the next one runs", map[string]int{"a": 0, "b": 3, "c": 1, "d": 2, "other": 1})
+}

@@ -33,9 +33,10 @@ type BackendCounts struct {
 // Stats returns the present counts.
 func (m *Machine[T]) Stats(now time.Time) Stats {
 	s := Stats{Running: m.all.running, Waiting: m.all.waiting, Parked: m.all.parked, Stalled: m.all.stalled}
+	places := m.places()
 	for key, c := range m.callers {
 		s.Callers = append(s.Callers, Caller{
-			User: key.User, Program: key.Program, Exe: c.exe, Counts: c.counts(now), Refused: c.refused,
+			User: key.User, Program: key.Program, Exe: c.exe, Counts: c.counts(now), Place: places[c], Refused: c.refused,
 		})
 	}
 	for name, a := range m.backends {
@@ -46,4 +47,22 @@ func (m *Machine[T]) Stats(now time.Time) Stats {
 	})
 	slices.SortFunc(s.Backends, func(a, b BackendCounts) int { return cmp.Compare(a.Name, b.Name) })
 	return s
+}
+
+// places returns the place in the queue of each caller's first waiting request: among the requests
+// that wait for its backend, of which only the first of each flow counts, because flows take turns.
+// The place is an estimate: a costly answer sets its flow back.
+func (m *Machine[T]) places() map[*caller]int {
+	if m.queue.Len() == 0 {
+		return nil
+	}
+	places, before := make(map[*caller]int), make(map[*account]int)
+	for j := range m.queue.Heads((*Request[T]).kind) {
+		r := j.Item
+		before[r.at]++
+		if places[r.caller] == 0 {
+			places[r.caller] = before[r.at]
+		}
+	}
+	return places
 }

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,7 @@ var (
 	keyed   = infer.Peer{Transport: infer.TCP, User: "1000", Program: "ci", Key: "ci"}
 	unknown = infer.Peer{Transport: infer.TCP, Program: "http"}
 	remote  = infer.Peer{Transport: infer.TCP, Program: "ci", Key: "ci"}
+	proxy   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http", Relayed: true} // passes on the requests of others
 )
 
 func load(context.Context) *stats.Daemon {
@@ -41,6 +43,7 @@ func load(context.Context) *stats.Daemon {
 			{User: "1000", Program: "8:1", Exe: "/home/owner/bin/editor"},
 			{User: "1000", Program: "ci"},
 			{User: "1001", Program: "8:2", Exe: "/home/other/bin/flood"},
+			{User: "1001", Program: "http", Place: 3},
 			{User: "", Program: "ci"},
 			{User: "", Program: "http"},
 		},
@@ -168,25 +171,29 @@ func TestRefusals(t *testing.T) {
 }
 
 // The daemon's user sees everything. Other users see the totals and their own callers, but no
-// processes and no paths.
+// processes and no paths. A client that the daemon knows finds its own caller, with its place in the
+// queue.
 func TestStats(t *testing.T) {
 	p := newPage()
 	for name, test := range map[string]struct {
 		peer    infer.Peer
 		callers []string
 		users   int
+		own     string
 	}{
-		"the daemon's user":    {self, []string{"1000 8:1", "1000 ci", "1001 8:2", " ci", " http"}, 2},
-		"another user":         {other, []string{"1001 8:2"}, 1},
-		"a key of the user":    {keyed, []string{"1000 ci"}, 0},
-		"an unknown client":    {unknown, nil, 0},
-		"a key from elsewhere": {remote, []string{" ci"}, 0},
+		"the daemon's user":    {self, []string{"1000 8:1", "1000 ci", "1001 8:2", "1001 http", " ci", " http"}, 2, "none"},
+		"another user":         {other, []string{"1001 8:2", "1001 http"}, 1, "1001 http 3"},
+		"a key of the user":    {keyed, []string{"1000 ci"}, 0, "1000 ci 0"},
+		"an unknown client":    {unknown, nil, 0, "none"},
+		"a key from elsewhere": {remote, []string{" ci"}, 0, " ci 0"},
+		"a proxy":              {proxy, nil, 0, "none"},
 	} {
 		w := get(p, "/inferd/stats", test.peer)
 		var s struct {
 			stats.Daemon
 
-			Owner bool `json:"owner"`
+			Owner bool          `json:"owner"`
+			Own   *stats.Caller `json:"own"`
 		}
 		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || w.Code != http.StatusOK {
 			t.Fatalf("%s: %d, %v", name, w.Code, err)
@@ -197,6 +204,13 @@ func TestStats(t *testing.T) {
 		}
 		if strings.Join(callers, ",") != strings.Join(test.callers, ",") || len(s.Backends[0].Engine.Users) != test.users || s.Running != 3 {
 			t.Errorf("%s: callers %q, %d users", name, callers, len(s.Backends[0].Engine.Users))
+		}
+		own := "none"
+		if s.Own != nil {
+			own = fmt.Sprint(s.Own.User, " ", s.Own.Program, " ", s.Own.Place)
+		}
+		if own != test.own {
+			t.Errorf("%s: its own caller is %s", name, own)
 		}
 		all := test.peer == self
 		if s.Owner != all {
@@ -216,9 +230,9 @@ func TestLog(t *testing.T) {
 	if w := get(p, "/inferd/log", self); w.Code != http.StatusOK || w.Body.String() != `[{"msg":"a"},{"msg":"b"}]` {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
-	proxy := self // passes on the requests of others
-	proxy.Relayed = true
-	for _, peer := range []infer.Peer{other, keyed, unknown, remote, proxy} {
+	relayed := self
+	relayed.Relayed = true
+	for _, peer := range []infer.Peer{other, keyed, unknown, remote, proxy, relayed} {
 		if w := get(p, "/inferd/log", peer); w.Code != http.StatusForbidden {
 			t.Errorf("%+v: %d %s", peer, w.Code, w.Body)
 		}

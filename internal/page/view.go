@@ -15,6 +15,8 @@ type view struct {
 	stats.Daemon
 
 	Owner bool `json:"owner"` // nothing is left out
+	// Own is the caller that the client belongs to; nil if it has sent no request, or is unknown.
+	Own *stats.Caller `json:"own,omitzero"`
 }
 
 // view returns the load that peer may see. The daemon's user sees everything. Others see the totals
@@ -22,6 +24,11 @@ type view struct {
 // contain paths.
 func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	v := view{Daemon: *s, Owner: p.owns(peer)}
+	for i := range s.Callers {
+		if c := &s.Callers[i]; mine(*c, peer) && c.Program == peer.Program {
+			v.Own = c
+		}
+	}
 	if v.Owner {
 		return v
 	}
@@ -39,7 +46,7 @@ func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 			e := *b.Engine
 			e.Users = nil
 			for _, u := range b.Engine.Users {
-				if u.User != "" && u.User == peer.User && peer.Key == "" {
+				if u.User != "" && u.User == peer.Owner() && peer.Key == "" {
 					e.Users = append(e.Users, u)
 				}
 			}
@@ -56,7 +63,7 @@ func mine(c stats.Caller, peer infer.Peer) bool {
 	if peer.Key != "" {
 		return c.User == peer.User && c.Program == peer.Key
 	}
-	return peer.User != "" && c.User == peer.User
+	return peer.Owner() != "" && c.User == peer.Owner()
 }
 
 // public returns an event without paths and reasons, which only the daemon's user may see.

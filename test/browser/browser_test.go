@@ -92,6 +92,7 @@ type daemon struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	stderr *output
+	dir    string // of its sockets
 	base   string // URL of HTTP
 }
 
@@ -130,7 +131,7 @@ func startWith(t testing.TB, config string) *daemon {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{t: t, stderr: &output{}}
+	d := &daemon{t: t, stderr: &output{}, dir: dir}
 	d.cmd = exec.Command(filepath.Join(bin, "inferd"), "--uds", filepath.Join(dir, "infer.sock"), "--config", file)
 	d.cmd.Stderr = d.stderr
 	d.cmd.Env = append(os.Environ(), "INFERD_LOG_DIR="+filepath.Join(dir, "logs"))

@@ -1,10 +1,20 @@
 package browser
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"image"
+	"image/png"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -236,6 +246,96 @@ func TestImages(t *testing.T) {
 	if got := b.text(".answer .error"); got != "" {
 		t.Errorf("error %q", got)
 	}
+}
+
+// An image that is dropped on the page is attached to the message, like a pasted one. The browser does
+// not open it in place of the page, whatever is dropped.
+func TestDrop(t *testing.T) {
+	d := start(t, mock(t, "a picture", `,"vision":true`))
+	b := open(t, d.base)
+	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
+	picture := filepath.Join(t.TempDir(), "it.png")
+	var file bytes.Buffer
+	if err := png.Encode(&file, image.NewRGBA(image.Rect(0, 0, 4, 4))); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(t.TempDir(), "broken.png")
+	text := filepath.Join(t.TempDir(), "notes.txt")
+	for name, content := range map[string][]byte{picture: file.Bytes(), broken: []byte("no image"), text: []byte("some words")} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := func(files ...string) {
+		t.Helper()
+		data := &input.DragData{Items: []*input.DragDataItem{}, Files: files, DragOperationsMask: 1}
+		for _, kind := range []input.DispatchDragEventType{input.DispatchDragEventTypeDragEnter, input.DispatchDragEventTypeDragOver, input.DispatchDragEventTypeDrop} {
+			if _, err := chromedp.Call(b.ctx, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: 400, Y: 300, Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	drop(picture)
+	b.until("one image", `document.querySelectorAll(".images img").length === 1`)
+	drop(broken)
+	b.has(".note", "broken.png cannot be read as an image")
+	b.click("Dismiss")
+	drop(text)
+	b.has(".note", "notes.txt is not an image")
+	b.click("Dismiss")
+	drop(text, picture)
+	b.until("two images", `document.querySelectorAll(".images img").length === 2`)
+	b.has(".note", "notes.txt is not an image")
+	b.click("Status")
+	b.has("main.status", "Entries")
+	drop(picture) // outside the chat it has no effect
+	b.click("Chat")
+	if got := value[string](b, `location.pathname + " " + document.querySelectorAll(".images img").length`); got != "/ 2" {
+		t.Errorf("after a drop on the status: %s", got)
+	}
+	b.ask("what is it?")
+	b.has(".answer .prose", "a picture")
+	b.until("they are in the question", `document.querySelectorAll(".question img").length === 2`)
+	b.idle()
+	if got := b.text(".answer .error"); got != "" {
+		t.Errorf("error %q", got)
+	}
+}
+
+// A question that waits shows its place in the queue, in the chat and in the status, until it runs.
+func TestPlaceInTheQueue(t *testing.T) {
+	d := start(t, mock(t, strings.Repeat("word ", 2000), `,"n_slots":1,"token_delay_ms":20`))
+	b := open(t, d.base)
+	b.until("there is a model", `!!document.querySelector(".row select")?.value`)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(d.dir, "http.sock"))
+	}
+	// The requests of the test are those of another program. One runs, and one waits.
+	c := &http.Client{Transport: &http.Transport{DialContext: dial}}
+	ctx, leave := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer leave()
+	for range 2 {
+		others.Go(func() {
+			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://inferd/v1/chat/completions", strings.NewReader(`{"model":"gen","messages":[{"role":"user","content":"hi"}]}`))
+			if res, err := c.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+		})
+	}
+	eventually(t, "a request runs", func() bool { return d.running() == 1 })
+	b.ask("how long?")
+	b.has(".waiting", "Place 1 in the queue: 1 running, 2 waiting for a slot")
+	b.click("Status")
+	const row = `[...document.querySelectorAll("main.status tbody tr")].map((r) => [...r.children].map((e) => e.innerText)).find((r) => r[0] === "http")`
+	b.until("the status shows the place", row+`?.slice(3, 5).join() === "1,1"`) // waiting, and place
+	b.click("Chat")
+	leave()
+	b.has(".answer .prose", "word word")
+	b.until("no place is left", `!document.querySelector(".waiting")`)
+	b.click("Stop")
+	b.idle()
 }
 
 // If the daemon refuses a request, the page asks for a key and sends it. The key is kept only

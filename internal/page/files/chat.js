@@ -161,17 +161,27 @@ function facts({ usage, timings }, first) {
   };
 }
 
-// place reports how many requests wait, while an answer has not begun.
+// place reports the place in the queue, while an answer has not begun.
 async function place(message) {
   if (message.first || !message.live || state.daemon.status !== "ready") return;
   try {
     const stats = await (await call("/inferd/stats")).json();
     if (message.first || !message.live) return;
-    message.place = stats.waiting > 0 ? `${stats.running} running, ${stats.waiting} waiting for a slot` : "";
+    message.place = waiting(stats);
     touch(message);
   } catch {
     // the answer itself says what is wrong
   }
+}
+
+// waiting describes the queue to a client: its own place, as far as the daemon knows the client. The
+// text is empty if no request waits, or none of the client.
+function waiting({ own, running, waiting }) {
+  if (!waiting || (own && !own.place)) return "";
+  const queue = `${running} running, ${waiting} waiting for a slot`;
+  if (!own) return queue;
+  const first = own.waiting > 1 ? `, for the first of your ${own.waiting} questions` : "";
+  return `Place ${own.place} in the queue${first}: ${queue}`;
 }
 
 // keep keeps a conversation, and reads the list of conversations.

@@ -109,12 +109,12 @@ function remarks({ facts, stopped, cut, ignored }) {
   return all;
 }
 
-// attach adds images to the draft.
+// attach adds images to the draft. An image that cannot be read causes a message.
 async function attach(files) {
   for (const file of files) {
     try {
-      state.images = [...state.images, await images.read(file)];
-      state.note = "";
+      const url = await images.read(file);
+      state.images = [...state.images, url];
     } catch (err) {
       state.note = err.message;
     }
@@ -126,12 +126,24 @@ const paste = (e) => {
   const files = images.of(e.clipboardData);
   if (!files.length) return;
   e.preventDefault();
+  state.note = "";
   attach(files);
 };
+
+// drop attaches the images that are dropped anywhere on the chat. Other files cause a message: the
+// browser must not open them in place of the page.
+export function drop(e) {
+  e.preventDefault();
+  if (state.view !== "chat") return;
+  const [other] = images.others(e.dataTransfer);
+  set("note")(other ? `${other.name} is not an image: only images can be attached` : "");
+  attach(images.of(e.dataTransfer));
+}
 
 function Composer() {
   const { chat, models, running } = state;
   const picker = (e) => {
+    state.note = "";
     attach([...e.target.files]);
     e.target.value = "";
   };
@@ -224,11 +236,7 @@ function about() {
 
 export function ChatView() {
   const { chat, running, editing, dialog } = state;
-  const drop = (e) => {
-    e.preventDefault();
-    attach(images.of(e.dataTransfer));
-  };
-  return html`<main class="chat" onDragOver=${(e) => e.preventDefault()} onDrop=${drop}>
+  return html`<main class="chat">
     <h1 class="hidden">Chat</h1>
     ${!chat.messages.length && html`<section class="empty"><h2>What would you like to know?</h2><p>${about()}</p></section>`}
     <section class="messages" aria-label="Conversation">

@@ -31,7 +31,14 @@ function url(blob) {
   });
 }
 
+const isImage = (file) => file.type.startsWith("image/");
+
 // of returns the image files of a paste or a drop.
 export function of(transfer) {
-  return [...(transfer?.files ?? [])].filter((f) => f.type.startsWith("image/"));
+  return [...(transfer?.files ?? [])].filter(isImage);
+}
+
+// others returns the other files of a drop.
+export function others(transfer) {
+  return [...(transfer?.files ?? [])].filter((f) => !isImage(f));
 }

@@ -2,7 +2,7 @@
 
 import { setKey } from "./api.js";
 import { fresh, show } from "./chat.js";
-import { ChatView } from "./chatview.js";
+import { ChatView, drop } from "./chatview.js";
 import { ask, retry, watch } from "./daemon.js";
 import { Component, html, render } from "./parts.js";
 import { address, changed, onChange, state } from "./state.js";
@@ -90,6 +90,8 @@ region.setAttribute("role", "status");
 region.setAttribute("aria-live", "polite");
 document.body.append(place, region);
 setRegion(region);
+document.addEventListener("dragover", (e) => e.preventDefault());
+document.addEventListener("drop", drop);
 
 // begin opens the conversation or the view of the address.
 async function begin() {

@@ -49,7 +49,7 @@ function entry(b) {
 
 function caller(c) {
   const program = c.exe ? c.exe.split(/[\\/]/).pop() : c.program || "–";
-  return [program, c.user || "–", n(c.running), n(c.waiting), n(c.parked), rate(c.tokens_per_s), n(c.input_tokens), share(c.cached_tokens, c.input_tokens), n(c.output_tokens), n(c.refused)];
+  return [program, c.user || "–", n(c.running), n(c.waiting), c.place || "–", n(c.parked), rate(c.tokens_per_s), n(c.input_tokens), share(c.cached_tokens, c.input_tokens), n(c.output_tokens), n(c.refused)];
 }
 
 // Curve draws the tokens per second of the last two minutes.
@@ -93,7 +93,7 @@ export function StatusView() {
       <${Table} title="Entries" empty="No model yet." rows=${stats.backends.map(entry)}
         heads=${["Entry", "State", "Slots", "Waiting", "Parked", "Tokens/s", "KV", "Cached", "Step", "Stalls", "Restarts"]} />
       <${Table} title=${stats.owner ? "Callers" : "Your programs"} empty="No requests yet." rows=${stats.callers.map(caller)}
-        heads=${["Program", "User", "Running", "Waiting", "Parked", "Tokens/s", "In", "Cached", "Out", "Refused"]} />
+        heads=${["Program", "User", "Running", "Waiting", "Place", "Parked", "Tokens/s", "In", "Cached", "Out", "Refused"]} />
       ${stats.owner && log.length > 0 && html`<${Log} records=${log} />`}
       ${!stats.owner && html`<p class="faint">The programs of other users, and the log, are shown to the daemon's own user only.</p>`}`}
   </main>`;
