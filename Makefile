@@ -5,7 +5,7 @@
 # make test    all tests, with the real engine on the built-in models
 # make browser the page in a real Chromium, if there is one; a part of make test
 # make test-clients  the SDKs of OpenAI, Anthropic and Ollama, pinned, offline; installs them once
-# make test-clients-all  the libraries with clients, too, and the examples of docs/clients.md: half a gigabyte;
+# make test-clients-all  the libraries with clients, too, and the examples of docs/clients: half a gigabyte;
 #              ARGS="-v -run TestStockClients/litellm"
 # make test-agents   codex, opencode and Claude Code, which run a tool that the mock calls, and one that the real
 #              engine calls; installs 1 GB

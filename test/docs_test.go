@@ -47,7 +47,7 @@ func (p *page) run(t *testing.T, file string) {
 			if last != "" && !pattern(text).MatchString(strings.TrimSpace(last)) {
 				t.Errorf("the page says\n%s\nit prints\n%s", text, last)
 			}
-		case "json", "toml", "console": // belongs to another program
+		case "json", "toml", "console", "vim": // belongs to another program
 		default:
 			t.Errorf("a block of %s is not run", kind)
 		}
@@ -163,21 +163,63 @@ func TestHTTPPage(t *testing.T) {
 	}
 }
 
-// The examples of docs/clients.md run, and print the output on the page.
+// clientPages returns the pages about clients, one for each family.
+func clientPages(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("../docs/clients/*.md")
+	if err != nil || len(pages) < 6 {
+		t.Fatalf("pages %q, %v", pages, err)
+	}
+	return pages
+}
+
+// The examples of the pages about clients run, and print the output on the page.
 func TestStockPage(t *testing.T) {
 	needsClients(t, true)
 	d := startOffline(t, pageConfig)
 	d.waitReady()
 	p := page{d: d, addresses: strings.NewReplacer("localhost:8080", d.httpAddr())}
-	p.run(t, "../docs/clients.md")
+	for _, file := range clientPages(t) {
+		p.run(t, file)
+	}
 	if p.ran == 0 {
 		t.Skip("no example was run")
 	}
 }
 
-// The settings of agents in docs/clients.md are the same as inferdctl prints.
+// Each page about clients has an example that is run, or says that it was not run, and the index links to
+// it. The examples of the page about llama-server need only curl.
+func TestClientPages(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl")
+	}
+	index, err := os.ReadFile("../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range clientPages(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := filepath.Base(file); !strings.Contains(string(index), "](clients/"+name+")") {
+			t.Errorf("the index lacks %s", name)
+		}
+		if !regexp.MustCompile("(?m)^```(sh|python|js)$|\\*not run\\*").Match(text) {
+			t.Errorf("%s has no example that is run, and does not say so", file)
+		}
+	}
+	d := startWith(t, pageConfig)
+	d.waitReady()
+	p := page{d: d, addresses: strings.NewReplacer("localhost:8080", d.httpAddr())}
+	if p.run(t, "../docs/clients/llama-server.md"); p.ran != 1 {
+		t.Errorf("%d examples", p.ran)
+	}
+}
+
+// The settings of agents in docs/clients/agents.md are the same as inferdctl prints.
 func TestSettingsOfAgents(t *testing.T) {
-	text, err := os.ReadFile("../docs/clients.md")
+	text, err := os.ReadFile("../docs/clients/agents.md")
 	if err != nil {
 		t.Fatal(err)
 	}
