@@ -221,6 +221,46 @@ func TestHTTPDrain(t *testing.T) {
 	}
 }
 
+// The record of a request names its outcome, its dialect and the name of its key, but not the key: of a
+// client that hangs up, and of an answer that fails in the middle.
+func TestHTTPRecords(t *testing.T) {
+	const secret = "0123456789abcdef"
+	t.Setenv("TEST_HTTP_KEY", secret)
+	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"keys":[{"name":"ci","key_env":"TEST_HTTP_KEY"}]},"backends":[
+		{"kind":"mock","name":"slow","tokens":["a","b","c"],"token_delay_ms":50000},
+		{"kind":"mock","name":"drop","tokens":["a","b","c"],"token_delay_ms":20,"mid_stream_drop_after":2}]}`)
+	d.waitReady()
+	base := "http://" + d.httpAddr()
+	ask := func(ctx context.Context, model string) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/messages", strings.NewReader(`{"model":"`+model+`","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("X-Api-Key", secret)
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	}
+	ask(t.Context(), "drop")
+	ctx, leave := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() { ask(ctx, "slow") })
+	eventually(t, "the request runs", func() bool { return d.load() == 1 })
+	leave()
+	asking.Wait()
+	for _, msg := range []string{"http_request_error_mid_stream", "http_request_gone"} {
+		eventually(t, msg, func() bool { return len(d.records(msg)) == 1 })
+		if r := d.records(msg)[0]; r["wire_version"] != "anthropic" || r["key"] != "ci" {
+			t.Errorf("%s: %v", msg, r)
+		}
+	}
+	if log, err := os.ReadFile(filepath.Join(d.logDir(), "inferd.ndjson")); err != nil || bytes.Contains(log, []byte(secret)) {
+		t.Errorf("the log has the key, or %v", err)
+	}
+}
+
 // A request that finds the queue full is told when a slot will be free: ten requests wait, and each
 // takes four seconds.
 func TestHTTPRetryAfter(t *testing.T) {

@@ -50,9 +50,12 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	if r.Outcome != exchange.Unreadable {
 		attrs = appendCourse(attrs, r)
 	}
+	if r.Outcome == exchange.Done || r.Dialect.OverHTTP() { // the names of HTTP's events do not have the dialect
+		attrs = appendWire(attrs, r.Dialect)
+	}
 	switch r.Outcome {
 	case exchange.Done:
-		attrs = appendSizes(appendWire(attrs, r.Dialect), r)
+		attrs = appendSizes(attrs, r)
 	case exchange.Gone:
 		attrs = append(attrs, slog.String("stage", string(r.Stage)))
 	case exchange.Refused, exchange.Failed, exchange.Unreadable:
