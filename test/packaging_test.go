@@ -129,6 +129,26 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
+// The unit allows the families of sockets that the daemon needs: those of its surfaces, and netlink, by
+// which it identifies the users of TCP connections.
+func TestSystemdUnitAllowsSockets(t *testing.T) {
+	unit, err := os.ReadFile("../packaging/systemd/inferd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allowed []string
+	for line := range strings.Lines(string(unit)) {
+		if families, ok := strings.CutPrefix(line, "RestrictAddressFamilies="); ok {
+			allowed = append(allowed, strings.Fields(families)...)
+		}
+	}
+	for _, family := range []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} {
+		if !slices.Contains(allowed, family) {
+			t.Errorf("the unit does not allow %s: %q", family, allowed)
+		}
+	}
+}
+
 // The launchd file, with its placeholders replaced, is a property list whose keys launchd knows.
 func TestLaunchdFile(t *testing.T) {
 	text := packaged(t, "launchd/inferd.plist")

@@ -191,6 +191,7 @@ type answered struct {
 	status int
 	header http.Header
 	body   string
+	closes bool // the connection ends after it
 }
 
 // failure returns the members of an error in OpenAI's form.
@@ -235,7 +236,7 @@ func receive(t *testing.T, r *bufio.Reader) answered {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answered{res.StatusCode, res.Header, string(body)}
+	return answered{res.StatusCode, res.Header, string(body), res.Close}
 }
 
 // once sends one request on a new connection, and returns the answer.
@@ -808,6 +809,61 @@ func TestDrain(t *testing.T) {
 	}
 	if all, err := io.ReadAll(idle); len(all) > 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isReset(err) {
 		t.Errorf("the idle connection: %q, %v", all, err)
+	}
+}
+
+// During a drain a new connection is still accepted, so that its request gets a status: 503 with the
+// end of the connection.
+func TestRequestsDuringADrain(t *testing.T) {
+	handler := newHold(true)
+	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = waitLimit })
+	stream := h.dial()
+	defer stream.Close()
+	if _, err := io.WriteString(stream, request("POST", chatPath, hi(`,"stream":true`))); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, handler.began, "it begins")
+	h.gate.Close()
+	h.stop()
+	until(t, "it drains", h.bridge.Runner.Draining)
+	for _, l := range tongues {
+		got := h.once(l.ask(""))
+		if kind, message := l.failed(got); kind != l.failures[infer.Unavailable] || message != "admission closed" || got.header.Get("Retry-After") != "1" || !got.closes {
+			t.Errorf("%s: %+v", l.dialect, got)
+		}
+	}
+	if got := h.once(request("GET", "/health", "")); got.status != 503 || got.body != `{"status":"draining"}` || !got.closes {
+		t.Errorf("health: %+v", got)
+	}
+}
+
+// Clients that the kernel does not know are one user together: their connections count against one
+// quota, and leave room for others.
+func TestUnknownClientsAreOneUser(t *testing.T) {
+	known := atomic.Bool{}
+	h := open(t, words("a"), func(b *bridge.Bridge) {
+		b.Conns = &quota.Quota{PerCaller: 2, Total: 100}
+		b.Access.Open = true
+		b.UserOf = func(*net.TCPConn) (uint32, error) {
+			if known.Load() {
+				return uint32(os.Getuid()), nil
+			}
+			return 0, errors.New("unknown")
+		}
+	})
+	for range 2 {
+		nc := h.dial()
+		t.Cleanup(func() { _ = nc.Close() })
+		if got := send(t, nc, request("GET", "/health", "")); got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	if got := h.once(""); got.status != 503 || got.header.Get("Retry-After") != "1" {
+		t.Errorf("a third unknown one: %+v", got)
+	}
+	known.Store(true)
+	if got := h.once(request("GET", "/health", "")); got.status != 200 {
+		t.Errorf("a known one: %+v", got)
 	}
 }
 

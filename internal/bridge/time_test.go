@@ -257,8 +257,10 @@ func TestStatusWhileLoading(t *testing.T) {
 		loading, failing time.Duration
 		status           int
 	}{
-		{0, 29 * time.Second, 200}, {15 * time.Second, 29 * time.Second, 200},
-		{time.Minute, 29 * time.Second, 503}, {time.Minute, 31 * time.Second, 200},
+		{0, 29 * time.Second, 200},
+		{15 * time.Second, 29 * time.Second, 200},
+		{time.Minute, 29 * time.Second, 503},
+		{time.Minute, 31 * time.Second, 200},
 	} {
 		testStatusWhileLoading(t, test.loading, test.failing, test.status)
 	}
