@@ -9,7 +9,7 @@ import (
 // fold changes a conversation so that the template takes it and writes all of it. With described, a system message
 // describes the tools.
 func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
-	turns = slices.Clone(turns)
+	turns = t.current(c, slices.Clone(turns))
 	switch {
 	case !t.traits.Calls:
 		turns = t.spoken(turns)
@@ -34,11 +34,38 @@ func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
 			return before.role == "assistant" && next.role == "assistant" && len(before.calls) == 0 && len(next.calls) == 0
 		})
 	}
-	if th := &t.dialect.Thinking; t.traits.Thoughts == dialect.ThinkingText {
+	if th := &t.dialect.Thinking; t.thinksInText() {
 		for i := range turns {
 			if turns[i].thoughts != "" {
 				turns[i].text = slices.Concat(mixed{{th.Begin, true}, {text: turns[i].thoughts}, {th.End, true}}, turns[i].text)
 			}
+		}
+	}
+	return turns
+}
+
+// thinksInText reports whether thoughts are a part of the content of a message.
+func (t *Template) thinksInText() bool {
+	return t.traits.Thoughts == dialect.ThinkingText || t.traits.Thoughts == dialect.ThinkingWritten
+}
+
+// current leaves out the thoughts in front of the last message of the user, as templates with a place for thoughts do, if the
+// template itself would write them in the content; with thinking switched off by a variable, it leaves out all. A text
+// behind thoughts that are left has the markers of the text around it, as the model writes it there.
+func (t *Template) current(c *Conversation, turns []turn) []turn {
+	if !t.thinksInText() {
+		return turns
+	}
+	off := t.dialect.Thinking.Variable != "" && c.Think != nil && !*c.Think
+	text := &t.dialect.Text
+	old := false
+	for i, next := range slices.Backward(turns) {
+		old = old || next.role == "user"
+		switch {
+		case t.traits.Thoughts == dialect.ThinkingWritten && (old || off):
+			turns[i].thoughts = ""
+		case next.thoughts != "" && text.End != "" && len(text.Begins) > 0 && !next.text.empty():
+			turns[i].text = slices.Concat(mixed{{text.Begins[0], true}}, next.text, mixed{{text.End, true}})
 		}
 	}
 	return turns

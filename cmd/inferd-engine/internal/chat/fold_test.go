@@ -163,6 +163,38 @@ func TestThink(t *testing.T) {
 	}
 }
 
+// A template that writes any content as it is gets the thoughts behind the last message of the user, in the content.
+func TestThoughtsInContent(t *testing.T) {
+	off := false
+	plain := calls(&infer.ThinkingPart{Text: "T</think>"}, &infer.TextPart{Text: "<think>no thought</think>"}, call("1", "{}"))
+	conversation := append(talk("q"), plain, results(result("1", "R")))
+	const bare = `{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}`
+	const switched = `{% if enable_thinking %}<think>{% endif %}{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}` + bare
+	for name, test := range map[string]struct {
+		source string
+		c      chat.Conversation
+		want   string // of the thoughts and the text
+	}{
+		"current":     {"{# </think> #}{{ '</think>'[:0] }}" + bare, chat.Conversation{Messages: conversation}, "[assistant]<think>T</think></think><think>no"},
+		"old":         {"{{ '</think>'[:0] }}" + bare, chat.Conversation{Messages: append(conversation[:3:3], talk("n")...)}, "[assistant]<think>no"},
+		"off":         {switched + "{{ '</think>'[:0] }}", chat.Conversation{Messages: conversation, Think: &off}, "[assistant]<think>no"},
+		"no thoughts": {bare, chat.Conversation{Messages: conversation}, "[assistant]<think>no"},
+		"around a text": {"{{ '<think></think><response></response>'[:0] }}" + bare, chat.Conversation{Messages: conversation},
+			"[assistant]<think>T</think></think><response><think>no thought</think></response>"},
+	} {
+		segments, err := compileWith(t, test.source, []string{"<think>", "</think>", "<response>", "</response>"}).Prompt(&test.c)
+		got, err := text(segments, err)
+		if err != nil || !strings.Contains(got, test.want) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		for _, s := range segments { // markers of the client are text
+			if s.Special && (strings.Contains(s.Text, "<think>no") || strings.Count(s.Text, "</think>") > 1) {
+				t.Errorf("%s: %q is special", name, s.Text)
+			}
+		}
+	}
+}
+
 // Thoughts of earlier answers come back where the template has a place for them.
 func TestThoughtsInHistory(t *testing.T) {
 	m := calls(&infer.ThinkingPart{Text: "THOUGHT"}, call("1", "{}"))
@@ -174,10 +206,10 @@ func TestThoughtsInHistory(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
-	// In the text, if the template has them there and leaves out those of earlier answers.
+	// In the text, if the template knows thoughts and has no other place for them.
 	const within = `{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}` +
 		`{% for m in messages %}[{{ m.role }}]{{ m.content if loop.index0 == ns.last or KEEP else m.content.split('</think>')[-1] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}`
-	for keep, want := range map[string]string{"false": "[assistant]<think>THOUGHT</think>", "true": "[assistant]{"} {
+	for keep, want := range map[string]string{"false": "[assistant]<think>THOUGHT</think>", "true": "[assistant]<think>THOUGHT</think>"} {
 		got, err := text(compile(t, strings.Replace(within, "KEEP", keep, 1)).Prompt(&chat.Conversation{Messages: append(talk("q"), m, results(result("1", "R")))}))
 		if err != nil || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, %v", keep, got, err)

@@ -61,6 +61,7 @@ func TestToolsNeverSpecial(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	sources := maps.Clone(familyTemplates)
 	sources["ids as they are"] = strings.ReplaceAll(sources["hermes"], `{"name": `, `{"id": "{{ c.id }}", "name": `)
+	sources["thoughts in the content"] = "{{ '</think>'[:0] }}" + strings.ReplaceAll(sources["hermes"], "m.reasoning_content and", "false and")
 	for name, source := range sources {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := chat.New(source, markersOfAll, "", "")

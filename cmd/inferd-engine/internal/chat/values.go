@@ -136,7 +136,7 @@ func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, c
 			blocks = append(blocks, dict("type", jinja.NewString("text"), "text", text))
 		}
 		m.Set("content", jinja.NewList(blocks))
-	case dialect.ThinkingText: // they are in the text
+	case dialect.ThinkingText, dialect.ThinkingWritten: // they are in the text
 	}
 }
 

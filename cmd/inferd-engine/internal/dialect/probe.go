@@ -67,7 +67,8 @@ const (
 	ReasoningContent Thoughts = ""                 // the member reasoning_content
 	ThinkingMember   Thoughts = "thinking"         // the member thinking
 	ThinkingBlock    Thoughts = "thinking block"   // a block in a list of contents
-	ThinkingText     Thoughts = "thinking in text" // in the content, between the markers
+	ThinkingText     Thoughts = "thinking in text" // in the content, between the markers; the template leaves out old ones
+	ThinkingWritten  Thoughts = "thinking written" // the same, but the template writes any content as it is
 )
 
 // Render renders a probe, or returns an error if the template refuses it.

@@ -52,8 +52,8 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 		if !th.known(source, plain, on, off) {
 			return Thinking{}
 		}
-		if th.inText(render, t) {
-			t.Thoughts = ThinkingText
+		if place := th.inText(render, t, plain); place != ReasoningContent {
+			t.Thoughts = place
 		}
 	}
 	th.Opened = th.Place(plain) == Inside
@@ -200,21 +200,29 @@ func together(render Render, t Traits, c Call) bool {
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
-// inText reports whether a template has thoughts in the content of a message: it writes those of the last answer, also with
-// a tool's result behind it, and leaves out those of earlier ones. A template that writes all of them knows no thoughts.
-func (t *Thinking) inText(render Render, traits *Traits) bool {
+// inText returns the place of the thoughts of a template that has them in the content of a message: it writes those of the
+// last answer, also with a tool's result behind it. Either it leaves out those of earlier answers, or it writes the content
+// as it is, so that a prompt goes on with it. For other templates it returns the default. plain is the prompt of a question.
+func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts {
 	if t.Begin == "" {
-		return false
+		return ReasoningContent
 	}
 	answer := assistant(t.Begin + thoughtText + t.End + answerText)
 	last, err := render(&Probe{Messages: []Message{user(userText), answer, result(callOne)}, Answer: true, Traits: *traits})
 	if err != nil || !inOrder(last, thoughtText, answerText) {
-		return false
+		return ReasoningContent
 	}
 	all, err := render(&Probe{
 		Messages: []Message{user(userText), answer, user(userText2), assistant(answerText2), user(userText2)}, Answer: true, Traits: *traits,
 	})
-	return err == nil && strings.Contains(all, answerText) && !strings.Contains(all, thoughtText)
+	switch {
+	case err != nil || !strings.Contains(all, answerText):
+	case !strings.Contains(all, thoughtText):
+		return ThinkingText
+	case strings.HasPrefix(last, strings.TrimSuffix(plain, t.Begin)+answer.Text):
+		return ThinkingWritten
+	}
+	return ReasoningContent
 }
 
 // switched are the variables with which the model thinks.

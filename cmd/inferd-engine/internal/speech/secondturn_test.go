@@ -127,6 +127,9 @@ func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, too
 	}
 	if s.text {
 		write(s.front + "I look.")
+		if s.thoughts && d.Text.End != "" && d.Next == "" {
+			write(d.Text.End)
+		}
 	}
 	at := slices.IndexFunc(d.Calls.Call, func(p dialect.Piece) bool { return p.Kind == dialect.Name })
 	begin := strings.TrimPrefix(run.beginning(), d.Calls.Lead)
@@ -314,8 +317,7 @@ var losses = map[string][]string{
 	"hermes": {"thoughts", "thoughts and text"}, "mistral-nemo": {"text"}, "gemma4": {"text", "thoughts and text"},
 	"deepseek-v3.1": {"thoughts", "thoughts and text"}, "gpt-oss": {"usual calls", "usual thoughts"}, "generic": {"calls"},
 	"lfm2": {"calls", "text", "thoughts", "thoughts and text"}, "command-r7b": {"text", "thoughts and text"},
-	"deepseek-r1": {"thoughts", "thoughts and text"}, "glm": {"calls", "text"}, "granite-3.3": {"thoughts", "thoughts and text"},
-	"llama4-pythonic": {"calls"}, "nemotron-nano-v2": {"thoughts", "thoughts and text"},
+	"glm": {"calls", "text"}, "llama4-pythonic": {"calls"},
 }
 
 // After a tool result the prompt begins with all tokens of the turn before, whatever calls the mask has allowed: their
