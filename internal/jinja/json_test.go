@@ -50,6 +50,34 @@ func TestJSONFloat(t *testing.T) {
 	}
 }
 
+// Strings in lists and mappings are those of Python's repr; characters of private use stay.
+func TestRepr(t *testing.T) {
+	for text, want := range map[string]string{
+		"":               `''`,
+		"a":              `'a'`,
+		"it's":           `"it's"`,
+		`a "b"`:          `'a "b"'`,
+		`'"`:             `'\'"'`,
+		"\\\n\r\t":       `'\\\n\r\t'`,
+		"\x00\x7f\u0085": `'\x00\x7f\x85'`,
+		"ü漢🎈":            `'ü漢🎈'`,
+		"\u00a0\u2028":   `'\xa0\u2028'`,
+		"\U000e0001":     `'\U000e0001'`,
+		"\U000f0000":     "'\U000f0000'",
+	} {
+		if got := Repr(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+	tmpl, err := Compile(`{{ [x, {x: [x]}] }}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tmpl.RenderValues(map[string]Value{"x": NewString("it's")}); err != nil || got != `["it's", {"it's": ["it's"]}]` {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
 // RenderWithin ends at its own bound on steps, and returns the steps taken.
 func TestRenderWithin(t *testing.T) {
 	tmpl, err := Compile(`{% for i in range(1000) %}{{ i }}{% endfor %}`)

@@ -438,9 +438,7 @@ func (m *meter) repr(b *strings.Builder, v Value, depth int) {
 	case KindNone:
 		m.write(b, "None")
 	case KindString:
-		m.write(b, "'")
-		m.write(b, v.AsString())
-		m.write(b, "'")
+		m.write(b, Repr(v.AsString()))
 	case KindList:
 		m.write(b, "[")
 		for i, item := range v.AsList().Items {
@@ -457,9 +455,8 @@ func (m *meter) repr(b *strings.Builder, v Value, depth int) {
 			if i > 0 {
 				m.write(b, ", ")
 			}
-			m.write(b, "'")
-			m.write(b, key)
-			m.write(b, "': ")
+			m.write(b, Repr(key))
+			m.write(b, ": ")
 			value, _ := m.get(d, key)
 			m.repr(b, value, depth+1)
 		}
