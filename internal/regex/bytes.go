@@ -18,9 +18,11 @@ func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, quoted) }
 type style uint8
 
 const (
-	raw    style = iota
-	quoted       // the inside of a JSON string
-	ascii        // the inside of a JSON string, with letters beyond ASCII escaped
+	raw      style = iota
+	quoted         // the inside of a JSON string
+	ascii          // the inside of a JSON string, with letters beyond ASCII escaped
+	inSingle       // the inside of a string of Python between single quotation marks
+	inDouble       // the same between double ones
 )
 
 // A span is a range of characters, or of their last bits, and the state after it.
@@ -59,15 +61,20 @@ func spell(b *Budget, d *DFA, as style) *automaton.DFA {
 		if !b.Spend(0) {
 			return &automaton.DFA{First: []int32{0}}
 		}
-		if as == ascii {
+		switch as {
+		case ascii:
 			s.edges[state] = s.asASCII(spans)
-		} else {
+		case inSingle:
+			s.edges[state] = s.asPython(spans, '\'')
+		case inDouble:
+			s.edges[state] = s.asPython(spans, '"')
+		default:
 			s.edges[state] = s.first(spans, as == quoted)
 		}
 	}
 	out := &automaton.DFA{First: []int32{0}, Accept: make([]bool, len(s.edges)), Plain: make([]int32, len(s.edges))}
 	copy(out.Accept, d.accept)
-	if as != ascii {
+	if as == raw || as == quoted {
 		copy(out.Plain, d.plain())
 	}
 	edges := 0

@@ -260,6 +260,29 @@ func TestASCII(t *testing.T) {
 	}
 }
 
+// The inside of a string of Python has one spelling, with escapes for its quotation mark and for characters that cannot be
+// seen.
+func TestPython(t *testing.T) {
+	words := []string{"", "it's", `a "b"`, "\\\n\r\t", "\x00\x1f\x7f", "ü漢🎈", "both ' and \""}
+	for quote, spellings := range map[byte][]string{
+		'\'': {"", `it\'s`, `a "b"`, `\\\n\r\t`, `\x00\x1f\x7f`, "ü漢🎈", `both \' and "`},
+		'"':  {"", `it's`, `a \"b\"`, `\\\n\r\t`, `\x00\x1f\x7f`, "ü漢🎈", `both ' and \"`},
+	} {
+		d := regex.Python(&regex.Budget{}, regex.Words(&regex.Budget{}, words), quote)
+		all := regex.Python(&regex.Budget{}, regex.Any(), quote)
+		for i, spelling := range spellings {
+			if !run(d, spelling) || !run(all, spelling) {
+				t.Errorf("%q is not taken for %q", spelling, words[i])
+			}
+		}
+		for _, text := range []string{`\u0041`, `\x41`, `\d`, "\n", "\x7f", string(quote), `\`} {
+			if run(d, text) || run(all, text) {
+				t.Errorf("%q is taken", text)
+			}
+		}
+	}
+}
+
 func TestWords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &regex.Budget{}

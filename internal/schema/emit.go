@@ -28,6 +28,8 @@ type emitter struct {
 	rules map[ruleKey]automaton.Rule
 	queue []ruleKey
 
+	within uint8 // the style of the values in the array or object being written
+
 	spelt     map[spelling]*automaton.DFA
 	character *automaton.DFA            // any character, in UTF-8; nil until it is needed
 	names     map[string]*automaton.DFA // undeclared names, by the declared ones
@@ -92,8 +94,8 @@ func expectMarks(v *value) (open, unique bool) {
 	return open, unique
 }
 
-// rule calls styled with the style inside.
-func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, inside) }
+// rule is styled with the style of values within the current one.
+func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, e.within) }
 
 // styled returns the rule of an expression in a style, and queues it if it is new.
 func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
@@ -133,6 +135,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 		if e.emptyArrs(&s.arrs[i]) {
 			continue
 		}
+		e.enter(k.style, true)
 		n, err := e.array(&s.arrs[i], end)
 		if err != nil {
 			return nil, err
@@ -143,6 +146,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 		if e.emptyObjs(&s.objs[i]) {
 			continue
 		}
+		e.enter(k.style, false)
 		n, err := e.object(&s.objs[i], k.style == outermost, end)
 		if err != nil {
 			return nil, err
@@ -156,7 +160,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automaton.Node, err error) {
 	b := e.b
 	if k.style != rawMember {
-		words := e.words()
+		words := e.words(k.style)
 		for i, has := range []bool{s.null, s.bools[0], s.bools[1]} {
 			if has {
 				ways = append(ways, b.Bytes(words[i], end))
@@ -170,7 +174,15 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 		return ways, nil
 	}
 	write := e.string
-	if k.style != inside {
+	switch k.style {
+	case inside:
+	case around:
+		write = e.aroundString
+	case repr:
+		write = func(x strs, next automaton.Node) (automaton.Node, error) {
+			return e.reprString(x, next), e.budget.Err()
+		}
+	default:
 		write = e.rawString
 	}
 	for _, x := range s.strs {
@@ -183,9 +195,9 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 	return ways, nil
 }
 
-// words returns the words for null, false and true.
-func (e *emitter) words() [3]string {
-	if e.note == nil {
+// words returns the words for null, false and true in a style.
+func (e *emitter) words(style uint8) [3]string {
+	if e.note == nil || e.note.Around != "" && style == inside {
 		return [3]string{"null", "false", "true"}
 	}
 	return [3]string{cmp.Or(e.note.Null, "null"), cmp.Or(e.note.False, "false"), cmp.Or(e.note.True, "true")}

@@ -27,6 +27,11 @@ type Notation struct {
 	// Quote is the marker on both sides of all strings, whose inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
+	// Around, if not empty, is the quotation mark on both sides of the strings of the outermost object,
+	// whose inside is raw: the caller's marks decide where one ends. Arrays in the outermost object, and
+	// all within them, are then spelt as Python's repr does it, and objects are JSON, with JSON's words.
+	// It is used only with Bare and without End and Quote.
+	Around string
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
 	// If Spaced is set, each value has one spelling: numbers have no redundant zeros, and the only
@@ -58,6 +63,8 @@ const (
 	outermost
 	rawMember  // only strings, without quotes
 	jsonMember // all values except strings
+	around     // all values, with strings as Around has them
+	repr       // all values, as Python's repr writes them
 )
 
 // CompileObject is Compile for the objects that a schema allows, without its other values. The
@@ -74,7 +81,11 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 	}
 	var behind automaton.Node
 	if n.End == nil {
-		behind = of(inside, n.Middle, n.Write(b, n.Close, next))
+		style := inside
+		if n.Around != "" {
+			style = around
+		}
+		behind = of(style, n.Middle, n.Write(b, n.Close, next))
 	} else {
 		raw := Raw
 		if w.listed(value) {
@@ -134,6 +145,60 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 		return e.b.Alt(), nil
 	}
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
+}
+
+// aroundString writes raw strings between the marks of Around.
+func (e *emitter) aroundString(x strs, next automaton.Node) (automaton.Node, error) {
+	n, err := e.rawString(x, e.b.Bytes(e.note.Around, next))
+	if err != nil {
+		return 0, err
+	}
+	return e.b.Bytes(e.note.Around, n), nil
+}
+
+// enter sets the style of the values within an array or an object.
+func (e *emitter) enter(style uint8, array bool) {
+	e.within = inside
+	if style == repr || style == around && array {
+		e.within = repr
+	}
+}
+
+// reprString writes strings as Python's repr does: between single quotation marks, but between double ones if they have
+// single ones alone. Where the bounds of length make that too large, the marks are single ones.
+func (e *emitter) reprString(x strs, next automaton.Node) automaton.Node {
+	lang, err := e.cutStrs(x)
+	if err != nil {
+		one := e.b.Rule()
+		e.b.Body(one, e.b.DFA(regex.Python(e.budget, regex.Cut(e.budget, regex.Any(), 1, 1), '\''), e.b.End()))
+		return e.b.Bytes("'", e.b.Repeat(one, x.least, x.most, e.b.Bytes("'", next)))
+	}
+	apostrophe, err1 := e.langs.pattern("'")
+	double, err2 := e.langs.pattern(`"`)
+	if err1 != nil || err2 != nil { // the budget is exhausted
+		return e.b.Alt()
+	}
+	var ways []automaton.Node
+	between := func(quote string, kind uint8, lang *regex.DFA) {
+		if !lang.Empty() {
+			d := e.spell(lang, kind, func() *automaton.DFA { return regex.Python(e.budget, lang, quote[0]) })
+			ways = append(ways, e.b.Bytes(quote, e.b.DFA(d, e.b.Bytes(quote, next))))
+		}
+	}
+	in := regex.Minus(e.budget, regex.And(e.budget, lang, apostrophe), double)
+	between(`"`, spellDouble, in)
+	between("'", spellSingle, regex.Minus(e.budget, lang, in))
+	return e.b.Alt(ways...)
+}
+
+// reprName writes the name of a member, of a language; nil is all names but those in but.
+func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) automaton.Node {
+	if names == nil {
+		if names = regex.Any(); len(but) > 0 {
+			names = e.langs.without(nil, but)
+		}
+	}
+	return e.reprString(strs{lang: names, most: -1}, next)
 }
 
 // ascii reports whether letters beyond ASCII are escaped in strings.

@@ -31,6 +31,9 @@ func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton
 var (
 	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
 	bare    = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", None: ".", End: ended}
+	keyword = &schema.Notation{
+		Write: plainly, Bare: true, Middle: "=", Separator: ", ", Around: "'", Null: "None", False: "False", True: "True", Spaced: true, Comma: " ", Colon: " ",
+	}
 	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
 )
 
@@ -57,6 +60,17 @@ func TestNotations(t *testing.T) {
 			bare, `{"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":false}`,
 			[]string{`.`, `<a>1</>`},
 			[]string{``, `.<a>1</>`, `<a>1</>.`},
+		},
+		"keywords": {
+			keyword, object,
+			[]string{`a=1`, `a=1, s=''`, `a=1, s='it's'`, `a=1, s='\'`, `a=1, s=None`, `a=1, b=[]`, `a=1, b=['x', "it's", 'a "b"', '\'"', [None, True, {'k': 1, "k'": {'z': []}}]]`, `a=1, b={"k": ["it's", null, true]}`},
+			[]string{`a=1, s="x"`, `a=1, s=null`, `a=1, b=["x"]`, `a=1, b=['it\'s']`, `a=1, b=[null]`, `a=1, b=[{'k': 1, 'k': 2}]`, `a=1, b={'k': 1}`, `a=1, b={"k": None}`, `a=1, b=[1,2]`, `a=1, b={"k":1}`},
+		},
+		"lists of keywords": {
+			keyword, `{"type":"object","properties":{"l":{"type":"array","uniqueItems":true,"items":{"type":"string","maxLength":2}},"long":{"type":"array","items":{"type":"string","maxLength":100000000}},` +
+				`"o":{"type":"array","items":{"type":"object","properties":{"it's":{"const":"it's"}},"required":["it's"],"additionalProperties":{"type":"string"}}}},"additionalProperties":false}`,
+			[]string{`l=['a', "'"]`, `l=['\'"']`, `long=['it\'s', 'x']`, `o=[{"it's": "it's", 'x': 'y'}]`},
+			[]string{`l=['a', 'a']`, `l=["'", "'"]`, `l=['abc']`, `o=[{'x': 'y'}]`, `o=[{"it's": "it's", "it's": 'y'}]`, `o=[{"it's": 'it\'s'}]`},
 		},
 		"literal": {
 			literal, object,

@@ -243,6 +243,9 @@ func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value ex
 	if w.bare() {
 		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, next)))
 	}
+	if w.within == repr {
+		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, w.behindColon(next))))
+	}
 	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, w.behindColon(next)))
 	return b.Bytes(`"`, name(next))
 }
@@ -274,7 +277,7 @@ func (w *objectWriter) members(p position) (ways []automaton.Node) {
 		for _, m := range w.meetings(class{value: prop.value}, &prop.name, p.met) {
 			next := w.add(q)
 			next.met = m.met
-			ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.b.Bytes(w.nameOf(prop.name), next) }, m.value, w.after(next)))
+			ways = append(ways, w.member(func(next automaton.Node) automaton.Node { return w.declaredName(prop.name, next) }, m.value, w.after(next)))
 		}
 		if !prop.required {
 			q.met |= w.absent(prop.name)
@@ -295,6 +298,9 @@ func (w *objectWriter) members(p position) (ways []automaton.Node) {
 			ways = append(ways, w.member(func(next automaton.Node) automaton.Node {
 				if w.root || w.bare() {
 					return w.bareNames(m.names, next)
+				}
+				if w.within == repr {
+					return w.reprName(m.names, w.declared, next)
 				}
 				if m.names == nil {
 					return w.undeclared(w.declared, next)
@@ -327,6 +333,14 @@ func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 		return w.note.Write(w.b, w.note.Separator, next)
 	}
 	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.behindComma(next)))
+}
+
+// declaredName writes a declared name, with quotation marks where repr has them.
+func (w *objectWriter) declaredName(name string, next automaton.Node) automaton.Node {
+	if !w.root && w.within == repr {
+		return w.reprName(regex.Words(w.budget, []string{name}), nil, next)
+	}
+	return w.b.Bytes(w.nameOf(name), next)
 }
 
 // nameOf returns a declared name as the object spells it, without quotes.

@@ -20,6 +20,8 @@ const (
 	spellCanonical
 	spellRaw
 	spellASCII
+	spellSingle
+	spellDouble
 )
 
 // spell returns the automaton for one kind of spelling of lang. It calls write at the first use.

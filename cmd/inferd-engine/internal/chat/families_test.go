@@ -51,6 +51,40 @@ func TestReadings(t *testing.T) {
 			t.Errorf("got %+v, %+v", d.Text, d.Thinking)
 		}
 	})
+	t.Run("raw strings of Python", func(t *testing.T) {
+		for value, want := range map[string]bool{
+			`{{ "'" + v + "'" if v is string else v | tojson if v is mapping else v }}`:                       true,
+			`{{ "'" + v + "'" if v is string else v | tojson }}`:                                              false,
+			`{{ "'" + v + "'" if v is string else v }}`:                                                       false,
+			`{{ "'" + v | replace('"', '') + "'" if v is string else v | tojson if v is mapping else v }}`:    false,
+			`{{ "'" + v | replace("'", "\\'") + "'" if v is string else v | tojson if v is mapping else v }}`: false,
+			`{{ v | tojson }}`: false,
+		} {
+			source := strings.ReplaceAll(familyTemplates["lfm2"], "{{ v | tojson }}", value)
+			tmpl := compile(t, source)
+			d := tmpl.Dialect()
+			if d.Shape != dialect.Python || d.Calls.Param.Raw != want {
+				t.Errorf("%s: got %+v", value, d)
+			}
+			if r := rand.New(rand.NewPCG(5, 6)); want {
+				for range 200 {
+					c := dialect.Call{ID: "tc-1", Name: word(r), Arguments: arguments(r)}
+					fragments, err := d.Write([]dialect.Call{c})
+					if err != nil {
+						t.Fatal(err)
+					}
+					var spelt strings.Builder
+					for _, f := range fragments {
+						spelt.WriteString(f.Text)
+					}
+					got, err := text(tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(&infer.CallPart{ID: c.ID, Name: c.Name, Input: []byte(c.Arguments)}))}))
+					if err != nil || !strings.Contains(got, spelt.String()) {
+						t.Fatalf("%s is not in %s: %v", spelt.String(), got, err)
+					}
+				}
+			}
+		}
+	})
 	t.Run("no arguments", func(t *testing.T) {
 		const call = `{% for c in m.tool_calls %}<tool_call><function={{ c.function.name }}>` + "\n" + `{% for k, v in c.function.arguments.items() %}<parameter={{ k }}>{{ v if v is string else v | tojson }}</parameter>` + "\n" +
 			`{% endfor %}{% if not c.function.arguments %}NONE{% endif %}</function></tool_call>{% endfor %}`

@@ -128,6 +128,10 @@ type Param struct {
 	// Quote is the marker on both sides of a string, in shape Literal; in shape Python it is the quotation
 	// mark that the template writes, of the two that Python has.
 	Quote string
+	// Raw reports, in shape Python, that a string stands between Quote as it is, without escapes. It ends where
+	// the next argument, the next call or the end of all calls follows. Lists are then as Python's repr writes them,
+	// and mappings are JSON.
+	Raw bool
 }
 
 // Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the

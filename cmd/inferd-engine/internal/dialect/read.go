@@ -21,6 +21,9 @@ func Read(render Render, source string) (*Dialect, Traits) {
 		d.Calls.Space = readSpace(render, &t, d)
 		d.Calls.Space.ASCII = escapes(render, &t, d)
 		d.Calls.Param.None = readNone(render, &t, d)
+		if d.Calls.Param.Raw = readRaw(render, &t, d); d.Calls.Param.Raw {
+			d.Calls.Space = &Space{JSON: true, Comma: " ", Colon: " "}
+		}
 	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
 		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)

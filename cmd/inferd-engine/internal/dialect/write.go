@@ -130,6 +130,9 @@ func (w *writer) value(value json.RawMessage) error {
 	case w.dialect.Shape == Literal:
 		w.ours(p.Middle)
 		return w.literal(value, 0)
+	case p.Raw:
+		w.ours(p.Middle)
+		return w.raw(value)
 	default:
 		w.ours(p.Middle)
 		return w.python(value, 0)

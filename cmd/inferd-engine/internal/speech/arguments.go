@@ -55,10 +55,14 @@ func (s *Speech) shapedNotation() *schema.Notation {
 			Write: x.tag, End: x.endOfValue,
 		}
 	case dialect.Python:
-		return &schema.Notation{
+		n := &schema.Notation{
 			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close,
 			Null: "None", False: "False", True: "True", Write: x.write,
 		}
+		if p.Raw {
+			n.Around, n.Write = p.Quote, x.keyword
+		}
+		return n
 	case dialect.Literal:
 		return &schema.Notation{
 			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Quote: p.Quote,
@@ -140,18 +144,22 @@ func leading(text, core string) string { return text[:strings.Index(text, core)]
 
 func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
 
-// A valueEnd is a place behind the tag that ends an argument, in the symbols of the arguments.
+// A valueEnd is a place behind the tag that ends an argument, in the symbols of the arguments; of raw strings in Python,
+// behind the separator or the equals sign around a name.
 type valueEnd struct {
 	marks automaton.Mark
 	at    int
 }
 
-// input returns the arguments of a call as JSON. ends are those of arguments between tags.
+// input returns the arguments of a call as JSON. ends are those of arguments between tags, or with raw strings.
 func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return s.fromParams(text, ends)
 	case dialect.Python:
+		if s.Dialect.Calls.Param.Raw {
+			return s.fromRaw(text, ends)
+		}
 		return fromPython(textOf(text))
 	case dialect.Literal:
 		return fromLiteral(text, s.symbols(s.Dialect.Calls.Param.Quote))
@@ -224,60 +232,6 @@ func (s *Speech) cutParam(text string) (name, value string) {
 		}
 	}
 	return strings.TrimSpace(name), value
-}
-
-// fromPython reads keyword arguments. Strings are JSON already.
-func fromPython(text string) []byte {
-	var b strings.Builder
-	b.WriteByte('{')
-	depth, name := 0, true // whether a name is to come
-	for i := 0; i < len(text); {
-		switch c := text[i]; {
-		case c == '"':
-			n := stringEnd(text[i:])
-			b.WriteString(text[i : i+n])
-			i += n
-			continue
-		case name && !isSpace(automaton.Symbol(c)):
-			word, _, _ := strings.Cut(text[i:], "=")
-			b.WriteString(quote(word) + ": ")
-			i += len(word) + 1
-			name = false
-			continue
-		case c == ',' && depth == 0:
-			name = true
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			depth--
-		case c == 'N' || c == 'T' || c == 'F':
-			for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
-				if strings.HasPrefix(text[i:], python) {
-					b.WriteString(js)
-					i += len(python)
-					break
-				}
-			}
-			continue
-		}
-		b.WriteByte(text[i])
-		i++
-	}
-	b.WriteByte('}')
-	return []byte(b.String())
-}
-
-// stringEnd returns the length of the JSON string that a text begins with.
-func stringEnd(text string) int {
-	for i := 1; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(text)
 }
 
 // fromLiteral reads members with bare names, and strings between quote markers.

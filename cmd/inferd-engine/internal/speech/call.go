@@ -17,49 +17,88 @@ type call struct {
 	named           bool
 	tool            int
 	args, argsUntil int
-	ends            []valueEnd // of arguments between tags
+	ends            []valueEnd // of arguments between tags, or with raw strings
+	maybe           ending
 }
 
-// add follows a symbol of a call.
-func (p *Parser) add(x automaton.Symbol, marks automaton.Mark) {
+// An ending is where a call with a raw string has ended, unless the string goes on. The zero value is none.
+type ending struct {
+	argsUntil, until int
+	next             int // where the name of the next call begins
+}
+
+// add follows a symbol of a call. marks are those of at least one way, sure those of all.
+func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	c := &p.call
 	c.text = append(c.text, x)
+	p.decide(marks)
 	n := len(c.text)
 	if marks&markNamed != 0 && !c.named {
-		for _, from := range slices.Backward(c.names) {
-			if tool, ok := p.speech.tools[textOf(c.text[from:n-1])]; ok {
-				c.tool, c.named = tool, true
-				break
-			}
-		}
+		p.name(n - 1)
 	}
-	if marks&markNameEnd != 0 {
-		for _, from := range slices.Backward(c.names) {
-			if tool, ok := p.speech.tools[textOf(c.text[from:n])]; ok {
-				c.tool, c.named, c.args = tool, true, 0
-				break
-			}
-		}
+	if marks&markNameEnd != 0 && p.name(n) {
+		c.args = 0
 	}
-	if marks&markName != 0 && !c.named {
-		c.names = append(c.names, n)
+	if marks&markName != 0 {
+		if c.maybe.next = n; !c.named {
+			c.names = append(c.names, n)
+		}
 	}
 	if marks&markArgs != 0 && c.args == 0 {
 		c.args = n
 	}
-	if end := marks & (markJSON | markLine | markRaw); end != 0 {
+	if end := marks & (markJSON | markLine | markRaw | markKey | markEquals); end != 0 {
 		c.ends = append(c.ends, valueEnd{end, n - c.args})
 	}
 	if marks&markArgsEnd != 0 {
 		c.argsUntil = n
 	}
-	if marks&markCallEnd == 0 || !c.named {
-		return
+	switch {
+	case marks&markCallEnd == 0 || !c.named:
+	case sure&markCallEnd == 0 && p.speech.Dialect.Calls.Param.Raw:
+		c.maybe = ending{argsUntil: c.argsUntil, until: n}
+	default:
+		p.whole(n, 0)
 	}
+}
+
+// decide follows a symbol by which it is known whether a raw string has ended with its call, or has gone on.
+func (p *Parser) decide(marks automaton.Mark) {
+	c := &p.call
+	switch {
+	case c.maybe.until == 0:
+	case marks&markEquals != 0:
+		c.maybe = ending{}
+	case marks&(markNamed|markCallsEnd) != 0:
+		c.argsUntil = c.maybe.argsUntil
+		p.whole(c.maybe.until, c.maybe.next)
+	}
+}
+
+// name finds the name of the call, which ends at a place. It reports whether there is one.
+func (p *Parser) name(until int) bool {
+	c := &p.call
+	for _, from := range slices.Backward(c.names) {
+		if tool, ok := p.speech.tools[textOf(c.text[from:until])]; ok {
+			c.tool, c.named = tool, true
+			return true
+		}
+	}
+	return false
+}
+
+// whole ends the call at a place in its symbols; the others belong to the next one, whose name begins at next, or at a place
+// still to come if that is 0.
+func (p *Parser) whole(until, next int) {
+	c := &p.call
 	tool := &p.speech.named[c.tool]
 	p.Calls++
 	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.text[c.args:max(c.args, c.argsUntil)], c.ends)}})
-	*c = call{text: c.text[:0], names: c.names[:0], ends: c.ends[:0]}
+	rest := call{text: slices.Delete(c.text, 0, until), names: c.names[:0], ends: c.ends[:0]}
+	if next > until {
+		rest.names = append(rest.names, next-until)
+	}
+	*c = rest
 }
 
 // Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. behind is the text

@@ -42,6 +42,9 @@ func (w *writer) afterCall(further automaton.Node) automaton.Node {
 	if !w.strict {
 		end = w.spaces(end)
 	}
+	if c.Param.Raw {
+		end = w.b.Mark(automaton.Commit|markCallsEnd, end)
+	}
 	end = w.fixed(c.End, 0, end)
 	if !c.Several || w.OneCall {
 		return end

@@ -33,6 +33,9 @@ const (
 	markWords                                              // an id of any words
 	markCounter                                            // the number of the call in the conversation begins
 	markIndex                                              // that in the answer
+	markKey                                                // the name of an argument begins, if the raw string before it has ended
+	markEquals                                             // the value of an argument begins
+	markCallsEnd                                           // all calls are whole
 )
 
 // maxSpace is the most white space where a dialect has some and its exact amount says nothing.

@@ -88,7 +88,7 @@ func (p *Parser) Symbol(x automaton.Symbol, place constraint.Place) {
 	case thinking:
 		p.think(symbol{x, true, place.Marks}, place)
 	case calling:
-		p.add(x, place.Marks)
+		p.add(x, place.Marks, place.Sure)
 	}
 	p.before = place
 }
@@ -110,7 +110,7 @@ func (p *Parser) speak(x symbol, place constraint.Place) {
 		rest := p.held[from:]
 		p.held, p.pending = nil, nil
 		for _, x := range rest {
-			p.add(x.is, x.marks)
+			p.add(x.is, x.marks, 0)
 		}
 	case place.Sure&markThinking != 0:
 		p.cut()

@@ -68,10 +68,10 @@ var rules = map[string]rule{
 	"unsloth-Apriel-1.5":                       {turns: unthought, next: `, "id": "tc-1"}`, line: `{{- ', "id": "' + tool_call['id'] + '"' -}}`},
 }
 
-// ours are the losses that are not the template's. LFM2.5 8B writes strings and lists as Python does, while answers have
-// those of JSON.
+// ours are the losses that are not the template's. MiniCPM5 has a pair of markers around values with markup or newlines; in
+// answers it is a part of the value.
 var ours = map[string]rule{
-	"LFM2.5-8B-A1B": {turns: unthought + thought, next: "'"},
+	"openbmb-MiniCPM5-1B": {turns: unthought + thought, next: "<![CDATA["},
 }
 
 // by returns the rule of a template.

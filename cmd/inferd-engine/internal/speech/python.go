@@ -1,0 +1,160 @@
+package speech
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// keyword writes a marker of keyword arguments with raw strings. A quotation mark, a separator, a declared name and an
+// equals sign end such a string, and nothing less: a text may have all of them but that.
+func (x *notes) keyword(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+	switch p := &x.Dialect.Calls.Param; text {
+	case p.Middle:
+		next = b.Mark(automaton.Commit|markEquals, next)
+	case p.Separator:
+		next = b.Mark(markKey, next)
+	}
+	return x.write(b, text, next)
+}
+
+// fromRaw reads keyword arguments with raw strings. ends are the places behind separators, of which the last one in front of
+// an equals sign counts, and behind equals signs.
+func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
+	p := &s.Dialect.Calls.Param
+	var o object
+	name, key, from := "", 0, -1
+	for _, e := range ends {
+		if e.marks&markEquals == 0 {
+			key = e.at
+			continue
+		}
+		if from >= 0 {
+			o.set(name, fromValue(textOf(text[from:key-len(p.Separator)]), p.Quote))
+		}
+		name, from = textOf(text[key:e.at-len(p.Middle)]), e.at
+	}
+	if from >= 0 {
+		o.set(name, fromValue(textOf(text[from:]), p.Quote))
+	}
+	return o.bytes()
+}
+
+// fromValue returns a value as JSON: a raw string between quote, a list of Python, a mapping of JSON, or a word of Python.
+func fromValue(text, mark string) string {
+	switch {
+	case strings.HasPrefix(text, mark):
+		return quote(strings.TrimSuffix(strings.TrimPrefix(text, mark), mark))
+	case strings.HasPrefix(text, "{"):
+		return text
+	}
+	return fromRepr(text)
+}
+
+// fromRepr returns a value of Python, as repr writes it, as JSON.
+func fromRepr(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		switch c := text[i]; c {
+		case '\'', '"':
+			n := stringEnd(text[i:])
+			b.WriteString(quote(unescaped(text[i+1 : i+n-1])))
+			i += n
+		case 'N', 'T', 'F':
+			i += word(&b, text[i:])
+		default:
+			b.WriteByte(c)
+			i++
+		}
+	}
+	return b.String()
+}
+
+// unescaped returns the inside of a string of Python without escapes.
+func unescaped(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 == len(text) {
+			b.WriteByte(text[i])
+			continue
+		}
+		i++
+		switch c := text[i]; c {
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 't':
+			b.WriteByte('\t')
+		case 'x':
+			digits := text[i+1 : min(i+3, len(text))]
+			code, _ := strconv.ParseUint(digits, 16, 8) // the grammar has two digits
+			b.WriteRune(rune(code))
+			i += len(digits)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// word writes the word of JSON for the word of Python that a text begins with, and returns the length of the latter; it is at
+// least 1.
+func word(b *strings.Builder, text string) int {
+	for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
+		if strings.HasPrefix(text, python) {
+			b.WriteString(js)
+			return len(python)
+		}
+	}
+	return 1
+}
+
+// fromPython reads keyword arguments. Strings are JSON already.
+func fromPython(text string) []byte {
+	var b strings.Builder
+	b.WriteByte('{')
+	depth, name := 0, true // whether a name is to come
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '"':
+			n := stringEnd(text[i:])
+			b.WriteString(text[i : i+n])
+			i += n
+			continue
+		case name && !isSpace(automaton.Symbol(c)):
+			word, _, _ := strings.Cut(text[i:], "=")
+			b.WriteString(quote(word) + ": ")
+			i += len(word) + 1
+			name = false
+			continue
+		case c == ',' && depth == 0:
+			name = true
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == 'N' || c == 'T' || c == 'F':
+			i += word(&b, text[i:])
+			continue
+		}
+		b.WriteByte(text[i])
+		i++
+	}
+	b.WriteByte('}')
+	return []byte(b.String())
+}
+
+// stringEnd returns the length of the string that a text begins with, in JSON or as Python's repr writes it.
+func stringEnd(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case text[0]:
+			return i + 1
+		}
+	}
+	return len(text)
+}
