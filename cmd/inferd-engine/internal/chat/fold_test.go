@@ -179,8 +179,10 @@ func TestThoughtsInContent(t *testing.T) {
 		"old":         {"{{ '</think>'[:0] }}" + bare, chat.Conversation{Messages: append(conversation[:3:3], talk("n")...)}, "[assistant]<think>no"},
 		"off":         {switched + "{{ '</think>'[:0] }}", chat.Conversation{Messages: conversation, Think: &off}, "[assistant]<think>no"},
 		"no thoughts": {bare, chat.Conversation{Messages: conversation}, "[assistant]<think>no"},
-		"around a text": {"{{ '<think></think><response></response>'[:0] }}" + bare, chat.Conversation{Messages: conversation},
-			"[assistant]<think>T</think></think><response><think>no thought</think></response>"},
+		"around a text": {
+			"{{ '<think></think><response></response>'[:0] }}" + bare, chat.Conversation{Messages: conversation},
+			"[assistant]<think>T</think></think><response><think>no thought</think></response>",
+		},
 	} {
 		segments, err := compileWith(t, test.source, []string{"<think>", "</think>", "<response>", "</response>"}).Prompt(&test.c)
 		got, err := text(segments, err)
