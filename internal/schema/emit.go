@@ -179,9 +179,7 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 	case around:
 		write = e.aroundString
 	case repr:
-		write = func(x strs, next automaton.Node) (automaton.Node, error) {
-			return e.reprString(x, next), e.budget.Err()
-		}
+		write = e.reprString
 	default:
 		write = e.rawString
 	}

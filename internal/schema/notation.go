@@ -165,18 +165,25 @@ func (e *emitter) enter(style uint8, array bool) {
 }
 
 // reprString writes strings as Python's repr does: between single quotation marks, but between double ones if they have
-// single ones alone. Where the bounds of length make that too large, the marks are single ones.
-func (e *emitter) reprString(x strs, next automaton.Node) automaton.Node {
+// single ones alone. Where the bounds of length of arbitrary strings make that too large, the marks are single ones.
+func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error) {
 	lang, err := e.cutStrs(x)
 	if err != nil {
+		if x.lang != nil {
+			return 0, err
+		}
+		most := x.most
+		if most < 0 {
+			most = automaton.Unlimited
+		}
 		one := e.b.Rule()
 		e.b.Body(one, e.b.DFA(regex.Python(e.budget, regex.Cut(e.budget, regex.Any(), 1, 1), '\''), e.b.End()))
-		return e.b.Bytes("'", e.b.Repeat(one, x.least, x.most, e.b.Bytes("'", next)))
+		return e.b.Bytes("'", e.b.Repeat(one, x.least, most, e.b.Bytes("'", next))), nil
 	}
 	apostrophe, err1 := e.langs.pattern("'")
 	double, err2 := e.langs.pattern(`"`)
-	if err1 != nil || err2 != nil { // the budget is exhausted
-		return e.b.Alt()
+	if err := cmp.Or(err1, err2); err != nil { // the budget is exhausted
+		return 0, err
 	}
 	var ways []automaton.Node
 	between := func(quote string, kind uint8, lang *regex.DFA) {
@@ -188,7 +195,7 @@ func (e *emitter) reprString(x strs, next automaton.Node) automaton.Node {
 	in := regex.Minus(e.budget, regex.And(e.budget, lang, apostrophe), double)
 	between(`"`, spellDouble, in)
 	between("'", spellSingle, regex.Minus(e.budget, lang, in))
-	return e.b.Alt(ways...)
+	return e.b.Alt(ways...), nil
 }
 
 // reprName writes the name of a member, of a language; nil is all names but those in but.
@@ -198,7 +205,11 @@ func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) 
 			names = e.langs.without(nil, but)
 		}
 	}
-	return e.reprString(strs{lang: names, most: -1}, next)
+	n, err := e.reprString(strs{lang: names, most: -1}, next)
+	if err != nil { // the budget is exhausted
+		return e.b.Alt()
+	}
+	return n
 }
 
 // ascii reports whether letters beyond ASCII are escaped in strings.

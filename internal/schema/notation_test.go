@@ -97,6 +97,18 @@ func TestNotations(t *testing.T) {
 	}
 }
 
+// A pattern with bounds of length that are too large to be enforced is refused in lists of Python, too.
+func TestNotationRefuses(t *testing.T) {
+	const source = `{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","pattern":"^(ab|c)*$","minLength":3,"maxLength":100000000}}}}`
+	if _, err := schema.CompileObject([]byte(source), keyword, patient()); err == nil {
+		t.Error("it is compiled")
+	}
+	s, err := schema.CompileObject([]byte(`{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","minLength":3}}}}`), keyword, patient())
+	if err != nil || !fits(s.Grammar, `l=['abc']`) || fits(s.Grammar, `l=['ab']`) {
+		t.Errorf("at least 3: %v", err)
+	}
+}
+
 // The mark at the end of a value tells whether the value can be read as JSON.
 func TestNotationEnds(t *testing.T) {
 	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3}}}`
