@@ -126,8 +126,8 @@ func (e *emitter) values(k ruleKey) automaton.Node {
 
 func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 	end := e.b.End()
-	if k.style != outermost {
-		if ways, err = e.scalars(s, k, end); err != nil || k.style == rawMember {
+	if k.style != outermost && k.style != jsonWrapped {
+		if ways, err = e.scalars(s, k, end); err != nil || k.style == rawMember || k.style == rawWrapped {
 			return ways, err
 		}
 	}
@@ -159,7 +159,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 // scalars returns a node for each kind of value of a set other than arrays and objects.
 func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automaton.Node, err error) {
 	b := e.b
-	if k.style != rawMember {
+	if k.style != rawMember && k.style != rawWrapped {
 		words := e.words(k.style)
 		for i, has := range []bool{s.null, s.bools[0], s.bools[1]} {
 			if has {
@@ -181,7 +181,7 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 	case repr:
 		write = e.reprString
 	default:
-		write = e.rawString
+		write = e.wrappable(k.style == rawWrapped)
 	}
 	for _, x := range s.strs {
 		n, err := write(x, end)

@@ -24,6 +24,12 @@ type Notation struct {
 	// End, if not nil, writes Close, followed by next; of is the kind of the value before Close.
 	// The strings in the members of the outermost object then have no quotes.
 	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
+	// WrapOpen and WrapClose, if not empty, are markers around the values of the outermost object that have
+	// a character of WrapOf, and may be around other values. Strings of a finite list have them exactly
+	// where they have such a character. They are used only with End.
+	WrapOpen, WrapClose, WrapOf string
+	// WrapJSON reports that arrays and objects may have these markers, too.
+	WrapJSON bool
 	// Quote is the marker on both sides of all strings, whose inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
@@ -61,10 +67,12 @@ const (
 const (
 	inside uint8 = iota
 	outermost
-	rawMember  // only strings, without quotes
-	jsonMember // all values except strings
-	around     // all values, with strings as Around has them
-	repr       // all values, as Python's repr writes them
+	rawMember   // only strings, without quotes
+	rawWrapped  // only strings, between the markers of WrapOpen and WrapClose
+	jsonMember  // all values except strings
+	jsonWrapped // arrays and objects, between these markers
+	around      // all values, with strings as Around has them
+	repr        // all values, as Python's repr writes them
 )
 
 // CompileObject is Compile for the objects that a schema allows, without its other values. The
@@ -91,7 +99,19 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 		if w.listed(value) {
 			raw = Listed
 		}
-		behind = b.Alt(of(rawMember, n.Middle, n.End(b, raw, next)), of(jsonMember, cmp.Or(n.MiddleJSON, n.Middle), n.End(b, JSON, next)))
+		middle := cmp.Or(n.MiddleJSON, n.Middle)
+		ways := []automaton.Node{of(rawMember, n.Middle, n.End(b, raw, next)), of(jsonMember, middle, n.End(b, JSON, next))}
+		wrapped := func(style uint8, middle string, kind Value) automaton.Node {
+			inside := b.Nest(w.styled(value, false, style), n.Write(b, n.WrapClose, n.End(b, kind, next)))
+			return n.Write(b, middle, n.Write(b, n.WrapOpen, inside))
+		}
+		if n.WrapOpen != "" {
+			ways = append(ways, wrapped(rawWrapped, n.Middle, raw))
+		}
+		if n.WrapOpen != "" && n.WrapJSON {
+			ways = append(ways, wrapped(jsonWrapped, middle, JSON))
+		}
+		behind = b.Alt(ways...)
 	}
 	return n.Write(b, n.Open, name(behind))
 }
@@ -145,6 +165,30 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 		return e.b.Alt(), nil
 	}
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
+}
+
+// wrappable writes raw strings that have, or have not, the markers of WrapOpen and WrapClose around them.
+func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.Node, error) {
+	return func(x strs, next automaton.Node) (automaton.Node, error) {
+		if e.note.WrapOf == "" || x.lang == nil || !x.lang.Finite() {
+			return e.rawString(x, next)
+		}
+		var ranges [][2]rune
+		for _, c := range e.note.WrapOf {
+			ranges = append(ranges, [2]rune{c, c})
+		}
+		all := regex.Repeat(regex.Chars(nil, true), 0, -1)
+		having, err := regex.Build(e.budget, regex.Seq(all, regex.Chars(ranges, false), all))
+		if err != nil {
+			return 0, err
+		}
+		if wrapped {
+			x.lang = regex.And(e.budget, x.lang, having)
+		} else {
+			x.lang = regex.Minus(e.budget, x.lang, having)
+		}
+		return e.rawString(x, next)
+	}
 }
 
 // aroundString writes raw strings between the marks of Around.

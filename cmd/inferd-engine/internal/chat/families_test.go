@@ -51,6 +51,20 @@ func TestReadings(t *testing.T) {
 			t.Errorf("got %+v, %+v", d.Text, d.Thinking)
 		}
 	})
+	t.Run("markers around values", func(t *testing.T) {
+		const value = `{{ v if v is string else v | tojson }}`
+		const wrapped = `{% set s = v if v is string else v | tojson %}{% if COND %}<![CDATA[{{ s }}]]>{% else %}{{ s }}{% endif %}`
+		for cond, want := range map[string]dialect.Wrap{
+			`v is string and ('<' in s or '&' in s)`: {Open: "<![CDATA[", Close: "]]>", Of: "<&"},
+			`'<' in s or '\n' in s`:                  {Open: "<![CDATA[", Close: "]]>", Of: "<\n", JSON: true},
+			`v is string and 'q' in s`:               {},
+		} {
+			d := compile(t, strings.ReplaceAll(familyTemplates["seed-oss"], value, strings.ReplaceAll(wrapped, "COND", cond))).Dialect()
+			if d.Shape != dialect.Params || d.Calls.Param.Wrap != want {
+				t.Errorf("%s: got %+v", cond, d)
+			}
+		}
+	})
 	t.Run("raw strings of Python", func(t *testing.T) {
 		for value, want := range map[string]bool{
 			`{{ "'" + v + "'" if v is string else v | tojson if v is mapping else v }}`:                       true,

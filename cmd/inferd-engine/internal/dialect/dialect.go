@@ -132,7 +132,20 @@ type Param struct {
 	// the next argument, the next call or the end of all calls follows. Lists are then as Python's repr writes them,
 	// and mappings are JSON.
 	Raw bool
+	// Wrap are markers around some values, within their tags, in shape Params.
+	Wrap Wrap
 }
+
+// A Wrap is a pair of markers around values that have one of some characters, such as <![CDATA[ and ]]>. The zero value is
+// none.
+type Wrap struct {
+	Open, Close string
+	Of          string // the characters
+	JSON        bool   // JSON is wrapped, too
+}
+
+// has reports whether a value is wrapped.
+func (w *Wrap) has(text string) bool { return w.Of != "" && strings.ContainsAny(text, w.Of) }
 
 // Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the
 // model has none.

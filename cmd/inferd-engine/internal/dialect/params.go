@@ -24,6 +24,45 @@ func readNone(render Render, t *Traits, d *Dialect) string {
 	return none
 }
 
+// wrappable are the characters for which a template may wrap a value.
+const wrappable = "<>&\n\"'"
+
+// readWrap returns the markers that a template writes around values with some characters.
+func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
+	if d.Shape != Params {
+		return w
+	}
+	p := &d.Calls.Param
+	// value returns what the template writes for an argument, and what it is. between are around the JSON text of the value.
+	value := func(before, text, behind string) (open, end string, ok bool) {
+		c := Call{ID: callOne.ID, Name: toolOne, Arguments: `{"ka": ` + before + `"` + jsonText(text) + `"` + behind + `}`}
+		all, err := render(&Probe{Messages: []Message{user(userText), calling(withIDs(t.IDs, c)[0])}, Tools: tools(), Traits: *t})
+		_, all, ok = strings.Cut(all[strings.LastIndex(all, toolOne)+1:], p.Open+"ka"+p.Middle)
+		spelt := text
+		if before != "" {
+			spelt = common.spell(before + `"` + jsonText(text) + `"` + behind)
+		}
+		open, all, found := strings.Cut(all, spelt)
+		end, _, ends := strings.Cut(all, p.Close)
+		return open, end, err == nil && ok && found && ends
+	}
+	for _, c := range wrappable {
+		open, end, ok := value("", thoughtText+string(c)+thoughtText, "")
+		switch {
+		case !ok || open == "" || end == "":
+		case w.Of == "":
+			w = Wrap{Open: open, Close: end, Of: string(c)}
+		case w.Open == open && w.Close == end:
+			w.Of += string(c)
+		}
+	}
+	if w.Of != "" {
+		open, end, ok := value("[", thoughtText+w.Of[:1]+thoughtText, "]")
+		w.JSON = ok && open == w.Open && end == w.Close
+	}
+	return w
+}
+
 // splitParams finds the arguments of call number i in the text behind its name, which begins at offset from:
 // keys with raw values, or with values between quotes.
 func splitParams(s *split, rest string, from, i int) bool {

@@ -21,6 +21,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 		d.Calls.Space = readSpace(render, &t, d)
 		d.Calls.Space.ASCII = escapes(render, &t, d)
 		d.Calls.Param.None = readNone(render, &t, d)
+		d.Calls.Param.Wrap = readWrap(render, &t, d)
 		if d.Calls.Param.Raw = readRaw(render, &t, d); d.Calls.Param.Raw {
 			d.Calls.Space = &Space{JSON: true, Comma: " ", Colon: " "}
 		}

@@ -119,14 +119,15 @@ func (w *writer) value(value json.RawMessage) error {
 	switch {
 	case w.dialect.Shape == Params && isText:
 		w.ours(p.Middle)
-		w.client(text)
+		w.wrapped(text, p.Wrap.has(text))
 	case w.dialect.Shape == Params:
 		if p.MiddleJSON != "" {
 			w.ours(p.MiddleJSON)
 		} else {
 			w.ours(p.Middle)
 		}
-		w.client(w.spaced(string(value)))
+		text = w.spaced(string(value))
+		w.wrapped(text, p.Wrap.JSON && p.Wrap.has(text))
 	case w.dialect.Shape == Literal:
 		w.ours(p.Middle)
 		return w.literal(value, 0)
@@ -138,6 +139,15 @@ func (w *writer) value(value json.RawMessage) error {
 		return w.python(value, 0)
 	}
 	return nil
+}
+
+// wrapped writes a value, between the markers around values if on is set.
+func (w *writer) wrapped(text string, on bool) {
+	if wrap := &w.dialect.Calls.Param.Wrap; on {
+		w.ours(wrap.Open)
+		defer w.ours(wrap.Close)
+	}
+	w.client(text)
 }
 
 // maxNested is the maximum depth of a value.

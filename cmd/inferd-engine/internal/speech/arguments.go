@@ -52,6 +52,7 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	case dialect.Params:
 		return &schema.Notation{
 			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator, None: p.None,
+			WrapOpen: p.Wrap.Open, WrapClose: p.Wrap.Close, WrapOf: p.Wrap.Of, WrapJSON: p.Wrap.JSON,
 			Write: x.tag, End: x.endOfValue,
 		}
 	case dialect.Python:
@@ -104,7 +105,10 @@ func (x *notes) quoted(b *automaton.Builder, text string, next automaton.Node) a
 // tag writes a tag in front of a value, or another marker. White space that the template writes
 // belongs to the tag where it comes, and never to the value.
 func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-	if p := &x.Dialect.Calls.Param; text != p.Middle && text != p.MiddleJSON {
+	switch p := &x.Dialect.Calls.Param; {
+	case text != "" && text == p.Wrap.Open: // no value that is not wrapped begins like that
+		return x.write(b, text, b.Mark(automaton.Commit, next))
+	case text != p.Middle && text != p.MiddleJSON:
 		return x.write(b, text, next)
 	}
 	core := strings.TrimSpace(text)
@@ -210,15 +214,23 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 		from = e.at
 		switch {
 		case e.marks&markJSON != 0:
-			value = strings.TrimSpace(value)
+			value = unwrapped(strings.TrimSpace(value), &p.Wrap)
 		case e.marks&markLine != 0:
-			value = quote(strings.TrimSuffix(value, leading(p.Close, end)))
+			value = quote(unwrapped(strings.TrimSuffix(value, leading(p.Close, end)), &p.Wrap))
 		default:
-			value = quote(value)
+			value = quote(unwrapped(value, &p.Wrap))
 		}
 		o.set(name, value)
 	}
 	return o.bytes()
+}
+
+// unwrapped returns a value without the markers around it.
+func unwrapped(value string, w *dialect.Wrap) string {
+	if inner, ok := strings.CutPrefix(value, w.Open); ok && w.Open != "" {
+		return strings.TrimSuffix(inner, w.Close)
+	}
+	return value
 }
 
 // cutParam divides the text between the tags of an argument.

@@ -160,3 +160,44 @@ func TestRawValues(t *testing.T) {
 		}
 	}
 }
+
+// Markers around a value are no part of it. They are there exactly where the template writes them, if that is known before.
+func TestWrappedValues(t *testing.T) {
+	raw := []infer.Tool{{Name: "f", Schema: []byte(`{"type":"object","properties":{"a":{"type":"string","maxLength":20},"b":{"enum":["<b>","b",4]},` +
+		`"c":{"type":"array"},"d":{"type":["integer","null"]}},"additionalProperties":false}`)}}
+	d := dialecttest.Fixtures()["qwen3-coder"]
+	d.Calls.Param.Wrap = dialect.Wrap{Open: "<![CDATA[", Close: "]]>", Of: "<&\n", JSON: true}
+	for text, want := range map[string]string{
+		"a>\n<![CDATA[<b>]]>\n":           `{"a": "<b>"}`,
+		"a>\n<![CDATA[]]>\n":              `{"a": ""}`,
+		"a>\n<![CDATA[x]]>]]>\n":          `{"a": "x]]>"}`,
+		"a>\n<![CDATA[<![CDATA[x]]>]]>\n": `{"a": "<![CDATA[x]]>"}`,
+		"a>\n<b>\n":                       `{"a": "<b>"}`,
+		"a>\n<![CDAT\n":                   `{"a": "<![CDAT"}`,
+		"a>\n<![CDATA[x\n":                "", // what is opened is closed
+		"b>\n<![CDATA[<b>]]>\n":           `{"b": "<b>"}`,
+		"b>\n<b>\n":                       "",
+		"b>\nb\n":                         `{"b": "b"}`,
+		"b>\n<![CDATA[b]]>\n":             "",
+		"b>\n4\n":                         `{"b": 4}`,
+		"c>\n<![CDATA[[\"&\", 1]]]>\n":    `{"c": ["&", 1]}`,
+		"c>\n[]\n":                        `{"c": []}`,
+		"d>\n<![CDATA[4]]>\n":             "",
+		"d>\nnull\n":                      `{"d": null}`,
+	} {
+		for _, m := range modelsOf(d) {
+			o := speech.Options{Dialect: d, Tools: raw}
+			text := "<tool_call>\n<function=f>\n<parameter=" + text + "</parameter>\n</function>\n</tool_call>"
+			if want == "" {
+				if begin(t, m, o).feed(text, nil) == "" {
+					t.Errorf("%q is taken", text)
+				}
+			} else if got := understand(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
+				t.Errorf("%q: %q, want %s", text, got, want)
+			}
+		}
+	}
+	for _, m := range modelsOf(d) {
+		roundTrips(t, m, d)
+	}
+}
