@@ -51,6 +51,20 @@ func TestReadings(t *testing.T) {
 			t.Errorf("got %+v, %+v", d.Text, d.Thinking)
 		}
 	})
+	t.Run("a closed pair", func(t *testing.T) {
+		for closed, want := range map[string][2]string{
+			`<think></think>`:            {"<think>", "</think>"},
+			`<think>\n</think>`:          {"<think>\n", "</think>"},
+			`<think>\n\n</think>\n`:      {"<think>\n", "\n</think>\n"},
+			`<think>\n\n</think>\n\n`:    {"<think>\n", "\n</think>\n\n"},
+			`<think>\nnothing\n</think>`: {"<think>", "</think>"},
+		} {
+			d := compile(t, question+`{% if m.role == 'assistant' %}A:{{ m.content }}<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% if enable_thinking is false %}{{ "`+closed+`" }}{% endif %}{% endif %}`).Dialect()
+			if d.Thinking.Begin != want[0] || d.Thinking.End != want[1] {
+				t.Errorf("%s: got %+v", closed, d.Thinking)
+			}
+		}
+	})
 	t.Run("markers around values", func(t *testing.T) {
 		const value = `{{ v if v is string else v | tojson }}`
 		const wrapped = `{% set s = v if v is string else v | tojson %}{% if COND %}<![CDATA[{{ s }}]]>{% else %}{{ s }}{% endif %}`

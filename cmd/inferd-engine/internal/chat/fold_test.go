@@ -180,7 +180,8 @@ func TestThoughtsInContent(t *testing.T) {
 		"off":         {switched + "{{ '</think>'[:0] }}", chat.Conversation{Messages: conversation, Think: &off}, "[assistant]<think>no"},
 		"no thoughts": {bare, chat.Conversation{Messages: conversation}, "[assistant]<think>no"},
 		"around a text": {
-			"{{ '<think></think><response></response>'[:0] }}" + bare, chat.Conversation{Messages: conversation},
+			"{{ '<think></think><response></response>'[:0] }}" + bare,
+			chat.Conversation{Messages: conversation},
 			"[assistant]<think>T</think></think><response><think>no thought</think></response>",
 		},
 	} {

@@ -23,7 +23,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 		d.Calls.Param.None = readNone(render, &t, d)
 		d.Calls.Param.Wrap = readWrap(render, &t, d)
 		if d.Calls.Param.Raw = readRaw(render, &t, d); d.Calls.Param.Raw {
-			d.Calls.Space = &Space{JSON: true, Comma: " ", Colon: " "}
+			d.Calls.Space.JSON, d.Calls.Space.Comma, d.Calls.Space.Colon = true, " ", " "
 		}
 	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false

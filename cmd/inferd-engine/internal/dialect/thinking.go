@@ -263,9 +263,20 @@ func (t *Thinking) around(text, plain, on string) bool {
 func (t *Thinking) known(source string, prompts ...string) bool {
 	for _, pair := range pairs {
 		for _, prompt := range prompts {
-			tail := strings.TrimSpace(prompt)
-			if strings.HasSuffix(tail, pair[0]) || strings.HasSuffix(tail, pair[1]) {
-				t.Begin, t.End = pair[0]+prompt[len(strings.TrimRight(prompt, " \n")):], pair[1]
+			tail := strings.TrimRight(prompt, " \n")
+			space := prompt[len(tail):]
+			if strings.HasSuffix(tail, pair[0]) {
+				t.Begin, t.End = pair[0]+space, pair[1]
+				return true
+			}
+			if before, ok := strings.CutSuffix(tail, pair[1]); ok {
+				opened := strings.TrimRight(before, " \n")
+				between := before[len(opened):]
+				if !strings.HasSuffix(opened, pair[0]) {
+					between = ""
+				}
+				half := (len(between) + 1) / 2 // of the white space, in front of the thoughts and behind them
+				t.Begin, t.End = pair[0]+between[:half], between[half:]+pair[1]+space
 				return true
 			}
 		}

@@ -142,8 +142,11 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	}
 	text := w.introduced(value)
 	behind := text // thoughts
-	if w.Format != nil {
+	switch end := d.Thinking.End; {
+	case w.Format != nil:
 		behind = w.spaces(text)
+	case w.demands() && d.Calls.Alone && w.strict: // the call follows, as the next prompt will have it
+		behind = w.exact(w.symbols(trailing(end, strings.TrimSpace(end))), text)
 	}
 	if !d.Thinking.Has() || w.Place == dialect.Behind {
 		return text
