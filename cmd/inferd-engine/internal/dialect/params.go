@@ -33,7 +33,8 @@ func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 		return w
 	}
 	p := &d.Calls.Param
-	// value returns what the template writes for an argument, and what it is. between are around the JSON text of the value.
+	// value returns the texts that the template writes in front of and behind a value: a text, or the JSON of it between
+	// before and behind, if they are not empty.
 	value := func(before, text, behind string) (open, end string, ok bool) {
 		c := Call{ID: callOne.ID, Name: toolOne, Arguments: `{"ka": ` + before + `"` + jsonText(text) + `"` + behind + `}`}
 		all, err := render(&Probe{Messages: []Message{user(userText), calling(withIDs(t.IDs, c)[0])}, Tools: tools(), Traits: *t})
