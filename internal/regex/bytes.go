@@ -65,9 +65,9 @@ func spell(b *Budget, d *DFA, as style) *automaton.DFA {
 		case ascii:
 			s.edges[state] = s.asASCII(spans)
 		case inSingle:
-			s.edges[state] = s.asPython(spans, '\'')
+			s.edges[state] = s.asPython(spans, '\'', n <= maxUnseen)
 		case inDouble:
-			s.edges[state] = s.asPython(spans, '"')
+			s.edges[state] = s.asPython(spans, '"', n <= maxUnseen)
 		default:
 			s.edges[state] = s.first(spans, as == quoted)
 		}

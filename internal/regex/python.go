@@ -1,10 +1,15 @@
 package regex
 
-import "github.com/inferd-go/inferd/internal/automaton"
+import (
+	"sync"
+	"unicode"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
 
 // Python spells the language as the inside of a string of Python between quotation marks, each character in the one
-// spelling that Python's repr has for it. quote is a single or a double mark. Letters beyond ASCII are not escaped, also
-// where repr would, as they have no glyph.
+// spelling that Python's repr has for it. quote is a single or a double mark. In a language of more than maxUnseen states,
+// characters beyond ASCII that cannot be seen are not escaped, though repr would: there are 700 ranges of them.
 func Python(b *Budget, d *DFA, quote byte) *automaton.DFA {
 	if quote == '"' {
 		return spell(b, d, inDouble)
@@ -12,11 +17,44 @@ func Python(b *Budget, d *DFA, quote byte) *automaton.DFA {
 	return spell(b, d, inSingle)
 }
 
+// maxUnseen is the maximum number of states of a language whose characters that cannot be seen are escaped.
+const maxUnseen = 32
+
+// unseen returns the ranges of characters beyond ASCII that Python's repr escapes, in order. Those of private use are left
+// out, as package jinja leaves them as they are.
+var unseen = sync.OnceValue(func() (all []span) {
+	for c := rune(0x80); c <= maxRune; c++ {
+		if unicode.IsPrint(c) || unicode.Is(unicode.Co, c) || unicode.Is(unicode.Cs, c) {
+			continue
+		}
+		if n := len(all); n > 0 && all[n-1].hi == c-1 {
+			all[n-1].hi = c
+		} else {
+			all = append(all, span{lo: c, hi: c})
+		}
+	}
+	return all
+})
+
+// divided returns the parts of spans beyond ASCII that can be seen, and those that cannot.
+func divided(spans []span) (seen, hidden []span) {
+	rest := cut(spans, 0x80, maxRune)
+	for _, u := range unseen() {
+		hidden = append(hidden, cut(rest, u.lo, u.hi)...)
+	}
+	from := int32(0x80)
+	for _, u := range unseen() {
+		seen = append(seen, cut(rest, from, u.lo-1)...)
+		from = u.hi + 1
+	}
+	return append(seen, cut(rest, from, maxRune)...), hidden
+}
+
 // pythonEscapes are the characters with an escape of their own in Python's repr, beside the quotation mark, and its letter.
 var pythonEscapes = map[int32]byte{'\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
 
-// asPython returns the edges of a state between characters.
-func (s *speller) asPython(spans []span, quote int32) []automaton.Edge {
+// asPython returns the edges of a state between characters. With exact, characters that cannot be seen are escaped.
+func (s *speller) asPython(spans []span, quote int32, exact bool) []automaton.Edge {
 	var bare, hex []span
 	var escapes []automaton.Edge
 	for _, p := range cut(spans, 0, 0x7f) {
@@ -38,9 +76,23 @@ func (s *speller) asPython(spans []span, quote int32) []automaton.Edge {
 			}
 		}
 	}
-	edges := s.first(append(bare, cut(spans, 0x80, maxRune)...), false)
-	if len(hex) > 0 {
+	seen, hidden := cut(spans, 0x80, maxRune), []span(nil)
+	if exact {
+		seen, hidden = divided(spans)
+	}
+	edges := s.first(append(bare, seen...), false)
+	if hex = append(hex, cut(hidden, 0x80, 0xff)...); len(hex) > 0 {
 		escapes = append(escapes, automaton.Edge{Lo: 'x', Hi: 'x', To: s.state(s.hex(hex, 2))})
+	}
+	if four := cut(hidden, 0x100, 0xffff); len(four) > 0 {
+		escapes = append(escapes, automaton.Edge{Lo: 'u', Hi: 'u', To: s.state(s.hex(four, 4))})
+	}
+	if eight := cut(hidden, firstAstral, maxRune); len(eight) > 0 {
+		to := s.state(s.hex(eight, 6))
+		for range 2 {
+			to = s.state([]automaton.Edge{{Lo: '0', Hi: '0', To: to}})
+		}
+		escapes = append(escapes, automaton.Edge{Lo: 'U', Hi: 'U', To: to})
 	}
 	if len(escapes) > 0 {
 		edges = append(edges, automaton.Edge{Lo: '\\', Hi: '\\', To: s.state(sorted(escapes))})

@@ -270,12 +270,17 @@ func TestPython(t *testing.T) {
 	} {
 		d := regex.Python(&regex.Budget{}, regex.Words(&regex.Budget{}, words), quote)
 		all := regex.Python(&regex.Budget{}, regex.Any(), quote)
+		for _, spelling := range []string{`\xa0\xad`, `\u200d\u2028`, `\U000e0001`, "🎈\uffe5"} {
+			if !run(all, spelling) {
+				t.Errorf("%q is not taken", spelling)
+			}
+		}
 		for i, spelling := range spellings {
 			if !run(d, spelling) || !run(all, spelling) {
 				t.Errorf("%q is not taken for %q", spelling, words[i])
 			}
 		}
-		for _, text := range []string{`\u0041`, `\x41`, `\d`, "\n", "\x7f", string(quote), `\`} {
+		for _, text := range []string{"\u00a0", "\u200d", "\U000e0001", `\u00a0`, `\U0000200d`, `\ud800`, `\u0041`, `\x41`, `\d`, "\n", "\x7f", string(quote), `\`} {
 			if run(d, text) || run(all, text) {
 				t.Errorf("%q is taken", text)
 			}

@@ -87,9 +87,9 @@ func unescaped(text string) string {
 			b.WriteByte('\r')
 		case 't':
 			b.WriteByte('\t')
-		case 'x':
-			digits := text[i+1 : min(i+3, len(text))]
-			code, _ := strconv.ParseUint(digits, 16, 8) // the grammar has two digits
+		case 'x', 'u', 'U':
+			digits := text[i+1 : min(i+1+map[byte]int{'x': 2, 'u': 4, 'U': 8}[c], len(text))]
+			code, _ := strconv.ParseUint(digits, 16, 31) // the grammar has such digits only
 			b.WriteRune(rune(code))
 			i += len(digits)
 		default:

@@ -45,6 +45,7 @@ func TestRawStrings(t *testing.T) {
 		`say(a='x'), sat(a='y')`:                 {`call say {"a": "x'), sat(a='y"}`}, // no tool is called sat
 		`say(l=['a', "it's", '\'"\\\n\x01', 1])`: {`call say {"l": ["a", "it's", "'\"\\\n\u0001", 1]}`},
 		`say(l=[None, True, [], {'k': False}])`:  {`call say {"l": [null, true, [], {"k": false}]}`},
+		`say(l=['\xa0\u200d\U000e0001'])`:        {"call say {\"l\": [\"\u00a0\u200d\U000e0001\"]}"},
 		`say(m={"k": ["it's", null, true]})`:     {`call say {"m": {"k": ["it's", null, true]}}`},
 		`say(m={'k': 1})`:                        nil, // mappings are JSON
 		`say(l=["a"])`:                           nil, // repr has single marks
