@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A sink is a client without a connection. It records what it is sent; Write fails with the error
-// of a message in writes.
+// A sink is a Client without a connection. It records the messages that it gets. Write fails for a
+// message in writes, with the error there.
 type sink struct {
 	sent    []string
 	writes  map[string]error // by message
@@ -66,7 +66,7 @@ func (s *sink) AwaitHangUp(ctx context.Context) error {
 	}
 }
 
-// A plain is a client that is no Watcher.
+// A plain is a Client that is not a Watcher.
 type plain struct{ exchange.Client }
 
 // A journal keeps the records of requests.
@@ -83,7 +83,7 @@ func (j *journal) Request(r *exchange.Record) {
 	j.records = append(j.records, r)
 }
 
-// of returns the records of the requests with that id.
+// of returns the records of the requests with the given ID.
 func (j *journal) of(id string) (all []*exchange.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

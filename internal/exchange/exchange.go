@@ -40,8 +40,8 @@ var (
 // get one.
 //
 // The end of ctx means that the client has hung up. The context of the handler also ends when
-// client, as a [Watcher], reports a hang-up, and when the runner closes. When Run returns, the
-// watch of client has ended.
+// client, as a [Watcher], reports a hang-up, and when the runner stops. When Run returns, the watch
+// of client has ended.
 func (r *Runner) Run(ctx context.Context, dialect wire.Dialect, req *infer.Request, client Client) error {
 	x := &exchange{
 		client: client, req: req, begin: time.Now(),
@@ -76,12 +76,12 @@ type exchange struct {
 	req    *infer.Request
 	record *Record
 
-	lost     error      // of the connection: nothing more is sent
-	refused  error      // of an event that cannot be sent
-	terminal infer.Done // the Done that is sent
-	ended    bool       // it was sent
+	lost     error      // error of the connection; nothing is sent after it
+	refused  error      // error of the client for an event that it cannot encode
+	terminal infer.Done // the Done that is sent, with its timings
+	ended    bool       // terminal was sent
 
-	begin, first time.Time // arrival of the request; the first event of its answer was sent
+	begin, first time.Time // times when the request arrived, and when the first event of its answer was sent
 }
 
 // handle calls the handler. A panic there ends this request only.
@@ -133,7 +133,7 @@ func (x *exchange) settle(err, cause error) error {
 	return nil
 }
 
-// stage returns how far the request had come when its client left.
+// stage returns the stage of the request when its client left.
 func (x *exchange) stage() Stage {
 	switch {
 	case x.req.Pause.Stalled.On() || errors.Is(x.lost, os.ErrDeadlineExceeded):
@@ -176,7 +176,7 @@ func (x *exchange) emit(ev infer.Event) error {
 	return nil
 }
 
-// note records what an event says even if it is not sent.
+// note records the admission and the usage in an event, even if the event is not sent.
 func (x *exchange) note(ev infer.Event) {
 	rec := x.record
 	switch ev := ev.(type) {

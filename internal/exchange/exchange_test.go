@@ -23,8 +23,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A scene is one request in a bubble. It passes a gate with one slot, and its backend takes a
-// second for each of two tokens.
+// A scene is one request in a synctest bubble. The request passes a gate with one slot. The backend
+// emits two tokens, and takes a second for each.
 type scene struct {
 	t      *testing.T
 	runner *exchange.Runner
@@ -39,8 +39,7 @@ var (
 	errLost  = errors.New("broken pipe")
 )
 
-// record returns the record of a request that was admitted at once, after change has set other
-// fields.
+// record returns the record of a request that was admitted at once, modified by change.
 func record(change func(*exchange.Record)) exchange.Record {
 	r := exchange.Record{
 		Peer: peer, Dialect: wire.V2, ID: "x", Task: exchange.Generate,
@@ -50,7 +49,7 @@ func record(change func(*exchange.Record)) exchange.Record {
 	return r
 }
 
-// after returns a function that calls act after a time, in a goroutine.
+// after returns a function that starts a goroutine, which calls act after d.
 func after(d time.Duration, act func(*scene)) func(*scene) {
 	return func(s *scene) {
 		go func() {
@@ -60,7 +59,7 @@ func after(d time.Duration, act func(*scene)) func(*scene) {
 	}
 }
 
-// busy returns a function that takes the slot for a time.
+// busy returns a function that occupies the slot for d with another request.
 func busy(d time.Duration) func(*scene) {
 	return func(s *scene) {
 		go func() {
@@ -73,7 +72,7 @@ func busy(d time.Duration) func(*scene) {
 	}
 }
 
-// An ending is one way to end a request.
+// An ending is one way to end a request, with the expected results.
 type ending struct {
 	backend infer.Handler // nil means the mock
 	task    infer.Task    // nil means the question
@@ -86,7 +85,7 @@ type ending struct {
 	record exchange.Record
 }
 
-// For each way to end a request: the messages sent, the error of Run, and the record.
+// Each way to end a request leads to the expected messages, error of Run, and record.
 func TestEnds(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	leaves := func(s *scene) { close(s.client.hungUp) }

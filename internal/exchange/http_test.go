@@ -19,8 +19,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A reply sends an answer over HTTP. Its status is 200 once the request is admitted, or 503 if it
-// fails before.
+// A reply sends an answer over HTTP. The status is 200 if the request is admitted, or 503 if it
+// fails before its admission.
 type reply struct {
 	http.ResponseWriter
 
@@ -55,8 +55,8 @@ func (r *reply) Fail(cause error) error {
 	return err
 }
 
-// An HTTP handler works as a client: the status is sent at the admission, and a hang-up ends the
-// request's context.
+// The client of an exchange may be an HTTP handler: it sends the status at the admission, and a
+// hang-up ends the context of the request.
 func TestOverHTTP(t *testing.T) {
 	const patience = 30 * time.Second // a healthy machine needs a fraction of it
 	answers := &mock.Backend{Tokens: []string{"a", "b"}, TokenDelay: 10 * time.Millisecond}
@@ -68,7 +68,7 @@ func TestOverHTTP(t *testing.T) {
 	runner := &exchange.Runner{Handler: gate, Log: slog.New(slog.DiscardHandler), Journal: kept, Grace: time.Minute}
 	ended := make(chan error, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		_, _ = io.Copy(io.Discard, req.Body) // net/http notices a hang-up only then
+		_, _ = io.Copy(io.Discard, req.Body) // net/http notices a hang-up only after the whole body is read
 		ended <- runner.Run(req.Context(), wire.V2, &infer.Request{ID: req.URL.Path, Task: question}, &reply{ResponseWriter: w})
 	}))
 	defer server.Close()

@@ -5,8 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Journal takes the records of connections and requests; the caller does not use them again.
-// Any number of goroutines call it, and it must not block for long.
+// A Journal takes the records of connections and requests, which the caller does not use again. Any
+// number of goroutines may call its methods at once, and these must not block for long.
 type Journal interface {
 	Connection(c *Connection)
 	Request(r *Record)
@@ -39,9 +39,9 @@ type Record struct {
 	Usage     infer.Done     // of the backend's Done, without timings; zero unless Answered
 	Timings   infer.Timings
 
-	Attachments, Tools int // of a Generate
-	Inputs, Dimensions int // of an Embed; Dimensions is set once the vectors were sent
-	Documents, Results int // of a Rerank; Results is set once the scores were sent
+	Attachments, Tools int // numbers of elements in a Generate
+	Inputs, Dimensions int // of an Embed; Dimensions is 0 unless the vectors were sent
+	Documents, Results int // of a Rerank; Results is 0 unless the scores were sent
 }
 
 // Outcome is the end of a request. The set is closed.
@@ -51,18 +51,18 @@ type Outcome string
 const (
 	Done       Outcome = "done"       // the answer is complete
 	Gone       Outcome = "gone"       // the client left before the end
-	Refused    Outcome = "refused"    // failed before any event of the answer was sent
-	Failed     Outcome = "failed"     // failed in the middle of the answer
-	Unreadable Outcome = "unreadable" // not a request: only Peer, Dialect and Code are set
+	Refused    Outcome = "refused"    // the request failed before any event of the answer was sent
+	Failed     Outcome = "failed"     // the request failed after events of the answer were sent
+	Unreadable Outcome = "unreadable" // the message is not a request; only Peer, Dialect and Code are set
 )
 
-// Stage is how far a request had come when its client left. The set is closed.
+// Stage is the stage of a request when its client left. The set is closed.
 type Stage string
 
 // The values of Stage.
 const (
 	Queue   Stage = "queue"   // not admitted
-	Prefill Stage = "prefill" // admitted, but no event was sent
+	Prefill Stage = "prefill" // admitted, but no event of the answer was sent
 	Decode  Stage = "decode"  // some events were sent
 	Unread  Stage = "unread"  // the client did not read the events
 )

@@ -19,7 +19,7 @@ type Runner struct {
 	// Grace is the time after Drain in which running requests may finish; 0 ends them at once.
 	Grace time.Duration
 
-	draining atomic.Bool // state is not open: read without mu
+	draining atomic.Bool // reports that state is not open; read without mu
 
 	mu      sync.Mutex // guards the fields below
 	state   state
@@ -33,8 +33,8 @@ type Runner struct {
 //
 //	open ──Drain──▶ draining ──no request runs, or the grace is over──▶ stopped
 //
-// While the runner drains, requests may still begin: the gate before the engines refuses them. At
-// the end running requests are canceled, and later ones are refused.
+// While the runner drains, requests may still begin: the gate in front of the engines refuses them.
+// When the runner stops, running requests are canceled, and later requests are refused.
 type state int
 
 const (
@@ -63,12 +63,12 @@ func (r *Runner) Drain() {
 	})
 }
 
-// Draining reports whether the runner is draining or stopped. Then a connection must not read
+// Draining reports whether the runner is draining or stopped. If so, a connection must not read
 // another request.
 func (r *Runner) Draining() bool { return r.draining.Load() }
 
-// Closed returns a channel that is closed when the runner stops: from then on no request may begin,
-// and running requests end at once.
+// Closed returns a channel that is closed when the runner stops. Running requests are canceled
+// then, and no request can begin.
 func (r *Runner) Closed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,8 @@ func (r *Runner) leave(x *exchange) {
 	}
 }
 
-// stopLocked cancels the running requests.
+// stopLocked cancels the running requests, and closes the channel of Closed. It does nothing if the
+// runner has stopped already.
 func (r *Runner) stopLocked() {
 	if r.state == stopped {
 		return

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// waits is a handler that answers after a time, which is the ID of the request.
+// waits is a handler that answers after a duration, which is the ID of the request.
 func waits(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(req.ID)
 	if err != nil {
@@ -37,9 +37,9 @@ func TestDrain(t *testing.T) {
 	)
 	for name, test := range map[string]struct {
 		grace  time.Duration
-		before []string          // running requests: each ID is the time that the request takes
-		after  map[string]string // their ends, and that of one begun 1 s after Drain
-		stops  time.Duration     // the time from Drain to the stop
+		before []string          // IDs of running requests; each is the duration of the request
+		after  map[string]string // outcomes by ID; the request "1s" begins 1 s after Drain
+		stops  time.Duration     // duration from Drain to the stop
 	}{
 		"no request":       {time.Hour, nil, map[string]string{"1s": cut}, 0},
 		"no grace":         {0, []string{"3s", "5s"}, map[string]string{"3s": cut, "5s": cut, "1s": cut}, 0},
@@ -91,13 +91,13 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// The watch of a client begins 20 to 60 ms after the handler asks for Done, or not at all if it
-// never asks.
+// The watch of a client begins 20 to 60 ms after the handler calls Done of its context. Without
+// that call it never begins.
 func TestWatchBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &exchange.Runner{Handler: infer.HandlerFunc(waits), Log: slog.New(slog.DiscardHandler)}
 		quick := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
-			time.Sleep(time.Hour) // the handler does not ask for Done
+			time.Sleep(time.Hour) // the handler does not call Done
 			_ = ctx.Err()
 			return emit(&infer.Done{})
 		})
@@ -124,7 +124,7 @@ func TestWatchBegins(t *testing.T) {
 	})
 }
 
-// A timed is a sink that notes when its watch begins.
+// A timed is a sink that records when its watch begins.
 type timed struct {
 	sink
 

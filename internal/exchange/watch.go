@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// A Watcher is a [Client] that can report a hang-up. Without one, only the context of Run and a
-// failed write end the request.
+// A Watcher is a [Client] that can report a hang-up. If a client is not a Watcher, only the end of
+// Run's context and a failed write show its hang-up.
 type Watcher interface {
 	// AwaitHangUp returns nil when the client has hung up, or an error when ctx ends or the
 	// hang-up cannot be noticed. Nothing else reads from the client meanwhile.
 	AwaitHangUp(ctx context.Context) error
 }
 
-// A hang-up is noticed within 100 ms. The watch of a client costs more than a short answer, so
-// it begins only when a request has waited for at least short. One timer looks at all requests
-// every lap: the watch begins after short + lap at the latest.
+// A hang-up is noticed within 100 ms. The watch of a client costs more than a short answer, so it
+// begins only when the handler has waited for at least short. One timer checks all requests, once
+// in a lap, so the watch begins after short + lap at the latest.
 const (
 	short = 20 * time.Millisecond
 	lap   = 40 * time.Millisecond
 )
 
 // watched is the context of a request, which ends when the client hangs up. The client is watched
-// only if the handler calls Done. Any other handler does not wait for the end of its context: it
-// gets an error from the next event that it emits.
+// only if the handler calls Done. A handler that does not call it does not wait for the end of its
+// context, and gets an error when it emits the next event.
 type watched struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // a watched is itself a context
 
 	runner  *Runner
 	watcher Watcher // nil if the client is not a Watcher
@@ -59,8 +59,8 @@ func (w *watched) run() {
 	// event shows the hang-up.
 }
 
-// end stops the watch of a request that has ended, and waits until it no longer reads from the
-// connection: the next request is read there.
+// end stops the watch of a request that has ended. It waits until the watch no longer reads from
+// the connection, because the next request is read there.
 func (w *watched) end() {
 	if w.asked.CompareAndSwap(false, true) {
 		return // the client is not watched, and will not be
@@ -74,7 +74,7 @@ func (w *watched) end() {
 
 // rounds holds the requests whose clients are to be watched. Guarded by Runner.mu.
 type rounds struct {
-	waiting map[*watched]struct{} // the watch has not begun
+	waiting map[*watched]struct{} // requests whose watch has not begun
 	timer   *time.Timer           // nil before the first request that waits
 	set     bool                  // the timer is set
 	used    bool                  // a request was added since the last round

@@ -18,13 +18,14 @@ import (
 //go:embed files
 var embedded embed.FS
 
-// policy allows the page to load its own files only, and forbids frames. Answers of models are
-// shown as text; even if one became HTML, the browser would neither run nor load anything in it.
+// policy allows the page to load its own files only, and forbids other pages to embed it in a
+// frame. Answers of models are shown as text; even if one became HTML, the browser would neither
+// run nor load anything in it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// kinds are the media types of the files that are served. Files of other types, such as licences,
-// are not served.
+// kinds maps extensions to the media types of the files that are served. Files of other types, such
+// as licences, are not served.
 var kinds = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -64,7 +65,7 @@ var files = sync.OnceValue(func() map[string]*file {
 	return all
 })
 
-// compress returns raw with gzip. Writing to memory does not fail.
+// compress returns raw compressed with gzip. Writing to memory does not fail.
 func compress(raw []byte) []byte {
 	var b bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -73,8 +74,8 @@ func compress(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// serve sends a file. Browsers keep it, and use its tag to ask whether it has changed: an old page
-// never runs with a new daemon.
+// serve sends a file. Browsers cache it, but ask with its ETag on each load whether it has changed,
+// so that an old page never runs with a new daemon.
 func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)

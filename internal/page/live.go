@@ -15,19 +15,18 @@ import (
 )
 
 const (
-	// writeTimeout bounds the write of one event: after it, the connection of a client that does
-	// not read is closed.
+	// writeTimeout bounds the write of one event or answer. The connection of a client that does
+	// not read for so long is closed.
 	writeTimeout = time.Minute
-	// silence is the longest time without a byte. A client notices a broken connection by a longer
-	// silence.
+	// silence is the longest time for which the stream of events sends nothing. After a longer
+	// silence, a client can assume that the connection is broken.
 	silence = 15 * time.Second
 	// logLines is the number of log records that are sent.
 	logLines = 200
 )
 
 // events sends the backlog of the admin socket, then each event as it happens, as server-sent
-// events. The stream ends when the client hangs up or lags, or after the event that the daemon
-// drains.
+// events. The stream ends when the client hangs up or lags, or after the event [status.Draining].
 func (p *Page) events(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -88,7 +87,7 @@ func (s *stream) write(text []byte) bool {
 	return s.control.Flush() == nil
 }
 
-// stats sends the load of the daemon, as far as the client may see it.
+// stats sends the part of the daemon's load that the client may see.
 func (p *Page) stats(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	body, err := json.Marshal(p.view(p.Stats(r.Context()), peer))
 	if err != nil {

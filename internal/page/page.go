@@ -1,7 +1,7 @@
 // Package page serves the web page: a chat and the state of the daemon. Its files are those in the
-// folder files, embedded without a build step. Its live paths send what the admin and the control
-// socket send. The page is a client of the HTTP interface like any other: this package knows no
-// models and no requests, and package bridge controls access.
+// folder files, embedded without a build step. Its live paths send the events of the admin socket,
+// the stats of the control socket, and the activity log. The page is a client of the HTTP interface
+// like any other: this package knows no models and no requests, and package bridge controls access.
 package page
 
 import (
@@ -41,8 +41,8 @@ const (
 	logPath   = below + "log"
 )
 
-// Takes reports whether a request is for the page. A request for / is only if the client accepts
-// HTML, since other programs also request /.
+// Takes reports whether a request is for the page. A request for / is for the page only if the
+// client accepts HTML, since programs other than browsers also request /.
 func (p *Page) Takes(r *http.Request) bool {
 	if r.URL.Path == root {
 		return isRead(r) && strings.Contains(r.Header.Get("Accept"), "text/html")
@@ -50,8 +50,8 @@ func (p *Page) Takes(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, below)
 }
 
-// Public reports whether a path needs no key: a client without a key must get the page to type one
-// in. The files are the same for all clients.
+// Public reports whether a path needs no key. The files of the page need none, because a user types
+// the key into the page. The files are the same for all clients.
 func (p *Page) Public(path string) bool {
 	return path == root || strings.HasPrefix(path, fileRoot)
 }
@@ -87,7 +87,7 @@ func (p *Page) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	}
 }
 
-// cut shortens a path for a message.
+// cut returns path quoted for a message, without the bytes after the first 64.
 func cut(path string) string {
 	const most = 64
 	if len(path) > most {

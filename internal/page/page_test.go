@@ -32,7 +32,7 @@ var (
 	keyed   = infer.Peer{Transport: infer.TCP, User: "1000", Program: "ci", Key: "ci"}
 	unknown = infer.Peer{Transport: infer.TCP, Program: "http"}
 	remote  = infer.Peer{Transport: infer.TCP, Program: "ci", Key: "ci"}
-	proxy   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http", Relayed: true} // passes on the requests of others
+	proxy   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http", Relayed: true} // such a client passes on requests of other clients
 )
 
 func load(context.Context) *stats.Daemon {
@@ -101,7 +101,7 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// Only the files of the page need no key.
+// Only the document and the files of the page need no key.
 func TestPublic(t *testing.T) {
 	p := newPage()
 	for path, want := range map[string]bool{
@@ -353,13 +353,13 @@ func TestEventsEnd(t *testing.T) {
 	}
 }
 
-// imported matches the modules that a module imports statically.
+// imported matches the static imports of a module. Its group is the path of the imported module.
 var imported = regexp.MustCompile(`(?m)^(?:import|export)\b[^;]*?"(\./[^"]+)"`)
 
-// linked matches the files that the document loads.
+// linked matches the files that the document loads. Its group is the path of the file.
 var linked = regexp.MustCompile(`(?:href|src)="(/inferd/page/[^"]+)"`)
 
-// maxTransfer bounds the bytes of the first load, as they are sent.
+// maxTransfer bounds the compressed bytes of the first load.
 const maxTransfer = 60 << 10
 
 // The first load is small. The document links every file that the load needs, so that the browser

@@ -10,7 +10,7 @@ import (
 // key belongs to that user: it sees only the callers of the key.
 func (p *Page) owns(peer infer.Peer) bool { return peer.Is(p.UID) }
 
-// A view is the load of the daemon, as one client may see it.
+// A view is the part of the daemon's load that one client may see.
 type view struct {
 	stats.Daemon
 
@@ -19,9 +19,9 @@ type view struct {
 	Own *stats.Caller `json:"own,omitzero"`
 }
 
-// view returns the load that peer may see. The daemon's user sees everything. Others see the totals
-// and their own callers; they see no processes, no paths and no reasons of failures, which may
-// contain paths.
+// view returns the part of the load that peer may see. The daemon's user sees everything. Other
+// clients see the totals and their own callers. They see no processes, no paths, and no reasons of
+// failures, which may contain paths.
 func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	v := view{Daemon: *s, Owner: p.owns(peer)}
 	for i := range s.Callers {

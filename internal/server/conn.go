@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/reclaim"
 )
 
-// A conn is a connection with the time limits of the server. Its codec reads and writes through it.
+// A conn is a connection with the time and memory limits of the server. Its codec reads and writes
+// through it.
 type conn struct {
 	net.Conn
 	srv  *Server
@@ -26,7 +27,7 @@ type conn struct {
 
 	// Used only by the goroutine of the connection.
 	held  int64     // bytes taken from Server.Memory
-	fresh time.Time // until then the write deadline need not be set again
+	fresh time.Time // the write deadline need not be set again before this time
 	frame inFrame
 	began time.Time // when the message being read began
 }
@@ -38,8 +39,8 @@ var _ frame.Limiter = (*conn)(nil)
 //	between ──first byte──▶ begun ──more is read──▶ timed
 //	   ▲────────── whole, or failed ─────┴────────────┘
 //
-// A message that arrives whole never gets a deadline: setting one costs as much as a short
-// read.
+// A message that arrives with one read never gets a deadline, because setting a deadline costs as
+// much as a short read.
 type inFrame int
 
 const (
@@ -63,8 +64,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// refresh sets the deadline of the next write. That costs as much as a small write, so it sets a
-// deadline somewhat later than needed, and then leaves it for that long.
+// refresh sets the deadline of the next write. Setting a deadline costs as much as a small write.
+// So refresh adds 1/64 to WriteTimeout, and sets no new deadline until that additional time has
+// passed.
 func (c *conn) refresh() error {
 	now, due := time.Now(), c.srv.WriteTimeout
 	if due <= 0 || now.Before(c.fresh) {
@@ -75,12 +77,13 @@ func (c *conn) refresh() error {
 	return c.SetWriteDeadline(now.Add(due + more))
 }
 
-// limitWrite gives the present write, or the next one, d to finish.
+// limitWrite limits the current write, or else the next one, to d from now.
 func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
 
-// FrameActive limits the time that a message may take to arrive.
+// FrameActive begins or ends the time limit for a message to arrive. under is true when its first
+// byte has arrived.
 func (c *conn) FrameActive(under bool) {
 	if under {
 		c.frame, c.began = begun, time.Now()
@@ -101,7 +104,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Reserve takes n bytes of memory for a message. It waits until there is enough.
+// Reserve takes n bytes of memory for a message. It waits until they are free, for FrameTimeout at
+// most; after that the error is [os.ErrDeadlineExceeded].
 func (c *conn) Reserve(n int) error {
 	if c.srv.Memory == nil {
 		return nil
@@ -124,9 +128,9 @@ func (c *conn) releaseMemory() {
 	}
 }
 
-// linger closes the server's half of the connection, and discards for at most d the bytes that the
-// client still sends. Without it the client might lose the last message, or see an error in place
-// of the end, because closing a connection with unread bytes resets it.
+// linger closes the server's half of the connection. For at most d it discards the bytes that the
+// client still sends. Without it the client might lose the last message, or get an error in place
+// of the end of the stream, because closing a connection with unread bytes resets it.
 func (c *conn) linger(d time.Duration) {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {

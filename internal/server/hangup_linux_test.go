@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/server"
 )
 
-// A hang-up ends the request, whether or not an answer is being written, and whatever bytes the
-// client sent ahead. A half-close does not end it.
+// A hang-up ends the request, whether or not an answer is being written, and whether or not further
+// bytes of the client are unread. A half-close does not end the request.
 func TestHangUp(t *testing.T) {
 	ended := make(chan string, 100) // IDs of the requests
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -31,7 +31,7 @@ func TestHangUp(t *testing.T) {
 		"before the first token":       {"wait", ""},
 		"in the middle, nothing comes": {"a b wait", ""},
 		"in the middle of a stream":    {"a forever wait", ""},
-		"with more asked for":          {"a wait", "wait"},
+		"with a further request":       {"a wait", "wait"},
 		"in the middle of a request":   {"a wait", "{\"id\":"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func TestTooManyConnections(t *testing.T) {
 	for range 3 {
 		nc := h.dial()
 		_ = nc.SetDeadline(time.Now().Add(patience))
-		send(t, nc, "in", "one") // makes sure that the connection counts
+		send(t, nc, "in", "one") // after an answer, the connection is counted
 		if _, err := io.ReadFull(nc, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestTooManyConnections(t *testing.T) {
 		}
 	}
 	open[0].Close()
-	eventually(t, "the place of one that left", func() bool { return srv.Conns.Taken() == 2 })
+	eventually(t, "the connection that was closed is not counted", func() bool { return srv.Conns.Taken() == 2 })
 	h.works()
 }
 
@@ -66,7 +66,7 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		return nc
 	}
 	first := large("hold")
-	eventually(t, "the first is held", func() bool { return srv.Memory.Taken() > 2*size-frame.FreeBytes })
+	eventually(t, "memory for the first message is taken", func() bool { return srv.Memory.Taken() > 2*size-frame.FreeBytes })
 	second := large("next")
 	h.works() // small messages need no memory of the quota
 	if srv.Memory.Taken() > 4*size {
@@ -79,10 +79,10 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		}
 		nc.Close()
 	}
-	eventually(t, "all of it is given back", func() bool { return srv.Memory.Taken() == 0 })
+	eventually(t, "all memory is released", func() bool { return srv.Memory.Taken() == 0 })
 }
 
-// A message for which there is no memory in time fails, with the reason.
+// If no memory becomes free in time for a message, the client gets an error.
 func TestNoMemoryInTime(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}, Memory: &quota.Quota{PerCaller: 1, Total: 1}, FrameTimeout: 50 * time.Millisecond}
 	h := serveUnix(t, srv)

@@ -1,8 +1,8 @@
 // Package server runs the connection loop that all surfaces over sockets share: it reads a request,
 // passes it to an exchange, which answers it, and reads the next one. It accounts for the memory of
 // large messages, limits the time of reads and writes, and stops without cutting off an answer. It
-// knows what an error means for a connection, but not the content and framing of messages (see
-// codecs), nor how a request is answered (see exchange).
+// knows which errors end a connection. It knows neither the content and framing of messages, which
+// are up to a codec, nor how a request is answered (see exchange).
 package server
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Codec speaks a dialect on one connection. One goroutine at a time uses it. It sends events to
-// the client of the last request that it has read.
+// A Codec speaks a dialect on one connection. One goroutine at a time uses it. Events and failures
+// belong to the last request that it has read.
 type Codec interface {
 	exchange.Client
 	// Read returns the next request. An [infer.Error] is sent to the client with Fail, and the
@@ -58,23 +58,22 @@ type Server struct {
 	// Slots limits the descriptors of connections; nil means no limit. See [listen.Slots].
 	Slots *listen.Slots
 	// Memory bounds the bytes of messages that are being read or answered, beyond [frame.FreeBytes]
-	// each; nil means no bound. A message for which there is too little waits, for FrameTimeout at
-	// most.
+	// each; nil means no bound. If too little is free, the message waits, for FrameTimeout at most.
 	Memory *quota.Quota
 	// AwaitHangUp waits until the client has closed nc. The default is [listen.AwaitHangUp].
 	AwaitHangUp func(ctx context.Context, nc net.Conn) error
 
-	closing atomic.Bool // idle connections are closed, and each write has lastWrite
+	closing atomic.Bool // the server closes: idle connections are closed, and each write may take lastWrite
 
 	mu        sync.Mutex // guards the fields below
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 }
 
-// Time limits for a client at the end of its connection, or of the server.
+// Limits on the time that a client may take, and on the bytes that linger discards.
 const (
 	defaultFrameTimeout = time.Minute
-	lastWrite           = time.Second // for each message, once the server closes
+	lastWrite           = time.Second // for each write, once the server closes
 	lingerFault         = time.Second // see conn.linger
 	lingerDrain         = 50 * time.Millisecond
 	lingerBytes         = 16 << 20
@@ -123,7 +122,7 @@ func (srv *Server) Serve(ctx context.Context, ln net.Listener, s Surface) error 
 	return err
 }
 
-// refuseConn sends the client the error that there are too many connections.
+// refuseConn sends errTooManyConns to the client.
 func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 	c := &conn{Conn: nc, srv: srv}
 	codec, err := s.Open(c)
@@ -137,7 +136,7 @@ func (srv *Server) refuseConn(nc net.Conn, s Surface) {
 
 // serveConn answers the requests on one connection, one after the other.
 func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, s Surface) error {
-	running := context.WithoutCancel(ctx) // the runner ends running requests, not ctx
+	running := context.WithoutCancel(ctx) // running requests are ended by the runner, not by ctx
 	// A message may wait for memory until the connection ends, even after ctx has ended.
 	life, end := context.WithCancelCause(running)
 	defer end(nil)
@@ -200,7 +199,7 @@ func (srv *Server) mayContinue(ctx context.Context, c *conn) bool {
 		return false
 	}
 	c.busy.Store(false)
-	return !srv.closing.Load() // otherwise close may have found c busy, and has left it open
+	return !srv.closing.Load() // close may have found c busy, and left it open
 }
 
 // refuse sends the client the error of a message that could not be read. It returns the error that

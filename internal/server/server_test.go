@@ -71,7 +71,7 @@ type client struct {
 	done  chan struct{}   // closed when the connection ends
 }
 
-// A room is a server that runs in a bubble.
+// A room is a server that runs in a synctest bubble.
 type room struct {
 	t      *testing.T
 	ln     *pipeListener
@@ -80,7 +80,7 @@ type room struct {
 	start  time.Time
 }
 
-// inBubble calls test in a bubble with a running server.
+// inBubble calls test in a synctest bubble in which srv runs.
 func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,7 +104,7 @@ func (r *room) dial(deaf bool) *client {
 	c := &client{Conn: near, done: make(chan struct{})}
 	r.t.Cleanup(func() { _ = near.Close() })
 	if !r.ln.give(far) {
-		r.t.Fatal("nobody accepts")
+		r.t.Fatal("the listener is closed")
 	}
 	if deaf {
 		return c
@@ -128,7 +128,7 @@ func (r *room) end() time.Duration {
 	return time.Since(r.start)
 }
 
-// seconds is a handler that answers with one text after the duration in its prompt.
+// seconds is a handler that emits one text, and ends the answer after the duration in the prompt.
 func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(prompt(req))
 	if err != nil {
@@ -391,8 +391,8 @@ func TestFrameTimeout(t *testing.T) {
 	})
 }
 
-// Whatever the handler does wrong, the client gets exactly one terminal message, and the connection
-// stays open.
+// If the handler fails, in any way, the client gets exactly one terminal message, and the
+// connection stays open.
 func TestOneTerminal(t *testing.T) {
 	var log bytes.Buffer
 	h := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -493,21 +493,21 @@ func TestHangUpEndsTheContext(t *testing.T) {
 			}
 			<-ctx.Done()
 			causes <- context.Cause(ctx)
-			return infer.Errorf(infer.Internal, "nobody hears this")
+			return infer.Errorf(infer.Internal, "never sent")
 		})},
 		AwaitHangUp: func(ctx context.Context, nc net.Conn) error {
 			if !watching.TryLock() {
-				t.Error("two watch the connection")
+				t.Error("two watches of one connection at once")
 			}
 			defer watching.Unlock()
 			if _, ok := nc.(frame.Limiter); ok {
-				t.Error("it is to watch the connection as it was accepted")
+				t.Error("AwaitHangUp did not get the accepted connection itself")
 			}
 			select {
 			case <-hungUp:
 				return nil
 			case <-ctx.Done():
-				time.Sleep(time.Second) // the next read must wait for a slow watch
+				time.Sleep(time.Second) // a slow watch: the next read must wait for it
 				return context.Cause(ctx)
 			}
 		},
@@ -521,7 +521,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if !watching.TryLock() {
-			t.Fatal("somebody watches although no request runs")
+			t.Fatal("the connection is watched although no request runs")
 		}
 		watching.Unlock()
 		if len(c.lines) != 3 {
@@ -542,8 +542,8 @@ func TestHangUpEndsTheContext(t *testing.T) {
 	})
 }
 
-// The watch of a client begins after 20 to 60 ms if the handler waits for a hang-up, and never if
-// it does not.
+// The watch of a client begins after 20 to 60 ms if the handler waits for the end of its context.
+// Otherwise it never begins.
 func TestWatchBegins(t *testing.T) {
 	var watched chan time.Time
 	srv := &server.Server{

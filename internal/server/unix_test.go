@@ -159,7 +159,7 @@ func TestEndlessLine(t *testing.T) {
 	h.works()
 }
 
-// A line of exactly the limit is accepted.
+// A line whose length is exactly the limit is accepted.
 func TestLargestLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
@@ -242,8 +242,8 @@ func TestEndWithAClientThatNeverReads(t *testing.T) {
 	}
 }
 
-// A client that has sent further requests when the server stops gets the running answer, and then
-// the end of the connection.
+// When the server stops, a client that has sent bytes ahead gets the end of the running answer, and
+// then the end of the connection.
 func TestPipelinedAtTheEnd(t *testing.T) {
 	started := make(chan struct{})
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -256,7 +256,7 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	send(t, nc, "1", "a wait")
 	<-started
-	// More than the server reads ahead, so that a part stays in the socket.
+	// The server reads fewer bytes ahead, so a part stays in the socket.
 	_, _ = io.WriteString(nc, strings.Repeat(" ", 64<<10))
 	if err := h.stop(); err != nil {
 		t.Error(err)
@@ -269,13 +269,13 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	}
 }
 
-// Writing a token allocates no memory, with every watch and limit in place.
+// Writing a token allocates no memory, although the client is watched and writes have deadlines.
 func TestTokensDoNotAllocate(t *testing.T) {
 	allocs := make(chan float64, 1)
 	h := serveUnix(t, &server.Server{
 		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			ev := &infer.Text{Delta: []byte(" token")}
-			for range 5000 { // until the buffer of the whole answer has grown
+			for range 5000 { // the buffer of the whole answer must grow before the measurement
 				if err := emit(ev); err != nil {
 					return err
 				}
@@ -328,7 +328,8 @@ func BenchmarkToken(b *testing.B) {
 	_, _ = io.Copy(io.Discard, closeWrite(nc.(*net.UnixConn)))
 }
 
-// BenchmarkAnswer measures a short answer on an open connection, with both ends and the record.
+// BenchmarkAnswer measures a short answer on an open connection, including the client and the
+// activity log.
 func BenchmarkAnswer(b *testing.B) {
 	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// AppendLogprobs appends the elements of an array, without its brackets. Each element has a member
-// of the given name with up to top alternatives. candidate appends an object without its closing
-// brace.
+// AppendLogprobs appends list as the elements of a JSON array, without the brackets. candidate
+// appends the object for a token, but not its closing brace: AppendLogprobs adds an array named
+// member with up to top alternatives, and closes the object.
 func AppendLogprobs(dst []byte, list []infer.Logprob, top int, member string, candidate func([]byte, infer.Candidate) []byte) []byte {
 	for i, l := range list {
 		if i > 0 {

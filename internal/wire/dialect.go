@@ -10,8 +10,7 @@ const (
 	Embed  Dialect = "embed"
 	Rerank Dialect = "rerank"
 
-	// HTTP is the dialect of a connection over HTTP, on which each request has a dialect of its
-	// own.
+	// HTTP is recorded for a connection over HTTP. Each request on it has a dialect of its own.
 	HTTP      Dialect = "http"
 	OpenAI    Dialect = "openai"
 	Responses Dialect = "responses"

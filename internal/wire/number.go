@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An Integer is the value of an integer member. It accepts integers of any size, so that a number
-// out of range is refused with the name of the member and the ID of the request. Fractions and
+// An Integer is the value of an integer member. It accepts integers of any size, so that the error
+// for a number out of range has the name of the member and the ID of the request. Fractions and
 // exponents are decode errors.
 type Integer struct {
 	negative  bool
@@ -27,7 +27,7 @@ func IntegerOf(n int) Integer {
 
 var errNotInteger = errors.New("not a whole number")
 
-// UnmarshalJSONFrom accepts a number without a fraction and an exponent; null is 0.
+// UnmarshalJSONFrom accepts a number without fraction or exponent; null is 0.
 func (i *Integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	value, err := d.ReadValue()
 	if err != nil {
@@ -66,8 +66,8 @@ func (i Integer) String() string {
 	return text
 }
 
-// Within returns the number if it is at least least and fits into 32 bits. Otherwise it returns an
-// error [infer.Invalid] that names the member.
+// Within returns the number if it is not below least and fits into 32 bits. Otherwise it returns an
+// [infer.Invalid] error that names the member.
 func (i Integer) Within(name string, least uint32) (int, error) {
 	switch {
 	case i.negative || i.magnitude < uint64(least):
@@ -81,8 +81,9 @@ func (i Integer) Within(name string, least uint32) (int, error) {
 // Is reports whether the number equals n.
 func (i Integer) Is(n uint32) bool { return !i.negative && i.magnitude == uint64(n) }
 
-// Seed returns the number as a seed. A number of 32 bits is used unchanged; any other is folded by
-// [FoldSeed], a negative one in two's complement.
+// Seed returns the number as a seed. A number from 0 to 1<<32-1 is used unchanged; any other is
+// folded by [FoldSeed], a negative one in two's complement. A number that needs more than 64 bits
+// is an error.
 func (i Integer) Seed() (uint32, error) {
 	bits := i.magnitude
 	if i.large || i.negative && bits > 1<<63 {
@@ -97,8 +98,9 @@ func (i Integer) Seed() (uint32, error) {
 // FoldSeed returns a seed of 32 bits for one of 64 bits: the upper half XOR the lower half.
 func FoldSeed(seed uint64) uint32 { return uint32(seed>>32) ^ uint32(seed) }
 
-// A Number is the value of a member that may have a fraction. A number too large for 64 bits
-// becomes infinite, so that it is refused with the name of the member and the ID of the request.
+// A Number is the value of a member that may have a fraction. A number beyond the range of float64
+// becomes infinite, so that the error about it has the name of the member and the ID of the
+// request.
 type Number float64
 
 // UnmarshalJSONFrom accepts a number; null is 0.

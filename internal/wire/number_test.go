@@ -53,7 +53,7 @@ func TestInteger(t *testing.T) {
 	}
 }
 
-// A seed of 32 bits is used unchanged. The halves of a longer one are folded.
+// A seed of 32 bits is used unchanged. The two halves of a longer seed are combined by XOR.
 func TestSeed(t *testing.T) {
 	for in, want := range map[string]uint32{
 		"0": 0, "7": 7, "4294967295": 1<<32 - 1,

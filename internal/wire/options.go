@@ -20,8 +20,8 @@ const (
 	maxNumber       = 1e6 // above any sensible value, and exact in single precision
 )
 
-// minTopP replaces a top_p of 0, which allows only the likeliest token. In [infer.Sampling] 0 would
-// mean no limit.
+// minTopP replaces a top_p of 0. On the wire 0 allows only the most likely token, but in
+// [infer.Sampling] it means no limit.
 const minTopP = 1e-6
 
 // Defaults returns the values that the sockets use for members that a request to generate lacks.
@@ -63,7 +63,7 @@ func (o *Options) Shape() error {
 	return nil
 }
 
-// Streams reports whether the client wants the answer in pieces.
+// Streams reports whether the client asks for the answer in pieces.
 func (o *Options) Streams() bool { return ValueOr(o.Stream, true) }
 
 // Apply checks the values of the members and copies them to req and gen. maxTokens is the default
@@ -125,7 +125,7 @@ func (o *Options) numbers(s *infer.Sampling) error {
 		to       **float64
 	}{
 		{"temperature", o.Temperature, 0, maxNumber, &s.Temperature},
-		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, and always did
+		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, as it always has
 		{"min_p", o.MinP, 0, 1, &s.MinP},
 		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
 		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},
@@ -164,8 +164,8 @@ func (o *Options) check(gen *infer.Generate) error {
 	return nil
 }
 
-// OptionsOf is the inverse of [Options.Apply], for clients: Apply copies the result to an equal
-// request and task.
+// OptionsOf is the inverse of [Options.Apply], for clients: Apply would copy the result to an equal
+// request and task. The deadline becomes the time left, at least 1 ms.
 func OptionsOf(req *infer.Request, gen *infer.Generate, stream bool) Options {
 	s := gen.Sampling
 	o := Options{
@@ -215,7 +215,8 @@ func CheckSalt(salt string) error {
 	return nil
 }
 
-// CheckGrammar returns an error if a GBNF grammar is too large or contains a NUL.
+// CheckGrammar returns an error if a GBNF grammar is too large, contains a NUL, or has too many
+// alternatives.
 func CheckGrammar(grammar string) error {
 	if n := len(grammar); n > maxGrammar {
 		return Invalid("grammar has %d bytes, at most %d are allowed", n, maxGrammar)

@@ -63,8 +63,8 @@ func (r *Reply) Bytes(text []byte) { r.buf = AppendString(r.buf, text) }
 // Int appends a number.
 func (r *Reply) Int(n int) { r.buf = strconv.AppendInt(r.buf, int64(n), 10) }
 
-// Float appends a finite number in the shortest form that identifies it among the numbers of that
-// many bits, 32 or 64.
+// Float appends a finite number in the shortest form that parses to the same floating-point value.
+// bits is 32 or 64.
 func (r *Reply) Float(x float64, bits int) { r.buf = strconv.AppendFloat(r.buf, x, 'g', -1, bits) }
 
 // Len returns the number of bytes of the message so far.
@@ -74,7 +74,7 @@ func (r *Reply) Len() int { return len(r.buf) }
 // and the error is [infer.TooLarge].
 func (r *Reply) Send(w frame.Writer) error { return r.end(w.WriteFrame) }
 
-// Hold is like Send, for a message that is to be sent together with the next one.
+// Hold is like Send, but the message may wait in w, to be sent together with the next one.
 func (r *Reply) Hold(w frame.Writer) error { return r.end(w.HoldFrame) }
 
 func (r *Reply) end(send func([]byte) error) error {
@@ -85,15 +85,15 @@ func (r *Reply) end(send func([]byte) error) error {
 	return send(r.buf)
 }
 
-// Ignored appends the list of members of the request that had no effect on the answer, if there are
-// any.
+// Ignored appends the member "ignored", which lists the members of the request that had no effect
+// on the answer. It appends nothing if there are none.
 func (r *Reply) Ignored(ev *infer.Done) {
 	if ev.StopIgnored {
 		r.Raw(`,"ignored":["stop"]`)
 	}
 }
 
-// An Ignored is the part of a message that [Reply.Ignored] writes, for clients.
+// An Ignored is the member that [Reply.Ignored] appends, for clients.
 type Ignored struct {
 	Ignored []string `json:"ignored"`
 }

@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// maxTraceparent bounds a traceparent, in bytes: later versions may have more than 55.
+// maxTraceparent bounds a traceparent, in bytes. Version 00 has 55 bytes; later versions may have
+// more.
 const maxTraceparent = 128
 
-// traceparent is the form in W3C's Trace Context: version, trace, parent and flags. Versions after 00
-// may have more behind it.
+// traceparent matches the form of W3C's Trace Context: version, trace ID, parent ID and flags.
+// Versions after 00 may have further fields.
 var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$`)
 
-// CheckTraceparent refuses a text that is no traceparent; an empty one is none.
+// CheckTraceparent returns an [infer.Invalid] error if text is neither empty nor a valid
+// traceparent.
 func CheckTraceparent(text string) error {
 	const (
 		version = len("00")

@@ -63,7 +63,7 @@ func ReadJSON(r frame.Reader, v any) error {
 }
 
 // ReadMessage is like ReadJSON, and also returns the bytes of the message. They are valid until the
-// next read, as those of r.ReadFrame.
+// next read, like those of r.ReadFrame.
 func ReadMessage(r frame.Reader, v any) ([]byte, error) {
 	kind, msg, err := r.ReadFrame()
 	if err != nil {
@@ -108,7 +108,7 @@ func Unmarshal(msg []byte, v any) error {
 	return nil
 }
 
-// Malformed returns the error for a frame of the wrong kind.
+// Malformed returns the [FatalError] for a frame that is malformed, missing or of the wrong kind.
 func Malformed(what string) error { return Fault(&frame.MalformedError{What: what}) }
 
 // Fault converts an error about a frame to a [FatalError] with a code. It returns errors of the
@@ -126,11 +126,11 @@ func Fault(err error) error {
 // maxPointer bounds the bytes of a JSON pointer in an error.
 const maxPointer = 64
 
-// decodeError describes the fault of a message, but does not quote the message: messages contain
-// prompts, and clients may log the error.
+// decodeError describes the fault of a message. It quotes a few bytes of the message at most,
+// because messages contain prompts, and clients may log the error.
 func decodeError(err error) error {
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // the error quotes a few bytes at most
+		return Decodef("%w at byte %d", e.Err, e.ByteOffset) // e.Err quotes a few bytes at most
 	}
 	if e, ok := errors.AsType[*json.SemanticError](err); ok {
 		place := string(e.JSONPointer)
@@ -149,9 +149,10 @@ func decodeError(err error) error {
 	return Decodef("not JSON")
 }
 
-// countValues returns the approximate number of values in msg, and their depth. It stops once one
-// of them is too large. It must run before the decoder, which would descend ten thousand levels,
-// and allocate gigabytes for a message that consists of brackets.
+// countValues estimates the number of values in msg. It stops early at more than maxValues values,
+// or at more than maxDepth nested arrays and objects; depth is the nesting where it stopped. It
+// must run before the decoder, which would descend ten thousand levels, and would allocate
+// gigabytes for a message that consists of brackets.
 func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
@@ -188,8 +189,8 @@ func CheckID(id string) error {
 // Codes maps error codes to the names that they have in a dialect.
 type Codes map[infer.Code]string
 
-// Common has a name for every code. A code that not every dialect names has the name of the nearest
-// other code.
+// Common has a name for every code. Unsupported and Malformed, which only some dialects name, have
+// the name of the nearest other code.
 var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",

@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A message has members of all kinds that dialects have.
+// A message has a member of each JSON type that dialects use.
 type message struct {
 	ID   string    `json:"id"`
 	N    *uint32   `json:"n"`
@@ -58,7 +58,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// A malformed message is a FatalError with a short text that does not quote the message.
+// A malformed message causes a FatalError with a short text that does not reveal the prompt.
 func TestRefused(t *testing.T) {
 	const secret = "a-secret-prompt"
 	for name, test := range map[string]struct{ in, want string }{
@@ -118,7 +118,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// holder is a stream that adds up the memory that is reserved.
+// A holder is a stream that counts the reserved bytes.
 type holder struct {
 	io.Reader
 	held int
@@ -132,8 +132,8 @@ func (h *holder) Reserve(n int) error {
 	return h.full
 }
 
-// Memory for the values is reserved before a message is decoded. Decoding takes no more than
-// that, for any type of value.
+// Memory for the values is reserved before a message is decoded. For any type of value, decoding
+// allocates at most twice the reserved memory.
 func TestMemoryIsReserved(t *testing.T) {
 	type wide struct { // the largest element in any dialect
 		Text    *string        `json:"text"`
@@ -262,7 +262,8 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-// FuzzReadJSON reads any input twice: unchanged, and between brackets that make it too deep.
+// FuzzReadJSON reads any input. Inside so many brackets that it is nested too deeply, an accepted
+// input must be refused.
 func FuzzReadJSON(f *testing.F) {
 	f.Add(`{"id":"a\ud83d\ude00","n":1,"list":["x"]}`)
 	f.Add("{\"id\":\"\\\"[\"}")

@@ -83,7 +83,7 @@ func Encode(ev status.Event) []byte {
 	return b
 }
 
-// phase adds a phase and, in extension of the contract, the name of the entry.
+// phase adds a phase and, as an extension of the contract, the name of the entry.
 func (m members) phase(backend string, p status.Phase) {
 	if backend != "" {
 		m["backend"] = backend
@@ -131,7 +131,7 @@ func (m members) phase(backend string, p status.Phase) {
 	}
 }
 
-// download adds the known members of a download that the contract does not have.
+// download adds the members of a download that extend the contract, if their values are known.
 func (m members) download(p status.Download) {
 	if p.Name != "" {
 		m["name"] = p.Name
@@ -190,7 +190,7 @@ func (m members) capabilities(c status.Capabilities) {
 	}
 }
 
-// facts adds what is known about the entry's model.
+// facts adds the known facts about the entry's model.
 func (m members) facts(c status.Capabilities) {
 	for name, text := range map[string]string{"model": c.Model, "architecture": c.Architecture, "quantization": c.Quantization} {
 		if text != "" {
@@ -204,9 +204,9 @@ func (m members) facts(c status.Capabilities) {
 	}
 }
 
-// Facts are those of an entry's model; unknown ones are zero.
+// Facts describe an entry's model. An unknown fact is zero.
 type Facts struct {
-	Model        string `json:"model"` // its own name
+	Model        string `json:"model"` // the model's own name
 	Architecture string `json:"architecture"`
 	Quantization string `json:"quantization"`
 	NCtx         int    `json:"n_ctx"`      // tokens
@@ -214,8 +214,8 @@ type Facts struct {
 	Size         uint64 `json:"size_bytes"` // of the weights
 }
 
-// DecodeCapabilities reads a frame of [Capabilities], and the version of the
-// length-prefixed generation wire. Missing members read as zero.
+// DecodeCapabilities decodes a frame with the status [Capabilities]. version is the version of
+// length-prefixed generation. Missing members become zero values.
 func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err error) {
 	var m struct {
 		Backend     string `json:"backend"`
@@ -257,8 +257,8 @@ func DecodeCapabilities(line []byte) (c status.Capabilities, version int, err er
 	}, m.Version, nil
 }
 
-// A Frame is a frame for clients. It has the members that they act on, and the whole line, which
-// may have further members from a newer daemon.
+// A Frame is a decoded frame, for clients. It has the members that clients act on, and the whole
+// line: a newer daemon may send further members.
 type Frame struct {
 	Status  string // may be unknown to this package
 	Phase   string // empty if there is none

@@ -233,7 +233,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// "inferdctl status" ends at the first frame that is a lifecycle state.
+// Exactly the states of the daemon count as lifecycle: "inferdctl status" ends at the first of
+// them.
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false

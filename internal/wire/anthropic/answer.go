@@ -13,8 +13,8 @@ import (
 //
 //	message_start ─▶ blocks, one after the other ─▶ message_delta, message_stop
 //
-// Text events in a row form one block; thinking events in a row form one block as well; each call
-// is a block of its own. Blocks never overlap, and a delta has the kind of its block
+// Consecutive text events form one block, and so do consecutive thinking events; each call is a
+// block of its own. Blocks never overlap, and a delta has the kind of its block
 // (BerriAI/litellm#33224).
 type Answer struct {
 	ID        string // suffix of the ID of the message
@@ -24,9 +24,9 @@ type Answer struct {
 
 	begun  bool
 	open   kind // kind of the current block
-	blocks int  // begun
+	blocks int  // number of blocks that have ended
 	calls  int
-	prompt infer.Prompt // as far as it is known before the end
+	prompt infer.Prompt // token counts, if the backend reports them before the end
 
 	content []byte // blocks of an answer in one piece that have ended, as JSON, without brackets
 	text    []byte // text of the current block
@@ -44,8 +44,8 @@ const (
 // signature is the signature of all thinking. Clients send it back, and it is ignored.
 const signature = "aW5mZXJk"
 
-// Stream appends the events of a stream for an event, which may be none. An [infer.Error] means
-// that the answer has failed.
+// Stream appends the server-sent events for ev; there may be none. An [infer.Error] means that the
+// answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -86,7 +86,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return append(appendError(dst, as.kind, text, a.RequestID), "\n\n"...)
 }
 
-// KeepAlive appends what a stream sends when it has no event.
+// KeepAlive appends the event that keeps an idle stream alive.
 func (*Answer) KeepAlive(dst []byte) []byte { return end(begin(dst, "ping")) }
 
 // begin appends the beginning of an event: its type, which is also in the data.
@@ -114,7 +114,7 @@ func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
 	return end(append(dst, '}'))
 }
 
-// start appends the first event, unless it was sent.
+// start appends the first event of the stream, unless it was sent.
 func (a *Answer) start(dst []byte, in, cached int) []byte {
 	if a.begun {
 		return dst
@@ -134,7 +134,8 @@ func (a *Answer) head(dst []byte) []byte {
 	return append(dst, `,"content":[`...)
 }
 
-// turnTo ends the current block unless it is of the given kind, and begins one of that kind.
+// turnTo makes sure that the current block is of the given kind: if it is not, turnTo ends it and
+// begins a new block.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst
@@ -166,7 +167,7 @@ func (a *Answer) closeBlock(dst []byte) []byte {
 	return dst
 }
 
-// call appends a tool call as a block.
+// call appends a tool call as a block with the given input.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall, input string) []byte {
 	a.calls++
 	id := ev.ID
@@ -257,7 +258,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// grow adds the current block to the content, unless next is of the same kind.
+// grow prepares for a piece of a block of the kind next. If the current block has another kind,
+// grow adds it to the content, and begins a new block.
 func (a *Answer) grow(next kind) {
 	if a.open == next {
 		return

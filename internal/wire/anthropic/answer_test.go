@@ -68,7 +68,8 @@ func (u usage) String() string {
 	return n(u.Input) + " " + n(u.CacheCreation) + " " + n(u.CacheRead) + " " + n(u.Output)
 }
 
-// decode decodes a document into v. A member that v does not have is an error.
+// decode decodes a document into v. The test fails if the document has a member that v does not
+// have.
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v, json.RejectUnknownMembers(true)); err != nil {
@@ -139,8 +140,8 @@ func toolCall(id, input string) *infer.ToolCall {
 // An outcome is an answer as a client assembles it.
 type outcome struct{ Blocks, Stop, Usage string }
 
-// assemble assembles an answer from its events as clients do, and checks their order: blocks do not
-// overlap, and each has a start and only deltas of its kind.
+// assemble assembles an answer from its events in the way clients do. It checks that blocks do not
+// overlap, and that each block has a start and only deltas of its kind.
 func assemble(t *testing.T, all []event) outcome {
 	t.Helper()
 	if len(all) < 3 || all[0].Type != "message_start" || all[len(all)-2].Type != "message_delta" || all[len(all)-1].Type != "message_stop" {

@@ -2,8 +2,8 @@
 // their tokens, as requests and as the bytes of answers and of the events of a stream. Of HTTP it
 // knows only the status codes.
 //
-// An unknown member is ignored. A known one has an effect, is refused with its name, or is in the
-// list of ignored members.
+// An unknown member is ignored. A known member has an effect, is refused by name, or is listed as
+// ignored.
 package anthropic
 
 import (
@@ -20,7 +20,7 @@ import (
 // A Request is a request for a message, or for the number of its tokens.
 type Request struct{ web.Ask }
 
-// A request is the body of a request. A null member counts as missing.
+// A request is the decoded body of a request. A null member counts as missing.
 type request struct {
 	Model         string         `json:"model"`
 	Messages      []message      `json:"messages"`
@@ -44,7 +44,7 @@ type request struct {
 		Effort string  `json:"effort"`
 		Format *format `json:"format"`
 	} `json:"output_config"`
-	OutputFormat *format `json:"output_format"` // older place of output_config.format
+	OutputFormat *format `json:"output_format"` // older form of output_config.format
 
 	CacheSalt string `json:"cache_salt"` // an extension of inferd
 
@@ -76,8 +76,7 @@ func (m *ignored) by() map[string]jsontext.Value {
 	}
 }
 
-// Defaults returns the defaults of this interface. There is no limit for the tokens of an answer
-// but the context.
+// Defaults returns the defaults of this interface. Only the context limits the tokens of an answer.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 }
@@ -136,7 +135,7 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking copies the members about thinking. An effort becomes a budget.
+// thinking copies the members about thinking. An effort is converted to a budget.
 func (m *request) thinking(r *Request) error {
 	gen := r.Generate
 	if word := m.OutputConfig.Effort; word != "" {
@@ -231,10 +230,10 @@ var statuses = map[infer.Code]failure{
 	infer.Malformed:   {http.StatusInternalServerError, "api_error"},
 }
 
-// overloaded is a status code of this interface.
+// overloaded is a status code that only this interface has.
 const overloaded = 529
 
-// kinds maps a status code that no class determines to the type of the error.
+// kinds maps status codes that do not follow from the class of an error to the type of the error.
 var kinds = map[int]string{
 	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
 	http.StatusRequestEntityTooLarge: "request_too_large",

@@ -43,21 +43,21 @@ type source struct {
 	Content   jsontext.Value `json:"content"`
 }
 
-// foreign are the types of blocks about tools that only Anthropic runs. They may be in a history
-// that began with another server.
+// foreign are the types of blocks that only Anthropic's servers produce. They may be in a history
+// that began there, and are ignored.
 var foreign = []string{
 	"redacted_thinking", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
 	"bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "tool_search_tool_result", "mcp_tool_use",
 	"mcp_tool_result", "container_upload", "compaction", "advisor_tool_result",
 }
 
-// billing begins a block that some clients put before the system message. Some of their versions
-// change it in each request, so that the prompt is never found in the cache
-// (ggml-org/llama.cpp#21793).
+// billing is the prefix of a block that some clients put before the system message. Some versions
+// of these clients change the block in each request, so that the prompt would never be found in the
+// cache (ggml-org/llama.cpp#21793).
 const billing = "x-anthropic-billing-header:"
 
-// history reads the system message and the messages. Messages with the role system at the beginning
-// become one message with it.
+// history reads the system message and the messages. Leading messages with the role system are
+// joined to the system message.
 func (m *request) history(r *Request) error {
 	leading, err := readSystem(m.System, r)
 	if err != nil {
@@ -98,7 +98,7 @@ func (m *request) history(r *Request) error {
 		leading = nil
 		gen.Messages = append(gen.Messages, infer.Message{Role: infer.Role(msg.Role), Content: parts})
 	}
-	web.AddSystem(leading, gen) // there is no other message
+	web.AddSystem(leading, gen) // all messages are system messages
 	last := len(gen.Messages) - 1
 	switch {
 	case last < 0:
@@ -109,7 +109,7 @@ func (m *request) history(r *Request) error {
 	return nil
 }
 
-// readSystem returns the texts of the system message.
+// readSystem returns the texts of the system message, without billing.
 func readSystem(system jsontext.Value, r *Request) ([]string, error) {
 	if !web.Present(system) {
 		return nil, nil
@@ -145,7 +145,7 @@ func readSystem(system jsontext.Value, r *Request) ([]string, error) {
 	return all, nil
 }
 
-// systemTexts returns the texts of a system message, without billing and empty ones.
+// systemTexts returns the texts of a system message, except for empty texts and billing.
 func systemTexts(parts []infer.Part, at string) (all []string, err error) {
 	for _, part := range parts {
 		text, ok := part.(*infer.TextPart)
@@ -177,7 +177,8 @@ func checkRole(role string, parts []infer.Part, at string) error {
 	return nil
 }
 
-// A level is a place of a content. It limits nesting, because each level is decoded separately.
+// A level is the level of nesting of a content. Nesting is limited, because each level is decoded
+// separately.
 type level int
 
 const (
@@ -227,7 +228,7 @@ func (b *block) read(at string, in level, r *Request) ([]infer.Part, error) {
 	return nil, web.Invalid("messages", "%s.type must be one of: text, image, tool_use, tool_result, thinking, redacted_thinking, document", at)
 }
 
-// call returns a call of the model.
+// call returns the part for a tool call of the model.
 func (b *block) call(at string) ([]infer.Part, error) {
 	input := []byte("{}")
 	switch {
@@ -241,7 +242,7 @@ func (b *block) call(at string) ([]infer.Part, error) {
 	return []infer.Part{&infer.CallPart{ID: b.ID, Name: b.Name, Input: input}}, nil
 }
 
-// result returns the result of a call.
+// result returns the part for the result of a tool call.
 func (b *block) result(at string, r *Request) ([]infer.Part, error) {
 	if b.ToolUseID == "" {
 		return nil, web.Invalid("messages", "%s has no tool_use_id", at)

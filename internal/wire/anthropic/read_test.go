@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked returns the task of ask(""), after change.
+// asked returns the task that ask("") encodes, modified by change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, MaxTokens: 9, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: anthropic.Defaults(),
@@ -139,7 +139,7 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// Members, blocks and tools without effect are named.
+// Members, blocks and tools without effect are listed as ignored.
 func TestIgnored(t *testing.T) {
 	for more, want := range map[string][]string{
 		"":                        nil,
@@ -164,7 +164,7 @@ func TestIgnored(t *testing.T) {
 		`,"thinking":{"type":"adaptive"}`:                  "thinking",
 		`,"thinking":{"type":"enabled","budget_tokens":5}`: "thinking",
 		`,"output_config":{"effort":"high"}`:               "output_config.effort",
-	} { // no error if the model cannot think
+	} { // if the model cannot think, thinking is ignored
 		r := read(t, ask(more))
 		if r.Offer(infer.Abilities{}); !slices.Equal(r.Ignored, []string{want}) || r.Generate.Thinking == infer.ThinkOn || r.Generate.ThinkingBudget != 0 {
 			t.Errorf("%s: ignored %q", more, r.Ignored)
@@ -172,7 +172,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// Members that cannot be fulfilled are refused with their names.
+// Members that ask for something unsupported are refused by name.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, text string }{
 		"no messages":                {talk(``), "messages must not be empty"},
@@ -232,7 +232,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// failure returns the parts of the answer to a request that has failed with err.
+// failure returns the status, the type and the message of the answer to a request that has failed
+// with err.
 func failure(t *testing.T, err error) (status int, kind, text string) {
 	t.Helper()
 	status, body := anthropic.Failure(err, "req_1")
@@ -250,7 +251,7 @@ func failure(t *testing.T, err error) (status int, kind, text string) {
 	return status, m.Error.Type, m.Error.Message
 }
 
-// Every class of error has its status and its type.
+// Each class of error has its own status and type.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err        error

@@ -25,8 +25,8 @@ func codec(in io.Reader, out io.Writer) *embed.Codec {
 	return &embed.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
 }
 
-// exchange sends req to a codec, which answers with events. It returns the request as the codec has
-// read it, and the events as Ask has emitted them.
+// exchange sends req to a codec, which answers with events. It returns the request that the codec
+// read, and the events that Ask emitted.
 func exchange(t *testing.T, req *infer.Request, events []infer.Event) (*infer.Request, []infer.Event) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -70,7 +70,7 @@ func TestNumbers(t *testing.T) {
 
 func TestUnencodableAnswers(t *testing.T) {
 	nan := float32(math.NaN())
-	// The longest spelling of a number: fewer of them are too large.
+	// A number with the longest spelling, so that few numbers exceed the limit.
 	huge := slices.Repeat([][]float32{slices.Repeat([]float32{-1.1754944e-38}, 1<<16)}, 72)
 	for name, test := range map[string]struct {
 		vectors [][]float32

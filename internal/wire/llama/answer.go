@@ -30,11 +30,11 @@ type Answer struct {
 	text    []byte // the text of an answer in one piece
 	ids     []int  // the token IDs of that answer
 	probs   []byte // its probabilities as JSON, without brackets
-	line    bool   // the answer has more than one line
+	line    bool   // the answer has a line break
 }
 
-// Stream appends the line for an event, which may be empty. An [infer.Error] means that the answer
-// has failed.
+// Stream appends the server-sent event for ev, or nothing if ev has none. An [infer.Error] means
+// that the answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -77,7 +77,7 @@ func (*Answer) Fail(dst []byte, cause error) []byte {
 	return append(appendFailure(dst, statusOf(f), f), "\n\n"...)
 }
 
-// note counts the tokens of a piece, and looks for line breaks in it.
+// note counts the tokens of a piece of text, and looks for line breaks in it.
 func (a *Answer) note(ev *infer.Text) {
 	a.out += ev.Tokens
 	a.line = a.line || bytes.IndexByte(ev.Delta, '\n') >= 0
@@ -91,7 +91,7 @@ func idsOf(list []infer.Logprob) []int {
 	return ids
 }
 
-// head appends the beginning of an object, with a text and its token IDs.
+// head appends the beginning of an object: a text, its token IDs, and the member stop.
 func (a *Answer) head(dst, text []byte, ids []int, stop bool) []byte {
 	dst = append(dst, `{"index":0,"content":`...)
 	dst = wire.AppendString(dst, text)
@@ -115,12 +115,12 @@ func (*Answer) counts(dst []byte, in, out int) []byte {
 	return strconv.AppendInt(dst, int64(in), 10)
 }
 
-// appendProbs appends the elements of an array.
+// appendProbs appends probabilities as the elements of an array, without its brackets.
 func (a *Answer) appendProbs(dst []byte, list []infer.Logprob) []byte {
 	return wire.AppendLogprobs(dst, list, a.Request.probs, "top_logprobs", appendCandidate)
 }
 
-// appendCandidate appends an object without its closing brace.
+// appendCandidate appends the object for a token, without its closing brace.
 func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = strconv.AppendInt(dst, int64(c.ID), 10)
@@ -132,7 +132,7 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
 }
 
-// end appends the last members of the last object, and its brace.
+// end appends the last members of the last object, and its closing brace.
 func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	out := ev.Out
 	if a.Request.silent {
@@ -196,8 +196,8 @@ func appendTimings(dst []byte, ev *infer.Done, out int) []byte {
 	return append(dst, '}')
 }
 
-// Collect takes an event of an answer in one piece. For the Done it returns the body. An
-// [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

@@ -19,7 +19,7 @@ func done(r infer.Reason) *infer.Done {
 
 const timings = `"timings":{"cache_n":3,"prompt_n":4,"prompt_ms":2,"prompt_per_token_ms":0.5,"prompt_per_second":2000,"predicted_n":2,"predicted_ms":4,"predicted_per_token_ms":2,"predicted_per_second":500}}`
 
-// tail returns the members of the last object after the counts.
+// tail returns the members that follow the token counts in the last object.
 func tail(nPredict, prompt, newLine, stop, word string) string {
 	return `,"generation_settings":{"n_ctx":512,"n_predict":` + nPredict + `},"prompt":"` + prompt + `","has_new_line":` + newLine +
 		`,"truncated":false,"stop_type":"` + stop + `","stopping_word":"` + word + `","tokens_cached":9,` + timings

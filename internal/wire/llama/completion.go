@@ -29,13 +29,13 @@ const (
 	maxFields = 64
 )
 
-// Defaults returns the defaults of llama.cpp's server. There is no limit for the tokens of an
-// answer but the context.
+// Defaults returns the defaults of llama.cpp's server. Only the context limits the tokens of an
+// answer.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.95), TopK: new(40), MinP: new(0.05)}}
 }
 
-// A request is the body of a request. A null member counts as missing.
+// A request is the decoded body of a completion or infill request. A null member counts as missing.
 type request struct {
 	web.Sampling
 
@@ -64,8 +64,8 @@ type request struct {
 	ignored
 }
 
-// ignored has the members without effect: samplers that the engines lack, and decisions of the
-// daemon.
+// ignored has the members without effect: options of samplers that the engines lack, and settings
+// that the daemon decides.
 type ignored struct {
 	CachePrompt jsontext.Value `json:"cache_prompt"`
 	IDSlot      jsontext.Value `json:"id_slot"`
@@ -206,7 +206,7 @@ func (m *request) read() (*Completion, error) {
 		return nil, err
 	}
 	c.IgnorePresent(m.members())
-	if m.Stream && len(m.Fields) > 0 { // an event of a stream always has all members
+	if m.Stream && len(m.Fields) > 0 { // the events of a stream always have all members
 		c.Ignore("response_fields")
 	}
 	if err := m.format(gen); err != nil {
@@ -216,7 +216,7 @@ func (m *request) read() (*Completion, error) {
 	return c, nil
 }
 
-// numbers copies the limit of tokens, and the members that request reports about tokens. A negative
+// numbers copies the limit of tokens, and the members that ask for details of tokens. A negative
 // n_predict means no limit; 0 means that the prompt is only prefilled.
 func (m *request) numbers(c *Completion) error {
 	if m.NPredict != nil && !web.Negative(m.NPredict) {
@@ -243,8 +243,8 @@ func (m *request) numbers(c *Completion) error {
 	return nil
 }
 
-// biases copies logit_bias: pairs of a token ID and a number, or an object. The value false forbids
-// a token.
+// biases copies logit_bias, which is a list of pairs, or an object. It maps token IDs to numbers;
+// the value false forbids a token.
 func (m *request) biases(s *infer.Sampling) error {
 	if !web.Present(m.LogitBias) {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// asked returns the task for a completion of "hi", after change.
+// asked returns the task for a completion of "hi", modified by change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{Prompt: new("hi"), Defaults: llama.Defaults()}
 	change(gen)
@@ -73,7 +73,7 @@ func TestReadCompletion(t *testing.T) {
 	}
 }
 
-// The plugin of an editor, ggml-org/llama.vim, sends a request with these members.
+// The editor plugin ggml-org/llama.vim sends requests with these members.
 func TestReadInfill(t *testing.T) {
 	c, err := llama.ReadInfill([]byte(`{"id_slot":0,"input_prefix":"func a() {\n","input_suffix":"\n}\n","prompt":"  re","n_predict":128,"stop":[],"n_indent":2,"top_k":40,
 		"top_p":0.9,"stream":false,"samplers":["top_k","top_p","infill"],"cache_prompt":true,"t_max_prompt_ms":500,"t_max_predict_ms":1000,
@@ -135,7 +135,7 @@ func TestReadTokens(t *testing.T) {
 	}
 }
 
-// A request that cannot be fulfilled is refused with the name of the member.
+// A member that is invalid or not supported is refused by name.
 func TestRefusals(t *testing.T) {
 	reads := map[string]func([]byte) error{
 		"completion": func(b []byte) error { _, err := llama.ReadCompletion(b); return err },

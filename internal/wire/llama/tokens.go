@@ -16,10 +16,10 @@ import (
 type Tokens struct {
 	Task  *infer.Count
 	Model string // as the client spells it; may be empty
-	// Messages are a conversation in OpenAI's form, and Tools its tools, which the caller adds to Task;
-	// nil is none.
+	// Messages is a conversation in OpenAI's form, and Tools are its tools; nil means none. The
+	// caller adds them to Task.
 	Messages, Tools jsontext.Value
-	// Strict refuses an unknown model, as vLLM does.
+	// Strict means that an unknown model is refused, as by vLLM.
 	Strict bool
 	// NCtx is the size of the context in tokens, for the answer.
 	NCtx int
@@ -29,7 +29,7 @@ type Tokens struct {
 }
 
 // ReadTokenize decodes the body of /tokenize. The caller must have checked it with [wire.Weigh].
-// content is llama.cpp's member, prompt and messages are vLLM's.
+// The member content is llama.cpp's; prompt and messages are vLLM's.
 func ReadTokenize(body []byte) (*Tokens, error) {
 	var m struct {
 		Content      *string `json:"content"`
@@ -119,7 +119,8 @@ func ReadTemplate(body []byte) (*Tokens, error) {
 	return &Tokens{Task: task, Model: m.Model, Messages: m.Messages, Tools: m.Tools, body: (*Tokens).prompt}, nil
 }
 
-// Collect takes an event of the answer. For the Done it returns the body.
+// Collect takes an event of the answer. For the Done it returns the body of the answer, otherwise
+// nil.
 func (t *Tokens) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:

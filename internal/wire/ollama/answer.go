@@ -31,7 +31,7 @@ type Answer struct {
 	logprobs []byte // logprobs of that answer as JSON, without brackets
 }
 
-// Stream appends the line for an event, which may be empty. An [infer.Error] means that the answer
+// Stream appends the line for ev, or nothing if ev has none. An [infer.Error] means that the answer
 // has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
@@ -70,7 +70,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 
 var errCall = infer.Errorf(infer.Internal, "the answer to a prompt cannot have a tool call")
 
-// KeepAlive appends a line without text. Clients fail on an empty line.
+// KeepAlive appends an event with an empty text, because clients fail on an empty line.
 func (a *Answer) KeepAlive(dst []byte) []byte {
 	return append(a.content(a.begin(dst), nil, nil, nil), `,"done":false}`+"\n"...)
 }
@@ -141,7 +141,7 @@ func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	return append(append(dst, input...), "}}}"...)
 }
 
-// end appends the last members of the last line, and its brace.
+// end appends the last members of the last line, and its closing brace.
 func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	dst = append(dst, `,"done":true,"done_reason":"`...)
 	dst = append(dst, reasons[ev.Reason]...)
@@ -149,8 +149,8 @@ func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	return append(appendCosts(dst, ev), '}')
 }
 
-// appendCosts appends numbers of tokens, and times in nanoseconds. The time in the queue is sent as
-// that for loading the model.
+// appendCosts appends numbers of tokens, and times in nanoseconds. The time in the queue is
+// reported as the time for loading the model.
 func appendCosts(dst []byte, ev *infer.Done) []byte {
 	t := ev.Timings
 	for _, of := range []struct {
@@ -170,8 +170,8 @@ func appendCosts(dst []byte, ev *infer.Done) []byte {
 	return dst
 }
 
-// Collect takes an event of an answer in one piece. For the Done it returns the body. An
-// [infer.Error] means that the answer has failed.
+// Collect takes an event of an answer in one piece. For the Done it returns the body of the answer,
+// otherwise nil. An [infer.Error] means that the answer has failed.
 func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

@@ -132,7 +132,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// Keep-alives, and the end of a stream that fails, are lines as well.
+// Keep-alives and failures in a stream are lines of JSON.
 func TestOtherLines(t *testing.T) {
 	a := answer(t, chat(""), false)
 	if got, want := string(a.KeepAlive(nil)), head+`,"message":{"role":"assistant","content":""},"done":false}`+"\n"; got != want {

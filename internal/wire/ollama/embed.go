@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Embeddings is a request for embeddings, in the present or in the older form.
+// Embeddings is a request for embeddings, in the current or in the older form.
 type Embeddings struct {
 	Task    *infer.Embed
 	Model   string // as the client spells it; may be empty
@@ -107,7 +107,8 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// Collect takes an event of the answer. For the Done it returns the body.
+// Collect takes an event of the answer. For the Done it returns the body of the answer, otherwise
+// nil.
 func (e *Embeddings) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:

@@ -26,7 +26,7 @@ type Model struct {
 	Template     string // chat template, in Jinja
 }
 
-// details are the members of a model in all answers.
+// details is the object about a model that all answers have.
 type details struct {
 	Parent       string   `json:"parent_model"`
 	Format       string   `json:"format"`
@@ -73,8 +73,8 @@ type listed struct {
 	NCtx    int     `json:"context_length,omitzero"`
 }
 
-// digest returns the digest of the model. If it is unknown, it returns another value of the same
-// length, because clients cut the value.
+// digest returns the digest of the model. If it is unknown, it returns the digest of the name,
+// because clients slice the value and need its full length.
 func (m *Model) digest() string {
 	if len(m.Digest) == hex.EncodedLen(sha256.Size) {
 		return m.Digest
@@ -88,7 +88,7 @@ func (m *Model) listed() listed {
 	return listed{Name: name, Model: name, Size: m.Size, Digest: m.digest(), Details: m.details()}
 }
 
-// never is the time at which a model that stays loaded expires.
+// never is the expiry time of a model that stays loaded.
 var never = time.Date(2318, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Tags returns the body with the list of all models.
@@ -101,7 +101,7 @@ func Tags(models []Model) []byte {
 	return list(all)
 }
 
-// Processes returns the body with the list of loaded models, which are all models.
+// Processes returns the body with the list of loaded models. All models are loaded.
 func Processes(models []Model) []byte {
 	all := make([]listed, len(models))
 	for i := range models {
@@ -143,7 +143,7 @@ func (m *Model) capabilities() []string {
 	return all
 }
 
-// Show returns the body with all that is known about a model.
+// Show returns the body with the properties of a model.
 func (m *Model) Show() []byte {
 	info := map[string]any{}
 	if m.Family != "" {

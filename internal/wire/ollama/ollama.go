@@ -73,7 +73,7 @@ func Tagged(name string) string {
 	return name + latest
 }
 
-// Same returns the other spelling of a name: without the tag latest, or with it.
+// Same returns the other spelling of a name: it removes the tag latest, or else adds it.
 func Same(name string) string {
 	if bare, ok := strings.CutSuffix(name, latest); ok {
 		return bare
@@ -81,8 +81,8 @@ func Same(name string) string {
 	return name + latest
 }
 
-// names has the two members for the name of a model: older clients send another one than newer
-// clients.
+// names has the two members for the name of a model: current clients send model, older clients send
+// name.
 type names struct {
 	Model string `json:"model"`
 	Name  string `json:"name"`
@@ -151,13 +151,12 @@ func (o *options) ignored() map[string]jsontext.Value {
 	}
 }
 
-// Defaults returns Ollama's defaults. There is no limit for the tokens of an answer but the
-// context.
+// Defaults returns Ollama's defaults. Only the context limits the tokens of an answer.
 func Defaults() infer.Defaults {
 	return infer.Defaults{Sampling: infer.Sampling{Temperature: new(0.8), TopP: new(0.9), TopK: new(40), RepeatPenalty: new(1.1)}}
 }
 
-// apply checks the options and copies them to the request. A negative seed means a random one, and
+// apply checks the options and copies them to the request. A negative seed means a random seed, and
 // a num_predict below 1 means no limit.
 func (o *options) apply(ask *web.Ask) error {
 	gen := ask.Generate

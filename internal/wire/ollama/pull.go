@@ -36,13 +36,14 @@ func ReadPull(body []byte) (Pull, error) {
 	return Pull{Name: m.name(), Stream: wire.ValueOr(m.Stream, true)}, nil
 }
 
-// Success is the last line of a pull that has brought its model, or found it.
+// Success is the last line of a successful pull. The model was downloaded, or was already in the
+// store.
 const Success = `{"status":"success"}` + "\n"
 
-// shortDigest is how much of a digest is shown.
+// shortDigest is the number of hex digits of a digest that are shown.
 const shortDigest = 12
 
-// Progress returns the line for a phase of a pull; nil if it has none.
+// Progress returns the line for a phase of a pull, or nil for a phase of an engine.
 func Progress(p status.Phase) []byte {
 	var line struct {
 		Status    string `json:"status"`
@@ -55,14 +56,14 @@ func Progress(p status.Phase) []byte {
 		line.Status = "pulling manifest"
 	case status.Download:
 		line.Status, line.Total, line.Completed = "pulling "+p.Name, p.Total, p.Done
-		if len(p.Digest) > shortDigest { // clients keep a bar for each digest
+		if len(p.Digest) > shortDigest { // clients show a progress bar for each digest
 			line.Status, line.Digest = "pulling "+p.Digest[:shortDigest], "sha256:"+p.Digest
 		}
 	case status.Verify:
 		line.Status = "verifying sha256 digest"
 	case status.Quarantine:
 		line.Status = "sha256 digest mismatch"
-	default: // of engines
+	default: // a phase of an engine
 		return nil
 	}
 	line.Status = strings.ToValidUTF8(line.Status, "\ufffd")

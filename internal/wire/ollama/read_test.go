@@ -22,7 +22,7 @@ func chat(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + "}"
 }
 
-// asked returns the task of chat(""), after change.
+// asked returns the task that chat("") encodes, modified by change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: ollama.Defaults(),
@@ -195,7 +195,7 @@ func TestReadGenerate(t *testing.T) {
 	}
 }
 
-// A request that cannot be fulfilled is refused with the name of the member.
+// A member that is invalid or not supported is refused by name.
 func TestRefusals(t *testing.T) {
 	reads := map[string]func([]byte) error{
 		"chat":       func(b []byte) error { _, err := ollama.ReadChat(b); return err },

@@ -18,7 +18,7 @@ type Request struct {
 	// Load means that the request only loads the model. All models of the daemon are loaded.
 	Load bool
 
-	prompt bool // the answer has the form of one to a prompt, not of a message
+	prompt bool // the request has a prompt; the answer has a response in place of a message
 	top    int  // number of alternatives to report for each token
 }
 
@@ -78,7 +78,7 @@ func ReadChat(body []byte) (*Request, error) {
 	return r, h.read(m.Messages)
 }
 
-// A history collects the messages of a chat, and assigns results to the calls of tools.
+// A history collects the messages of a chat, and assigns results to tool calls.
 type history struct {
 	gen     *infer.Generate
 	open    []infer.CallPart // calls without a result
@@ -86,8 +86,8 @@ type history struct {
 	results bool             // the last message has results
 }
 
-// read adds messages to the request. System messages at the beginning become one message, and so do
-// results of tools in a row.
+// read adds messages to the request. Leading system messages become one message, and so do
+// consecutive results of tools.
 func (h *history) read(messages []message) error {
 	var leading []string
 	for i, m := range messages {
@@ -106,11 +106,11 @@ func (h *history) read(messages []message) error {
 		}
 		h.results = m.Role == "tool"
 	}
-	web.AddSystem(leading, h.gen) // there is no other message
+	web.AddSystem(leading, h.gen) // all messages are system messages
 	return nil
 }
 
-// add adds a message that is not a system message at the beginning.
+// add adds any message except a leading system message.
 func (h *history) add(m *message, at string) error {
 	if m.Role == "system" || m.Role == "assistant" {
 		if err := m.textOnly(at); err != nil {
@@ -185,8 +185,9 @@ func (h *history) assistant(m *message, content []infer.Part, at string) error {
 	return nil
 }
 
-// called returns the ID of the call to which a result belongs: by its ID, or else by the name of
-// the tool, or else the first call without a result.
+// called returns the ID of the call to which a result belongs. A result names its call by ID, or
+// else by the name of the tool; if it names neither, it belongs to the first call without a result.
+// If no call matches, called returns the ID or the name in the result.
 func (h *history) called(m *message) string {
 	for i, call := range h.open {
 		if m.ToolCallID == call.ID || m.ToolCallID == "" && (m.ToolName == "" || m.ToolName == call.Name) {
@@ -200,8 +201,8 @@ func (h *history) called(m *message) string {
 	return m.ToolName
 }
 
-// attach adds an image to gen, and returns the part that refers to it. at is the message, for
-// errors.
+// attach adds an image to gen, and returns the part that refers to it. at is the path of the
+// message, for errors.
 func attach(data, at string, gen *infer.Generate) (infer.Part, error) {
 	read := web.Image
 	if strings.HasPrefix(data, "data:") {

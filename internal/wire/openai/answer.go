@@ -37,8 +37,8 @@ type whole struct {
 	calls, logprobs []byte // as JSON, without brackets
 }
 
-// Stream appends the chunks for an event, which may be none. An [infer.Error] means that the answer
-// has failed.
+// Stream appends the chunks for ev; there may be none. An [infer.Error] means that the answer has
+// failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -86,14 +86,14 @@ func (*Answer) Fail(dst []byte, cause error) []byte {
 	return append(dst, "\n\ndata: [DONE]\n\n"...)
 }
 
-// KeepAlive appends what a stream sends when it has no chunk.
+// KeepAlive appends a comment that keeps an idle stream alive.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, KeepAlive...) }
 
 // KeepAlive is a comment without a blank line. With a blank line some SDKs take it for an event
 // without data, and fail (openai/openai-python#2722).
 const KeepAlive = ": ping\n"
 
-// begin appends the first chunk, unless it was sent.
+// begin appends the first chunk of the stream, unless it was sent.
 func (a *Answer) begin(dst []byte) []byte {
 	if a.begun {
 		return dst
@@ -124,7 +124,7 @@ func (a *Answer) appendHead(dst []byte, object string) []byte {
 	return append(dst, `,"system_fingerprint":"`+fingerprint+`"`...)
 }
 
-// chunk appends the beginning of a chunk, up to the beginning of its delta.
+// chunk appends the beginning of a chunk, followed by delta.
 func (a *Answer) chunk(dst []byte, delta string) []byte {
 	dst = append(a.start(dst), `[{"index":0,"delta":`...)
 	return append(dst, delta...)
@@ -170,8 +170,8 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return a.endChunk(dst, nil, "")
 }
 
-// callID returns the ID of the nth call. It is never empty, because clients assign results to calls
-// by it.
+// callID returns the ID of the nth call. It is never empty, because clients use it to assign
+// results to calls.
 func callID(ev *infer.ToolCall, n int) string {
 	if ev.ID == "" {
 		return "call_" + strconv.Itoa(n)
@@ -241,7 +241,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// emptyAnswer is more bytes than most answers have besides their texts.
+// emptyAnswer is a number of bytes that most answers do not exceed, apart from their texts.
 const emptyAnswer = 560
 
 // body returns the whole answer.

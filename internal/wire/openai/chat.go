@@ -22,7 +22,7 @@ type Chat struct {
 	Top      int // number of alternatives to report for each token
 }
 
-// A chatRequest is the body of a request. A null member counts as missing.
+// A chatRequest is the decoded body of a request. A null member counts as missing.
 type chatRequest struct {
 	Model    string        `json:"model"`
 	Messages []chatMessage `json:"messages"`
@@ -86,7 +86,7 @@ func (m *ignoredMembers) by() map[string]jsontext.Value {
 	}
 }
 
-// spare keeps empty requests into which the next ones are decoded.
+// spare holds empty chatRequests for reuse.
 var spare sync.Pool
 
 // ReadChat decodes the body of a request. The caller must have checked it with [wire.Weigh]. An
@@ -136,7 +136,7 @@ func ReadChat(body []byte) (*Chat, error) {
 	return c, m.thinking(c)
 }
 
-// refused returns an error if the request has a member that cannot be fulfilled.
+// refused returns an error if the request has a member that is not supported.
 func (m *chatRequest) refused() error {
 	switch {
 	case m.N != nil && !m.N.Is(1):
@@ -185,7 +185,7 @@ func (m *chatRequest) numbers(c *Chat) error {
 	return nil
 }
 
-// thinking copies the members about thinking. The more precise ones are later, and take precedence.
+// thinking copies the members about thinking. More precise members come later, and take precedence.
 func (m *chatRequest) thinking(c *Chat) error {
 	gen := c.Generate
 	if word := m.ReasoningEffort; word != "" {
@@ -298,5 +298,5 @@ func readChoice(choice jsontext.Value, param string, gen *infer.Generate) error 
 	return web.Invalid(param, "%s must be a word, or name a function", param)
 }
 
-// place returns the path of an element of a list, for errors.
+// place returns the path of element i of a list, for errors.
 func place(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }

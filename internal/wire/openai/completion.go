@@ -160,15 +160,15 @@ type TextAnswer struct {
 	Created int64  // seconds since 1970
 	Request *Completion
 
-	begun  bool   // the echo was sent
+	begun  bool   // the prompt was sent, if it is to be repeated
 	prompt []byte // text of a prompt of tokens, for the echo
 	offset int    // number of characters before the next token
 	text   []byte // the text of an answer in one piece
 	list   []infer.Logprob
 }
 
-// Stream appends the chunks for an event, which may be none. An [infer.Error] means that the answer
-// has failed.
+// Stream appends the chunks for ev; there may be none. An [infer.Error] means that the answer has
+// failed.
 func (a *TextAnswer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -202,7 +202,7 @@ func (*TextAnswer) KeepAlive(dst []byte) []byte { return (*Answer)(nil).KeepAliv
 // Fail appends the end of a stream that has failed with cause.
 func (*TextAnswer) Fail(dst []byte, cause error) []byte { return (*Answer)(nil).Fail(dst, cause) }
 
-// begin appends the echo, if it is requested and was not sent.
+// begin appends a chunk with the prompt, if the request asks for it and it was not sent.
 func (a *TextAnswer) begin(dst []byte) []byte {
 	if a.begun || !a.Request.echo {
 		return dst
@@ -252,8 +252,9 @@ func (a *TextAnswer) choice(dst, text []byte, logprobs []infer.Logprob, reason s
 	return append(web.AppendNullable(dst, reason), "}]"...)
 }
 
-// logprobs appends the lists about the tokens. In the list of alternatives, each token is named by
-// its text. The alternatives include the token of the answer.
+// logprobs appends an object with lists that have an element for each token. In the list of
+// alternatives, the texts of the tokens are the names of members. The alternatives include the
+// token of the answer.
 func (a *TextAnswer) logprobs(dst []byte, list []infer.Logprob) []byte {
 	each := func(name string, one func(infer.Logprob)) {
 		dst = append(dst, name...)
@@ -344,7 +345,7 @@ func (a *TextAnswer) Collect(ev infer.Event) ([]byte, error) {
 // maxKeptLogprobs bounds the tokens for which logprobs are kept in an answer in one piece.
 const maxKeptLogprobs = 1 << 18
 
-// cloneLogprobs returns a copy of logprobs, because their sender reuses its memory.
+// cloneLogprobs returns a deep copy of logprobs, because the sender of an event reuses its memory.
 func cloneLogprobs(list []infer.Logprob) []infer.Logprob {
 	all := make([]infer.Logprob, len(list))
 	clone := func(c infer.Candidate) infer.Candidate {

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// completionSchema compiles the published schema of completions, which has the same origin as those
-// in openapi.json.
+// completionSchema compiles the published schema of completions. It has the same origin as the
+// schemas in openapi.json.
 func completionSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	return schemaIn(t, "completions.json", "CreateCompletionResponse")
@@ -105,8 +105,9 @@ func TestCompletionRefusals(t *testing.T) {
 	}
 }
 
-// Answers and chunks match the published description. Unlike the service, which sends them in all
-// chunks but the last, the description has no null in finish_reason and usage.
+// Answers and chunks match the published description, with one exception: finish_reason and usage
+// are null in all chunks but the last. The service sends null there too, although the description
+// does not allow it.
 func TestCompletionsMatchTheDescription(t *testing.T) {
 	s := completionSchema(t)
 	logprobs := func(text string) []infer.Logprob {
@@ -275,8 +276,8 @@ func TestRerank(t *testing.T) {
 	}
 }
 
-// ggml-org/llama.cpp#8555: scores are between 0 and 1, however large those of the model are, unless
-// the request asks for the model's own.
+// ggml-org/llama.cpp#8555: scores are between 0 and 1, however large the model's scores are, unless
+// the request asks for the model's own scores.
 func TestRerankScoresAreBounded8555(t *testing.T) {
 	r, err := openai.ReadRerank([]byte(`{"query":"q","documents":["a","b","c"]}`))
 	if err != nil {

@@ -55,7 +55,7 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// readInputs returns the texts in the member input, which is a text or a list of texts.
+// readInputs returns the texts of the member input, which is a text or a list of texts.
 func readInputs(input jsontext.Value) ([]string, error) {
 	const param = "input"
 	var texts []string
@@ -101,7 +101,8 @@ func readInputs(input jsontext.Value) ([]string, error) {
 	return texts, nil
 }
 
-// Collect takes an event of the answer. For the Done it returns the body of the answer.
+// Collect takes an event of the answer. For the Done it returns the body of the answer, otherwise
+// nil.
 func (e *Embeddings) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:

@@ -8,11 +8,11 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// constraint are the members that determine the form of an answer.
+// constraint has the members that determine the form of an answer.
 type constraint struct {
 	ResponseFormat *responseFormat `json:"response_format"`
 
-	// Of llama.cpp's server.
+	// Members of llama.cpp's server.
 	Grammar    string         `json:"grammar"`
 	JSONSchema jsontext.Value `json:"json_schema"`
 }

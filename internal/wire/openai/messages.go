@@ -44,8 +44,8 @@ type contentPart struct {
 	} `json:"input_audio"`
 }
 
-// ReadConversation adds the messages and the tools of a request in another dialect to gen; nil is no
-// tools.
+// ReadConversation adds the messages and the tools of a request in another dialect to gen. tools
+// may be nil.
 func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error {
 	var m toolMembers
 	if web.Present(tools) {
@@ -63,13 +63,13 @@ func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error
 	return readMessages(all, gen)
 }
 
-// readMessages adds the messages of a request to gen. System messages at the beginning become one
-// message, and so do results of tools in a row.
+// readMessages adds the messages of a request to gen. Leading system messages become one message,
+// and so do consecutive results of tools.
 func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	if len(messages) == 0 {
 		return web.Invalid("messages", "messages must not be empty")
 	}
-	var leading []string // texts of system messages at the beginning
+	var leading []string // texts of leading system messages
 	for i := range messages {
 		m, at := &messages[i], place("messages", i)
 		if (m.Role == "system" || m.Role == "developer") && len(gen.Messages) == 0 {
@@ -97,14 +97,14 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 		}
 		gen.Messages = append(gen.Messages, msg)
 	}
-	web.AddSystem(leading, gen) // there is no other message
+	web.AddSystem(leading, gen) // all messages are system messages
 	return nil
 }
 
 // isResult reports whether a message with the role is the result of a tool.
 func isResult(role string) bool { return role == "tool" || role == "function" }
 
-// read returns a message that is not a system message at the beginning.
+// read converts any message except a leading system message.
 func (m *chatMessage) read(at string, gen *infer.Generate) (infer.Message, error) {
 	content, err := readContent(m.Content, at, gen)
 	if err != nil {
@@ -164,8 +164,8 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 	return msg, nil
 }
 
-// readContent returns the parts of a content, at least one. at is the message, for errors. Media
-// become attachments of gen.
+// readContent returns the parts of a content, at least one. at is the path of the message, for
+// errors. Media become attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of parts", content, func(i int, p *contentPart) ([]infer.Part, error) {
 		part, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)

@@ -3,8 +3,7 @@
 // the bridge handles headers, keys and connections.
 //
 // Clients of this interface send many members that no local engine can use. An unknown member is
-// ignored. A known one has an effect, is refused with its name, or is in the list of ignored
-// members.
+// ignored. A known member has an effect, is refused by name, or is listed as ignored.
 package openai
 
 import (
@@ -74,7 +73,7 @@ func Failure(cause error, _ string) (status int, body []byte) {
 	return f.Status, f.Append(nil)
 }
 
-// params maps the members of v2 to those of this dialect.
+// params maps members of v2 to members of this dialect, for errors.
 var params = map[string]string{
 	"prompt": "prompt", "suffix": "suffix", "tools": "tools", "tool_choice": "tool_choice",
 	"response_format": "response_format", "thinking": "reasoning_effort", "thinking_budget": "reasoning_effort",

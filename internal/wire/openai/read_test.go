@@ -28,7 +28,7 @@ func ask(more string) string {
 	return `{"model":"gen","messages":[{"role":"user","content":"hi"}]` + more + "}"
 }
 
-// asked returns the task of ask(""), after change.
+// asked returns the task that ask("") encodes, modified by change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -159,7 +159,7 @@ func TestChatMembers(t *testing.T) {
 	}
 }
 
-// Texts that end an answer have no effect beside a format, and the request is told.
+// Stop texts have no effect if the format of the answer is constrained; they are listed as ignored.
 func TestStopBesideFormat(t *testing.T) {
 	for more, want := range map[string][]string{
 		`,"stop":["x"]`: nil,
@@ -177,7 +177,8 @@ func TestStopBesideFormat(t *testing.T) {
 	}
 }
 
-// A model without the ability ignores a wish for thinking, and says so.
+// If the model cannot think, a member that asks for thinking has no effect and is listed as
+// ignored.
 func TestOffer(t *testing.T) {
 	for member, more := range map[string]string{
 		"reasoning_effort": `,"reasoning_effort":"high"`, "reasoning_budget": `,"reasoning_budget":5`,
@@ -210,7 +211,7 @@ func TestOfferNamesAll(t *testing.T) {
 	}
 }
 
-// A request that cannot be fulfilled is refused with the name of the member.
+// A member that is invalid or not supported is refused by name.
 func TestChatRefusals(t *testing.T) {
 	content := func(parts string) string {
 		return `{"model":"gen","messages":[{"role":"user","content":` + parts + `}]}`
@@ -381,7 +382,7 @@ func TestReadEmbeddings(t *testing.T) {
 	}
 }
 
-// Every class of error has its status, its type and its code.
+// Each class of error has its own status, type and code.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err         error

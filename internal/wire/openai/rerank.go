@@ -106,7 +106,8 @@ func (r *Rerank) documents(all []jsontext.Value) error {
 	return nil
 }
 
-// Collect takes an event of the answer. For the Done it returns the body.
+// Collect takes an event of the answer. For the Done it returns the body of the answer, otherwise
+// nil.
 func (r *Rerank) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted:
@@ -121,7 +122,7 @@ func (r *Rerank) Collect(ev infer.Event) ([]byte, error) {
 	}
 }
 
-// body returns the results, best first. Those with equal scores keep the order of the request.
+// body returns the results, best first. Results with equal scores keep the order of the request.
 func (r *Rerank) body(ev *infer.Done) ([]byte, error) {
 	order := make([]int, min(len(r.scores), len(r.Task.Documents)))
 	for i := range order {

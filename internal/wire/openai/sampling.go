@@ -10,15 +10,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Defaults returns the defaults of this interface. There is no limit for the tokens of an answer
-// but the context.
+// Defaults returns the defaults of this interface. Only the context limits the tokens of an answer.
 func Defaults() infer.Defaults { return defaults }
 
 // defaults are shared by all requests, which only read them.
 var defaults = infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 
-// sampling has the members that control the choice of tokens: those of OpenAI and those of
-// llama.cpp's server.
+// sampling has the members that control the choice of tokens, of OpenAI and of llama.cpp's server.
 type sampling struct {
 	web.Sampling
 

@@ -75,7 +75,7 @@ func answers() map[string][]infer.Event {
 	}
 }
 
-// chats are requests with answers in different forms.
+// chats are requests whose answers have different forms.
 var chats = map[string]openai.Chat{
 	"plain":    {},
 	"usage":    {Usage: true},
@@ -134,7 +134,7 @@ func TestOthersMatchTheDescription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if base64 { // the description has only numbers, and mentions base64 in its text
+		if base64 { // the schema allows only numbers; the prose mentions base64
 			if want := `"embedding":"AAAAPwAAgL8="`; !strings.Contains(string(doc), want) {
 				t.Errorf("no %s in %s", want, doc)
 			}

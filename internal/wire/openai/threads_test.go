@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/openai"
 )
 
-// A chunk of a stream, as far as these tests read it.
+// A chunk is a chunk of a stream, with the members that these tests read.
 type chunk struct {
 	ID      string         `json:"id"`
 	Usage   jsontext.Value `json:"usage"`
@@ -40,7 +40,7 @@ type deltaCall struct {
 	} `json:"function"`
 }
 
-// stream returns the chunks of an answer with the events.
+// stream returns the chunks of an answer to chat that consists of events.
 func stream(t *testing.T, chat *openai.Chat, events ...infer.Event) (all []chunk) {
 	t.Helper()
 	a := openai.Answer{ID: "chatcmpl-1", Model: "gen", Chat: chat}
@@ -64,7 +64,7 @@ func stream(t *testing.T, chat *openai.Chat, events ...infer.Event) (all []chunk
 	return all
 }
 
-// calls returns the pieces of the calls of a stream with two calls, one of which has no id.
+// calls returns the pieces of a stream with two calls. The model gave only the first call an ID.
 func calls(t *testing.T) (all []deltaCall) {
 	t.Helper()
 	for _, c := range stream(t, &openai.Chat{}, answers()["calls"]...) {
@@ -78,7 +78,8 @@ func calls(t *testing.T) (all []deltaCall) {
 	return all
 }
 
-// Faults of other servers with calls, by the thread that reports them.
+// Faults with tool calls that were reported for other servers do not occur. Each case is named by
+// its report.
 func TestThreadsOfCalls(t *testing.T) {
 	t.Run("ollama/ollama#7881: every piece of a call has its index", func(t *testing.T) {
 		for i, call := range calls(t) {
@@ -133,7 +134,7 @@ func TestThreadsOfCalls(t *testing.T) {
 	})
 }
 
-// Faults of other servers, by the thread that reports them.
+// Faults that were reported for other servers do not occur. Each case is named by its report.
 func TestThreads(t *testing.T) {
 	t.Run("Blaizzy/mlx-vlm#1408, BerriAI/litellm#22573: thinking has both names, both ways", func(t *testing.T) {
 		thoughts := 0

@@ -24,8 +24,8 @@ type Answer struct {
 	role  bool // the role was sent
 }
 
-// Stream appends the bytes of an event of a stream, which may be none. Tool calls are sent at the
-// end, and thinking is left out.
+// Stream appends the server-sent events for ev; there may be none. Tool calls are sent at the end,
+// and thinking is left out.
 func (a *Answer) Stream(dst []byte, ev *client.Event) []byte {
 	switch {
 	case ev.Done != nil:
@@ -73,7 +73,8 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return append(dst, end...)
 }
 
-// Collect takes an event of an answer in one piece. For the last one it returns the body.
+// Collect takes an event of an answer in one piece. For the last event it returns the body,
+// otherwise nil.
 func (a *Answer) Collect(ev *client.Event) ([]byte, error) {
 	switch {
 	case ev.Done != nil:

@@ -17,8 +17,8 @@ const (
 	maxSampleRate = 384_000
 )
 
-// audio adds a clip as an attachment, and returns its ID. at is the part of the message, for
-// errors.
+// audio adds a clip as an attachment, and returns its ID. at is the path of the clip in the
+// request, for errors.
 func (c *Chat) audio(data, at string) (id string, err error) {
 	if c.media.clips == maxClips {
 		return "", Invalid("%s: at most %d clips are allowed", at, maxClips)
@@ -35,7 +35,7 @@ func (c *Chat) audio(data, at string) (id string, err error) {
 	return id, c.attach(client.Attachment{ID: id, Kind: client.Audio, Data: raw}, 0, at)
 }
 
-// decodeAudio replaces the data of a clip by samples at the given rate, in hertz.
+// decodeAudio replaces the WAV file of a clip by mono samples at the given rate, in hertz.
 func (c *Chat) decodeAudio(a *client.Attachment, rate int) error {
 	wav, err := readWAV(a.Data)
 	if err != nil {
@@ -75,8 +75,8 @@ const (
 
 var errNoWAV = errors.New("audio must be a WAV file; mp3 and other formats are not supported")
 
-// readWAV finds the samples in a WAV file. If a chunk claims to be longer than the file, it ends
-// with the file: recorders that stream write such a length.
+// readWAV finds the samples in a WAV file. A chunk whose length exceeds the file ends with the
+// file: recorders that stream do not know the length when they write it.
 func readWAV(raw []byte) (*wav, error) {
 	if len(raw) < 12 || string(raw[:4]) != "RIFF" || string(raw[8:12]) != "WAVE" {
 		return nil, errNoWAV
@@ -165,13 +165,13 @@ func (w *wav) sample(data []byte) float64 {
 	return float64(int32(bits)) / (1 << 31)
 }
 
-// resampled returns the number of samples that n samples become at the new rate.
+// resampled returns the number of samples that resample makes of n samples.
 func resampled(n, from, to int) int {
 	return int((int64(n)*int64(to) + int64(from) - 1) / int64(from))
 }
 
-// The filter extends halfTaps samples of the slower rate to each side. Its table has tableSteps
-// values for each sample.
+// The filter of resample extends halfTaps samples of the slower rate to each side. Its table has
+// tableSteps values for each sample.
 const (
 	halfTaps   = 16
 	tableSteps = 512

@@ -23,7 +23,7 @@ type Chat struct {
 	media media
 }
 
-// A chatRequest is the body of a request. Pointers are required members.
+// A chatRequest is the decoded body of a request. whole checks the required members.
 type chatRequest struct {
 	Model    *string       `json:"model"`
 	Messages []chatMessage `json:"messages"`

@@ -28,8 +28,8 @@ type media struct {
 	decoded       int // bytes of the decoded images and clips
 }
 
-// image adds the image of a data URL as an attachment, and returns its ID. at is the part of the
-// message, for errors.
+// image adds the image of a data URL as an attachment, and returns its ID. at is the path of the
+// image in the request, for errors.
 func (c *Chat) image(url, at string) (id string, err error) {
 	head, data, ok := strings.Cut(url, ",")
 	switch {
@@ -59,7 +59,7 @@ func (c *Chat) image(url, at string) (id string, err error) {
 	return id, c.attach(a, 3*cfg.Width*cfg.Height, at)
 }
 
-// bytesPerPixel returns the most bytes that a decoded pixel takes in memory.
+// bytesPerPixel returns the maximum number of bytes that a decoded pixel takes in memory.
 func bytesPerPixel(m color.Model) int {
 	switch m {
 	case color.RGBA64Model, color.NRGBA64Model:
@@ -71,7 +71,7 @@ func bytesPerPixel(m color.Model) int {
 }
 
 // attach adds an attachment that will take size bytes when it is decoded. It returns an error if
-// that is too much for the request.
+// all attachments together exceed maxDecoded.
 func (c *Chat) attach(a client.Attachment, size int, at string) error {
 	if c.media.decoded += size; c.media.decoded > maxDecoded {
 		return Invalid("%s: images and audio exceed %d bytes together", at, maxDecoded)

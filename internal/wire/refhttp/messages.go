@@ -41,8 +41,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// whole reads the content. It returns an error that names the first required member that is
-// missing.
+// whole reads the content into m.parts. It returns an error that names the first missing required
+// member.
 func (m *chatMessage) whole(at string) error {
 	if m.Role == nil {
 		return missing(at + ".role")
@@ -83,8 +83,8 @@ func (m *chatMessage) whole(at string) error {
 	return nil
 }
 
-// whole returns an error that names the first required member that is missing. Unknown types have
-// no required members.
+// whole returns an error that names the first missing required member. Unknown types have no
+// required members.
 func (p *part) whole(at string) error {
 	if p.Type == nil {
 		return missing(at + ".type")
@@ -106,7 +106,7 @@ func (p *part) whole(at string) error {
 	return nil
 }
 
-// messages copies the messages of a request, without those that have no content.
+// messages copies the messages of a request, except for messages without content.
 func (c *Chat) messages(all []chatMessage) error {
 	for i := range all {
 		m := &all[i]

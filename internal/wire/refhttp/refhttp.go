@@ -26,11 +26,11 @@ const (
 	serverType    = "api_error"
 )
 
-// An Error is an error with its answer.
+// An Error is an error together with the HTTP answer for it.
 type Error struct {
 	Status  int // status code of HTTP
 	Type    string
-	Code    string // empty if there is none
+	Code    string // the reference's name of the daemon's error code; may be empty
 	Message string
 	// Plain means that the request could not be read, and that the answer is the message as plain
 	// text.
@@ -74,8 +74,8 @@ var classes = map[client.Code]class{
 	client.Internal:              {http.StatusInternalServerError, serverType, "Internal"},
 }
 
-// ErrorOf returns the error for a chat that has failed with err. An err that neither the daemon nor
-// this package has made means that the daemon cannot be reached.
+// ErrorOf returns the error for a chat that has failed with err. An err that comes neither from the
+// daemon nor from this package means that the daemon cannot be reached.
 func ErrorOf(err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
@@ -139,8 +139,8 @@ func AppendModels(dst []byte, name string) []byte {
 	return append(dst, `,"object":"model","owned_by":"inferd"}]}`...)
 }
 
-// unmarshal decodes a body. A body that is JSON but not a request has a different status than one
-// that is not JSON.
+// unmarshal decodes a body. The error has the status 422 if the body is JSON but not a request, and
+// 400 if it is not JSON.
 func unmarshal(body []byte, v any) error {
 	if _, err := wire.Weigh(body); err != nil {
 		return Plain(http.StatusBadRequest, "the body is not accepted: %v", err)

@@ -60,8 +60,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// An error decides the status if nothing was sent. Otherwise it is an event, always of the same
-// type.
+// An error determines the status of the answer. In a stream, it is an event of the type api_error
+// instead.
 func TestErrors(t *testing.T) {
 	for code, want := range map[client.Code]string{
 		client.QueueFull: "429 rate_limit_error QueueFull", client.BackendUnavailable: "503 api_error BackendUnavailable",
@@ -128,7 +128,7 @@ func wav(rate, bits, channels, frames int) []byte {
 	head = binary.LittleEndian.AppendUint32(head, uint32(rate*channels*bits/8))
 	head = append(head, byte(channels*bits/8), 0, byte(bits), 0)
 	head = append(head, "LIST\x03\x00\x00\x00abc\x00data"...)                  // a chunk of odd length, padded
-	return append(binary.LittleEndian.AppendUint32(head, 0xffffffff), data...) // as a streaming recorder
+	return append(binary.LittleEndian.AppendUint32(head, 0xffffffff), data...) // the length that a streaming recorder writes
 }
 
 // Check 149 of the contract: samples of every width are mixed to mono at the daemon's rate.
@@ -162,7 +162,7 @@ func TestAudio(t *testing.T) {
 	}
 }
 
-// Files that are not audio, or are damaged in any place, are refused.
+// A WAV file that is cut off anywhere before its samples is refused.
 func TestDamagedAudio(t *testing.T) {
 	whole := wav(8000, 16, 1, 100)
 	for n := range len(whole) - 200 {

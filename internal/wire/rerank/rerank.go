@@ -141,8 +141,8 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// rank sorts documents by their scores, best first. Those with equal scores keep the order of the
-// request.
+// rank sorts documents by their scores, best first. Documents with equal scores keep the order of
+// the request.
 func rank(scores []float64) []Ranked {
 	all := make([]Ranked, len(scores))
 	for i, s := range scores {

@@ -13,8 +13,8 @@ import (
 //
 //	created, in_progress ─▶ items, one after the other ─▶ completed, incomplete or failed
 //
-// Text events in a row form one item, a message; thinking events in a row form one item as well;
-// each call is an item of its own.
+// Consecutive text events form one item, a message. Consecutive thinking events form one item as
+// well. Each call is an item of its own.
 type Answer struct {
 	ID      string // suffix of the IDs of the response and its items
 	Model   string // as the client spelled it
@@ -32,7 +32,7 @@ type Answer struct {
 	text     []byte // text of the current item
 	logprobs []byte // logprobs of the current item as JSON, without brackets
 
-	unsent []byte // a buffer for events of an answer in one piece, which are dropped
+	unsent []byte // a buffer for the events of an answer in one piece, which are not sent
 }
 
 // A kind is the kind of an item that grows.
@@ -44,8 +44,8 @@ const (
 	reasoning
 )
 
-// Stream appends the events of a stream for an event, which may be none. An [infer.Error] means
-// that the answer has failed.
+// Stream appends the server-sent events for ev; there may be none. An [infer.Error] means that the
+// answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -104,10 +104,10 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return end(a.object(dst, failed, nil, errorOf(cause)))
 }
 
-// KeepAlive appends what a stream sends when it has no event.
+// KeepAlive appends a comment that keeps an idle stream alive.
 func (*Answer) KeepAlive(dst []byte) []byte { return append(dst, openai.KeepAlive...) }
 
-// start appends the first events, unless they were sent.
+// start appends the first events of the stream, unless they were sent.
 func (a *Answer) start(dst []byte) []byte {
 	if a.begun {
 		return dst
@@ -149,7 +149,7 @@ func (a *Answer) aboutItem(dst []byte, event string) []byte {
 	return append(dst, `,"item":`...)
 }
 
-// next begins an item: it makes its ID and clears its text.
+// next begins an item: it makes the item's ID, and clears text and logprobs.
 func (a *Answer) next(prefix string) {
 	a.id = append(append(append(a.id[:0], prefix...), a.ID...), '_')
 	a.id = strconv.AppendInt(a.id, int64(a.items), 10)
@@ -157,7 +157,8 @@ func (a *Answer) next(prefix string) {
 	a.text, a.logprobs = a.text[:0], a.logprobs[:0]
 }
 
-// turnTo ends the current item unless it is of the given kind, and begins one of that kind.
+// turnTo makes sure that the current item is of the given kind: if it is not, turnTo ends it and
+// begins a new item.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst
@@ -213,7 +214,8 @@ func (a *Answer) item(dst []byte, state string) []byte {
 	return dst
 }
 
-// sealed appends the end of thinking, with its sealed form if the request asks for it.
+// sealed appends the end of an item of thinking: the sealed form, if the request asks for it, and
+// the closing brace.
 func (a *Answer) sealed(dst []byte) []byte {
 	if a.Request.encrypted {
 		dst = append(dst, `,"encrypted_content":"`...)

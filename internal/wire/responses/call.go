@@ -42,7 +42,7 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return dst
 }
 
-// A made is a call of the model, as the client gets it.
+// A made is a call of the model in the form for the client.
 type made struct {
 	to    name
 	id    string

@@ -40,8 +40,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// foreign are the types of items of tools that only OpenAI runs, and of tools that are left out
-// here. They may be in a history that began with another server.
+// foreign are the types of items that come from tools that only OpenAI runs, or from tools that are
+// left out here. They may be in a history that began with another server, and are ignored.
 var foreign = []string{
 	"file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call",
 	"code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
@@ -54,7 +54,7 @@ var foreign = []string{
 type reader struct {
 	r       *Request
 	leading []string // texts of system messages at the beginning
-	begun   bool     // another message has come
+	begun   bool     // an item other than a leading system message was read
 }
 
 // history reads the instructions and the input.
@@ -89,14 +89,15 @@ func (m *request) history(r *Request) error {
 			return err
 		}
 	}
-	in.start() // there is no other message
+	in.start() // all messages are system messages
 	if len(r.Generate.Messages) == 0 {
 		return web.Invalid("input", "input has no message")
 	}
 	return nil
 }
 
-// start ends the system messages at the beginning.
+// start adds the leading system messages to the request. It must be called before the first other
+// item is added; further calls do nothing.
 func (in *reader) start() {
 	if !in.begun {
 		in.begun = true
@@ -169,8 +170,9 @@ func textOnly(parts []infer.Part, at string) error {
 	return nil
 }
 
-// assistant adds parts to a message of the model. Parts in a row form one message. After a text,
-// only calls are added to the message.
+// assistant adds parts that the model wrote. They continue the last message if that is a message of
+// the model, and if they are a call or the message has no text yet. Otherwise they begin a new
+// message.
 func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen := in.r.Generate
 	if n := len(gen.Messages) - 1; n >= 0 && gen.Messages[n].Role == infer.Assistant {
@@ -183,14 +185,14 @@ func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen.Messages = append(gen.Messages, infer.Message{Role: infer.Assistant, Content: parts})
 }
 
-// sealPrefix begins thinking that this package has sealed.
+// sealPrefix is the prefix of thinking that this package has sealed.
 const sealPrefix = "inferd1."
 
 // seal returns thinking in a form that clients send back without reading it. It hides nothing: the
 // client has seen the text.
 func seal(text []byte) string { return sealPrefix + base64.StdEncoding.EncodeToString(text) }
 
-// unseal returns the thinking in a sealed form, or an empty text if seal has not made that form.
+// unseal is the inverse of seal. It returns an empty text if sealed is not a result of seal.
 func unseal(sealed string) string {
 	text, ours := strings.CutPrefix(sealed, sealPrefix)
 	if !ours {
@@ -203,7 +205,8 @@ func unseal(sealed string) string {
 	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
-// reasoning adds earlier thinking of the model, from its sealed form, its text or its summary.
+// reasoning adds earlier thinking of the model: from its sealed form, or else its text, or else its
+// summary.
 func (in *reader) reasoning(it *item, at string) error {
 	thoughts := unseal(it.EncryptedContent)
 	if thoughts == "" && web.Present(it.Content) {
@@ -250,7 +253,7 @@ func (in *reader) call(it *item, at string) error {
 	return nil
 }
 
-// output adds the result of a tool. Results in a row form one message.
+// output adds the result of a tool. Consecutive results form one message.
 func (in *reader) output(it *item, at string) error {
 	if it.CallID == "" {
 		return web.Invalid("input", "%s has no call_id", at)

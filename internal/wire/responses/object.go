@@ -11,12 +11,12 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// maxEcho bounds the members of a request that three events of its answer repeat. If they are
-// larger, the answer leaves them empty.
+// maxEcho bounds the size of the members of a request that are repeated in three events of the
+// answer. If they are larger, the answer leaves them empty.
 const maxEcho = 1 << 20 // bytes
 
-// echoes returns the members of the answer that repeat the request. They have no white space,
-// because an event is one line.
+// echoes returns the members of the answer that repeat the request, as JSON that begins with a
+// comma. It has no white space, because an event is one line.
 func (m *request) echoes(r *Request) []byte {
 	whole := jsontext.Value(append(append([]byte{'{'}, m.members(r)[1:]...), '}'))
 	if whole.Compact() != nil {
@@ -90,8 +90,8 @@ const (
 	failed     = "failed"
 )
 
-// object appends the response in the given state. done has the tokens if the response is complete;
-// failure is its error if it has failed.
+// object appends the response in the given state. done has the numbers of tokens; it is nil before
+// the end. failure is the error; it is nil unless the response has failed.
 func (a *Answer) object(dst []byte, state string, done *infer.Done, failure *openai.Error) []byte {
 	dst = append(dst, `{"id":"resp_`...)
 	dst = append(dst, a.ID...)

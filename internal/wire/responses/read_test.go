@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/responses"
 )
 
-// asked returns the task of ask(""), after change.
+// asked returns the task that ask("") encodes, modified by change.
 func asked(change func(*infer.Generate)) *infer.Generate {
 	gen := &infer.Generate{
 		Model: "gen", Blocks: true, Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}, Defaults: openai.Defaults(),
@@ -172,7 +172,7 @@ func TestIgnored(t *testing.T) {
 // picture is a part that is an image of one pixel.
 const picture = `{"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}`
 
-// Members that cannot be fulfilled are refused with their names.
+// Members that ask for something unsupported are refused by name.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, param, text string }{
 		"an earlier response":        {ask(`,"previous_response_id":"resp_1"`), "previous_response_id", "not stored"},
@@ -253,7 +253,7 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// An error found by code that knows no dialect names the member of this dialect.
+// Errors from code that knows no dialect also name the members of this dialect.
 func TestMembersOfFailures(t *testing.T) {
 	for param, err := range map[string]error{
 		"tools":            infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}),

@@ -29,7 +29,7 @@ type Request struct {
 
 	logprobs  bool
 	top       int             // number of alternatives to report for each token
-	summary   bool            // send thinking as its own summary
+	summary   bool            // send thinking as a summary of reasoning
 	encrypted bool            // also send thinking in its sealed form
 	names     map[string]name // tools by the names that the model knows
 	tools     []byte          // tools as declared in the answer: JSON, without brackets
@@ -42,7 +42,7 @@ type name struct {
 	custom          bool
 }
 
-// A request is the body of a request. A null member counts as missing.
+// A request is the decoded body of a request. A null member counts as missing.
 type request struct {
 	Model           string         `json:"model"`
 	Input           jsontext.Value `json:"input"`
@@ -137,7 +137,7 @@ func Read(body []byte) (*Request, error) {
 	return r, nil
 }
 
-// refused returns an error if the request has a member that cannot be fulfilled.
+// refused returns an error if the request has a member that is not supported.
 func (m *request) refused() error {
 	const stateless = "%s is not supported: responses are not stored, so each request needs its whole input"
 	switch {
@@ -223,10 +223,10 @@ func (m *request) thinking(r *Request) error {
 	return r.Effort("reasoning.effort", m.Reasoning.Effort)
 }
 
-// params maps members of chat completions to those of this dialect, for errors.
+// params maps members of chat completions to members of this dialect, for errors.
 var params = map[string]string{"messages": "input", "response_format": "text.format", "reasoning_effort": "reasoning.effort", "logprobs": "top_logprobs"}
 
-// errorOf returns the error for cause, with the members of this dialect.
+// errorOf returns the error for cause. It names the member of this dialect.
 func errorOf(cause error) *openai.Error {
 	f := openai.ErrorOf(cause)
 	f.Param = cmp.Or(params[f.Param], f.Param)
@@ -242,7 +242,7 @@ func Failure(cause error, _ string) (status int, body []byte) {
 // codeOf returns the code of the error for a response that has failed.
 func codeOf(f *openai.Error) string {
 	switch {
-	case f.Code == openai.TooLong: // shows agents that they must shorten the history
+	case f.Code == openai.TooLong: // agents shorten the history when they see this code
 		return f.Code
 	case f.Status == http.StatusTooManyRequests:
 		return "rate_limit_exceeded"

@@ -82,7 +82,7 @@ func TestThreads(t *testing.T) {
 }
 
 // The model sees a custom tool as a function. The client gets the text that the model has written
-// for it.
+// as input of the tool.
 func TestCustomTool(t *testing.T) {
 	for wrote, want := range map[string]string{
 		`{"input":"*** Begin\n\"é\""}`: "*** Begin\n\"é\"", `"bare"`: "bare", `{"other":1}`: `{"other":1}`, `{"input":""}`: "",
@@ -105,8 +105,8 @@ func TestCustomTool(t *testing.T) {
 	}
 }
 
-// If the request asks for the sealed form, thinking comes back whole, even if the client sends
-// neither its text nor its summary.
+// If the request asks for the sealed form, the client gets it. When the client sends it back, the
+// whole thinking is restored from it, even if the summary differs.
 func TestSealedThinking(t *testing.T) {
 	for _, body := range []string{requests["summary"], ask(`,"include":["reasoning.encrypted_content"]`)} {
 		all := split(t, stream(t, answer(read(t, body)), &infer.Thinking{Delta: []byte("h\xc3\xa9 ")}, &infer.Thinking{Delta: []byte("\"m\"")}, text("a"), done(infer.EndOfTurn)))
@@ -122,7 +122,7 @@ func TestSealedThinking(t *testing.T) {
 	if all := split(t, stream(t, answer(read(t, ask(""))), &infer.Thinking{Delta: []byte("h")}, done(infer.EndOfTurn))); all[len(all)-1].Response.Output[0].Encrypted != "" {
 		t.Error("sealed without being asked for")
 	}
-	for _, sealed := range []string{"inferd1.***", "inferd1.", "other"} { // then only the summary is left
+	for _, sealed := range []string{"inferd1.***", "inferd1.", "other"} { // not made by seal: the summary is used
 		r := read(t, input(`{"type":"reasoning","summary":[{"type":"summary_text","text":"s"}],"encrypted_content":"`+sealed+`"},{"role":"user","content":"go"}`))
 		if part, ok := r.Generate.Messages[0].Content[0].(*infer.ThinkingPart); !ok || part.Text != "s" {
 			t.Errorf("%s: %+v", sealed, r.Generate.Messages[0])

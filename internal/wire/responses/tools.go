@@ -47,7 +47,8 @@ func customInput(text string) []byte {
 	return append(wire.AppendString([]byte(`{"input":`), text), '}')
 }
 
-// customText returns the input of a custom tool, from what the model has written.
+// customText returns the text for a custom tool from the arguments that the model has written. It
+// returns arguments of another form unchanged.
 func customText(input []byte) []byte {
 	var m struct {
 		Input *string `json:"input"`

@@ -18,7 +18,7 @@ import (
 // answer is incomplete.
 //
 // If stream is not set, the answer is one text. Unknown messages and members, which newer daemons
-// may send, are skipped.
+// may send, are ignored.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, stream bool, emit infer.Sink) error {
 	msg, err := encode(req, stream)
 	if err != nil {

@@ -61,7 +61,7 @@ func TestAskReads(t *testing.T) {
 	}
 }
 
-// v1 has no member for the condition, so nothing is sent.
+// v1 has no member for LocalOnly, so Ask refuses such a request without sending anything.
 func TestAskRefusesLocalOnly(t *testing.T) {
 	var sent strings.Builder
 	req := asked(func(*infer.Generate) {})

@@ -1,7 +1,7 @@
 // Package v1 is the first dialect for generation: the client sends messages with text, and gets
-// tokens, and the whole answer again at the end. It is frozen: its bytes are exact, and extensions
-// are members that other clients ignore. [Codec] is the server half, [Ask] the client half. Neither
-// knows how answers are computed.
+// tokens, and the whole answer again at the end. It is frozen: the bytes of its messages do not
+// change, except for new members, which older clients ignore. [Codec] is the server half, [Ask] the
+// client half. Neither knows how answers are computed.
 package v1
 
 import (
@@ -16,7 +16,8 @@ import (
 // defaultMaxTokens is the default of max_tokens.
 const defaultMaxTokens = 1000
 
-// The values of image_token_budget. Requests of v1 have no images, so it has no effect.
+// budgets are the valid values of image_token_budget. It has no effect, because requests of v1 have
+// no images.
 var budgets = []uint32{70, 140, 280, 560, 1120}
 
 // A request is the message of a client. A null member counts as missing.

@@ -24,7 +24,7 @@ func codec(in string, out io.Writer) *v1.Codec {
 // ask returns a request with one message. more is appended to its members.
 func ask(more string) string { return `{"messages":[{"role":"user","content":"hi"}]` + more + "}" }
 
-// asked returns the task of ask(""), after change.
+// asked returns the request that ask("") encodes, modified by change.
 func asked(change func(*infer.Generate)) *infer.Request {
 	gen := &infer.Generate{
 		Thinking: infer.ThinkOff,
@@ -329,7 +329,7 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// If the Done is too large to repeat the answer, the whole answer is refused.
+// An answer that is too large for the Done, which repeats it, fails as a whole.
 func TestAnswerTooLarge(t *testing.T) {
 	for name, piece := range map[string]string{"plain": strings.Repeat("a", 32<<20), "escaped": strings.Repeat("\x00", 6<<20)} {
 		t.Run(name, func(t *testing.T) {
@@ -375,7 +375,7 @@ func TestTokensDoNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// The answer is kept for the Done, so its buffer must have grown.
+	// The answer is kept for the Done. Its buffer must grow before the measurement.
 	for range 20_000 {
 		write()
 	}

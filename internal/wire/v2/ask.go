@@ -22,7 +22,7 @@ import (
 // incomplete.
 //
 // If blobs is set, w must be a [frame.BlobWriter]. If stream is not set, each kind of text is one
-// event. Unknown messages and members, which newer daemons may send, are skipped.
+// event. Unknown messages and members, which newer daemons may send, are ignored.
 func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream bool, emit infer.Sink) error {
 	gen, count := generateOf(req.Task)
 	if gen == nil {
@@ -58,8 +58,8 @@ func Ask(r frame.Reader, w frame.Writer, blobs bool, req *infer.Request, stream 
 	}
 }
 
-// generateOf returns the request to generate in a task, which may be a count of its tokens. It
-// returns nil for other tasks.
+// generateOf returns the [infer.Generate] of a task: the task itself, or the request whose tokens
+// are to be counted; count tells them apart. gen is nil for other tasks.
 func generateOf(t infer.Task) (gen *infer.Generate, count bool) {
 	switch t := t.(type) {
 	case *infer.Generate:
@@ -201,7 +201,7 @@ func blocksOf(parts []infer.Part, kinds map[string]infer.Media) ([]block, error)
 	return blocks, nil
 }
 
-// MarshalJSONTo writes the mode as a string, or an object with the name.
+// MarshalJSONTo writes the mode as a string, or the name of a tool in an object.
 func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
 	if c.name == nil {
 		return e.WriteToken(jsontext.String(c.mode))
@@ -212,7 +212,7 @@ func (c *toolChoice) MarshalJSONTo(e *jsontext.Encoder) error {
 	}{"tool", *c.name})
 }
 
-// MarshalJSONTo writes the data in base64.
+// MarshalJSONTo writes the data as a string in base64.
 func (s *span) MarshalJSONTo(e *jsontext.Encoder) error {
 	text := slices.Grow([]byte{'"'}, base64.StdEncoding.EncodedLen(len(s.data))+1)
 	text = base64.StdEncoding.AppendEncode(text, s.data)

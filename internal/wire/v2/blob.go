@@ -78,7 +78,7 @@ func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	return data, nil
 }
 
-// torn replaces a clean end of the stream by an error, since blobs are missing.
+// torn replaces [io.EOF] by an error, since blobs are missing. what is the missing part.
 func torn(err error, what string) error {
 	if errors.Is(err, io.EOF) {
 		return wire.Malformed("stream ended before a " + what)
@@ -86,8 +86,8 @@ func torn(err error, what string) error {
 	return err
 }
 
-// A span is a JSON string. When a message is read, only its location is stored, because it may be
-// most of the message. In the client half it holds the data to write.
+// A span is a JSON string. The server half stores only its location in the message, because the
+// string may be most of the message. In the client half the span holds the data to write.
 type span struct {
 	start, end int64
 	data       []byte
@@ -107,7 +107,8 @@ func (s *span) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// decode decodes base64 in place. It returns the part of msg that holds the result.
+// decode decodes the base64 text of the string and returns the data. It decodes in place, so the
+// data is a part of msg, unless the string has escapes.
 func (s *span) decode(msg []byte) ([]byte, error) {
 	text := msg[s.start+1 : s.end-1]
 	if bytes.IndexByte(text, '\\') >= 0 { // some clients escape the slash

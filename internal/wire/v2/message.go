@@ -24,7 +24,7 @@ type block struct {
 	Name         *string        `json:"name,omitzero"`
 	Input        jsontext.Value `json:"input,omitzero"`
 	Content      *[]block       `json:"content,omitzero"`
-	IsError      bool           `json:"is_error,omitzero"` // of a tool_result
+	IsError      bool           `json:"is_error,omitzero"` // of a tool_result block
 }
 
 // The types of blocks.

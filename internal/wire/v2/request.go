@@ -172,8 +172,8 @@ func (m *request) generate() (*infer.Generate, error) {
 	return gen, nil
 }
 
-// checkPrompt returns an error if the request has members that have no meaning beside a prompt,
-// which is continued as it is.
+// checkPrompt returns an error if the request has members that have no meaning for a prompt. A
+// prompt is continued as it is, without a template.
 func (m *request) checkPrompt() error {
 	for _, other := range []struct {
 		name string

@@ -35,15 +35,15 @@ type Codec struct {
 	reply    wire.Reply
 	withheld *held        // answer of the current request; nil if it is streamed
 	logprobs []byte       // buffer for the logprobs of a frame
-	prompt   infer.Prompt // for the first frame; without tokens if there is none to report
+	prompt   infer.Prompt // token counts for the first frame; zero if it has been sent
 }
 
-// A held collects an answer if stream is false.
+// A held collects an answer that is sent only at its end, because stream is false.
 type held struct {
 	text, thinking []byte
 	logprobs       []byte // as JSON
 	calls          []infer.ToolCall
-	size           int // number of bytes in all
+	size           int // total number of bytes
 }
 
 // Read returns the next request, with an [infer.Generate] or an [infer.Count] as its task. An
@@ -169,7 +169,7 @@ func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	return c.send(more)
 }
 
-// inputTokens appends the number of tokens of the prompt to the first frame, if it is known.
+// inputTokens appends the token counts of the prompt to the first frame, if they are known.
 func (c *Codec) inputTokens() {
 	if c.prompt.Tokens == 0 {
 		return
@@ -180,7 +180,7 @@ func (c *Codec) inputTokens() {
 	c.prompt = infer.Prompt{}
 }
 
-// cachedTokens adds the cached tokens of the prompt, if there are any.
+// cachedTokens appends the number of cached tokens of the prompt, unless it is 0.
 func (c *Codec) cachedTokens(n int) {
 	if n > 0 {
 		c.reply.Raw(`,"cached_tokens":`)
@@ -239,7 +239,7 @@ func (c *Codec) done(ev *infer.Done) error {
 // milliseconds returns d in milliseconds, rounded to microseconds.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// add keeps text and its logprobs for a withheld answer.
+// add adds a piece of text and its logprobs to a withheld answer.
 func (h *held) add(kind string, text, logprobs []byte) error {
 	if err := h.grow(len(text) + len(logprobs)); err != nil {
 		return err
@@ -256,7 +256,7 @@ func (h *held) add(kind string, text, logprobs []byte) error {
 	return nil
 }
 
-// call keeps a tool call for a withheld answer.
+// call adds a tool call to a withheld answer.
 func (h *held) call(ev *infer.ToolCall) error {
 	if err := h.grow(len(ev.ID) + len(ev.Name) + len(ev.Input)); err != nil {
 		return err
@@ -272,7 +272,7 @@ func (h *held) grow(n int) error {
 	return nil
 }
 
-// flush sends a withheld answer without its end.
+// flush sends a withheld answer, except for its Done.
 func (c *Codec) flush(h *held) error {
 	c.withheld = nil
 	for _, part := range []struct {

@@ -63,8 +63,9 @@ func asked() *infer.Request {
 	}}
 }
 
-// exchange sends req to a codec, which answers with events. It returns the request as the codec has
-// read it, and the events as Ask has emitted them.
+// exchange sends req to a codec, which answers with events, and then with failure if it is not nil.
+// It returns the request that the codec read, the events that Ask emitted, and the error of Read or
+// Ask.
 func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []infer.Event, failure error) (*infer.Request, []infer.Event, error) {
 	t.Helper()
 	var question, answer bytes.Buffer
@@ -96,7 +97,8 @@ func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []inf
 	return read, got, err
 }
 
-// likely returns logprobs of a whole character, of a part of one, and of an empty token.
+// likely returns logprobs whose tokens are a whole character, parts of a character, and an empty
+// text.
 func likely() []infer.Logprob {
 	half, rest := infer.Candidate{ID: 195, Piece: []byte{0xc3}, Logprob: -0.125}, infer.Candidate{ID: 169, Piece: []byte{0xa9}}
 	return []infer.Logprob{
@@ -143,7 +145,7 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// Members that a request lacks are not sent, so that the daemon applies its own defaults.
+// Members that are not set in a request are not sent, so that the daemon applies its own defaults.
 func TestNotSaid(t *testing.T) {
 	for name, task := range map[string]*infer.Generate{
 		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},
@@ -316,9 +318,9 @@ func TestWrites(t *testing.T) {
 		more, stream bool
 		want         []int // number of writes after each event
 	}{
-		"a stream":                     {false, true, []int{1, 2, 3}},
-		"a stream whose next is there": {true, true, []int{0, 0, 1}},
-		"withheld":                     {false, false, []int{0, 0, 1}},
+		"a stream":               {false, true, []int{1, 2, 3}},
+		"a stream with More set": {true, true, []int{0, 0, 1}},
+		"withheld":               {false, false, []int{0, 0, 1}},
 	} {
 		for _, blobs := range []bool{false, true} {
 			var in bytes.Buffer

@@ -20,13 +20,13 @@ func AppendTimings(dst []byte, t infer.Timings) []byte {
 	return append(dst, '}')
 }
 
-// AppendLogprobs appends the elements of an array, without its brackets. Each has up to top
-// alternatives.
+// AppendLogprobs appends list as the elements of a JSON array, without the brackets. Each element
+// has up to top alternatives.
 func AppendLogprobs(dst []byte, list []infer.Logprob, top int) []byte {
 	return wire.AppendLogprobs(dst, list, top, "top_logprobs", appendCandidate)
 }
 
-// appendCandidate appends an object without its closing brace.
+// appendCandidate appends the object for a token, without its closing brace.
 func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"token":`...)
 	dst = wire.AppendString(dst, c.Piece)

@@ -21,14 +21,14 @@ type Ask struct {
 	History   string   // name of the member with the messages
 }
 
-// Ignore records that a member has no effect.
+// Ignore adds a member to the members without effect, unless it is one already.
 func (a *Ask) Ignore(member string) {
 	if i, there := slices.BinarySearch(a.Ignored, member); !there {
 		a.Ignored = slices.Insert(a.Ignored, i, member)
 	}
 }
 
-// IgnorePresent records that those of the members that are present have no effect.
+// IgnorePresent adds the members that are present and not null to the members without effect.
 func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	for name, value := range members {
 		if Present(value) {
@@ -37,16 +37,16 @@ func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	}
 }
 
-// IgnoreStops notes that the texts that end an answer have no effect beside a format; member has
-// them.
+// IgnoreStops records that stop texts have no effect, if the request also constrains the format of
+// the answer. member is the name of the member with the stop texts.
 func (a *Ask) IgnoreStops(member string) {
 	if len(a.Generate.Stop) > 0 && a.Generate.Format.Constrains() {
 		a.Ignore(member)
 	}
 }
 
-// Offer adapts the request to the abilities of the model: thinking that it does not offer is
-// ignored.
+// Offer adapts the request to the abilities of the model. If the model cannot think, a request for
+// thinking is dropped, and its members are listed as ignored.
 func (a *Ask) Offer(can infer.Abilities) {
 	if can.Thinking || a.Generate.Thinking != infer.ThinkOn {
 		return
@@ -57,12 +57,12 @@ func (a *Ask) Offer(can infer.Abilities) {
 	}
 }
 
-// efforts maps the names of efforts to budgets of thinking, in tokens; -1 means no thinking, and 0
-// no limit.
+// efforts maps efforts to budgets for thinking, in tokens; -1 means no thinking, and 0 means no
+// limit.
 var efforts = map[string]int{"none": -1, "minimal": -1, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 0, "max": 0}
 
-// Effort sets the thinking of the request to the effort named word. member is the member with the
-// effort.
+// Effort applies the effort named word to the thinking of the request. member is the name of the
+// member with the effort. It returns an error if word is unknown.
 func (a *Ask) Effort(member, word string) error {
 	budget, ok := efforts[word]
 	if !ok {
@@ -82,7 +82,7 @@ const (
 	maxTools  = 1024
 )
 
-// Stops checks the stop texts of a request. member is the member with them.
+// Stops checks the stop texts of a request, and returns them. member is the name of their member.
 func Stops(member string, all []string) ([]string, error) {
 	if len(all) > maxStops {
 		return nil, Invalid(member, "%s has %d strings, at most %d are allowed", member, len(all), maxStops)
@@ -95,8 +95,7 @@ func Stops(member string, all []string) ([]string, error) {
 	return all, nil
 }
 
-// Sampling has the members that control the choice of tokens, in any dialect. Each dialect decodes
-// its own members into it.
+// Sampling has the members that control the choice of tokens. Dialects embed it in their requests.
 type Sampling struct {
 	Temperature      *wire.Number  `json:"temperature"`
 	TopP             *wire.Number  `json:"top_p"`
@@ -158,8 +157,8 @@ type Tool struct {
 	Parameters        jsontext.Value
 }
 
-// AddTools checks the tools of a request and adds them to gen. Errors name member, the member that
-// holds them.
+// AddTools checks the tools of a request and adds them to gen. Errors name member, which has the
+// tools.
 func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	if err := CheckTools(member, len(tools)); err != nil {
 		return err
@@ -180,7 +179,7 @@ func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	return nil
 }
 
-// CheckTools returns an error if there are more than maxTools tools, or names of tools.
+// CheckTools returns an error if n exceeds maxTools. n is a number of tools, or of names of tools.
 func CheckTools(member string, n int) error {
 	if n > maxTools {
 		return Invalid(member, "%s: at most %d are allowed", member, maxTools)
@@ -188,8 +187,8 @@ func CheckTools(member string, n int) error {
 	return nil
 }
 
-// ChooseMode sets the choice of tools to the mode named word. Without tools none and auto mean the
-// same; SDKs send both.
+// ChooseMode sets the choice of tools to the mode named word. Without tools, "none" has the same
+// effect as "auto", because SDKs send both.
 func ChooseMode(member, word string, gen *infer.Generate) error {
 	switch word {
 	case "auto":
@@ -217,7 +216,8 @@ func ChooseTool(member, name string, gen *infer.Generate) error {
 	return nil
 }
 
-// ChooseFrom removes the tools of gen whose names are not given.
+// ChooseFrom removes the tools of gen that are not in names. It returns an error if gen lacks a
+// tool in names.
 func ChooseFrom(member string, names []string, gen *infer.Generate) error {
 	if err := CheckTools(member, len(names)); err != nil {
 		return err
@@ -241,8 +241,8 @@ func Declared(member, name string, gen *infer.Generate) error {
 	return nil
 }
 
-// Arguments returns the input of a call in the history as JSON. An empty text means an empty
-// object.
+// Arguments returns text, the arguments of a call in the history, as JSON. An empty text means an
+// empty object; a text that is not JSON is an error.
 func Arguments(member, at, text string) ([]byte, error) {
 	input := jsontext.Value(text)
 	if strings.TrimSpace(text) == "" {
@@ -254,17 +254,18 @@ func Arguments(member, at, text string) ([]byte, error) {
 	return input, nil
 }
 
-// AddSystem joins the texts of the system messages at the beginning to the first message of gen,
-// which must not have a message yet.
+// AddSystem joins the texts of leading system messages, and adds the result to gen as its first
+// message. gen must not have messages yet. Without texts, AddSystem does nothing.
 func AddSystem(texts []string, gen *infer.Generate) {
 	if len(texts) > 0 {
 		gen.Messages = append(gen.Messages, infer.TextMessage(infer.System, strings.Join(texts, "\n\n")))
 	}
 }
 
-// ReadContent returns the parts of a content, at least one. The content is a text, or a list; then
-// read returns the parts of item i. member is the member with the content; wrong is the text of the
-// error for any other type, with a %s for at.
+// ReadContent returns the parts of the content of a message, at least one. A text is one part. For
+// a list, read returns the parts of item i. Without a content or items, the only part is an empty
+// text. member and at are the name of the member and the path of the message, for errors; wrong is
+// the text of the error for content of any other type, with a %s for at.
 func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
 	text := new(infer.TextPart) // also the part of an empty content
 	if !Present(content) {
@@ -297,7 +298,9 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 // maxIgnoredTools bounds the types of tools that are listed as ignored.
 const maxIgnoredTools = 64
 
-// IgnoreTool records the type of a tool that is left out, because another server would run it.
+// IgnoreTool adds the type of a tool that is left out, because another server would run it, to the
+// members without effect. It adds "tools" in place of a type that is empty, too long or has unusual
+// characters, or that would exceed maxIgnoredTools.
 func (a *Ask) IgnoreTool(kind string) {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
 	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {

@@ -8,8 +8,8 @@ import (
 )
 
 // IsLocal reports whether the header Host names this machine: localhost, a loopback address, or one
-// of the names in more. A page of another site may have a name that resolves to 127.0.0.1; the
-// header of its requests has that name.
+// of the names in more. This stops DNS rebinding: the name of another site may resolve to
+// 127.0.0.1, but the requests of its pages have that name in the header.
 func IsLocal(host string, more []string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -23,8 +23,8 @@ const (
 	maxMedia       = 128 << 20 // decoded bytes of all attachments of a request
 )
 
-// Attach adds an attachment to gen, and returns the part that refers to it. at is the message and
-// member the member, for errors.
+// Attach adds an attachment to gen, and returns the part that refers to it. member and at are the
+// name of the member and the path of the message, for errors.
 func Attach(member, at string, a infer.Attachment, gen *infer.Generate) (infer.Part, error) {
 	size := decodedSize(&a)
 	for i := range gen.Attachments {
@@ -41,7 +41,7 @@ func Attach(member, at string, a infer.Attachment, gen *infer.Generate) (infer.P
 	return &infer.MediaPart{Attachment: a.ID}, nil
 }
 
-// maxPixels bounds the pixels of an image, which then has 48 MiB as RGB.
+// maxPixels bounds the pixels of an image. As RGB, the largest image has 48 MiB.
 const maxPixels = 16 << 20
 
 // ImageURL reads an image in a data URL, as [Image] does. Other URLs are refused.
@@ -72,14 +72,15 @@ func Image(data string) (infer.Attachment, error) {
 	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: raw}, nil
 }
 
-// decodedSize returns the bytes that an attachment has once it is decoded.
+// decodedSize returns the number of bytes of an attachment after decoding.
 func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.Height) }
 
-// decodeMemory is the number of bytes that decoding takes for each pixel: 8 decoded, 4 flat, 3 as
-// RGB.
+// decodeMemory is the number of bytes that decoding takes for each pixel: 8 for the decoded image,
+// 4 for the image on a white background, 3 for RGB.
 const decodeMemory = 15
 
-// Images returns the bytes of memory that Decode will take, or 0 if there are no images.
+// Images returns the number of bytes of memory that Decode will take; it is 0 if there are no
+// images.
 func (a *Ask) Images() (size int64) {
 	for _, m := range a.Generate.Attachments {
 		if m.Kind == infer.Image {
@@ -106,7 +107,7 @@ func (a *Ask) Decode() error {
 	return nil
 }
 
-// RGB returns the pixels of an image. Transparent ones are drawn on white.
+// RGB returns the pixels of an image, 3 bytes each. Transparent pixels are drawn on white.
 func RGB(m image.Image) []byte {
 	b := m.Bounds()
 	flat := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
@@ -131,7 +132,7 @@ func Base64(text string) ([]byte, error) {
 	return raw, nil
 }
 
-// WAV decodes a WAV file of 16-bit samples to mono.
+// WAV decodes a WAV file of 16-bit samples, in base64, to mono. format must be "wav".
 func WAV(data, format string) (infer.Attachment, error) {
 	if format != "wav" {
 		return infer.Attachment{}, fmt.Errorf("input_audio of format %.16q is not supported: wav is", format)
@@ -161,7 +162,7 @@ func WAV(data, format string) (infer.Attachment, error) {
 	return infer.Attachment{}, errors.New("input_audio has no samples")
 }
 
-// mono returns the mean of all channels, as float32 samples.
+// mono returns the mean of all channels, as little-endian float32 samples.
 func mono(pcm []byte, channels int) []byte {
 	frame := 2 * channels
 	out := make([]byte, 0, len(pcm)/frame*4)

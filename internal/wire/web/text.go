@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// ErrCanceled is the error for an answer that the daemon has ended early, which must not look
-// complete.
+// ErrCanceled is the error for an answer that the daemon has ended early. Such an answer must not
+// look complete.
 var ErrCanceled = infer.Errorf(infer.Unavailable, "the daemon has ended the answer early")
 
 // MaxAnswer bounds the bytes of an answer in one piece.
@@ -46,6 +46,6 @@ func Comma(list []byte) []byte {
 	return list
 }
 
-// Negative reports whether a member is present and below 0. In some dialects that means the same as
-// a missing member.
+// Negative reports whether a member is present and below 0. In some dialects a negative value means
+// the same as a missing member.
 func Negative(i *wire.Integer) bool { return i != nil && strings.HasPrefix(i.String(), "-") }

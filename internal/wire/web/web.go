@@ -1,6 +1,6 @@
 // Package web is the common part of the dialects of HTTP: errors with their status, and members
-// that requests of all these dialects have in some form, such as images, tools, limits of the
-// sampling, and thinking. It knows neither the form of a dialect nor connections.
+// that the requests of all these dialects have in some form, such as images, tools, sampling and
+// thinking. It knows neither the form of a dialect nor connections.
 package web
 
 import (
@@ -21,7 +21,7 @@ type Error struct {
 	// Status is the status code of HTTP if Code does not determine it: for requests that are
 	// refused before they are read, and for unknown models. Otherwise it is 0.
 	Status int
-	Reason string // code for Status, for programs, such as model_not_found; may be empty
+	Reason string // machine-readable reason for Status, such as NoModel; may be empty
 	// Member is the member of the request at fault, as the client spells it; may be empty.
 	Member string
 	// Feature is the name that the member has in v2, if the error comes from code that knows no
@@ -42,7 +42,7 @@ func (f *Error) As(target any) bool {
 	return ok
 }
 
-// The reasons for which dialects have codes.
+// Values of [Error.Reason], for which dialects have codes.
 const (
 	NoModel  = "model_not_found"
 	WrongKey = "invalid_api_key"
@@ -79,7 +79,8 @@ func cut(text string) string {
 	return text
 }
 
-// ErrorOf converts err to an Error. The text of an error without a class is not for clients.
+// ErrorOf converts err to an Error. If err is neither an Error nor an [infer.Error], its text is
+// not for clients, and the message is "internal error".
 func ErrorOf(err error) *Error {
 	if f, ok := errors.AsType[*Error](err); ok {
 		return f
@@ -103,7 +104,8 @@ func ErrorOf(err error) *Error {
 // Present reports whether a member is present and not null.
 func Present(v jsontext.Value) bool { return len(v) > 0 && v.Kind() != jsontext.KindNull }
 
-// Decode decodes value, a member of a request or a part of one, into v. Its error names member.
+// Decode decodes value, which is a member of a request or a part of a member, into v. Errors name
+// member.
 func Decode(member string, value jsontext.Value, v any) error {
 	if err := wire.Unmarshal(value, v); err != nil {
 		return Invalid(member, "%s: it has the wrong form", member)
