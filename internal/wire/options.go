@@ -85,7 +85,7 @@ func (o *Options) Apply(req *infer.Request, gen *infer.Generate, maxTokens int) 
 	return o.check(gen)
 }
 
-// integers copies the integer members.
+// integers checks and copies the integer members.
 func (o *Options) integers(req *infer.Request, gen *infer.Generate) (err error) {
 	if o.MaxTokens != nil {
 		if gen.MaxTokens, err = o.MaxTokens.Within("max_tokens", 1); err != nil {
@@ -116,7 +116,7 @@ func (o *Options) integers(req *infer.Request, gen *infer.Generate) (err error) 
 	return nil
 }
 
-// numbers copies the members that may have a fraction.
+// numbers checks and copies the members that may have a fraction.
 func (o *Options) numbers(s *infer.Sampling) error {
 	for _, number := range []struct {
 		name     string

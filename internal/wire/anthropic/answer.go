@@ -134,8 +134,8 @@ func (a *Answer) head(dst []byte) []byte {
 	return append(dst, `,"content":[`...)
 }
 
-// turnTo makes sure that the current block is of the given kind: if it is not, turnTo ends it and
-// begins a new block.
+// turnTo begins a block of the given kind, unless the current block has that kind. It ends the
+// current block first.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// An answer is a message of the daemon of any type.
+// An answer is any message from the daemon.
 type answer struct {
 	wire.Failure
 	Embeddings [][]float32 `json:"embeddings"`
@@ -19,7 +19,7 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, with an [infer.Embed] as its task, and emits the
+// Ask is the client half: it sends req, whose task must be an [infer.Embed], and emits the
 // [infer.Vectors] and the [infer.Done] of the answer. If the daemon refuses or fails the request,
 // the error is an [infer.Error], and the connection can be used again. Any other error means that
 // no answer came.

@@ -31,7 +31,7 @@ func join(all []infer.EmbedTask) string {
 	return strings.Join(words, ", ")
 }
 
-// A request is the message of a client. A null member counts as missing.
+// A request is a message from a client. A null member counts as missing.
 type request struct {
 	ID         string           `json:"id,omitzero"`
 	Input      []*string        `json:"input"` // required; elements must not be null
@@ -90,9 +90,9 @@ type Codec struct {
 	vectors [][]float32 // the answer to the current request
 }
 
-// Read returns the next request, with an [infer.Embed] as its task. An [infer.Error] must be sent
-// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
-// connection. Any other error, such as [io.EOF], means that the client has hung up.
+// Read returns the next request. Its task is an [infer.Embed]. An [infer.Error] must be sent to the
+// client, and the connection stays open; a [wire.FatalError] must be sent, and ends the connection.
+// Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.vectors = nil

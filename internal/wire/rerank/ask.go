@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// An answer is a message of the daemon of any type.
+// An answer is any message from the daemon.
 type answer struct {
 	wire.Failure
 	Results []Ranked `json:"results"`
@@ -19,7 +19,7 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, with an [infer.Rerank] as its task, and returns the topN
+// Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns the topN
 // best documents, best first, and the usage. A topN of 0 means all documents. If the daemon refuses
 // or fails the request, the error is an [infer.Error], and the connection can be used again. Any
 // other error means that no answer came.

@@ -22,7 +22,7 @@ const (
 // codes are the error codes of rerank.
 var codes = wire.Common.With(wire.Codes{infer.Unsupported: "rerank_unsupported"})
 
-// A request is the message of a client. A null member counts as missing.
+// A request is a message from a client. A null member counts as missing.
 type request struct {
 	ID        string        `json:"id,omitzero"`
 	Query     *string       `json:"query"`     // required
@@ -100,8 +100,8 @@ type Ranked struct {
 	Score float64 `json:"score"` // comparable only within one answer
 }
 
-// Read returns the next request, with an [infer.Rerank] as its task. An [infer.Error] must be sent
-// to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// Read returns the next request. Its task is an [infer.Rerank]. An [infer.Error] must be sent to
+// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
 // connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()

@@ -157,8 +157,8 @@ func (a *Answer) next(prefix string) {
 	a.text, a.logprobs = a.text[:0], a.logprobs[:0]
 }
 
-// turnTo makes sure that the current item is of the given kind: if it is not, turnTo ends it and
-// begins a new item.
+// turnTo begins an item of the given kind, unless the current item has that kind. It ends the
+// current item first.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst

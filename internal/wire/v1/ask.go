@@ -12,10 +12,10 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, with an [infer.Generate] as its task, and emits the events
-// of the answer. It returns nil after the [infer.Done]. If the daemon refuses or fails the request,
-// the error is an [infer.Error], and the connection can be used again. After any other error the
-// answer is incomplete.
+// Ask is the client half: it sends req, whose task must be an [infer.Generate], and emits the
+// events of the answer. It returns nil after the [infer.Done]. If the daemon refuses or fails the
+// request, the error is an [infer.Error], and the connection can be used again. After any other
+// error the answer is incomplete.
 //
 // If stream is not set, the answer is one text. Unknown messages and members, which newer daemons
 // may send, are ignored.
@@ -81,7 +81,7 @@ func encode(req *infer.Request, stream bool) ([]byte, error) {
 	return json.Marshal(&m)
 }
 
-// An answer is a message of the daemon of any type.
+// An answer is any message from the daemon.
 type answer struct {
 	wire.Failure
 	Content string `json:"content"`

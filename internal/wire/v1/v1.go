@@ -20,7 +20,7 @@ const defaultMaxTokens = 1000
 // no images.
 var budgets = []uint32{70, 140, 280, 560, 1120}
 
-// A request is the message of a client. A null member counts as missing.
+// A request is a message from a client. A null member counts as missing.
 type request struct {
 	ID               string        `json:"id,omitzero"`
 	Messages         []message     `json:"messages"` // required
@@ -91,8 +91,8 @@ type Codec struct {
 	text     []byte // the answer so far
 }
 
-// Read returns the next request, with an [infer.Generate] as its task. An [infer.Error] must be
-// sent to the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
+// Read returns the next request. Its task is an [infer.Generate]. An [infer.Error] must be sent to
+// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
 // connection. Any other error, such as [io.EOF], means that the client has hung up.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, with an [infer.Generate] or an [infer.Count] as its task,
+// Ask is the client half: it sends req, whose task must be an [infer.Generate] or an [infer.Count],
 // and emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
 // or fails the request, the error is an [infer.Error], and the connection can be used again unless
 // the error is about blobs or the version of the wire. After any other error the answer is
@@ -219,7 +219,7 @@ func (s *span) MarshalJSONTo(e *jsontext.Encoder) error {
 	return e.WriteValue(append(text, '"'))
 }
 
-// An answer is a message of the daemon of any type.
+// An answer is any message from the daemon.
 type answer struct {
 	wire.Failure
 	Block struct {

@@ -23,7 +23,7 @@ const (
 	maxBias     = 100
 )
 
-// A request is the message of a client. A null member counts as missing.
+// A request is a message from a client. A null member counts as missing.
 type request struct {
 	ID          string       `json:"id,omitzero"`
 	WireVersion wire.Integer `json:"wire_version,omitzero"`

@@ -46,7 +46,7 @@ type held struct {
 	size           int // total number of bytes
 }
 
-// Read returns the next request, with an [infer.Generate] or an [infer.Count] as its task. An
+// Read returns the next request. Its task is an [infer.Generate] or an [infer.Count]. An
 // [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError] must
 // be sent, and ends the connection. Any other error, such as [io.EOF], means that the client has
 // hung up.
