@@ -42,7 +42,7 @@ type Options struct {
 	MaxTokens   *Integer `json:"max_tokens,omitzero"`
 	Stream      *bool    `json:"stream,omitzero"`
 
-	// Extensions of the reference.
+	// Extensions to the protocol of the reference.
 	Stop             []*string `json:"stop,omitzero"` // elements must not be null
 	Seed             *Integer  `json:"seed,omitzero"`
 	MinP             *Number   `json:"min_p,omitzero"`

@@ -38,7 +38,7 @@ type request struct {
 	Dimensions *wire.Integer    `json:"dimensions,omitzero"`
 	Task       *infer.EmbedTask `json:"task,omitzero"`
 
-	// Extensions of the reference.
+	// Extensions to the protocol of the reference.
 	Model string `json:"model,omitzero"`
 }
 

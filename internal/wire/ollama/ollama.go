@@ -181,7 +181,7 @@ func (o *options) apply(ask *web.Ask) error {
 	return nil
 }
 
-// common has the members of both chats and prompts.
+// common has the members that chats and prompts share.
 type common struct {
 	names
 

@@ -35,7 +35,7 @@ type request struct {
 	ResponseFormat *responseFormat `json:"response_format,omitzero"`
 	Thinking       *bool           `json:"thinking,omitzero"`
 
-	// Extensions of the reference.
+	// Extensions to the protocol of the reference.
 	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
 	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
 	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`
