@@ -35,7 +35,7 @@ const (
 	maxHeader     = 64 << 10 // bytes
 	maxBody       = 8 << 20  // bytes
 	maxConns      = 1024
-	maxMemory     = 256 << 20 // bytes of bodies in all
+	maxMemory     = 256 << 20 // bytes of all bodies together
 )
 
 // A bridge answers requests over the sockets of a daemon.
@@ -43,7 +43,7 @@ type bridge struct {
 	client *client.Client
 	model  string // name of the model in answers
 	token  string // that clients must have; empty means none
-	local  bool   // it listens on a loopback address
+	local  bool   // the program listens on a loopback address
 	log    *slog.Logger
 
 	bodies   quota.Quota
@@ -180,7 +180,7 @@ func bodyError(err error) error {
 	return refhttp.Plain(http.StatusBadRequest, "the body cannot be read")
 }
 
-// fail sends a failure as the whole answer.
+// fail sends an error as the whole answer.
 func (b *bridge) fail(w http.ResponseWriter, f *refhttp.Error) {
 	h := w.Header()
 	switch f.Status {
@@ -228,7 +228,7 @@ type limited struct {
 	once   sync.Once
 }
 
-// Accept waits until there is room for a connection, and accepts it.
+// Accept waits until fewer than the maximum number of connections are open, and accepts one.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
 	case l.free <- struct{}{}:

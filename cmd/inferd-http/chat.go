@@ -51,7 +51,7 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 		events = func(yield func(client.Event, error) bool) { yield(client.Event{}, c.Refused) }
 	}
 	if c.Stream {
-		b.stream(w, r, a, events) //nolint:contextcheck // the events have the request's context
+		b.stream(w, r, a, events) //nolint:contextcheck // the events have the context of the request
 		return
 	}
 	for ev, err := range events {
@@ -70,7 +70,8 @@ func (b *bridge) chat(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// localOnly reads the header that demands that no other machine gets the request.
+// localOnly reports whether a header requires that the request stays on this machine. An invalid
+// header is an error.
 func localOnly(r *http.Request) (bool, error) {
 	local, err := web.LocalOnly(r.Header)
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// refusing serves a socket that refuses every request, and sends the requests to the channel.
+// refusing serves a socket that refuses every request. It sends the requests to the returned
+// channel.
 func refusing(t *testing.T, path string) <-chan map[string]any {
 	t.Helper()
 	ln, err := net.Listen("unix", path)
@@ -45,8 +46,9 @@ func refusing(t *testing.T, path string) <-chan map[string]any {
 	return asked
 }
 
-// The headers about other machines and about traces are passed on to the daemon for chats. An
-// invalid condition is refused, and so is true for embeddings, whose socket cannot pass it on.
+// For chats the headers Inferd-Local-Only and Traceparent are passed on to the daemon. An invalid
+// Inferd-Local-Only is refused, and so is the value true for embeddings, whose socket cannot pass
+// it on.
 func TestLocalOnlyAndTraces(t *testing.T) {
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	dir := shortdir.New(t)

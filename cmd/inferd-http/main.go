@@ -4,8 +4,8 @@
 // identifies each user and speaks more dialects; this program is for installations that already use
 // it, and for clients that expect its answers.
 //
-// Exit codes: 0 it was stopped, or has printed the requested information; 1 it could not start or
-// continue; 2 the command line is wrong.
+// Exit codes: 0 the program was stopped, or has printed the requested information; 1 it could not
+// start or continue; 2 the command line is wrong.
 package main
 
 import (
@@ -158,7 +158,7 @@ func (o *options) serve(ctx context.Context, log *slog.Logger) error {
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("addr", ln.Addr().String()), slog.Bool("token", o.token != ""))
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(limit(ln, maxConns)) }() // ends when the server shuts down
+	go func() { ended <- server.Serve(limit(ln, maxConns)) }() // returns when the server shuts down
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve: %w", err)

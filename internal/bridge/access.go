@@ -19,15 +19,15 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Access holds the rules for clients. Over a Unix socket the permissions of its file decide. Over
-// TCP the daemon's own user and the members of Group need no key.
+// Access holds the rules for clients. Over a Unix socket the permissions of the socket's file
+// decide. Over TCP the daemon's own user and the members of Group need no key.
 type Access struct {
 	Keys  []*Key
 	Open  bool   // if set, clients of this machine need no key
 	UID   int    // the daemon's user
 	Group string // its members need no key; empty means none
-	// Blind means that this system cannot identify TCP clients. Then keys decide; if there are no
-	// keys, all clients of this machine are admitted.
+	// Blind means that this system cannot identify TCP clients. In that case keys decide, or
+	// without keys all clients of this machine are admitted.
 	Blind bool
 
 	members memberships
@@ -40,7 +40,8 @@ const (
 	maxKeyFile = 4 << 10
 )
 
-// A Key admits clients, and divides the share of their users. Use [NewKey] or [NewKeyFile].
+// A Key admits clients. In the fair queue, each key counts as a program of its client's user. Use
+// [NewKey] or [NewKeyFile].
 type Key struct {
 	Name string
 
@@ -61,8 +62,8 @@ func NewKey(name, secret string) (*Key, error) {
 	return k, nil
 }
 
-// NewKeyFile returns a key in a file, which is read again when it changes. Only the daemon's user
-// may be able to read or change the file.
+// NewKeyFile returns a key that is read from a file, and read again when the file changes. It
+// returns an error if users other than the daemon's can read or change the file.
 func NewKeyFile(name, path string) (*Key, error) {
 	k := &Key{Name: name, file: path}
 	if err := errors.Join(checkKeyName(name), k.refresh()); err != nil {
@@ -95,7 +96,8 @@ func (k *Key) set(secret string) error {
 	return nil
 }
 
-// refresh reads the file if it has changed. It returns an error if the file cannot be used.
+// refresh reads the file of the key if it has changed. It returns an error if the file cannot be
+// used.
 func (k *Key) refresh() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -106,7 +108,7 @@ func (k *Key) refresh() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("key %s: %w", k.Name, err)
-	case !private(info): // its mode may have changed without the content
+	case !private(info): // the mode may have changed, but not the content
 		return fmt.Errorf("key %s: %s can be read by other users: chmod 600", k.Name, k.file)
 	case info.ModTime().Equal(k.modified) && info.Size() == k.size:
 		return nil
@@ -140,7 +142,8 @@ func readKey(path string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// Distinct returns an error if two keys have the same secret: the second would never be found.
+// Distinct returns an error if two keys have the same secret, because the second key would never be
+// found.
 func Distinct(keys []*Key) error {
 	names := make(map[[sha256.Size]byte]string, len(keys))
 	for _, k := range keys {
@@ -155,8 +158,8 @@ func Distinct(keys []*Key) error {
 	return nil
 }
 
-// matches compares the hash of a secret, in a time that does not depend on it. It reports false if
-// the file of the key can no longer be read.
+// matches reports whether sum is the hash of the key's secret. The comparison takes a constant
+// time. It reports false if the file of the key can no longer be used.
 func (k *Key) matches(sum [sha256.Size]byte) bool {
 	if k.refresh() != nil {
 		return false
@@ -166,7 +169,8 @@ func (k *Key) matches(sum [sha256.Size]byte) bool {
 	return subtle.ConstantTimeCompare(sum[:], k.sum[:]) == 1
 }
 
-// secrets returns the secrets in a request: of a bearer token and of x-api-key.
+// secrets returns the secrets in the headers of a request: the bearer token and the value of
+// X-Api-Key.
 func secrets(h http.Header) (all []string) {
 	if scheme, token, ok := strings.Cut(h.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		all = append(all, strings.TrimSpace(token))
@@ -192,7 +196,8 @@ func (a *Access) find(h http.Header) (name string, given bool) {
 	return name, given
 }
 
-// forwarders are the headers of a request that a proxy has passed on.
+// forwarders are headers that only proxies add to a request. X-Forwarded-* headers also belong to
+// them.
 var forwarders = []string{"Forwarded", "X-Real-Ip", "Via"}
 
 func forwarded(h http.Header) bool {
@@ -204,8 +209,8 @@ func forwarded(h http.Header) bool {
 	return false
 }
 
-// admit returns the identity of a request's client, or the error that refuses it. peer is the
-// client as the kernel reports it; local means that it is on this machine.
+// admit returns the identity of the client of a request, or the error that refuses the client. peer
+// is the client as the kernel reports it; local means that it is on this machine.
 func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, error) {
 	peer.Relayed = forwarded(h) // the peer is a proxy, and the client behind it is unknown
 	name, given := a.find(h)
@@ -227,13 +232,13 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 }
 
 // fileDecides reports whether the permissions of a file have admitted the client. A peer with
-// another transport, or none, is treated like one of TCP.
+// another transport, or none, is treated like a TCP client.
 func fileDecides(peer infer.Peer) bool {
 	return peer.Transport == infer.Unix || peer.Transport == infer.Pipe
 }
 
-// known reports whether a user needs no key. Root needs one unless the daemon runs as root:
-// programs that pass on the requests of others often run as root.
+// known reports whether a user needs no key. Root needs a key unless the daemon runs as root,
+// because programs that pass on requests of other users often run as root.
 func (a *Access) known(uid string) bool {
 	if uid == "" {
 		return false
@@ -241,9 +246,9 @@ func (a *Access) known(uid string) bool {
 	return uid == strconv.Itoa(a.UID) || a.Group != "" && uid != "0" && a.members.has(uid, a.Group)
 }
 
-// memberships caches which users belong to a group.
+// memberships caches whether users belong to a group.
 type memberships struct {
-	mu   sync.Mutex // guards users
+	mu   sync.Mutex // guards user
 	user map[string]membership
 }
 
@@ -272,7 +277,8 @@ func (m *memberships) has(uid, group string) bool {
 	return is
 }
 
-// isMember looks up a user in the system's files of users and groups.
+// isMember reports whether a user belongs to a group, according to the user database of the system.
+// It reports false if either is unknown.
 func isMember(uid, group string) bool {
 	g, err := user.LookupGroup(group)
 	if err != nil {

@@ -26,8 +26,8 @@ func key(t *testing.T, name, secret string) *bridge.Key {
 	return k
 }
 
-// Over TCP a Host that is not this machine is refused: the name of another site may be made to
-// resolve to this machine.
+// Over TCP a Host that is not this machine is refused: another site may make its name resolve to
+// this machine.
 func TestHosts(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Hosts = []string{"box.example"} })
 	for host, status := range map[string]int{
@@ -53,7 +53,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// Requests of pages of other origins are refused, unless the origin is listed.
+// Requests from pages of other origins are refused, unless the origin is listed.
 func TestOrigins(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Origins = []string{"https://app.example", "chrome-extension://*", "app://obsidian.md"}
@@ -80,7 +80,7 @@ func TestOrigins(t *testing.T) {
 		"a subdomain of a listed one":             {[]string{"Origin: https://x.app.example", jsonType}, 403, 200, ""},
 		"a listed one, not https":                 {[]string{"Origin: http://app.example", jsonType}, 403, 200, ""},
 		"an extension without a name":             {[]string{"Origin: chrome-extension://", jsonType}, 403, 200, ""},
-		"a page that needs no asking":             {[]string{"Origin: https://app.example", "Content-Type: text/plain"}, 415, 200, "https://app.example"},
+		"a page without a preflight":              {[]string{"Origin: https://app.example", "Content-Type: text/plain"}, 415, 200, "https://app.example"},
 		"its own page, without a type":            {[]string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin"}, 415, 200, ""},
 		"curl -d":                                 {[]string{"Content-Type: application/x-www-form-urlencoded"}, 200, 200, ""},
 	} {
@@ -137,8 +137,8 @@ func TestPreflight(t *testing.T) {
 	})
 }
 
-// Over TCP the daemon's user needs no key; other and unknown users do. A key divides the share of
-// its user.
+// Over TCP the daemon's user needs no key; other users and unknown users need one. A key becomes
+// the program of the peer.
 func TestAccess(t *testing.T) {
 	const own, other, root = 1000, 1001, 0
 	right, wrong := "Authorization: Bearer "+secret, "Authorization: Bearer sk-something-else"
@@ -151,12 +151,12 @@ func TestAccess(t *testing.T) {
 		peer    string // user, key and program of the peer
 	}{
 		"the daemon's user":                 {own, nil, nil, 200, "1000//http"},
-		"with a key that nobody looks at":   {own, nil, []string{wrong}, 200, "1000//http"},
+		"with a key, but no keys are set":   {own, nil, []string{wrong}, 200, "1000//http"},
 		"another user":                      {other, nil, nil, 403, ""},
 		"another user, any key":             {other, nil, []string{right}, 403, ""},
 		"root":                              {root, nil, nil, 403, ""},
 		"root's own daemon":                 {root, func(a *bridge.Access) { a.UID = 0 }, nil, 200, "0//http"},
-		"nobody knows who":                  {-1, nil, nil, 403, ""},
+		"an unknown user":                   {-1, nil, nil, 403, ""},
 		"open to all":                       {other, func(a *bridge.Access) { a.Open = true }, nil, 200, "1001//http"},
 		"open to all, unknown":              {-1, func(a *bridge.Access) { a.Open = true }, nil, 200, "//http"},
 		"the daemon's user, no key":         {own, func(a *bridge.Access) { a.Keys = some }, nil, 200, "1000//http"},
@@ -256,7 +256,7 @@ func TestKeys(t *testing.T) {
 	if a, b := try(secret), try(otherSecret); a != http.StatusUnauthorized || b != http.StatusOK {
 		t.Errorf("after a change: %d, %d", a, b)
 	}
-	if err := os.Chmod(file, 0o644); err != nil { // changes neither its time nor its size
+	if err := os.Chmod(file, 0o644); err != nil { // changes neither the file's time nor its size
 		t.Fatal(err)
 	}
 	if a := try(otherSecret); a != http.StatusUnauthorized {
@@ -270,7 +270,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A request over a Unix socket needs no key. If it has one, it belongs to that key.
+// A request over a Unix socket needs no key, but a wrong key is refused.
 func TestUnixAccess(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Access.Keys = []*bridge.Key{key(t, "ci", secret)} })
 	for header, status := range map[string]int{"X: x": 200, "X-Api-Key: " + secret: 200, "X-Api-Key: " + otherSecret: 401} {
@@ -286,7 +286,7 @@ func TestUnixAccess(t *testing.T) {
 	}
 }
 
-// Two keys with the same secret are refused: a client has one name.
+// Two keys with the same secret are refused, because a client can have only one name.
 func TestDistinctKeys(t *testing.T) {
 	var keys []*bridge.Key
 	for _, name := range []string{"ci", "bot"} {

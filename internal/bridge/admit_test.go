@@ -10,7 +10,7 @@ import (
 )
 
 // Open and Blind admit only clients of this machine. A client with an unknown transport is treated
-// like one of TCP.
+// like a TCP client.
 func TestAdmitLocal(t *testing.T) {
 	unknown := infer.Peer{Transport: infer.TCP}
 	for name, test := range map[string]struct {

@@ -11,8 +11,8 @@ var anthropicDialect = &dialect{wire.Anthropic, eventStream, anthropic.Failure}
 // versionHeader is a header that all clients of this dialect send.
 const versionHeader = "Anthropic-Version"
 
-// readMessages reads a request of this dialect. It reports false if it has answered the request
-// with an error.
+// readMessages reads a request of this dialect. model is the model's name for the answer. ok is
+// false if the request was answered with an error.
 func (c *call) readMessages() (ask *anthropic.Request, model string, ok bool) {
 	if ask, ok = decode(c, anthropic.Read); ok {
 		model, ok = c.prepare(&ask.Ask)
@@ -27,7 +27,7 @@ func (c *call) messages() {
 	}
 }
 
-// countTokens answers POST /v1/messages/count_tokens. It needs no slot.
+// countTokens answers POST /v1/messages/count_tokens. The count needs no slot.
 func (c *call) countTokens() {
 	if ask, _, ok := c.readMessages(); ok {
 		c.exchange(anthropic.Count{}, &infer.Count{Of: ask.Generate}, "")

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// BenchmarkTokens measures the way of a token from the handler to a client, over a TCP and a Unix
-// socket.
+// BenchmarkTokens measures the transfer of a token from the handler to a client, over a TCP and a
+// Unix socket.
 func BenchmarkTokens(b *testing.B) {
 	for _, network := range []string{"unix", "tcp"} {
 		b.Run(network, func(b *testing.B) {

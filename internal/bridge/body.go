@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Limits for the part of a body that is too large, which is read and dropped so that the client
+// Limits for the bytes of a body that is too large. They are read and dropped, so that the client
 // reads the refusal before the connection is closed.
 const (
 	dropBytes = 128 << 20
@@ -25,8 +25,8 @@ const (
 var errTooLarge = infer.Errorf(infer.TooLarge, "the body has more than %d bytes", maxBody)
 
 // readBody reads the whole body before anything else, because net/http notices a hang-up only after
-// that. It reports false if it has answered the request with an error, or if the client has hung
-// up. The memory for the body is held until release.
+// that. It reports false if the request was answered with an error, and calls abort if the client
+// has hung up. The memory for the body stays reserved until release.
 func (c *call) readBody() ([]byte, bool) {
 	control := http.NewResponseController(c.w)
 	if c.r.ContentLength > maxBody {
@@ -50,7 +50,7 @@ func (c *call) readBody() ([]byte, bool) {
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
-	if len(body) > frame.FreeBytes { // texts are copied when they are decoded and joined
+	if len(body) > frame.FreeBytes { // decoding and joining copies the texts
 		memory += copies * len(body)
 	}
 	if err == nil && memory > frame.FreeBytes {
@@ -79,7 +79,7 @@ func (c *call) readBody() ([]byte, bool) {
 // or must not take an incomplete answer for a complete one.
 func abort() { panic(http.ErrAbortHandler) }
 
-// collect reads the body. It takes memory of the quota before it allocates any.
+// collect reads the body. It reserves memory from the quota before it allocates.
 func (c *call) collect() ([]byte, error) {
 	size := int64(frame.FreeBytes)
 	if n := c.r.ContentLength; n >= 0 {
@@ -112,8 +112,8 @@ func (c *call) collect() ([]byte, error) {
 	}
 }
 
-// dropBody refuses a body that is too large. The client gets the answer at once, and may continue
-// to send for a while: otherwise it would see a broken connection in place of the answer.
+// dropBody refuses a body that is too large. The client gets the answer at once. It may continue to
+// send for dropTime; otherwise it would get a connection error in place of the answer.
 func (c *call) dropBody(control *http.ResponseController) {
 	c.w.Header()["Connection"] = []string{"close"}
 	waits := c.r.Header.Get("Expect") != ""
@@ -127,12 +127,12 @@ func (c *call) dropBody(control *http.ResponseController) {
 	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // the answer has been sent, so an error does not matter
 }
 
-// copies is how often the text of a body may be in memory besides the body: as a member, as the
-// decoded value, and as a part of the request.
+// copies is the number of copies of a text that may be in memory in addition to the body: a member,
+// the decoded value, and a part of the request.
 const copies = 3
 
-// within limits the estimate n to what the caller may still hold at all, so that the largest body
-// is accepted if it is the only one.
+// within limits the estimate n to the caller's quota minus the bytes that this request has
+// reserved, so that the largest body is accepted if the caller has no other request.
 func (c *call) within(n int64) int64 {
 	if c.bridge.Memory == nil {
 		return n
@@ -140,7 +140,8 @@ func (c *call) within(n int64) int64 {
 	return max(min(n, c.bridge.Memory.PerCaller-c.held), 0)
 }
 
-// hold takes n bytes of memory for the request. It waits until there are enough.
+// hold reserves n bytes of memory for the request. It waits until they are free, for bodyTimeout at
+// most; after that the error is [infer.Busy].
 func (c *call) hold(ctx context.Context, n int64) error {
 	if c.bridge.Memory == nil {
 		return nil
@@ -154,7 +155,7 @@ func (c *call) hold(ctx context.Context, n int64) error {
 	return nil
 }
 
-// release returns the memory that the request holds.
+// release returns the reserved memory of the request.
 func (c *call) release() {
 	if c.held == 0 {
 		return

@@ -1,14 +1,14 @@
-// Package bridge serves the daemon's models over HTTP, in the dialects of other servers. A package
-// of wire for each dialect reads requests and writes answers. The bridge does what they have in
-// common: routes, keys, origins, limits, the time at which headers are sent, and keep-alives. It
+// Package bridge serves the daemon's models over HTTP, in the dialects of other servers. For each
+// dialect a package below wire decodes requests and encodes answers. The bridge has the common
+// parts: routes, keys, origins, limits, the time at which headers are sent, and keep-alives. It
 // knows neither the queue of requests nor the source of answers.
 //
 // A request passes these checks in order,
 //
 //	host ─▶ origin ─▶ access ─▶ body ─▶ ready? ─▶ decode ─▶ exchange
 //
-// and ends at the first that refuses it. Pure functions decide; this file and those for bodies and
-// replies carry the decisions out.
+// and ends at the first check that refuses it. Pure functions make the decisions; this file and the
+// files for bodies and replies carry them out.
 package bridge
 
 import (
@@ -34,23 +34,24 @@ import (
 )
 
 // A Bridge is an [http.Handler] over the daemon's models. It can serve before the models are known:
-// until [Bridge.Open] requests wait. It stops with its Runner, and cannot be used again.
+// requests wait until [Bridge.Open]. It stops with its Runner, and cannot be used again.
 type Bridge struct {
 	// Runner answers the requests. The bridge also uses its Log and its Journal.
 	Runner *exchange.Runner
 	// Access holds the rules for clients.
 	Access Access
-	// Hosts are names of this machine in the header Host, in addition to those of loopback.
+	// Hosts are names of this machine in the header Host, in addition to localhost and loopback
+	// addresses.
 	Hosts []string
-	// Origins are the web pages that may use the bridge, in addition to its own: an origin, or a
-	// scheme with any name, such as chrome-extension://*.
+	// Origins are the origins of the web pages that may use the bridge, in addition to its own
+	// pages. An element is an origin, or a scheme with any name, such as chrome-extension://*.
 	Origins []string
 	// AnyModel sends requests with an unknown model to the default entry.
 	AnyModel bool
 	// Page serves browsers; nil means that there is no page.
 	Page Page
-	// ReadyTimeout bounds the time that a request waits for the daemon to be ready, and that a loading
-	// engine keeps the status of a request open; 0 means 30 s.
+	// ReadyTimeout bounds two times: how long a request waits until the daemon is ready, and how
+	// long a loading engine delays the status of an answer. 0 means 30 s.
 	ReadyTimeout time.Duration
 	// WriteTimeout bounds the time that a client may take to read a piece of its answer; 0 means no
 	// limit.
@@ -59,9 +60,9 @@ type Bridge struct {
 	// Pull brings models into the model store. It may be set until Open; nil pulls nothing.
 	Pull Pull
 
-	// RetryAfter estimates when a refused request may be sent again with success, as the header
-	// Retry-After says it. The request has no task if it was refused before it was decoded. Nil, and
-	// times below 1 s, mean 1 s.
+	// RetryAfter estimates after which time a refused request is likely to succeed, for the header
+	// Retry-After. The request has no task if it was refused before it was decoded. A nil function,
+	// and an estimate below 1 s, mean 1 s.
 	RetryAfter func(*infer.Request) time.Duration
 
 	// UserOf identifies TCP clients; nil means that they are unknown.
@@ -92,7 +93,7 @@ type Entry struct {
 
 	Architecture, Quantization string
 	Template                   string // chat template, in Jinja
-	Loading                    bool   // the engine does not answer at present: requests wait
+	Loading                    bool   // the engine does not answer at present, and requests wait
 }
 
 func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
@@ -119,7 +120,7 @@ func (b *Bridge) readyChannel() chan struct{} {
 	return b.ready
 }
 
-// The errors of requests that come too early or too late.
+// The errors of requests that arrive before the daemon is ready, or during its shutdown.
 var (
 	errLoading  = infer.Errorf(infer.Unavailable, "the models are still being loaded")
 	errDraining = infer.Errorf(infer.Unavailable, "daemon is shutting down")
@@ -135,8 +136,8 @@ func (b *Bridge) readyTimeout() time.Duration {
 	return b.ReadyTimeout
 }
 
-// await waits until the bridge is open. It returns an error if that takes too long, or if the
-// runner stops or ctx ends before.
+// await waits until the bridge is open. It returns an error after readyTimeout, or when the runner
+// stops or ctx ends.
 func (b *Bridge) await(ctx context.Context) error {
 	ready := b.readyChannel()
 	timer := time.NewTimer(b.readyTimeout())
@@ -153,7 +154,7 @@ func (b *Bridge) await(ctx context.Context) error {
 	}
 }
 
-// A call is a request and the identity of its client, on its way through the bridge.
+// A call is a request in the bridge, with the identity of its client.
 type call struct {
 	bridge *Bridge
 	w      http.ResponseWriter
@@ -167,7 +168,8 @@ type call struct {
 	local  bool  // the peer is on this machine
 	held   int64 // bytes taken from Memory
 
-	// Parts of the call, because each allocation costs as much as a part of a short answer.
+	// These are parts of the call, because separate allocations would cost a noticeable part of a
+	// short answer's time.
 	request infer.Request
 	reply   reply
 	values  [3]string // values of headers
@@ -202,7 +204,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h["Connection"] = []string{"close"}
 	}
 	if err := c.screen(); err != nil {
-		c.refuse(err) //nolint:contextcheck // the call has the request's
+		c.refuse(err) //nolint:contextcheck // the call has the context of the request
 		return
 	}
 	if preflight(r) {
@@ -223,7 +225,7 @@ var (
 // idPrefix is the prefix of request IDs.
 const idPrefix = "req_"
 
-// newID returns an ID that no other request has. It is not a secret.
+// newID returns a unique ID for a request, with its prefix. It is not a secret.
 func newID() string {
 	var raw [12]byte
 	binary.LittleEndian.PutUint64(raw[:], rand.Uint64())  //nolint:gosec // no secret
@@ -251,7 +253,7 @@ func (c *call) screen() error {
 	}
 	allowOrigin(c.w.Header(), r, origin)
 	if preflight(r) || c.at.public {
-		return nil // neither needs a key
+		return nil // a preflight or a public path needs no key
 	}
 	if c.peer, err = b.Access.admit(c.peer, c.local, r.Header); err != nil {
 		return err
@@ -295,7 +297,7 @@ func (c *call) refuse(cause error) {
 func (c *call) fail(cause error) {
 	h := c.w.Header()
 	switch infer.CodeOf(cause) {
-	case infer.Malformed: // a retry would fail again
+	case infer.Malformed: // a retry would fail as well
 		h["X-Should-Retry"] = []string{"false"}
 	case infer.Busy, infer.Unavailable:
 		h["Retry-After"] = []string{c.retryAfter()}
@@ -337,8 +339,10 @@ func (b *Bridge) list() []Entry {
 	return (*entries)()
 }
 
-// resolve returns the entry for a task, and the name by which the router finds it: an empty name
-// lets the router use any model.
+// resolve returns the entry for a task, preferably one that can do it, and the name for the router,
+// which is empty if the router may use any model. An unknown name is an error, unless AnyModel is
+// set. If name is empty and there are no entries, the entry is empty, and the router refuses the
+// request.
 func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed string, err error) {
 	var found *Entry
 	list := b.list()
@@ -367,7 +371,8 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 	return Entry{}, "", nil // the router gives the reason
 }
 
-// loading reports whether a task can only wait: all entries that can do it are loading.
+// loading reports whether a task has to wait: there are entries that can do it, and all of them are
+// loading.
 func (b *Bridge) loading(task infer.Task) bool {
 	name, found := infer.ModelOf(task), false
 	for _, e := range b.list() {

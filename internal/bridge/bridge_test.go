@@ -34,7 +34,8 @@ import (
 // waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 30 * time.Second
 
-// A house is a bridge before a gate with one slot and one place in the queue, and a handler.
+// A house is a bridge in front of a gate with one slot and one place in the queue. A handler
+// answers the requests.
 type house struct {
 	t       *testing.T
 	bridge  *bridge.Bridge
@@ -46,7 +47,7 @@ type house struct {
 	serving sync.WaitGroup
 }
 
-// A journal keeps the records of requests.
+// A journal collects the records of requests and connections.
 type journal struct {
 	mu    sync.Mutex
 	all   []exchange.Record
@@ -81,7 +82,8 @@ func entries() []bridge.Entry {
 	}
 }
 
-// build returns a house that is not open and does not listen.
+// build returns a house whose bridge is neither open nor listening. change may change its fields;
+// nil changes nothing.
 func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
 	t.Helper()
 	h := &house{t: t, kept: &journal{}}
@@ -154,7 +156,7 @@ func (h *house) dial() net.Conn {
 	return nc
 }
 
-// request returns the bytes of a request. Each of headers is a line without its end.
+// request returns the bytes of a request. Each header is a line without its line break.
 func request(method, path, body string, headers ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, path)
@@ -191,10 +193,10 @@ type answered struct {
 	status int
 	header http.Header
 	body   string
-	closes bool // the connection ends after it
+	closes bool // the connection ends after the answer
 }
 
-// failure returns the members of an error in OpenAI's form.
+// failure returns the members of an error in OpenAI's form. A missing member is empty.
 func (a answered) failure() (kind, code, param, message string) {
 	var m struct {
 		Error struct {
@@ -343,7 +345,7 @@ func TestModelsAndHealth(t *testing.T) {
 	if got := h.once(request("GET", "/health", "")); got.status != 503 || got.body != `{"status":"loading"}` {
 		t.Errorf("while loading: %+v", got)
 	}
-	for _, path := range []string{"/v1/models", "/v1/models/m"} { // clients would keep an empty list
+	for _, path := range []string{"/v1/models", "/v1/models/m"} { // an empty list would be wrong, because clients cache it
 		if got := h.once(request("GET", path, "")); got.status != 503 || got.header.Get("Retry-After") == "" {
 			t.Errorf("%s while loading: %+v", path, got)
 		}
@@ -399,7 +401,7 @@ func TestModelNames(t *testing.T) {
 	}
 }
 
-// Each class of error has its status, even if a stream was requested.
+// Each class of error has its own status, even if a stream was requested.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    error
@@ -437,8 +439,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// The status is not sent before the first piece of the answer: the engine may still refuse the
-// request when it knows the size of the prompt.
+// The status is not sent before the first piece of the answer, because the engine may still refuse
+// the request once it knows the size of the prompt.
 func TestFailureAfterAdmission(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Prompt{Tokens: 7}); err != nil {
@@ -454,8 +456,8 @@ func TestFailureAfterAdmission(t *testing.T) {
 	}
 }
 
-// An error in the middle of a stream is an event. An answer in one piece gets the status of the
-// error.
+// An error in the middle of a stream is sent as an event. An answer in one piece gets the status of
+// the error.
 func TestFailureInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -522,7 +524,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A body that is cut off anywhere is refused, and does not run.
+// A request whose body is cut off anywhere is refused, and does not run.
 func TestBodyCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -538,8 +540,8 @@ func TestBodyCutOff(t *testing.T) {
 	}
 }
 
-// Requests that net/http refuses itself get one answer, and no part of one is read as another
-// request.
+// Requests that net/http itself refuses get one answer, and no part of their bytes is read as
+// another request.
 func TestBeforeTheHandler(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -590,7 +592,7 @@ func TestLargeBody(t *testing.T) {
 			defer sending.Wait()
 			sending.Go(func() {
 				_, _ = io.WriteString(nc, head)
-				_, _ = io.Copy(nc, io.LimitReader(zeros{}, size)) // fails once the answer is there
+				_, _ = io.Copy(nc, io.LimitReader(zeros{}, size)) // fails once the server has answered
 			})
 			got := receive(t, bufio.NewReader(nc))
 			if kind, _, _, message := got.failure(); got.status != 413 || kind != "invalid_request_error" || !strings.Contains(message, "67108864") {
@@ -601,8 +603,8 @@ func TestLargeBody(t *testing.T) {
 	}
 }
 
-// A client that sends Expect: 100-continue learns before it sends the body whether the body is too
-// large.
+// A client that sends Expect: 100-continue gets the refusal of a body that is too large before it
+// sends the body.
 func TestLargeBodyIsAskedFor(t *testing.T) {
 	h := open(t, words("a"), nil)
 	got := h.once(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", chatPath, 65<<20))
@@ -656,7 +658,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// A hold is a handler that runs until its context ends. It reports its beginning and its end.
+// A hold is a handler that runs until its context ends. It reports the beginning and the end of
+// each request.
 type hold struct {
 	began, ended chan struct{}
 	text         bool // sends a piece of text first
@@ -687,7 +690,7 @@ func wait(t *testing.T, c chan struct{}, what string) {
 	}
 }
 
-// A client that hangs up frees its slot, with a stream or without, even if it closes only its
+// A client that hangs up frees its slot, with or without a stream, even if it closes only its
 // sending half.
 func TestAbort(t *testing.T) {
 	for _, stream := range []string{"", `,"stream":true`} {
@@ -717,7 +720,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// The hang-up of a client that has sent a byte after its request is noticed as well.
+// A hang-up is noticed even if the client has sent a byte after its request.
 func TestAbortBehindAStrayByte(t *testing.T) {
 	for name, leave := range map[string]func(*net.TCPConn) error{"close": (*net.TCPConn).Close, "close a half": (*net.TCPConn).CloseWrite} {
 		t.Run(name, func(t *testing.T) {
@@ -756,7 +759,7 @@ func TestMemoryOfCopies(t *testing.T) {
 	}
 }
 
-// If the queue is full, the status says so, even if a stream was requested.
+// If the queue is full, the status is 429, even if a stream was requested.
 func TestQueueFull(t *testing.T) {
 	handler := newHold(false)
 	h := open(t, handler, nil)
@@ -783,7 +786,8 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// During a drain new requests are refused, and running ones end with an error of their dialect.
+// During a drain new requests are refused. When the grace ends, running requests end with an error
+// in the form of their dialect.
 func TestDrain(t *testing.T) {
 	handler := newHold(true)
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = 100 * time.Millisecond })
@@ -812,8 +816,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// During a drain a new connection is still accepted, so that its request gets a status: 503 with the
-// end of the connection.
+// During a drain a new connection is still accepted, so that its request gets an answer: an error
+// with the dialect's status, and then the end of the connection.
 func TestRequestsDuringADrain(t *testing.T) {
 	handler := newHold(true)
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = waitLimit })
@@ -837,8 +841,8 @@ func TestRequestsDuringADrain(t *testing.T) {
 	}
 }
 
-// Clients that the kernel does not know are one user together: their connections count against one
-// quota, and leave room for others.
+// Unknown clients count as one user together. Their connections count against one quota, and do not
+// take connections from other users.
 func TestUnknownClientsAreOneUser(t *testing.T) {
 	known := atomic.Bool{}
 	h := open(t, words("a"), func(b *bridge.Bridge) {
@@ -869,7 +873,8 @@ func TestUnknownClientsAreOneUser(t *testing.T) {
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
 
-// A connection above the quota gets a status. When a connection ends, there is room for another.
+// A connection above the quota is refused with a status. When a connection ends, another one is
+// accepted.
 func TestConnections(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Conns = &quota.Quota{PerCaller: 2, Total: 4} })
 	var all []net.Conn

@@ -13,14 +13,15 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 )
 
-// A conn is a connection with its client, between net/http and the socket. net/http sets some ten
-// deadlines for a request, and reads beside its handler to notice a hang-up; each costs more than
-// a short answer does otherwise. So a conn sets deadlines on the socket only when they matter, and
-// notices the hang-up of a client itself, for requests that wait.
+// A conn is a connection between net/http and the socket, with the identity of its client. net/http
+// sets some ten deadlines for a request, and reads beside its handler to notice a hang-up. Each of
+// the two costs more than the rest of a short answer. So a conn sets deadlines on the socket only
+// when they matter, and notices the hang-up itself, for requests that wait.
 //
-// net/http counts the time for the first header from the beginning of the connection, a conn from the
-// first byte: before that the connection is idle. Clients open connections in advance (Node's fetch
-// one after each request that it aborts), and may send a request at any time.
+// net/http counts the time for the first header from the beginning of the connection. A conn counts
+// it from the first byte, and before that the connection is idle: clients open connections in
+// advance (Node's fetch opens one after each request that it aborts), and may send a request at any
+// time.
 type conn struct {
 	net.Conn
 
@@ -31,21 +32,21 @@ type conn struct {
 	once         sync.Once
 
 	mu      sync.Mutex // guards the fields below
-	limit   time.Time  // the read deadline that is wanted; zero is none
+	limit   time.Time  // the read deadline that was requested; zero means none
 	set     time.Time  // the read deadline of the socket, which may be earlier
 	reading bool       // a read of net/http is under way
 	used    bool       // the client has sent something
-	fresh   time.Time  // until then the write deadline of the socket is new enough
+	fresh   time.Time  // the write deadline need not be set again before this time
 	own     bool       // the handler has set a write deadline of its own
-	alone   bool       // reads beside the handler return at once, without a byte: see leaveAlone
-	ahead   []byte     // bytes after the request, which awaitHangUp has read
-	ended   error      // the error at the end of the connection, which awaitHangUp has read
+	alone   bool       // reads beside the handler return no bytes at once; see leaveAlone
+	ahead   []byte     // bytes after the request that awaitHangUp has read
+	ended   error      // the error of the read with which awaitHangUp found the end of the connection
 }
 
 // past is a deadline that ends a read at once.
 var past = time.Unix(1, 0)
 
-// SetReadDeadline sets the deadline of the present read, or of the next one.
+// SetReadDeadline sets the deadline of the current read, or else of the next one.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,8 +62,8 @@ func (c *conn) setLocked(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read reads for net/http. If the socket has an earlier deadline than the last deadline set, that
-// deadline stays until it passes; then the read continues.
+// Read reads for net/http. The socket may have an earlier deadline than the last one that was set.
+// Read does not replace it, but continues when it has passed.
 func (c *conn) Read(p []byte) (int, error) {
 	if n, over, err := c.begin(p); over {
 		return n, err
@@ -75,8 +76,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// begin begins a read. It reports as over whether the read has ended already, with the results n
-// and err.
+// begin begins a read. If over is true, the read has ended already, with the results n and err.
 func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +102,8 @@ func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	return 0, false, nil
 }
 
-// end reports whether a read has ended, with n bytes and err. It has not if its deadline was none.
+// end reports whether a read that returned n bytes and err has ended. If only an outdated deadline
+// ended it, end sets the current deadline and reports false. end may replace err.
 func (c *conn) end(p []byte, n int, err *error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,13 +124,13 @@ func (c *conn) end(p []byte, n int, err *error) bool {
 	return true
 }
 
-// SetWriteDeadline sets the write deadline of a handler. The zero time removes it, and each write
-// has the usual limit again.
+// SetWriteDeadline sets a deadline that replaces the usual limit of each write. The zero time
+// restores that limit.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.IsZero() && !c.own {
-		return nil // each write sets one
+		return nil // each write sets a deadline
 	}
 	c.own, c.fresh = !t.IsZero(), time.Time{}
 	return c.Conn.SetWriteDeadline(t)
@@ -143,8 +144,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// refresh sets the deadline of the next write. That costs as much as a small write, so it sets a
-// deadline somewhat later than needed, and then leaves it for that long.
+// refresh sets the deadline of the next write. Setting a deadline costs as much as a small write.
+// So refresh adds 1/64 to writeTimeout, and sets no new deadline until that additional time has
+// passed.
 func (c *conn) refresh() error {
 	if c.writeTimeout <= 0 {
 		return nil
@@ -160,9 +162,9 @@ func (c *conn) refresh() error {
 	return c.Conn.SetWriteDeadline(now.Add(c.writeTimeout + more))
 }
 
-// leaveAlone lets reads of one byte return at once, without a byte, until the request is answered.
-// After the end of the body net/http reads one byte beside the handler, to notice a hang-up;
-// awaitHangUp does that instead, for requests that wait. If the length of a body is known,
+// leaveAlone makes reads of one byte return at once, without a byte, until the request is answered.
+// After the end of the body, net/http reads one byte beside the handler to notice a hang-up.
+// awaitHangUp replaces that read, for requests that wait. If the length of a body is known,
 // leaveAlone may be called before the body is read, because net/http never reads a single byte of
 // it.
 func (c *conn) leaveAlone() {
@@ -174,7 +176,8 @@ func (c *conn) leaveAlone() {
 	}
 }
 
-// rested records that a request was answered, and that the connection waits for the next one.
+// rested ends the effect of leaveAlone when a request was answered and the connection is idle. It
+// is the hook ConnState of [http.Server].
 func rested(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok && state == http.StateIdle {
 		c.mu.Lock()
@@ -221,7 +224,8 @@ func (c *conn) awaitHangUp(ctx context.Context) error {
 	}
 }
 
-// readAhead waits for bytes or for the end of the connection, and keeps them for the next read.
+// readAhead waits for bytes or for the end of the connection, and keeps either for the next read.
+// If ctx ends first, it returns the cause.
 func (c *conn) readAhead(ctx context.Context) error {
 	if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
@@ -271,12 +275,12 @@ func (c *call) whilePresent(wait func(context.Context) error) error {
 			cancel(errLeft)
 		}
 	})
-	defer watch.Wait() // nothing else may read at the same time
+	defer watch.Wait() // the watch must have stopped before the next read
 	defer cancel(nil)
 	return wait(ctx)
 }
 
-// errLeft is the cause if the client of a waiting request hangs up.
+// errLeft is the cause of a context that ends because the client of a waiting request hangs up.
 var errLeft = errors.New("the client hung up")
 
 // Close closes the connection.
@@ -285,7 +289,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite closes the sending half, so that the client reads to the end without an error.
+// CloseWrite closes the sending half, so that the client gets a clean end of the stream.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// gated is a handler that answers once for each value of the channel. Until then it waits for the
-// end of its context, so that the client is watched.
+// gated is a handler that answers one request for each value of the channel. Meanwhile it also
+// waits for the end of its context, so that the client is watched.
 type gated chan struct{}
 
 func (g gated) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -32,11 +32,11 @@ func (g gated) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) er
 	return emit(&infer.Done{Reason: infer.EndOfTurn})
 }
 
-// watchTime is longer than a request waits before its client is watched.
+// watchTime is longer than the time after which the client of a waiting request is watched.
 const watchTime = 150 * time.Millisecond
 
-// Requests that a client sends ahead are answered in order, whether net/http has read their bytes
-// with the first request or the watch of the client has.
+// Requests that a client sends ahead are answered in order, whether net/http reads their bytes with
+// the first request, or the watch of the client reads them.
 func TestPipelined(t *testing.T) {
 	one := request("POST", chatPath, hi(""))
 	chunked := request("POST", chatPath, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(hi("")), hi("")), "Transfer-Encoding: chunked")
@@ -61,7 +61,7 @@ func TestPipelined(t *testing.T) {
 				if _, err := io.WriteString(nc, piece); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(watchTime) // until the client is watched
+				time.Sleep(watchTime) // the client is watched after that
 			}
 			r := bufio.NewReader(nc)
 			for i := range 3 {
@@ -84,15 +84,14 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
-// The hang-up of a client is noticed while its request is being answered, whatever the framing of
-// the body, with further bytes and without, at any time, and in a later request of its connection
-// as well.
+// The hang-up of a client is noticed while its request is being answered, at any time: for each
+// framing of the body, with and without further bytes, and also in later requests of a connection.
 func TestHangUps(t *testing.T) {
 	body := hi(`,"stream":true`)
 	known := request("POST", chatPath, body)
 	chunked := request("POST", chatPath, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body), "Transfer-Encoding: chunked")
 	for name, req := range map[string]string{"a length": known, "chunks": chunked} {
-		for _, before := range []int{0, 2} { // number of requests before it on the connection
+		for _, before := range []int{0, 2} { // number of earlier requests on the connection
 			for _, stray := range []string{"", "\n", strings.Repeat("x", 2000)} {
 				for _, after := range []time.Duration{0, watchTime} {
 					t.Run(fmt.Sprintf("%s, %d before, %d bytes, %s", name, before, len(stray), after), func(t *testing.T) {
@@ -131,8 +130,8 @@ func TestHangUps(t *testing.T) {
 	}
 }
 
-// The hang-up of a client is noticed as well while its request waits for a model or for memory: its
-// resources are free long before the time limit.
+// A hang-up is also noticed while the request waits for a model or for memory. The resources of the
+// request are then free long before the time limit.
 func TestHangUpsBeforeTheAnswer(t *testing.T) {
 	large := `{"model":"gen","messages":[{"role":"user","content":"` + strings.Repeat("x", 1<<20) + `"}]}`
 	for name, test := range map[string]struct {
@@ -167,7 +166,7 @@ func TestHangUpsBeforeTheAnswer(t *testing.T) {
 			}
 			time.Sleep(watchTime)
 			_ = nc.Close()
-			until(t, "nothing is left", func() bool { return conns.Taken() == 0 && memory.Taken() == before })
+			until(t, "all resources are free", func() bool { return conns.Taken() == 0 && memory.Taken() == before })
 			if n := len(h.kept.records()); n != 0 {
 				t.Errorf("%d records of requests that never were", n)
 			}
@@ -175,7 +174,7 @@ func TestHangUpsBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-// until waits for a condition.
+// until waits for a condition. It fails the test after waitLimit.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for late := time.Now().Add(waitLimit); !is(); time.Sleep(time.Millisecond) {
@@ -217,8 +216,8 @@ func TestTimesOfLaterRequests(t *testing.T) {
 	})
 }
 
-// A client that does not read its answer is cut off after the time limit of a write, a minute, or
-// up to a 64th later: not every write sets a new deadline.
+// A client that does not read its answer is cut off after the time limit of a write, which is a
+// minute. It may take 1/64 longer, because not every write sets a new deadline.
 func TestSlowReader(t *testing.T) {
 	chatter := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for {
@@ -251,7 +250,8 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// Failed requests of any kind leave no goroutine, no memory and no connection behind.
+// After failed requests of any kind, no goroutine is left, and no memory or connection is still
+// counted.
 func TestNothingIsLeft(t *testing.T) {
 	memory := &quota.Quota{PerCaller: 64 << 20, Total: 64 << 20}
 	conns := &quota.Quota{PerCaller: 100, Total: 100}
@@ -283,7 +283,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	round() // fills pools, and starts goroutines that stay
 	rest := func() int {
-		until(t, "all have gone", func() bool { return conns.Taken() == 0 && memory.Taken() == 0 })
+		until(t, "all resources are free", func() bool { return conns.Taken() == 0 && memory.Taken() == 0 })
 		return runtime.NumGoroutine()
 	}
 	before := rest()

@@ -26,16 +26,16 @@ const (
 	countPath     = "/v1/messages/count_tokens"
 )
 
-// A tongue is a dialect that generates, with its paths and errors.
+// A tongue is a dialect that can generate, with its path and errors.
 type tongue struct {
 	dialect wire.Dialect
 	path    string
-	body    string // a request without its last brace
+	body    string // a request without its closing brace
 	// failed returns the type and the message of an error.
 	failed func(answered) (kind, message string)
 	// failures has the status and the type of each class of error.
 	failures map[infer.Code]string
-	broken   string // pattern of the end of a stream that fails
+	broken   string // part of the last event of a stream that fails
 }
 
 var tongues = []tongue{
@@ -85,7 +85,7 @@ func anthropicError(a answered) (kind, message string) {
 }
 
 // Each dialect answers on its path, with and without /v1, in one piece and as a stream. The records
-// have its name.
+// have the dialect's name.
 func TestDialects(t *testing.T) {
 	for _, l := range tongues {
 		t.Run(string(l.dialect), func(t *testing.T) {
@@ -109,8 +109,8 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// In each dialect each class of error has its status, even if a stream was requested, and clients
-// see whether to retry, and after which time. The time is rounded up to whole seconds.
+// In each dialect each class of error has its own status, even if a stream was requested. Headers
+// tell the client whether to retry, and after what time. The time is rounded up to whole seconds.
 func TestFailuresOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for code, want := range l.failures {
@@ -136,8 +136,8 @@ func TestFailuresOfDialects(t *testing.T) {
 	}
 }
 
-// In each dialect an error in the middle of a stream is an event, and the stream does not look
-// complete.
+// In each dialect an error in the middle of a stream is sent as an event, and the stream does not
+// look complete.
 func TestBrokenStreams(t *testing.T) {
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -160,8 +160,8 @@ func TestBrokenStreams(t *testing.T) {
 	}
 }
 
-// A request that is refused before it is read gets an error in the form of its route's dialect,
-// even if no route has its path.
+// A request that is refused before its body is read gets an error in the form of its path's
+// dialect, even if the path has no route.
 func TestRefusalsOfDialects(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Access.Keys = append(b.Access.Keys, key(t, "ci", secret))
@@ -207,7 +207,7 @@ func TestRefusalsOfDialects(t *testing.T) {
 	}
 }
 
-// In each dialect a body that is cut off anywhere is refused, and does not run.
+// In each dialect a request whose body is cut off anywhere is refused, and does not run.
 func TestBodiesCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -219,7 +219,7 @@ func TestBodiesCutOff(t *testing.T) {
 		for n := 0; n < len(body); n += 10 {
 			h.cutOff(l.path, body, n)
 		}
-		for n := 1; n < len(body); n += 10 { // of full length, but not JSON
+		for n := 1; n < len(body); n += 10 { // the body is complete, but its JSON is not
 			got := h.once(request("POST", l.path, body[:n]))
 			if kind, message := l.failed(got); kind != "400 invalid_request_error" || message == "" {
 				t.Errorf("%s, %d bytes: %+v", l.dialect, n, got)
@@ -252,7 +252,8 @@ func TestKeepAlivesOfDialects(t *testing.T) {
 	}
 }
 
-// If the handler fails after silence has decided the status, the stream consists of an error event.
+// If the handler fails after silence has led to the status 200, the stream consists of an error
+// event.
 func TestLateFailures(t *testing.T) {
 	late := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
 		select {
@@ -272,7 +273,7 @@ func TestLateFailures(t *testing.T) {
 	}
 }
 
-// In each dialect a client that hangs up frees its slot, with a stream or without.
+// In each dialect a client that hangs up frees its slot, with or without a stream.
 func TestAbortsOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for _, more := range []string{"", `,"stream":true`} {
@@ -289,7 +290,7 @@ func TestAbortsOfDialects(t *testing.T) {
 	}
 }
 
-// Counting the tokens of a prompt needs no slot, and generates no text.
+// Counting the tokens of a prompt generates no text.
 func TestCountTokens(t *testing.T) {
 	var counted atomic.Pointer[infer.Generate]
 	h := open(t, infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -314,8 +315,8 @@ func TestCountTokens(t *testing.T) {
 	}
 }
 
-// The list of models serves clients of OpenAI and of Anthropic. The latter get errors in their own
-// form.
+// The list of models is for clients of OpenAI's and of Anthropic's interface. The latter get errors
+// in the form of theirs.
 func TestModelsOfDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const version = "Anthropic-Version: 2026-10-21"
@@ -349,7 +350,7 @@ func TestModelsOfDialects(t *testing.T) {
 	}
 }
 
-// HEAD / shows that a server runs.
+// HEAD / is answered with the status 200, so that clients see that a server runs.
 func TestRoot(t *testing.T) {
 	h := open(t, words("a"), nil)
 	nc := h.dial()
@@ -362,8 +363,8 @@ func TestRoot(t *testing.T) {
 	}
 }
 
-// The same request gives the same text, the same tokens and the same reason for the end in every
-// dialect.
+// The same request leads to the same text, the same numbers of tokens and the same reason for the
+// end in every dialect.
 func TestOneCaseInAllDialects(t *testing.T) {
 	var asked []*infer.Generate
 	backend := &mock.Backend{Tokens: []string{"Hel", "lo é\n"}, PromptTokens: 7}

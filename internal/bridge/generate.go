@@ -10,11 +10,11 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// ignoredHeader lists the members of a request that had no effect.
+// ignoredHeader is the header that lists the members of a request without effect.
 const ignoredHeader = "Inferd-Ignored"
 
-// read reads the body of a request, and waits until the bridge is open. It reports false if it has
-// answered the request with an error.
+// read reads the body of a request, and waits until the bridge is open. It reports false if the
+// request was answered with an error.
 func (c *call) read() ([]byte, bool) {
 	body, ok := c.readBody()
 	if !ok {
@@ -23,8 +23,8 @@ func (c *call) read() ([]byte, bool) {
 	return body, c.ready()
 }
 
-// decode reads the body of a request, and decodes it. It reports false if it has answered the
-// request with an error.
+// decode reads the body of a request, and decodes it with read. ok is false if the request was
+// answered with an error.
 func decode[T any](c *call, read func(body []byte) (T, error)) (value T, ok bool) {
 	body, ok := c.read()
 	if !ok {
@@ -38,7 +38,7 @@ func decode[T any](c *call, read func(body []byte) (T, error)) (value T, ok bool
 	return value, true
 }
 
-// resolve calls [Bridge.resolve]. It reports false if it has answered the request with an error.
+// resolve calls [Bridge.resolve]. ok is false if the request was answered with an error.
 func (c *call) resolve(name string, task infer.Task) (entry Entry, routed string, ok bool) {
 	entry, routed, err := c.bridge.resolve(name, task)
 	if err != nil {
@@ -65,8 +65,8 @@ func (c *call) ready() bool {
 	return false
 }
 
-// prepare finds the model of a request to generate, and adapts the request to it. It returns the
-// model's name for the answer. It reports false if it has answered the request with an error.
+// prepare finds the model of a request to generate, and adapts the request to it. model is the
+// model's name for the answer. ok is false if the request was answered with an error.
 func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 	entry, routed, ok := c.resolve(ask.Model, ask.Generate)
 	if !ok {
@@ -94,7 +94,7 @@ func (c *call) generate(ask *web.Ask, a answer) {
 	c.exchange(a, ask.Generate, ask.CacheSalt)
 }
 
-// decoding lets one request at a time decode its images.
+// decoding is full while a request decodes its images: only one may do so at a time.
 var decoding = make(chan struct{}, 1)
 
 // decodeImages decodes the images of a request, within the memory of its caller.
@@ -124,7 +124,8 @@ func (c *call) decodeImages(ask *web.Ask) error {
 	return ask.Decode()
 }
 
-// nameOf returns the model's name for an answer, as the client spelled it.
+// nameOf returns the model's name for an answer: as the client spelled it, or else the name of the
+// entry.
 func nameOf(asked string, entry Entry) string {
 	if asked == "" {
 		return entry.Name
@@ -138,8 +139,8 @@ func (c *call) ignored(names []string) {
 	}
 }
 
-// exchange runs a task and answers it, as a stream if c.reply.stream is set, otherwise with
-// collect. If the connection watches the client itself, the request does not need the context of
+// exchange runs a task, and answers as a stream if c.reply.stream is set, otherwise with collect.
+// If there is a conn, which watches the client itself, the task does not end with the context of
 // net/http.
 func (c *call) exchange(collect collector, task infer.Task, salt string) {
 	localOnly, err := web.LocalOnly(c.r.Header)

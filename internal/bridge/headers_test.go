@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The headers about other machines and about traces reach the handler, in every dialect and for every task.
+// The headers Inferd-Local-Only and Traceparent reach the handler in every dialect, also with
+// requests to count tokens.
 func TestLocalOnlyAndTraces(t *testing.T) {
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	type wish struct {

@@ -18,8 +18,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// echoes is a handler that answers a question with its pieces: a text, how often it comes, and milliseconds before
-// each time. It counts the requests that run.
+// echoes is a handler that repeats a text. The prompt consists of the text, the number of
+// repetitions, and the pause before each of them in milliseconds. echoes counts the running
+// requests.
 type echoes struct{ running atomic.Int64 }
 
 func (e *echoes) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -43,14 +44,14 @@ func (e *echoes) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	return emit(&infer.Done{Reason: infer.EndOfTurn})
 }
 
-// A life is the behaviour of a client on a connection: it sends requests, some before the answer to the
-// one before, in pieces of any size, and leaves.
+// A life is the behaviour of a client on one connection. The client sends requests in pieces of any
+// size, some of them before the previous answer, and then closes the connection.
 type life struct {
 	r      *rand.Rand
 	nc     net.Conn
 	name   string
-	ahead  int // requests without an answer at any time
-	leaves int // requests whose answers the client awaits; then it closes the connection
+	ahead  int // maximum number of requests that are not answered yet
+	leaves int // number of answers after which the client closes the connection
 	asked  []question
 }
 
@@ -65,7 +66,8 @@ func (q question) body() string {
 	return fmt.Sprintf(`{"model":"gen","stream":%v,"messages":[{"role":"user","content":"%s %d %d"}]}`, q.stream, q.text, q.times, q.pause)
 }
 
-// drawLife draws a life with texts that no other life has.
+// drawLife returns a random life. Its texts contain name, and so differ from the texts of other
+// lives.
 func drawLife(r *rand.Rand, name string, nc net.Conn) *life {
 	l := &life{r: r, nc: nc, name: name, ahead: 1 + r.IntN(2)*r.IntN(3)}
 	for i := range 1 + r.IntN(6) {
@@ -82,7 +84,7 @@ func drawLife(r *rand.Rand, name string, nc net.Conn) *life {
 	return l
 }
 
-// bytes are a request in a random framing.
+// bytes returns the bytes of a request, in a random framing of the body.
 func (l *life) bytes(q question) string {
 	body := q.body()
 	if l.r.IntN(4) > 0 {
@@ -93,7 +95,7 @@ func (l *life) bytes(q question) string {
 	return request("POST", chatPath, chunks, "Transfer-Encoding: chunked")
 }
 
-// live lives a life. It returns an error if an answer is not that to its question.
+// live plays the life. It returns an error if an answer does not belong to its question.
 func (l *life) live() error {
 	answers := make(chan struct{}, len(l.asked))
 	var sending sync.WaitGroup
@@ -111,7 +113,7 @@ func (l *life) live() error {
 				<-answers
 			}
 			if sendCut(cuts, l.nc, text) != nil {
-				return // the answers show it
+				return // the missing answers show the failure
 			}
 		}
 	})
@@ -122,8 +124,8 @@ func (l *life) live() error {
 		}
 		answers <- struct{}{}
 	}
-	if l.leaves < len(l.asked) { // in the middle of an answer
-		_, _ = io.CopyN(io.Discard, in, l.r.Int64N(600)) // there may be less
+	if l.leaves < len(l.asked) { // leaves in the middle of an answer
+		_, _ = io.CopyN(io.Discard, in, l.r.Int64N(600)) // the answer may be shorter
 	}
 	return nil
 }
@@ -144,7 +146,7 @@ func sendCut(r *rand.Rand, w io.Writer, text string) error {
 	return nil
 }
 
-// answered reads the answer to a question.
+// answered reads an answer, and returns an error if it is not the whole answer to the question.
 func (q question) answered(in *bufio.Reader) error {
 	res, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -161,8 +163,8 @@ func (q question) answered(in *bufio.Reader) error {
 	return nil
 }
 
-// Connections with random lives get the answer to each request in turn, while others are closed in the
-// middle of an answer; the requests of closed ones end.
+// Connections with random behaviour get their answers in order, while others are closed in the
+// middle of an answer. The requests on closed connections end.
 func TestRandomLives(t *testing.T) {
 	handler := &echoes{}
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Handler = handler })

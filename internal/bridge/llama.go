@@ -10,8 +10,8 @@ import (
 )
 
 // generator returns the entry that answers in the dialect of llama.cpp's server, which has only one
-// model: the entry with the name, or else the first with the abilities need, or else the first that
-// generates. The entry is empty if none generates.
+// model. It is the entry with the given name, or else the first entry with the abilities in need,
+// or else the first entry that generates. It is empty if no entry generates.
 func (b *Bridge) generator(name string, need infer.Abilities) (entry Entry) {
 	for _, e := range b.list() {
 		switch {

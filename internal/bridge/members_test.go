@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The members of the group need no key, whether it is their primary group or not. Root is no member,
-// because programs that pass on the requests of others often run as root.
+// The members of the group need no key, whether or not it is their primary group. Root does not
+// count as a member, because programs that pass on requests of other users often run as root.
 func TestGroupMembers(t *testing.T) {
 	member, err := user.Lookup("daemon")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestGroupMembers(t *testing.T) {
 	}
 }
 
-// A membership is kept for a minute, and the number of kept ones is bounded.
+// A membership is cached for a minute, and the number of cached memberships is bounded.
 func TestMembershipsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memberships{user: map[string]membership{"61234": {true, time.Now().Add(rememberMember)}}}

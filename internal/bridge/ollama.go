@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/ollama"
 )
 
-// ollamaRoot answers GET /, which shows clients that a server runs.
+// ollamaRoot answers GET /. Clients use it to check whether a server runs.
 func (c *call) ollamaRoot() {
 	c.send(http.StatusOK, "text/plain; charset=utf-8", []byte(ollama.Running))
 }
@@ -44,8 +44,8 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 	}
 }
 
-// ollamaEntry returns the entry with a name, with or without the tag latest. spelled is the name
-// that the entry has.
+// ollamaEntry returns the entry with a name, with or without the tag latest. spelled is the
+// spelling that the entry has as a name or alias.
 func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
 	for _, spelled := range []string{name, ollama.Same(name)} {
 		for _, e := range b.list() {
@@ -57,8 +57,8 @@ func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool)
 	return Entry{}, "", false
 }
 
-// ollamaFind returns what ollamaEntry returns. If there is no such entry, it refuses the request
-// and reports false, or returns an empty entry if the name is empty or any model will do.
+// ollamaFind calls ollamaEntry. If no entry has the name, it returns an empty entry if the name is
+// empty or AnyModel is set. Otherwise it refuses the request, and ok is false.
 func (c *call) ollamaFind(name string) (entry Entry, spelled string, ok bool) {
 	if entry, spelled, ok = c.bridge.ollamaEntry(name); ok {
 		return entry, spelled, true
@@ -79,7 +79,7 @@ func (c *call) ollamaShow() {
 	e, _, ok := c.ollamaFind(asked.Name)
 	switch {
 	case !ok:
-	case e.Name == "": // any model would do, but there is none to show
+	case e.Name == "": // no entry has the name, and no other one is shown in its place
 		c.refuse(ollama.UnknownModel(asked.Name))
 	default:
 		m := c.bridge.ollamaModel(e)
@@ -87,7 +87,7 @@ func (c *call) ollamaShow() {
 	}
 }
 
-// lines returns the content type of an answer that may be a stream of one line.
+// lines returns the content type of an answer: lines of JSON for a stream, otherwise JSON.
 func lines(stream bool) string {
 	if stream {
 		return ollama.ContentType
@@ -134,7 +134,7 @@ func (c *call) ollamaAnswer(read func([]byte) (*ollama.Request, error)) {
 // ollamaEmbed answers POST /api/embed.
 func (c *call) ollamaEmbed() { c.ollamaVectors(ollama.ReadEmbed) }
 
-// ollamaEmbeddings answers POST /api/embeddings, the older form.
+// ollamaEmbeddings answers POST /api/embeddings, the older form of /api/embed.
 func (c *call) ollamaEmbeddings() { c.ollamaVectors(ollama.ReadEmbeddings) }
 
 func (c *call) ollamaVectors(read func([]byte) (*ollama.Embeddings, error)) {

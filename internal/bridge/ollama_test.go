@@ -38,8 +38,8 @@ var hiTo = map[string]string{
 	"/apply-template": `{"messages":[{"role":"user","content":"hi"}]}`,
 }
 
-// Each path of Ollama, llama.cpp's server, completions and rerank answers, and the answer has the
-// model's name as the request spells it.
+// The paths of Ollama and llama.cpp's server, and those of completions and rerank, answer. The
+// model's name in an answer has the spelling of the request.
 func TestPathsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a", "b"), nil)
 	for name, test := range map[string]struct {
@@ -106,7 +106,7 @@ func TestPathsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// A refusal has the form of the path's dialect.
+// An error has the form of the dialect that owns the path.
 func TestRefusalsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const ollama, llama, openai = `{"error":"`, `{"error":{"code":`, `{"error":{"message":`
@@ -161,7 +161,7 @@ func TestRefusalsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// On every path a body that is cut off anywhere is refused, and does not run.
+// On every path a request whose body is cut off anywhere is refused, and does not run.
 func TestOtherBodiesCutOff(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		t.Error("it runs")
@@ -169,7 +169,7 @@ func TestOtherBodiesCutOff(t *testing.T) {
 	}), nil)
 	for path, body := range hiTo {
 		for n := 0; n < len(body); n += max(len(body)/10, 1) {
-			for _, whole := range []bool{false, true} { // cut off by length, or whole but incomplete JSON
+			for _, whole := range []bool{false, true} { // false: shorter than its Content-Length; true: complete, but not complete JSON
 				length := len(body)
 				if whole {
 					length = n
@@ -182,7 +182,7 @@ func TestOtherBodiesCutOff(t *testing.T) {
 	}
 }
 
-// On every path that generates a client that hangs up frees its slot.
+// On every path that generates, a client that hangs up frees its slot.
 func TestOtherAborts(t *testing.T) {
 	for path, bodies := range map[string][]string{
 		"/api/chat":       {hiTo["/api/chat"], `{"model":"gen","messages":[{"role":"user","content":"hi"}],"stream":false}`},
@@ -209,8 +209,9 @@ func TestOtherAborts(t *testing.T) {
 	}
 }
 
-// An error in the middle of a stream has the form of the dialect, and no message says done or stop;
-// OpenAI's stream still ends with [DONE]. An answer in one piece becomes a status of 503.
+// An error in the middle of a stream has the form of the dialect, and no message of the stream has
+// done or stop set. OpenAI's stream still ends with [DONE]. An answer in one piece gets the status
+// 503.
 func TestFailuresInTheMiddle(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Text{Delta: []byte("a")}); err != nil {
@@ -236,9 +237,9 @@ func TestFailuresInTheMiddle(t *testing.T) {
 	}
 }
 
-// After 10 s of silence a stream of Ollama sends a line without text, and one of llama.cpp a
-// comment without a blank line. Ollama's clients fail on a blank line, and llama.cpp's on a comment
-// with one.
+// After 10 s of silence, a stream in Ollama's dialect sends a line with an empty text, because its
+// clients fail on a blank line. A stream in llama.cpp's dialect sends a comment without a blank
+// line, because its clients fail on a comment with one.
 func TestOtherKeepAlives(t *testing.T) {
 	slow := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
 		select {
@@ -282,8 +283,8 @@ func TestOtherKeepAlives(t *testing.T) {
 	})
 }
 
-// ollama/ollama#8029: options of a request neither load nor unload a model that other clients use;
-// a header lists the ignored members.
+// ollama/ollama#8029: options of a request neither load nor unload a model that other clients use.
+// A header lists the ignored members.
 func TestOptionsReloadNothing8029(t *testing.T) {
 	h := open(t, words("a"), nil)
 	for path, body := range map[string]string{
@@ -331,7 +332,7 @@ func TestShowHasCapabilities72(t *testing.T) {
 	}
 }
 
-// docker/model-runner#403: a suffix is used, or refused with its name, but never ignored.
+// docker/model-runner#403: a suffix is used, or refused by name, but never ignored.
 func TestSuffixIsNotIgnored403(t *testing.T) {
 	var asked infer.Generate
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -381,8 +382,8 @@ func TestCompletionsHaveNoTemplate1247(t *testing.T) {
 	}
 }
 
-// On llama.cpp's paths a request needs no name of a model: the first entry that can do the task
-// answers, also to an unknown name.
+// On llama.cpp's paths a request needs no name of a model. The first entry that can do the task
+// answers, even if the name is unknown.
 func TestFirstModelAnswers(t *testing.T) {
 	var routed string
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {

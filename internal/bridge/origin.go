@@ -25,12 +25,12 @@ const (
 	sameSite   = "same-site" // another port or subdomain
 )
 
-// protection refuses requests of other origins that may change something.
+// protection refuses requests from other origins with methods that may change state.
 var protection http.CrossOriginProtection
 
-// checkOrigin returns an error for a request of a page that is not listed. If the page is listed,
-// it returns the origin, so that the answer can allow the page to read it; otherwise origin is
-// empty.
+// checkOrigin returns an error for a request from a page of another origin, unless the origin is
+// listed. For a listed origin it returns the origin, so that the answer can allow the page to read
+// it. Otherwise origin is empty.
 func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	origin = r.Header.Get("Origin")
 	if origin != "" && origin != "null" && slices.ContainsFunc(listed, func(p string) bool { return matchOrigin(p, origin) }) {
@@ -48,7 +48,7 @@ func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	return "", nil
 }
 
-// matchOrigin reports whether pattern equals the origin, or is its scheme with any name.
+// matchOrigin reports whether pattern equals the origin, or consists of its scheme and "://*".
 func matchOrigin(pattern, origin string) bool {
 	if scheme, ok := strings.CutSuffix(pattern, "://*"); ok {
 		name, is := strings.CutPrefix(origin, scheme+"://")
@@ -57,18 +57,19 @@ func matchOrigin(pattern, origin string) bool {
 	return pattern == origin
 }
 
-// sameHost reports whether an origin is a page of the host.
+// sameHost reports whether an origin has the given host and port.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && u.Host == host
 }
 
-// preflight reports whether a browser asks whether a page may send a request.
+// preflight reports whether a request is a preflight: a browser asks whether a page may send a
+// request.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// maxAsked bounds the bytes of the header names that a preflight asks for.
+// maxAsked bounds the bytes of the header names in a preflight.
 const maxAsked = 4 << 10
 
 // allowOrigin sets the headers that allow a page of a listed origin to read the answer.
@@ -92,8 +93,8 @@ func allowOrigin(h http.Header, r *http.Request, origin string) {
 	}
 }
 
-// fromBrowser reports whether a page has sent the request. Sec-Fetch-Mode does not show that: Node
-// also sends it.
+// fromBrowser reports whether a page in a browser has sent the request. Sec-Fetch-Mode is no sign
+// of a browser, because Node also sends it.
 func fromBrowser(r *http.Request) bool {
 	return r.Header.Get("Origin") != "" || r.Header.Get(siteHeader) != ""
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Page answers the requests of browsers for the web page.
+// A Page answers requests for the web page.
 type Page interface {
 	// Takes reports whether a request is for the page.
 	Takes(*http.Request) bool
@@ -16,8 +16,7 @@ type Page interface {
 	Serve(http.ResponseWriter, *http.Request, infer.Peer)
 }
 
-// pageOr returns the route of the page if the request is for it, otherwise at. The request of a
-// program that probes / is not for the page.
+// pageOr returns the route of the page if the request is for the page, otherwise at.
 func (b *Bridge) pageOr(at route, r *http.Request) route {
 	if b.Page == nil || !b.Page.Takes(r) {
 		return at

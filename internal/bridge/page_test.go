@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A sign is a page that answers with the method, the user and the key.
+// A sign is a Page whose answer is the method, the user and the key of the request.
 type sign struct{}
 
 func (sign) Takes(r *http.Request) bool {
@@ -71,7 +71,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// The page is served before the models are known. Without a page its paths do not exist.
+// The page is served before the models are known. If the bridge has no Page, its paths do not
+// exist.
 func TestPageIsEarly(t *testing.T) {
 	h := build(t, words("a"), func(b *bridge.Bridge) {
 		b.Page = sign{}

@@ -4,5 +4,5 @@ package bridge
 
 import "io/fs"
 
-// private reports true: on this platform the mode does not show the permissions of a file.
+// private always reports true: on this platform the mode of a file does not show its permissions.
 func private(fs.FileInfo) bool { return true }

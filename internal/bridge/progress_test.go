@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A pull that reports nothing sends its last line again every 10 s. Clients that wait for one piece get its
-// headers after 45 s, and then a blank line every 10 s.
+// While a pull makes no report, its stream repeats the last line every 10 s. An answer in one piece
+// sends its headers after 45 s, and from then on a blank line every 10 s.
 func TestSilentPulls(t *testing.T) {
 	const line = `{"status":"verifying sha256 digest"}` + "\n"
 	for stream, want := range map[bool]string{true: line + line + line, false: ""} {
@@ -40,7 +40,7 @@ func TestSilentPulls(t *testing.T) {
 	}
 }
 
-// A client that takes no line ends its pull.
+// A pull ends when its client no longer reads.
 func TestUnreadPull(t *testing.T) {
 	ctx, leave := context.WithCancelCause(t.Context())
 	p := &progress{call: &call{w: brokenWriter{httptest.NewRecorder()}}, stream: true, leave: leave}

@@ -14,12 +14,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Pull brings a model into the model store, by a name as Ollama's clients spell it. It returns the
-// name in the store, and reports the phases. The end of ctx ends it; the bytes so far are kept.
+// Pull brings a model into the model store. name has the form of Ollama's clients; stored is the
+// name in the store. Pull calls report for each phase. It ends with ctx, and keeps the bytes that
+// have arrived.
 type Pull func(ctx context.Context, name string, report func(status.Phase)) (stored string, err error)
 
-// ollamaPull answers POST /api/pull: a model that is there needs nothing, and only the daemon's user
-// brings others.
+// ollamaPull answers POST /api/pull. For a model of an entry, it succeeds at once. Only the
+// daemon's user may pull other models.
 func (c *call) ollamaPull() {
 	asked, ok := decode(c, ollama.ReadPull)
 	if !ok {
@@ -38,7 +39,7 @@ func (c *call) ollamaPull() {
 	}
 }
 
-// pull brings a model into the store while its client is there, and the daemon serves.
+// pull brings a model into the store. It stops when the client hangs up or the runner stops.
 func (c *call) pull(asked ollama.Pull) {
 	b, log, ctx := c.bridge, c.bridge.Runner.Log, c.r.Context()
 	p := &progress{call: c, stream: asked.Stream, line: ollama.Progress(status.CheckingLocal{})}
@@ -75,20 +76,20 @@ func (c *call) pull(asked ollama.Pull) {
 	}
 }
 
-// A progress answers a pull: with a line for each phase, or in one piece. The first line decides the
-// status. Clients that wait for one piece get its headers after a while, see patience, and then a
-// blank line after each time of silence.
+// A progress answers a request to pull, with a line for each phase or in one piece. The status is
+// sent with the first line. An answer in one piece sends its headers after patience at the latest,
+// and then a blank line whenever it has been silent.
 type progress struct {
 	call   *call
 	stream bool
 	leave  context.CancelCauseFunc // ends the pull
 
-	quiet        // its mutex guards the fields below; once it is over, no line of progress follows
-	line  []byte // the last one; it is sent again after silence
+	quiet        // its mutex guards the fields below; when over is set, report and the timer send nothing
+	line  []byte // the latest line, which is repeated after silence
 	begun bool   // the headers have been sent
 }
 
-// begin begins to look for silence, until stop.
+// begin starts the timer for silence, which runs until stop.
 func (p *progress) begin() {
 	p.latest = time.Now()
 	wait := patience
@@ -105,7 +106,7 @@ func (p *progress) begin() {
 	})
 }
 
-// report sends the line of a phase.
+// report sends the line of a phase, if it has one and the answer is a stream.
 func (p *progress) report(phase status.Phase) {
 	line := ollama.Progress(phase)
 	if line == nil {
@@ -119,7 +120,8 @@ func (p *progress) report(phase status.Phase) {
 	}
 }
 
-// writeLocked sends the headers, once, and a line. If the client takes none, the pull ends.
+// writeLocked sends the headers, unless they were sent, and a line. If the client no longer reads,
+// the pull ends.
 func (p *progress) writeLocked(line []byte) {
 	if p.over {
 		return
@@ -135,7 +137,7 @@ func (p *progress) writeLocked(line []byte) {
 	}
 }
 
-// headLocked sends the headers, once.
+// headLocked sends the headers, unless they were sent.
 func (p *progress) headLocked() {
 	if p.begun {
 		return
@@ -146,7 +148,7 @@ func (p *progress) headLocked() {
 	p.call.w.WriteHeader(http.StatusOK)
 }
 
-// end sends the last line. A client that has gone needs none.
+// end sends the last line. It ignores a client that has hung up.
 func (p *progress) end(line []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,9 +156,10 @@ func (p *progress) end(line []byte) {
 	_, _ = p.call.w.Write(line)
 }
 
-// fail answers with a failure: by its status before the first line, else as the last line.
+// fail answers with an error: as a status if the headers were not sent, as the last line of a
+// stream, or by closing the connection.
 func (p *progress) fail(err error) {
-	if _, classed := errors.AsType[*infer.Error](err); !classed { // the text of a pull's failure is for its user
+	if _, classed := errors.AsType[*infer.Error](err); !classed { // the user may see the text of the error
 		err = &web.Error{Code: infer.Invalid, Status: http.StatusBadGateway, Message: err.Error()}
 	}
 	switch {
@@ -166,6 +169,6 @@ func (p *progress) fail(err error) {
 		_, body := ollama.Failure(err, "")
 		p.end(append(body, '\n'))
 	default:
-		abort() // the answer cannot report it any more
+		abort() // the status 200 was sent, so the answer must not look complete
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// pullWith is a change of a bridge that pulls so.
+// pullWith returns a function that sets the Pull of a bridge. The model m is pulled with pull; any
+// other name fails.
 func pullWith(pull func(ctx context.Context, report func(status.Phase)) error) func(*bridge.Bridge) {
 	return func(b *bridge.Bridge) {
 		b.Pull = func(ctx context.Context, name string, report func(status.Phase)) (string, error) {
@@ -27,13 +28,13 @@ func pullWith(pull func(ctx context.Context, report func(status.Phase)) error) f
 	}
 }
 
-// A pull reports its phases, or answers in one piece. A failure has a status before the first line, and
-// is the last line after it.
+// A pull reports its phases, or answers in one piece. An error before the first line has a status;
+// a later one is the last line.
 func TestPull(t *testing.T) {
 	const manifest, fetched, success = `{"status":"pulling manifest"}` + "\n", `{"status":"pulling m","total":10,"completed":5}` + "\n", `{"status":"success"}` + "\n"
 	broken := errors.New("model \"m\": disk is full")
 	for name, test := range map[string]struct {
-		early, late error // before the first phase, or behind the last one
+		early, late error // before the first phase; after the last phase
 		stream      string
 		status      int
 		kind        string
@@ -68,8 +69,8 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// Only the daemon's own user pulls: not with a key, and not for others. A model of the config is there for
-// all clients.
+// Only the daemon's own user may pull, but not with a key or through a proxy. For a model of the
+// config, every client succeeds.
 func TestWhoPulls(t *testing.T) {
 	const secret = "0123456789abcdef"
 	key, err := bridge.NewKey("ci", secret)
@@ -104,7 +105,7 @@ func TestWhoPulls(t *testing.T) {
 	}
 }
 
-// A pull ends with its client, and with the daemon.
+// A pull ends when its client hangs up, and when the daemon stops.
 func TestPullEnds(t *testing.T) {
 	ended := make(chan error, 1)
 	waits := pullWith(func(ctx context.Context, report func(status.Phase)) error {

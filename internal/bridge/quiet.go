@@ -5,18 +5,20 @@ import (
 	"time"
 )
 
-// A quiet notices when an answer has sent nothing for a while. Its owner writes with mu held.
+// A quiet notices when an answer has sent nothing for a while. Its owner must hold mu while it
+// writes.
 type quiet struct {
 	mu     sync.Mutex    // guards the fields below, those of the owner, and writes
-	over   bool          // no further byte may be sent
+	over   bool          // no keep-alive and no line of progress may follow
 	latest time.Time     // time of the last write, or of the request
 	wait   time.Duration // the silence after which speak is called
-	timer  *time.Timer   // ends the wait; nil until listen
+	timer  *time.Timer   // runs look; nil before listen
 	speak  func() (wait time.Duration)
 }
 
-// listen calls speak after a silence of wait, with mu held, until stop. speak returns the next wait.
-// If it writes nothing, that begins at its return. Only the first call has an effect.
+// listen calls speak whenever nothing was written for the time wait, until stop. speak is called
+// with mu held, and returns the next wait. If speak writes nothing, that wait begins when it
+// returns. Only the first call of listen has an effect.
 func (q *quiet) listen(wait time.Duration, speak func() time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -41,7 +43,7 @@ func (q *quiet) look() {
 	q.timer.Reset(q.wait)
 }
 
-// stop lets no further byte be sent.
+// stop ends the calls of speak. When it returns, none is running.
 func (q *quiet) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,25 +13,26 @@ import (
 
 // Time limits of a reply.
 const (
-	// silence is the longest time in which an answer that has begun sends no byte. After it, a stream
-	// that has not begun sends its headers: then the status is decided.
+	// silence is the longest time for which an answer that has begun sends no byte. A stream that
+	// has not begun sends its headers after this time, and with them the status.
 	silence = 10 * time.Second
-	// patience is the longest time in which an answer in one piece does not send its headers. Many
-	// proxies give up after 50 or 60 s without a byte.
+	// patience is the longest time before an answer in one piece sends its headers. Many proxies
+	// give up after 50 or 60 s without a byte.
 	patience = 45 * time.Second
 )
 
 // fullBuffer bounds the bytes of a stream that are held back for events that follow immediately.
 const fullBuffer = 32 << 10
 
-// A reply sends the answer of an exchange. Its status is decided by the first piece of the answer,
-// or by an error before it:
+// A reply sends the answer of an exchange. The first piece of the answer, or an earlier error,
+// determines the status:
 //
 //	waiting ──piece, or silence──▶ begun ──Done or Fail──▶ over
 //	   └───────────────Fail: a real status─────────────────▲
 //
-// Silence does not decide the status while the entry is loading, for at most ReadyTimeout: the request
-// may be waiting for an engine that is being replaced, with a slot or without one.
+// Silence does not lead to a status while all entries for the task are loading, for at most
+// ReadyTimeout: the request may be waiting for an engine that is being replaced, with or without a
+// slot.
 type reply struct {
 	call    *call
 	collect collector // makes an answer in one piece
@@ -40,7 +41,7 @@ type reply struct {
 
 	quiet        // its mutex guards the fields below
 	begun bool   // the headers have been sent
-	buf   []byte // not yet written
+	buf   []byte // bytes that are not yet written
 }
 
 var (
@@ -48,8 +49,8 @@ var (
 	_ exchange.Watcher = (*reply)(nil)
 )
 
-// AwaitHangUp watches the connection. It is called once the request waits. Only then it sets the
-// timer for silence, which costs as much as a part of a short answer.
+// AwaitHangUp watches the connection. The exchange calls it when the request has to wait. It also
+// starts the timer for silence, which would cost a noticeable part of a short answer's time.
 func (r *reply) AwaitHangUp(ctx context.Context) error {
 	r.listen(r.limit(), r.ping)
 	if r.call.conn == nil {
@@ -65,11 +66,12 @@ func (r *reply) limit() time.Duration {
 	return silence
 }
 
-// ping sends a keep-alive after a time of silence, and the headers before it. mu is held.
+// ping sends a keep-alive after silence, and before it the headers, unless they were sent. It
+// returns the time to the next call. mu must be held.
 func (r *reply) ping() (wait time.Duration) {
 	b := r.call.bridge
 	if !r.begun && time.Since(r.latest) < b.readyTimeout() && b.loading(r.task) {
-		return silence // the status stays open: the engine may be given up
+		return silence // not yet 200: the engine may be given up
 	}
 	if r.stream != nil {
 		r.buf = r.stream.KeepAlive(r.buf)
@@ -86,7 +88,7 @@ func (r *reply) ping() (wait time.Duration) {
 // blank keeps an answer in one piece alive: JSON may begin with white space.
 var blank = []byte("\n")
 
-// Write sends an event, or keeps it for an answer in one piece.
+// Write sends an event, or collects it for an answer in one piece.
 func (r *reply) Write(ev infer.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,11 +97,11 @@ func (r *reply) Write(ev infer.Event) error {
 		if err != nil || body == nil {
 			return err
 		}
-		r.buf, r.over = body, true // no byte may follow
+		r.buf, r.over = body, true // no keep-alive may follow
 		return r.flushLocked()
 	}
 	if _, done := ev.(*infer.Done); done {
-		r.over = true // no byte may follow the end of the stream
+		r.over = true // no keep-alive may follow the end of the stream
 	}
 	before := len(r.buf)
 	buf, err := r.stream.Stream(r.buf, ev)
@@ -113,7 +115,7 @@ func (r *reply) Write(ev infer.Event) error {
 	return r.flushLocked()
 }
 
-// flushLocked sends the headers, if they were not sent, and the buffer.
+// flushLocked sends the headers, unless they were sent, and the buffer.
 func (r *reply) flushLocked() error {
 	switch {
 	case r.stream != nil:
@@ -134,7 +136,7 @@ func (r *reply) flushLocked() error {
 	return http.NewResponseController(r.call.w).Flush()
 }
 
-// beginLocked sends the headers, if they were not sent.
+// beginLocked sends the headers with the status 200, unless they were sent.
 func (r *reply) beginLocked(contentType string) {
 	if r.begun {
 		return
@@ -147,10 +149,12 @@ func (r *reply) beginLocked(contentType string) {
 	r.call.w.WriteHeader(http.StatusOK)
 }
 
-// errAborted ends an answer that can no longer report its failure.
+// errAborted is returned for an answer in one piece that fails after its headers, and can no longer
+// report its failure.
 var errAborted = errors.New("the answer has failed after its headers")
 
-// Fail ends the answer with an error: as a status if the headers were not sent, or in the stream.
+// Fail ends the answer with an error: as a status if the headers were not sent, otherwise in the
+// stream. It returns errAborted if neither is possible.
 func (r *reply) Fail(cause error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

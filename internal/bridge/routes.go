@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A dialect encodes the errors that a request of any route can meet.
+// A dialect encodes the errors that occur on any route, also before a request is decoded.
 type dialect struct {
 	name   wire.Dialect
 	stream string // content type of a stream
@@ -24,7 +24,7 @@ type dialect struct {
 // eventStream is the content type of server-sent events.
 const eventStream = "text/event-stream"
 
-// openAI is the dialect of its own paths and of unknown paths.
+// openAI is the dialect of the paths of OpenAI's interface, and of unknown paths.
 var openAI = &dialect{wire.OpenAI, eventStream, openai.Failure}
 
 // ollamaLines and llamaServer are the dialects of Ollama and of llama.cpp's server.
@@ -42,10 +42,10 @@ type collector interface {
 
 // A streamer makes an answer as a stream.
 type streamer interface {
-	// Stream appends the bytes of an event, which may be none, to dst. An [infer.Error] means that
+	// Stream appends the bytes for an event to dst; there may be none. An [infer.Error] means that
 	// the answer has failed.
 	Stream(dst []byte, ev infer.Event) ([]byte, error)
-	// KeepAlive appends a sign of life for a silent stream. It may be the first piece of the
+	// KeepAlive appends bytes that keep a silent stream alive. They may be the first piece of the
 	// stream.
 	KeepAlive(dst []byte) []byte
 	// Fail appends the end of a stream that has failed with cause.
@@ -105,15 +105,16 @@ var routes = map[string]route{
 	"/health": {method: http.MethodGet, dialect: openAI, serve: (*call).health, public: true},
 }
 
-// trees are the prefixes of paths: call.below is the rest of the path.
+// trees are routes for all paths with a prefix; call.below is the rest of the path.
 var trees = map[string]route{
 	"/v1/models/":   {method: http.MethodGet, dialect: openAI, serve: (*call).model},
-	"/v1/messages/": {dialect: anthropicDialect}, // no such path is known
+	"/v1/messages/": {dialect: anthropicDialect}, // all these paths are unknown
 	"/api/blobs/":   {dialect: ollamaLines, serve: (*call).ollamaUnsupported},
 }
 
 // find returns the route of a request, and the part of the path below it. The route of an unknown
-// path has only a dialect. If dialects share a path, a header tells the clients of Anthropic's.
+// path has only a dialect. Where OpenAI's and Anthropic's interfaces share a path, a header
+// identifies clients of Anthropic's.
 func find(r *http.Request) (at route, below string) {
 	path := r.URL.Path
 	at, below, ok := lookUp(path)
@@ -144,7 +145,8 @@ func lookUp(path string) (at route, below string, ok bool) {
 	return route{}, "", false
 }
 
-// route calls the handler of a request. HEAD is GET without a body.
+// route calls the handler of a request, or refuses a request with an unknown path or a wrong
+// method. HEAD counts as GET.
 func (c *call) route() {
 	at, method := c.at, c.r.Method
 	switch {

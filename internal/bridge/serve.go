@@ -16,13 +16,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// lastAnswers bounds the time in which connections may end once no request runs.
+// lastAnswers bounds the time that connections may take to end after the runner has stopped.
 const lastAnswers = time.Second
 
 // Serve answers the clients that connect to ln, over TCP or a Unix socket. When ctx ends, it drains
-// the runner: new requests are refused, and running ones get its grace. Serve returns nil once all
-// connections have ended. It closes ln. If ln is closed by another caller, the runner drains as
-// well, and Serve returns an error.
+// the runner: new requests are refused, and running requests may finish within the runner's grace.
+// Serve returns nil once all connections have ended. It closes ln. If ln is closed by another
+// caller, the runner drains as well, and Serve returns an error.
 func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	var all sync.WaitGroup
@@ -36,7 +36,7 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context { return withPeer(ctx, nc) },
 		ConnState:   rested,
 	}
-	all.Go(func() { _ = server.Serve(in) }) // ends when in is closed
+	all.Go(func() { _ = server.Serve(in) }) // returns when in is closed
 	all.Go(func() {
 		select {
 		case <-serving.Done():
@@ -91,7 +91,7 @@ func (b *Bridge) identify(nc net.Conn) infer.Peer {
 	return peer
 }
 
-// refusalBody and refusal are the answer to a connection above the limit.
+// refusalBody is the body of refusal, the answer to a connection above the limit.
 const refusalBody = `{"error":{"message":"too many connections","type":"api_error","param":null,"code":"server_is_overloaded"}}`
 
 var refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n" +
@@ -104,8 +104,8 @@ const (
 	lingerBytes   = 64 << 10
 )
 
-// refuseConn sends the refusal, and then reads a little of the request, so that the answer is not
-// lost when the connection is reset.
+// refuseConn sends the refusal. Then it reads and drops some bytes of the request, because closing
+// a connection with unread bytes resets it, and the client might lose the answer.
 func refuseConn(nc net.Conn) {
 	if nc.SetWriteDeadline(time.Now().Add(refusalTime)) != nil {
 		return
@@ -121,17 +121,18 @@ func refuseConn(nc net.Conn) {
 	}
 }
 
-// An intake is a listener of connections that were identified and counted.
+// An intake is a listener for net/http. Its connections have been accepted, identified and counted
+// already.
 type intake struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	addr   net.Addr
 	once   sync.Once
 
-	writeTimeout time.Duration // of each connection
+	writeTimeout time.Duration // time limit of a write on each connection
 }
 
-// serve passes a connection to the server. It returns when the connection is closed.
+// serve passes a connection to the HTTP server. It returns when the connection is closed.
 func (in *intake) serve(nc net.Conn, peer infer.Peer) {
 	c := &conn{
 		Conn: nc, peer: peer, local: fileDecides(peer) || loopback(nc.RemoteAddr()),
@@ -145,7 +146,7 @@ func (in *intake) serve(nc net.Conn, peer infer.Peer) {
 	select {
 	case <-c.closed:
 	case <-in.closed:
-		// The server may have accepted the connection just before it was closed.
+		// The HTTP server may have accepted the connection just before in was closed.
 		timer := time.NewTimer(lastAnswers)
 		defer timer.Stop()
 		select {
@@ -155,7 +156,7 @@ func (in *intake) serve(nc net.Conn, peer infer.Peer) {
 	}
 }
 
-// Accept returns the next connection.
+// Accept returns the next connection, or [net.ErrClosed] after Close.
 func (in *intake) Accept() (net.Conn, error) {
 	select {
 	case nc := <-in.conns:
@@ -165,7 +166,7 @@ func (in *intake) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept and serve.
+// Close ends the calls of Accept and serve.
 func (in *intake) Close() error {
 	in.once.Do(func() { close(in.closed) })
 	return nil
@@ -174,7 +175,7 @@ func (in *intake) Close() error {
 // Addr returns the address of the real listener.
 func (in *intake) Addr() net.Addr { return in.addr }
 
-// A peerKey is the key of the connection in a context.
+// A peerKey is the key of the conn in the context of a request.
 type peerKey struct{}
 
 func withPeer(ctx context.Context, nc net.Conn) context.Context {
@@ -190,8 +191,8 @@ func connOf(ctx context.Context) *conn {
 	return c
 }
 
-// client returns the client of a connection, and whether it is on this machine. If c is nil, the
-// client is unknown.
+// client returns the client of a connection. local reports whether it is on this machine. If c is
+// nil, the client is unknown.
 func (c *conn) client() (peer infer.Peer, local bool) {
 	if c == nil {
 		return infer.Peer{}, false

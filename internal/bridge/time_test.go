@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A pipeListener accepts connections in memory, for tests on the clock of a bubble.
+// A pipeListener accepts connections in memory, for tests in a synctest bubble.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -45,8 +45,8 @@ type localConn struct{ net.Conn }
 
 func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
-// bubble calls test in a bubble, with a house that serves handler in memory. dial makes a
-// connection.
+// bubble calls test in a synctest bubble, with a house that answers with handler over connections
+// in memory. dial returns a new connection.
 func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
 	t.Helper()
 	bubbleOf(t, handler, entries, test)
@@ -116,8 +116,8 @@ func TestSlowRequests(t *testing.T) {
 	})
 }
 
-// A connection that has sent nothing is idle: it has 2 minutes, and the 10 s for its header begin with
-// the first byte.
+// A connection on which nothing was sent is idle, and may stay open for 2 minutes. The 10 s for its
+// first header begin with the first byte.
 func TestConnectionsInAdvance(t *testing.T) {
 	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
 		for text, left := range map[string]time.Duration{"": 2 * time.Minute, "POST /v1": 119*time.Second + 10*time.Second} {
@@ -141,7 +141,7 @@ func TestConnectionsInAdvance(t *testing.T) {
 	})
 }
 
-// slowly is a handler that generates a token after each of the times.
+// slowly is a handler that emits a text after each of the durations.
 type slowly []time.Duration
 
 func (s slowly) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
@@ -174,7 +174,7 @@ func TestKeepAliveComments(t *testing.T) {
 	})
 }
 
-// The status of a stream is decided by the first event, or after 10 s of silence.
+// The status of a stream depends on the first event, or is 200 after 10 s of silence.
 func TestStatusIsDecided(t *testing.T) {
 	late := func(d time.Duration) infer.HandlerFunc {
 		return func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
@@ -213,8 +213,8 @@ func TestStatusIsDecided(t *testing.T) {
 	})
 }
 
-// An answer in one piece sends its headers after 45 s, and then a blank line every 10 s: no client or
-// proxy that waits for 60 s gives up. It is valid JSON in every dialect.
+// An answer in one piece sends its headers after 45 s, and then a blank line every 10 s, so that no
+// client or proxy that waits for 60 s gives up. The body is valid JSON in every dialect.
 func TestSlowAnswersInOnePiece(t *testing.T) {
 	const entry = `"model":"gen"`
 	for path, body := range map[string]string{
@@ -250,8 +250,8 @@ func TestSlowAnswersInOnePiece(t *testing.T) {
 	}
 }
 
-// While the entry is loading, silence does not decide the status of a stream before the ready timeout
-// of 30 s: the engine may be given up.
+// While the entry is loading, silence does not lead to the status 200 within the ready timeout of
+// 30 s, because the engine may be given up.
 func TestStatusWhileLoading(t *testing.T) {
 	for _, test := range []struct {
 		loading, failing time.Duration

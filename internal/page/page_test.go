@@ -171,8 +171,8 @@ func TestRefusals(t *testing.T) {
 }
 
 // The daemon's user sees everything. Other users see the totals and their own callers, but no
-// processes and no paths. A client that the daemon knows finds its own caller, with its place in the
-// queue.
+// processes and no paths. A client that the daemon can identify also gets its own caller, with the
+// place in the queue.
 func TestStats(t *testing.T) {
 	p := newPage()
 	for name, test := range map[string]struct {

@@ -15,7 +15,8 @@ type view struct {
 	stats.Daemon
 
 	Owner bool `json:"owner"` // nothing is left out
-	// Own is the caller that the client belongs to; nil if it has sent no request, or is unknown.
+	// Own is the caller to which the client belongs; nil if the caller has sent no request or is
+	// unknown.
 	Own *stats.Caller `json:"own,omitzero"`
 }
 

@@ -15,13 +15,14 @@ const (
 )
 
 var (
-	pending atomic.Bool // memory is about to be returned
-	// free returns the free memory of the process. Tests replace it.
+	pending atomic.Bool // a return of memory is scheduled
+	// free returns unused memory of the process to the system. Tests replace it.
 	free = debug.FreeOSMemory
 )
 
-// After schedules the return of memory, if a request that has ended held at least 1 MiB. It returns
-// at once. Calls within a second have one effect together, for the whole process.
+// After must be called when a request has ended. held is the number of bytes that it held. If that
+// is at least 1 MiB, After schedules the return of memory, unless one is scheduled already for this
+// process. It does not block.
 func After(held int64) {
 	if held < large || !pending.CompareAndSwap(false, true) {
 		return

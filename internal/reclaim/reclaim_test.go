@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Memory is returned a second after a large request, once for all requests within that second, and
-// again after a later one. Small requests return none.
+// Memory is returned a second after a large request, only once for all requests within that second,
+// and again after a later request. Small requests have no effect.
 func TestAfter(t *testing.T) {
 	original := free
 	t.Cleanup(func() { free = original })

@@ -6,11 +6,11 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// LocalOnlyHeader is the header that demands that no other machine gets a request.
+// LocalOnlyHeader is the header of a request that must stay on this machine, if its value is true.
 const LocalOnlyHeader = "Inferd-Local-Only"
 
-// LocalOnly reads LocalOnlyHeader. A value that is neither true nor false is an error, because the
-// client relies on the condition.
+// LocalOnly reports whether LocalOnlyHeader is true. A value other than true and false is an error,
+// because the client relies on the header.
 func LocalOnly(h http.Header) (localOnly bool, err error) {
 	for _, value := range h[LocalOnlyHeader] {
 		switch value {
@@ -24,8 +24,8 @@ func LocalOnly(h http.Header) (localOnly bool, err error) {
 	return localOnly, nil
 }
 
-// Traceparent returns the place of a request in its client's trace. As W3C demands, an invalid header,
-// and several ones, are ignored.
+// Traceparent returns the value of the header Traceparent, which assigns a request to a trace of
+// the client. An invalid header, or more than one, is ignored, as W3C's Trace Context requires.
 func Traceparent(h http.Header) string {
 	all := h["Traceparent"]
 	if len(all) != 1 || wire.CheckTraceparent(all[0]) != nil {
