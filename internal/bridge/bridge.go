@@ -168,8 +168,8 @@ type call struct {
 	local  bool  // the peer is on this machine
 	held   int64 // bytes taken from Memory
 
-	// These are parts of the call, because separate allocations would cost a noticeable part of a
-	// short answer's time.
+	// These are parts of the call, because separate allocations would cost a noticeable part of the
+	// time of a short answer.
 	request infer.Request
 	reply   reply
 	values  [3]string // values of headers

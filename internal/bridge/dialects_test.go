@@ -315,8 +315,8 @@ func TestCountTokens(t *testing.T) {
 	}
 }
 
-// The list of models is for clients of OpenAI's and of Anthropic's interface. The latter get errors
-// in the form of theirs.
+// The list of models serves clients of OpenAI's and of Anthropic's interface. Clients of
+// Anthropic's interface get errors in its form.
 func TestModelsOfDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const version = "Anthropic-Version: 2026-10-21"

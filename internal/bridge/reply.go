@@ -50,7 +50,8 @@ var (
 )
 
 // AwaitHangUp watches the connection. The exchange calls it when the request has to wait. It also
-// starts the timer for silence, which would cost a noticeable part of a short answer's time.
+// starts the timer for silence: for a short answer, which never waits, the timer would cost a
+// noticeable part of the time.
 func (r *reply) AwaitHangUp(ctx context.Context) error {
 	r.listen(r.limit(), r.ping)
 	if r.call.conn == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// at is the time in all lines of these tests, and head the beginning of each.
+// at is the time in all lines of these tests. head is the beginning of each line.
 var at = time.Date(2026, 11, 29, 8, 7, 6, 5, time.UTC)
 
 const (
