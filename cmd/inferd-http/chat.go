@@ -177,7 +177,7 @@ const adminTimeout = 5 * time.Second
 // audioRate gets the sample rate of audio from the admin socket of the daemon, without waiting for
 // a daemon that starts.
 func (b *bridge) audioRate(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, adminTimeout, fmt.Errorf("no answer of the admin socket within %s", adminTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, adminTimeout, fmt.Errorf("no answer from the admin socket within %s", adminTimeout))
 	defer cancel()
 	once := *b.client
 	once.Wait = 0
@@ -202,7 +202,7 @@ func (b *bridge) audioRate(ctx context.Context) (int, error) {
 		takes = true
 	}
 	if takes {
-		return 0, refhttp.Invalid("the daemon takes audio, but does not say at which rate: it is too old")
+		return 0, refhttp.Invalid("the daemon takes audio, but does not report its sample rate: the daemon is too old")
 	}
 	return 0, refhttp.Invalid("no model of the daemon takes audio")
 }

@@ -151,7 +151,7 @@ func Distinct(keys []*Key) error {
 		sum := k.sum
 		k.mu.Unlock()
 		if first, taken := names[sum]; taken {
-			return fmt.Errorf("the keys %s and %s have the same secret: a client has one name", first, k.Name)
+			return fmt.Errorf("the keys %s and %s have the same secret: a client can have only one name", first, k.Name)
 		}
 		names[sum] = k.Name
 	}

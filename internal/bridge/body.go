@@ -66,7 +66,7 @@ func (c *call) readBody() ([]byte, bool) {
 		c.refuse(web.Refused(http.StatusRequestTimeout, "", "the body took longer than %s", bodyTimeout))
 	case errors.Is(err, io.ErrUnexpectedEOF): // the client may have closed only its sending half
 		c.w.Header()["Connection"] = []string{"close"}
-		c.refuse(web.Invalid("", "the body ends before its end"))
+		c.refuse(web.Invalid("", "the body is incomplete"))
 	case c.r.Context().Err() != nil, errors.Is(err, errLeft):
 		abort()
 	default:

@@ -14,9 +14,9 @@ import (
 )
 
 // A conn is a connection between net/http and the socket, with the identity of its client. net/http
-// sets some ten deadlines for a request, and reads beside its handler to notice a hang-up. Each of
-// the two costs more than the rest of a short answer. So a conn sets deadlines on the socket only
-// when they matter, and notices the hang-up itself, for requests that wait.
+// sets some ten deadlines for a request, and reads while its handler runs, to notice a hang-up.
+// Each of the two costs more than the rest of a short answer. So a conn sets deadlines on the
+// socket only when they matter, and notices the hang-up itself, for requests that wait.
 //
 // net/http counts the time for the first header from the beginning of the connection. A conn counts
 // it from the first byte, and before that the connection is idle: clients open connections in
@@ -38,7 +38,7 @@ type conn struct {
 	used    bool       // the client has sent something
 	fresh   time.Time  // the write deadline need not be set again before this time
 	own     bool       // the handler has set a write deadline of its own
-	alone   bool       // reads beside the handler return no bytes at once; see leaveAlone
+	alone   bool       // reads of one byte return at once, without a byte; see leaveAlone
 	ahead   []byte     // bytes after the request that awaitHangUp has read
 	ended   error      // the error of the read with which awaitHangUp found the end of the connection
 }
@@ -81,7 +81,7 @@ func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.alone && len(p) == 1: // a read beside the handler
+	case c.alone && len(p) == 1: // net/http looks for a hang-up
 		return 0, true, nil
 	case len(c.ahead) > 0:
 		n = copy(p, c.ahead)
@@ -163,7 +163,7 @@ func (c *conn) refresh() error {
 }
 
 // leaveAlone makes reads of one byte return at once, without a byte, until the request is answered.
-// After the end of the body, net/http reads one byte beside the handler to notice a hang-up.
+// After the end of the body, net/http reads one byte while the handler runs, to notice a hang-up.
 // awaitHangUp replaces that read, for requests that wait. If the length of a body is known,
 // leaveAlone may be called before the body is read, because net/http never reads a single byte of
 // it.

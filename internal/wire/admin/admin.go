@@ -1,5 +1,5 @@
 // Package admin is the dialect of the admin socket: the daemon sends a line of JSON for each
-// [status.Event]. The server half only writes, the client half only reads. The package does not
+// [status.Event]. The server half only writes, and the client half only reads. The package does not
 // know when events are sent or to which clients (see broadcast), and it opens no socket.
 package admin
 

@@ -147,7 +147,7 @@ func (c *Completion) numbers(maxTokens, logprobs *wire.Integer) (err error) {
 	case c.top > maxCompletionLogprobs:
 		return web.Invalid("logprobs", "logprobs must be between 0 and %d", maxCompletionLogprobs)
 	case c.echo:
-		return web.Invalid("logprobs", "logprobs beside echo is not supported: those of the prompt are not computed")
+		return web.Invalid("logprobs", "logprobs with echo is not supported: logprobs of the prompt are not computed")
 	}
 	c.Generate.Logprobs = max(c.top, 1)
 	return nil

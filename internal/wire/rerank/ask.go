@@ -20,9 +20,9 @@ type answer struct {
 }
 
 // Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns the topN
-// best documents, best first, and the usage. A topN of 0 means all documents. If the daemon refuses
-// or fails the request, the error is an [infer.Error], and the connection can be used again. Any
-// other error means that no answer came.
+// best documents, best first, and the Done with the usage. A topN of 0 means all documents. If the
+// daemon refuses or fails the request, the error is an [infer.Error], and the connection can be
+// used again. Any other error means that no answer came.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked, *infer.Done, error) {
 	task, ok := req.Task.(*infer.Rerank)
 	if !ok {

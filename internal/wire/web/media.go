@@ -127,7 +127,7 @@ func Base64(text string) ([]byte, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, errors.New("its data is not base64")
+		return nil, errors.New("the data is not base64")
 	}
 	return raw, nil
 }
