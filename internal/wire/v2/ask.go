@@ -103,8 +103,11 @@ func encode(req *infer.Request, gen *infer.Generate, blobs, count, stream bool) 
 	m := request{
 		ID: req.ID, Prompt: gen.Prompt, Suffix: gen.Suffix, CountOnly: count, CacheSalt: req.CacheSalt,
 		LocalOnly: req.LocalOnly, Traceparent: req.Traceparent,
-		ThinkingBudget: wire.IntegerOf(gen.ThinkingBudget), Logprobs: wire.IntegerOf(gen.Logprobs),
-		Options: wire.OptionsOf(req, gen, stream),
+		Logprobs: wire.IntegerOf(gen.Logprobs),
+		Options:  wire.OptionsOf(req, gen, stream),
+	}
+	if gen.ThinkingBudget > 0 {
+		m.ThinkingBudget = new(wire.IntegerOf(gen.ThinkingBudget))
 	}
 	if gen.Prompt == nil || len(gen.Messages) > 0 {
 		m.Messages = make([]message, len(gen.Messages))

@@ -35,8 +35,8 @@ type request struct {
 	ResponseFormat *responseFormat `json:"response_format,omitzero"`
 	Thinking       *bool           `json:"thinking,omitzero"`
 
-	// Extensions to the protocol of the reference.
-	ThinkingBudget wire.Integer           `json:"thinking_budget,omitzero"`
+	// Extensions of the reference.
+	ThinkingBudget *wire.Integer          `json:"thinking_budget,omitzero"`
 	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
 	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`
 	Prompt         *string                `json:"prompt,omitzero"`
@@ -183,7 +183,7 @@ func (m *request) checkPrompt() error {
 		{"attachments", len(m.Attachments) > 0},
 		{"tools", len(m.Tools) > 0},
 		{"thinking", m.Thinking != nil && *m.Thinking},
-		{"thinking_budget", !m.ThinkingBudget.Is(0)},
+		{"thinking_budget", m.ThinkingBudget != nil},
 	} {
 		if other.used {
 			return wire.Invalid("prompt and %s are mutually exclusive", other.name)
@@ -283,8 +283,10 @@ func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 			gen.Thinking = infer.ThinkOn
 		}
 	}
-	if gen.ThinkingBudget, err = m.ThinkingBudget.Within("thinking_budget", 0); err != nil {
-		return err
+	if m.ThinkingBudget != nil { // 0 would be no limit; no thinking is "thinking": false
+		if gen.ThinkingBudget, err = m.ThinkingBudget.Within("thinking_budget", 1); err != nil {
+			return err
+		}
 	}
 	if gen.Logprobs, err = m.Logprobs.Within("logprobs", 0); err != nil || gen.Logprobs > maxLogprobs {
 		return wire.Invalid("logprobs must be between 0 and %d", maxLogprobs)
