@@ -223,6 +223,7 @@ func TestRefusals(t *testing.T) {
 		"a call without a name":    {"chat", one(`{"role":"assistant","tool_calls":[{"function":{}}]}`), "messages", "has no name"},
 		"a call without JSON":      {"chat", one(`{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}`), "messages", "must be JSON"},
 		"a tool of another kind":   {"chat", chat(`,"tools":[{"type":"web_search"}]`), "tools", "only function is"},
+		"a call of the user":       {"chat", `{"model":"gen","messages":[{"role":"user","content":"hi","tool_calls":[{"function":{"name":"f","arguments":{}}}]}]}`, "messages", "messages[0] has tool_calls"},
 		"a tool without a name":    {"chat", chat(`,"tools":[{"type":"function","function":{}}]`), "tools", "has no name"},
 		"a format":                 {"chat", chat(`,"format":"xml"`), "format", "must be"},
 		"a format, a number":       {"chat", chat(`,"format":7`), "format", "must be"},

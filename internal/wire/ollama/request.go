@@ -92,6 +92,9 @@ func (h *history) read(messages []message) error {
 	var leading []string
 	for i, m := range messages {
 		at := fmt.Sprintf("messages[%d]", i)
+		if m.Role != "assistant" && len(m.ToolCalls) > 0 {
+			return web.Invalid("messages", "%s has tool_calls, which only messages of the assistant may have", at)
+		}
 		if m.Role == "system" && len(h.gen.Messages) == 0 {
 			if err := m.textOnly(at); err != nil {
 				return err

@@ -72,6 +72,9 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	var leading []string // texts of leading system messages
 	for i := range messages {
 		m, at := &messages[i], place("messages", i)
+		if m.Role != "assistant" && (len(m.ToolCalls) > 0 || m.FunctionCall != nil) {
+			return web.Invalid("messages", "%s has tool_calls, which only messages of the assistant may have", at)
+		}
 		if (m.Role == "system" || m.Role == "developer") && len(gen.Messages) == 0 {
 			parts, err := readContent(m.Content, at, gen)
 			if err != nil {

@@ -255,6 +255,8 @@ func TestChatRefusals(t *testing.T) {
 		"an unknown role":            {`{"messages":[{"role":"robot","content":"hi"}]}`, "messages", "messages[0].role"},
 		"a result of no call":        {`{"messages":[{"role":"tool","content":"hi"}]}`, "messages", "tool_call_id"},
 		"arguments that are no JSON": {`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{"}}]}]}`, "messages", "must be JSON"},
+		"a call of the user":         {`{"messages":[{"role":"user","content":"hi","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}]}`, "messages", "messages[0] has tool_calls"},
+		"an old call of the system":  {`{"messages":[{"role":"system","content":"hi","function_call":{"name":"f","arguments":"{}"}}]}`, "messages", "messages[0] has tool_calls"},
 		"a call of nothing":          {`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{}}]}]}`, "messages", "no name"},
 		"content of another type":    {content("7"), "messages", "messages[0].content"},
 		"an unknown part":            {content(`[{"type":"file"}]`), "messages", "messages[0].content[0].type"},

@@ -79,6 +79,38 @@ func shapeOf(blocks []block, at string) error {
 	return nil
 }
 
+// checkRole returns an error if a message has a part that its role may not have: the model would
+// never see it. at is the path of the message in the request.
+func checkRole(role infer.Role, parts []infer.Part, at string) error {
+	for _, part := range parts {
+		switch part.(type) {
+		case *infer.TextPart, *infer.MediaPart:
+		case *infer.ThinkingPart:
+			if role != infer.Assistant {
+				return onlyAssistant(at, thinkingBlock)
+			}
+		case *infer.CallPart:
+			if role != infer.Assistant {
+				return onlyAssistant(at, useBlock)
+			}
+		case *infer.ResultPart:
+			if role == infer.Assistant {
+				return wire.Invalid("%s has a %s block, which messages of the assistant may not have", at, resultBlock)
+			}
+		}
+	}
+	return nil
+}
+
+func onlyAssistant(at, block string) error {
+	return wire.Invalid("%s has a %s block, which only messages of the assistant may have", at, block)
+}
+
+func isThinking(p infer.Part) bool {
+	_, is := p.(*infer.ThinkingPart)
+	return is
+}
+
 // partsOf converts blocks to parts. at is the path of the blocks in the request.
 func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
 	parts := make([]infer.Part, len(blocks))
@@ -107,7 +139,7 @@ func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.P
 				return nil, err
 			}
 			if slices.ContainsFunc(content, isThinking) {
-				return nil, wire.Invalid("%s has a thinking block, which only messages of the assistant may have", at)
+				return nil, onlyAssistant(at, thinkingBlock)
 			}
 			parts[j] = &infer.ResultPart{ID: *b.ToolCallID, Content: content, Failed: b.IsError}
 		default:

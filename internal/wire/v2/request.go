@@ -2,7 +2,6 @@ package v2
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -164,8 +163,8 @@ func (m *request) generate() (*infer.Generate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if msg.Role != infer.Assistant && slices.ContainsFunc(parts, isThinking) {
-			return nil, wire.Invalid("%s has a thinking block, which only messages of the assistant may have", at)
+		if err := checkRole(msg.Role, parts, at); err != nil {
+			return nil, err
 		}
 		gen.Messages[i] = infer.Message{Role: msg.Role, Content: parts}
 	}
@@ -190,11 +189,6 @@ func (m *request) checkPrompt() error {
 		}
 	}
 	return nil
-}
-
-func isThinking(p infer.Part) bool {
-	_, is := p.(*infer.ThinkingPart)
-	return is
 }
 
 // attachments copies the attachments, and returns their kinds by ID.

@@ -438,6 +438,7 @@ func FuzzBothHalves(f *testing.F) {
 			Blocks: true, MaxTokens: int(maxTokens), Sampling: infer.Sampling{Temperature: &temperature, TopP: new(0.5)}, Defaults: wire.Defaults(1024),
 			Messages: []infer.Message{{Role: infer.User, Content: []infer.Part{
 				&infer.TextPart{Text: text}, &infer.MediaPart{Attachment: attachment},
+			}}, {Role: infer.Assistant, Content: []infer.Part{
 				&infer.CallPart{ID: text, Name: tool, Input: []byte(number)},
 			}}},
 			Attachments: []infer.Attachment{{ID: attachment, Kind: infer.Image, Data: append([]byte{}, data...)}},

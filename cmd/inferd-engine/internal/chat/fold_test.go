@@ -74,14 +74,14 @@ func TestResults(t *testing.T) {
 	failed.Failed = true
 	said1 := result("1", "error: no file")
 	said1.Failed = true
-	nested := &infer.ResultPart{ID: "1", Content: []infer.Part{&infer.TextPart{Text: "a"}, result("x", "b"), call("y", "{}")}}
+	nested := &infer.ResultPart{ID: "1", Content: []infer.Part{&infer.TextPart{Text: "a"}, call("y", "{}"), result("y", "b"), result("1", "c")}}
 	for name, test := range map[string]struct {
 		messages []infer.Message
 		want     string // a part of the prompt
 	}{
 		"a failure":              {[]infer.Message{calls(call("1", "{}")), results(failed)}, "<tool_response>\nError: no file\n</tool_response>"},
 		"a failure that says so": {[]infer.Message{calls(call("1", "{}")), results(said1)}, "<tool_response>\nerror: no file\n</tool_response>"},
-		"several parts":          {[]infer.Message{calls(call("1", "{}")), results(nested)}, "<tool_response>\na\nb\nfy {}\n</tool_response>"},
+		"several parts":          {[]infer.Message{calls(call("1", "{}")), results(nested)}, "<tool_response>\na\nfy {}\nb\nc\n</tool_response>"},
 		"nothing":                {[]infer.Message{calls(call("1", "{}")), results(&infer.ResultPart{ID: "1"})}, "<tool_response>\n\n</tool_response>"},
 		"an answer in two messages": {
 			[]infer.Message{said("assistant", "T"), calls(call("1", "{}")), results(result("1", "R"))},
@@ -105,6 +105,8 @@ func TestResults(t *testing.T) {
 }
 
 func TestUnpaired(t *testing.T) {
+	inner := &infer.ResultPart{ID: "1", Content: []infer.Part{result("x", "b")}}
+	outer := &infer.ResultPart{ID: "1", Content: []infer.Part{&infer.TextPart{Text: "a"}, inner}}
 	for name, test := range map[string]struct {
 		messages []infer.Message
 		want     string
@@ -112,6 +114,7 @@ func TestUnpaired(t *testing.T) {
 		"no call":           {[]infer.Message{results(result("call-9", "R"))}, `render: messages[0].content[0]: tool_result references tool_call_id "call-9", which matches no tool_use in this request`},
 		"a call behind it":  {[]infer.Message{said("user", "U"), results(&infer.TextPart{Text: "x"}, result("1", "R")), calls(call("1", "{}"))}, `messages[1].content[1]: tool_result references tool_call_id "1"`},
 		"a call in a text":  {[]infer.Message{said("assistant", `<tool_call>{"name": "f", "id": "1"}</tool_call>`), results(result("1", "R"))}, "matches no tool_use"},
+		"within a result":   {[]infer.Message{calls(call("1", "{}")), results(outer)}, `messages[1].content[0].content[1].content[0]: tool_result references tool_call_id "x"`},
 		"input of no JSON":  {[]infer.Message{calls(call("1", "{"))}, `messages[0].content[0]: the input of tool_use "1" is not JSON`},
 		"a schema as a key": {nil, `"f": input_schema: it is not JSON`},
 	} {

@@ -3,6 +3,7 @@ package chat
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -147,10 +148,13 @@ func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 			others = true
 			continue
 		}
+		at := fmt.Sprintf("messages[%d].content[%d]", i, j)
 		c, ok := calls[r.ID]
 		if !ok {
-			return nil, infer.Errorf(infer.Invalid,
-				"render: messages[%d].content[%d]: tool_result references tool_call_id %.128q, which matches no tool_use in this request", i, j, r.ID)
+			return nil, unpaired(at, r.ID)
+		}
+		if err := pairedWithin(r.Content, at, calls, make(map[string]bool)); err != nil {
+			return nil, err
 		}
 		text := resultText(r)
 		if r.Failed && !strings.HasPrefix(strings.ToLower(text), "error") {
@@ -162,6 +166,33 @@ func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 		turns = append(turns, turn{role: string(m.Role), text: plain(m.Text())})
 	}
 	return turns, nil
+}
+
+// pairedWithin returns an error if a result within the content of another result matches no call in front of it: one of
+// calls, or one of within, the ids of the calls in the same content. at is the path of the outer result, for errors.
+func pairedWithin(content []infer.Part, at string, calls map[string]*call, within map[string]bool) error {
+	for k, part := range content {
+		switch p := part.(type) {
+		case *infer.TextPart, *infer.ThinkingPart, *infer.MediaPart:
+		case *infer.CallPart:
+			within[p.ID] = true
+		case *infer.ResultPart:
+			at := fmt.Sprintf("%s.content[%d]", at, k)
+			if calls[p.ID] == nil && !within[p.ID] {
+				return unpaired(at, p.ID)
+			}
+			if err := pairedWithin(p.Content, at, calls, within); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unpaired is the error for the result at a path that matches no call.
+func unpaired(at, id string) error {
+	return infer.Errorf(infer.Invalid,
+		"render: %s: tool_result references tool_call_id %.128q, which matches no tool_use in this request", at, id)
 }
 
 // resultText is the text of a tool's answer, of answers within it, too: a line for each part.
