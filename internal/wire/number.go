@@ -25,7 +25,7 @@ func IntegerOf(n int) Integer {
 	return Integer{magnitude: uint64(n)}
 }
 
-var errNotInteger = errors.New("not a whole number")
+const errNotInteger = TypeError("a whole number")
 
 // UnmarshalJSONFrom accepts a number without fraction or exponent; null is 0.
 func (i *Integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
@@ -114,7 +114,7 @@ func (n *Number) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return nil
 	}
 	if value.Kind() != jsontext.KindNumber {
-		return errors.New("not a number")
+		return TypeError("a number")
 	}
 	x, err := strconv.ParseFloat(string(value), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {

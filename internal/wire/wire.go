@@ -9,6 +9,7 @@ package wire
 import (
 	"errors"
 	"maps"
+	"reflect"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -142,17 +143,43 @@ func decodeError(err error) error {
 		}
 		member, _, _ := strings.Cut(strings.TrimPrefix(string(e.JSONPointer), "/"), "/")
 		return &FatalError{
-			Err:    infer.Errorf(infer.Invalid, "decode: %q at byte %d has the wrong type or is out of range", place, e.ByteOffset),
+			Err:    infer.Errorf(infer.Invalid, "decode: %q at byte %d has the wrong type or is out of range%s", place, e.ByteOffset, expected(e)),
 			Member: member,
 		}
 	}
 	return Decodef("not JSON")
 }
 
-// countValues estimates the number of values in msg. It stops early at more than maxValues values,
-// or at more than maxDepth nested arrays and objects; depth is the nesting where it stopped. It
-// must run before the decoder, which would descend ten thousand levels, and would allocate
-// gigabytes for a message that consists of brackets.
+// A TypeError is the error of a decoder for a value of the wrong type. It says what the value must
+// be, such as "a whole number".
+type TypeError string
+
+func (e TypeError) Error() string { return "it must be " + string(e) }
+
+// expected returns what the value at fault must be, after a colon; it is empty if that is unknown.
+func expected(e *json.SemanticError) string {
+	if wrong, ok := errors.AsType[TypeError](e.Err); ok {
+		return ": " + wrong.Error()
+	}
+	if e.GoType == nil {
+		return ""
+	}
+	switch e.GoType.Kind() { //nolint:exhaustive // the types of members
+	case reflect.Bool:
+		return ": it must be true or false"
+	case reflect.String:
+		return ": it must be a string"
+	case reflect.Slice, reflect.Array:
+		return ": it must be an array"
+	case reflect.Struct, reflect.Map:
+		return ": it must be an object"
+	}
+	return ""
+}
+
+// countValues returns the approximate number of values in msg, and their depth. It stops once one
+// of them is too large. It must run before the decoder, which would descend ten thousand levels,
+// and allocate gigabytes for a message that consists of brackets.
 func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/inferd-go/inferd/internal/infer"
@@ -30,13 +31,9 @@ type request struct {
 	StopSequences []string       `json:"stop_sequences"`
 	web.Sampling
 
-	Tools      []tool `json:"tools"`
-	ToolChoice *struct {
-		Type                   string `json:"type"`
-		Name                   string `json:"name"`
-		DisableParallelToolUse bool   `json:"disable_parallel_tool_use"`
-	} `json:"tool_choice"`
-	Thinking *struct {
+	Tools      []tool      `json:"tools"`
+	ToolChoice *toolChoice `json:"tool_choice"`
+	Thinking   *struct {
 		Type         string        `json:"type"`
 		BudgetTokens *wire.Integer `json:"budget_tokens"`
 	} `json:"thinking"`
@@ -198,6 +195,23 @@ func (m *request) declare(r *Request) error {
 		tools = append(tools, web.Tool{Name: t.Name, Description: t.Description, Parameters: t.InputSchema})
 	}
 	return web.AddTools("tools", tools, r.Generate)
+}
+
+// A toolChoice is the value of tool_choice.
+type toolChoice struct {
+	Type                   string `json:"type"`
+	Name                   string `json:"name"`
+	DisableParallelToolUse bool   `json:"disable_parallel_tool_use"`
+}
+
+// UnmarshalJSONFrom accepts an object. Other interfaces have a word in its place, so the error shows
+// the form.
+func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != jsontext.KindBeginObject {
+		return wire.TypeError(`an object, such as {"type":"auto"}`)
+	}
+	type members toolChoice // without this method
+	return json.UnmarshalDecode(d, (*members)(c))
 }
 
 // choose reads tool_choice.

@@ -206,6 +206,8 @@ func TestRefusals(t *testing.T) {
 		"a tool without a schema":    {ask(`,"tools":[{"name":"f"}]`), "input_schema must be an object"},
 		"two tools of one name":      {ask(`,"tools":[{"name":"f","input_schema":{}},{"name":"f","input_schema":{}}]`), "two are called"},
 		"a choice of another tool":   {ask(tools + `,"tool_choice":{"type":"tool","name":"x"}`), "not among the tools"},
+		"a choice without a name":    {ask(tools + `,"tool_choice":{"type":"tool"}`), "the name of the tool is missing"},
+		"a word as a choice":         {ask(tools + `,"tool_choice":"auto"`), `it must be an object, such as {"type":"auto"}`},
 		"an unknown choice":          {ask(tools + `,"tool_choice":{"type":"maybe"}`), "must be one of"},
 		"a call without tools":       {ask(`,"tool_choice":{"type":"any"}`), "needs tools"},
 		"an unknown way of thinking": {ask(`,"thinking":{"type":"deep"}`), "thinking.type must be one of"},

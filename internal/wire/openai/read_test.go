@@ -250,6 +250,7 @@ func TestChatRefusals(t *testing.T) {
 		"parameters that are none":   {ask(`,"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]`), "tools", "must be an object"},
 		"a call without tools":       {ask(`,"tool_choice":"required"`), "tool_choice", "needs tools"},
 		"a choice of another tool":   {ask(`,"tool_choice":{"type":"function","function":{"name":"x"}}`), "tool_choice", "not among the tools"},
+		"a choice without a name":    {ask(`,"tool_choice":{"type":"function"}`), "tool_choice", "the name of the tool is missing"},
 		"an unknown choice":          {ask(`,"tool_choice":"maybe"`), "tool_choice", "must be one of"},
 		"a choice of another form":   {ask(`,"tool_choice":{}`), "tool_choice", "must be a word"},
 		"an unknown role":            {`{"messages":[{"role":"robot","content":"hi"}]}`, "messages", "messages[0].role"},

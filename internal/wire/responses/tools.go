@@ -1,6 +1,8 @@
 package responses
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -154,6 +156,21 @@ func (t *tool) appendFunction(dst []byte) []byte {
 	return append(appendValue(dst, t.Strict), '}')
 }
 
+// fullName returns the name by which the model knows a tool of the given namespace, which may be
+// empty. It returns an error for a tool of a namespace that is named without it.
+func (r *Request) fullName(member, namespace, tool string) (string, error) {
+	full := flat(namespace, tool)
+	if _, declared := r.names[full]; declared || namespace != "" || tool == "" {
+		return full, nil
+	}
+	for _, known := range slices.Sorted(maps.Keys(r.names)) {
+		if r.names[known].name == tool {
+			return "", web.Invalid(member, "%s names %.64q, which is in a namespace: its full name is %.64q", member, tool, known)
+		}
+	}
+	return full, nil
+}
+
 // choose reads tool_choice.
 func choose(value jsontext.Value, r *Request) error {
 	const member = "tool_choice"
@@ -180,7 +197,11 @@ func choose(value jsontext.Value, r *Request) error {
 	}
 	switch m.Type {
 	case functionType, customType:
-		return web.ChooseTool(member, flat(m.Namespace, m.Name), r.Generate)
+		known, err := r.fullName(member, m.Namespace, m.Name)
+		if err != nil {
+			return err
+		}
+		return web.ChooseTool(member, known, r.Generate)
 	case "allowed_tools":
 		if err := web.CheckTools(member, len(m.Tools)); err != nil {
 			return err
@@ -189,7 +210,11 @@ func choose(value jsontext.Value, r *Request) error {
 		for _, t := range m.Tools {
 			switch t.Type {
 			case functionType, customType:
-				names = append(names, flat(t.Namespace, t.Name))
+				known, err := r.fullName(member, t.Namespace, t.Name)
+				if err != nil {
+					return err
+				}
+				names = append(names, known)
 			case namespaceType:
 				for known, n := range r.names {
 					if n.namespace == t.Name {

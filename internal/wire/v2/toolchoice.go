@@ -1,7 +1,6 @@
 package v2
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/go-json-experiment/json"
@@ -17,10 +16,17 @@ type toolChoice struct {
 	name *string // the name in the object
 }
 
+// errChoice is the error for another value, such as the choice of a tool without its name.
+const errChoice = wire.TypeError(`auto, required, none or {"type":"tool","name":NAME}`)
+
 // UnmarshalJSONFrom accepts a string or an object.
 func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() == jsontext.KindString {
+	switch d.PeekKind() {
+	case jsontext.KindString:
 		return json.UnmarshalDecode(d, &c.mode)
+	case jsontext.KindBeginObject:
+	default:
+		return errChoice
 	}
 	var object struct {
 		Type *string `json:"type"`
@@ -30,7 +36,7 @@ func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return err
 	}
 	if object.Type == nil || *object.Type != "tool" || object.Name == nil {
-		return errors.New(`neither a mode nor {"type":"tool","name":…}`)
+		return errChoice
 	}
 	c.name = object.Name
 	return nil

@@ -145,7 +145,28 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// Members that are not set in a request are not sent, so that the daemon applies its own defaults.
+// A member of the wrong type is refused with what it must be.
+func TestExpected(t *testing.T) {
+	const choice = `it must be auto, required, none or {"type":"tool","name":NAME}`
+	for more, want := range map[string]string{
+		`"tool_choice":{"type":"tool"}`:                             choice,
+		`"tool_choice":{"type":"function","function":{"name":"f"}}`: choice,
+		`"tool_choice":7`:                             choice,
+		`"tool_choice":{"type":"tool","name":7}`:      `"/tool_choice/name" at byte 37 has the wrong type or is out of range: it must be a string`,
+		`"thinking":"on"`:                             "it must be true or false",
+		`"thinking_budget":"9"`:                       "it must be a whole number",
+		`"tools":{}`:                                  "it must be an array",
+		`"response_format":"json_schema"`:             "it must be an object",
+		`"messages":[{"role":"user","content":"hi"}]`: "it must be an array",
+	} {
+		_, err := codec(false, strings.NewReader("{"+more+"}\n"), io.Discard).Read()
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", more, err, want)
+		}
+	}
+}
+
+// Members that a request lacks are not sent, so that the daemon applies its own defaults.
 func TestNotSaid(t *testing.T) {
 	for name, task := range map[string]*infer.Generate{
 		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},

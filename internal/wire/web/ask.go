@@ -235,6 +235,9 @@ func ChooseFrom(member string, names []string, gen *infer.Generate) error {
 
 // Declared returns an error if gen has no tool with the given name.
 func Declared(member, name string, gen *infer.Generate) error {
+	if name == "" { // no tool has an empty name: see AddTools
+		return Invalid(member, "%s: the name of the tool is missing", member)
+	}
 	if !slices.ContainsFunc(gen.Tools, func(t infer.Tool) bool { return t.Name == name }) {
 		return Invalid(member, "%s names %.64q, which is not among the tools", member, name)
 	}
