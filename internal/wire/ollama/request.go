@@ -74,7 +74,7 @@ func ReadChat(body []byte) (*Request, error) {
 	if err := web.AddTools("tools", tools, r.Generate); err != nil {
 		return nil, err
 	}
-	h := history{gen: r.Generate}
+	h := history{gen: r.Generate, ids: make(map[string]bool)}
 	return r, h.read(m.Messages)
 }
 
@@ -82,6 +82,7 @@ func ReadChat(body []byte) (*Request, error) {
 type history struct {
 	gen     *infer.Generate
 	open    []infer.CallPart // calls without a result
+	ids     map[string]bool  // IDs of all calls
 	made    int              // number of IDs made for calls that have none
 	results bool             // the last message has results
 }
@@ -134,7 +135,11 @@ func (h *history) add(m *message, at string) error {
 	case "assistant":
 		return h.assistant(m, content, at)
 	case "tool":
-		part := &infer.ResultPart{ID: h.called(m), Content: content}
+		id, err := h.called(m, at)
+		if err != nil {
+			return err
+		}
+		part := &infer.ResultPart{ID: id, Content: content}
 		if n := len(h.gen.Messages); h.results {
 			h.gen.Messages[n-1].Content = append(h.gen.Messages[n-1].Content, part)
 			return nil
@@ -181,27 +186,31 @@ func (h *history) assistant(m *message, content []infer.Part, at string) error {
 			h.made++
 			call.ID = fmt.Sprintf("call_%d", h.made)
 		}
-		h.open = append(h.open, call)
+		h.open, h.ids[call.ID] = append(h.open, call), true
 		msg.Content = append(msg.Content, &call)
 	}
 	h.gen.Messages = append(h.gen.Messages, msg)
 	return nil
 }
 
-// called returns the ID of the call to which a result belongs. A result names its call by ID, or
-// else by the name of the tool; if it names neither, it belongs to the first call without a result.
-// If no call matches, called returns the ID or the name in the result.
-func (h *history) called(m *message) string {
+// called returns the ID of the call to which a result belongs: by its ID, or else by the name of
+// the tool, or else the first call without a result. It returns an error if there is no such call.
+func (h *history) called(m *message, at string) (string, error) {
 	for i, call := range h.open {
 		if m.ToolCallID == call.ID || m.ToolCallID == "" && (m.ToolName == "" || m.ToolName == call.Name) {
 			h.open = append(h.open[:i], h.open[i+1:]...)
-			return call.ID
+			return call.ID, nil
 		}
 	}
-	if m.ToolCallID != "" {
-		return m.ToolCallID
+	switch {
+	case h.ids[m.ToolCallID]: // a further result of the call
+		return m.ToolCallID, nil
+	case m.ToolCallID != "":
+		return "", web.Invalid("messages", "%s: no message before it has a call in tool_calls with the id %.64q", at, m.ToolCallID)
+	case m.ToolName != "":
+		return "", web.Invalid("messages", "%s: no message before it has a call of %.64q in tool_calls that has no result yet", at, m.ToolName)
 	}
-	return m.ToolName
+	return "", web.Invalid("messages", "%s: no message before it has a call in tool_calls that has no result yet", at)
 }
 
 // attach adds an image to gen, and returns the part that refers to it. at is the path of the
