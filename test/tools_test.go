@@ -92,8 +92,21 @@ func TestToolRefusals(t *testing.T) {
 		`,"tool_choice":"required","response_format":{"type":"json_object"},"tools":` + weatherTools: "beside response_format",
 	} {
 		frames := p.asked("hello", more)
-		if last := frames[len(frames)-1]; last["code"] != "invalid_request" || !strings.Contains(fmt.Sprint(last["message"]), want) {
+		if last := frames[len(frames)-1]; last["code"] != "invalid_request" || !strings.HasPrefix(fmt.Sprint(last["message"]), "invalid request: ") || !strings.Contains(fmt.Sprint(last["message"]), want) {
 			t.Errorf("%s: %v, want %q", more, last, want)
+		}
+	}
+	for member, body := range map[string]string{
+		"tools":           `"tools":[{"type":"function","function":{"name":"f","parameters":{"$dynamicRef":"#x"}}}]`,
+		"tool_choice":     `"tool_choice":"required","response_format":{"type":"json_object"},"tools":` + weatherOpenAI,
+		"response_format": `"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"$dynamicRef":"#x"}}}`,
+		"messages":        `"messages":[{"role":"tool","tool_call_id":"x","content":"y"}]`,
+	} {
+		if member != "messages" {
+			body += `,"messages":[{"role":"user","content":"hello"}]`
+		}
+		if status, answer := d.overHTTP("/v1/chat/completions", "{"+body+"}"); status != http.StatusBadRequest || !strings.Contains(answer, `"param":"`+member+`"`) {
+			t.Errorf("%s: %d %s", body, status, answer)
 		}
 	}
 	if frames := p.asked("hello", `,"max_tokens":3,"thinking":false`); frames[len(frames)-1]["type"] != "done" {

@@ -175,7 +175,7 @@ func (a Abilities) Check(t Task) error {
 // perhaps its value.
 func unsupported(feature string) error {
 	member, _, _ := strings.Cut(feature, " ")
-	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: %s is not supported by this model", feature)}}
+	return Refusef(member, "%s is not supported by this model", feature)
 }
 
 // unsupportedIn returns the error for an unsupported feature in the messages.

@@ -43,12 +43,16 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// A FeatureError is the cause if a request is refused because the model lacks a feature.
+// A FeatureError is the cause of a refusal that is about one member of the request.
 type FeatureError struct {
-	// Member is the member of a v2 request that asks for the feature, such as "tools" or
-	// "response_format".
+	// Member is the name of the member in v2: "tools", "response_format".
 	Member string
 	Err    error
+}
+
+// Refusef makes an error [Invalid] about a member of the request. Its cause is a [FeatureError].
+func Refusef(member, format string, args ...any) error {
+	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: "+format, args...)}}
 }
 
 func (e *FeatureError) Error() string { return e.Err.Error() }

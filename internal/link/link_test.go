@@ -269,6 +269,8 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 		switch req.Task.(*infer.Generate).Messages[0].Text() {
 		case "invalid":
 			return infer.Errorf(infer.Invalid, "the prompt has 9 tokens")
+		case "refused":
+			return infer.Refusef("tools", "tools: too many")
 		case "nothing":
 			return nil
 		default:
@@ -276,16 +278,21 @@ func TestFailuresKeepTheirClass(t *testing.T) {
 		}
 	})})
 	for text, want := range map[string]struct {
-		code infer.Code
-		text string
+		code   infer.Code
+		text   string
+		member string
 	}{
-		"invalid": {infer.Invalid, "the prompt has 9 tokens"},
-		"nothing": {infer.Internal, "the engine ended without an answer"},
-		"other":   {infer.Internal, "boom"},
+		"invalid": {infer.Invalid, "the prompt has 9 tokens", ""},
+		"refused": {infer.Invalid, "invalid request: tools: too many", "tools"},
+		"nothing": {infer.Internal, "the engine ended without an answer", ""},
+		"other":   {infer.Internal, "boom", ""},
 	} {
 		_, err := collect(t.Context(), client, ask(text))
 		if infer.CodeOf(err) != want.code || err == nil || err.Error() != want.text {
 			t.Errorf("%s: got %v (%s), want %q (%s)", text, err, infer.CodeOf(err), want.text, want.code)
+		}
+		if cause, ok := errors.AsType[*infer.FeatureError](err); ok != (want.member != "") || ok && cause.Member != want.member {
+			t.Errorf("%s: the error is about %+v, want %q", text, cause, want.member)
 		}
 	}
 }

@@ -96,12 +96,16 @@ func (d *done) event() *infer.Done {
 type failure struct {
 	Code   infer.Code
 	Text   string
+	Member string             // of the cause, if it is an [infer.FeatureError]
 	Prompt *infer.PromptError // the cause, if it is one
 }
 
 func failureOf(err error) *failure {
 	f := &failure{Code: infer.CodeOf(err), Text: err.Error()}
 	f.Prompt, _ = errors.AsType[*infer.PromptError](err)
+	if feature, ok := errors.AsType[*infer.FeatureError](err); ok {
+		f.Member = feature.Member
+	}
 	return f
 }
 
@@ -111,7 +115,11 @@ func (f *failure) err() error {
 	if f.Prompt != nil {
 		return infer.Errorf(f.Code, "%w", f.Prompt)
 	}
-	return infer.Errorf(f.Code, "%s", printable.Text(f.Text))
+	cause := errors.New(printable.Text(f.Text))
+	if f.Member != "" {
+		cause = &infer.FeatureError{Member: printable.Text(f.Member), Err: cause}
+	}
+	return infer.Errorf(f.Code, "%w", cause)
 }
 
 // Kinds of blobs of the engine.

@@ -191,8 +191,8 @@ func pairedWithin(content []infer.Part, at string, calls map[string]*call, withi
 
 // unpaired is the error for the result at a path that matches no call.
 func unpaired(at, id string) error {
-	return infer.Errorf(infer.Invalid,
-		"render: %s: tool_result references tool_call_id %.128q, which matches no tool_use in this request", at, id)
+	err := fmt.Errorf("render: %s: tool_result references tool_call_id %.128q, which matches no tool_use in this request", at, id)
+	return &infer.Error{Code: infer.Invalid, Err: &infer.FeatureError{Member: "messages", Err: err}}
 }
 
 // resultText is the text of a tool's answer, of answers within it, too: a line for each part.

@@ -173,7 +173,7 @@ func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.D
 	made.masks = vocab.NewMasks(c.vocab, made.auto)
 	var ok bool
 	if made.start, ok = c.startOf(made.auto); !ok {
-		return nil, 0, infer.Errorf(infer.Invalid, "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
+		return nil, 0, infer.Refusef(source.Member(), "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
 	}
 	made.bytes = made.size()
 	return made, 0, nil

@@ -44,13 +44,13 @@ func (f Format) Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Gramm
 	if f.Format.Grammar != "" {
 		g, err := gbnf.Compile(f.Format.Grammar, model.ByName, b)
 		if err != nil {
-			return nil, infer.Errorf(infer.Invalid, "grammar: %w", err)
+			return nil, infer.Refusef(f.Member(), "grammar: %w", err)
 		}
 		return g, nil
 	}
 	s, err := schema.Compile(f.schema(), b)
 	if err != nil {
-		return nil, infer.Errorf(infer.Invalid, "response_format: schema: %w", err)
+		return nil, infer.Refusef(f.Member(), "response_format: schema: %w", err)
 	}
 	return s.Grammar, nil
 }

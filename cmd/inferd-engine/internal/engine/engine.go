@@ -167,9 +167,9 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 // room for only most. asked is its max_tokens, or 0 if it has none.
 func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
-		return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
+		return infer.Refusef(member, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
 	}
-	return infer.Errorf(infer.Invalid, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
+	return infer.Refusef(member, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
 }
 
 // answer returns an empty answer to gen. A response format defines the whole text: neither stop

@@ -22,9 +22,9 @@ func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	s, err := schema.CompileObject(source, w.notation(), w.b.Budget)
 	switch {
 	case err != nil && w.b.Budget.Err() != nil:
-		return 0, infer.Errorf(infer.Invalid, "tools: %w", w.b.Budget.Err())
+		return 0, infer.Refusef("tools", "tools: %w", w.b.Budget.Err())
 	case err != nil:
-		return 0, infer.Errorf(infer.Invalid, "tools: %.64q: input_schema: %w", t.Name, err)
+		return 0, infer.Refusef("tools", "tools: %.64q: input_schema: %w", t.Name, err)
 	}
 	w.guarded = append(w.guarded, s.Grammar.Guarded())
 	return w.b.Include(s.Grammar), nil

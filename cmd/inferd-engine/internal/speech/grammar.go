@@ -80,7 +80,7 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 	if s.mayCall() || s.mayThink() || s.header() != nil {
 		g, err := s.openerGrammar(budget)
 		if err != nil {
-			return nil, infer.Errorf(infer.Invalid, "tools: %w", err)
+			return nil, infer.Refusef("tools", "tools: %w", err)
 		}
 		s.opener = g
 	}
@@ -106,7 +106,7 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 	w.b.Body(rule, w.answer(end))
 	g, err := w.b.Build(rule)
 	if err != nil {
-		return nil, infer.Errorf(infer.Invalid, "%s: %w", s.Member(), err)
+		return nil, infer.Refusef(s.Member(), "%s: %w", s.Member(), err)
 	}
 	return g, nil
 }

@@ -70,9 +70,9 @@ func (s *Speech) checkTools() error {
 	case len(s.Tools) == 0, s.Choice.Mode == infer.ToolNone && !s.forbids():
 		return nil
 	case s.Format != nil && (s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed):
-		return infer.Errorf(infer.Invalid, "tool_choice cannot demand a call beside response_format")
+		return infer.Refusef("tool_choice", "tool_choice cannot demand a call beside response_format")
 	case d.Shape == dialect.NoCalls:
-		return infer.Errorf(infer.Invalid, "tools are not supported by this model's template")
+		return infer.Refusef("tools", "tools are not supported by this model's template")
 	}
 	for i, t := range s.Tools {
 		if s.Choice.Mode == infer.ToolNamed && t.Name != s.Choice.Tool {
@@ -80,13 +80,13 @@ func (s *Speech) checkTools() error {
 		}
 		spelt := s.spellName(t.Name)
 		if why := s.refuseName(spelt); why != "" {
-			return infer.Errorf(infer.Invalid, "tools[%d]: the name %.64q %s", i, t.Name, why)
+			return infer.Refusef("tools", "tools[%d]: the name %.64q %s", i, t.Name, why)
 		}
 		s.tools[spelt] = len(s.named)
 		s.named = append(s.named, t)
 	}
 	if len(s.named) == 0 {
-		return infer.Errorf(infer.Invalid, "tool_choice names %.64q, which is not among the tools", s.Choice.Tool)
+		return infer.Refusef("tool_choice", "tool_choice names %.64q, which is not among the tools", s.Choice.Tool)
 	}
 	return nil
 }
