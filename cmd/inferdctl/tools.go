@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/inferd-go/inferd/client"
 	"github.com/inferd-go/inferd/internal/paths"
@@ -24,9 +25,20 @@ type toolFlags struct {
 }
 
 func (f *toolFlags) add(fs *flag.FlagSet) {
-	fs.StringVar(&f.file, "tools", "", "`file` with the tools that the model may call: an array, as in v2 or in OpenAI's interface")
-	fs.StringVar(&f.choice, "tool-choice", "", "auto, required, none, or the `name` of the tool to call")
-	fs.StringVar(&f.think, "thinking", "", "on, off, or a limit for the `tokens` of thinking; default: as the model does")
+	fs.Func("tools", "`file` with the tools that the model may call: an array, as in v2 or in OpenAI's interface", notEmpty(&f.file))
+	fs.Func("tool-choice", "auto, required, none, or the `name` of the tool to call", notEmpty(&f.choice))
+	fs.Func("thinking", "on, off, or a limit for the `tokens` of thinking; default: as the model does", notEmpty(&f.think))
+}
+
+// notEmpty sets a flag. An empty value, such as that of an unset variable of a script, is an error.
+func notEmpty(value *string) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return errors.New("it is empty")
+		}
+		*value = s
+		return nil
+	}
 }
 
 // apply copies the flags to a request.
@@ -76,34 +88,59 @@ func readTools(path string) ([]client.Tool, error) {
 	if len(data) > maxToolsFile {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxToolsFile)
 	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(data, &list); err != nil || list == nil {
+		if _, malformed := errors.AsType[*json.SyntaxError](err); malformed {
+			return nil, fmt.Errorf("%s is no array of tools: %w", path, err)
+		}
+		return nil, fmt.Errorf("%s is no array of tools: put its tools between [ and ]", path)
+	}
+	tools := make([]client.Tool, len(list))
+	for i, value := range list {
+		if tools[i], err = readTool(value); err != nil {
+			return nil, fmt.Errorf("%s: tool %d %w", path, i, err)
+		}
+	}
+	return tools, nil
+}
+
+// readTool reads a tool. Its error continues a sentence about the tool.
+func readTool(value []byte) (client.Tool, error) {
 	type function struct {
 		Name        string          `json:"name"`
 		Description string          `json:"description"`
 		Parameters  json.RawMessage `json:"parameters"`
 		InputSchema json.RawMessage `json:"input_schema"`
 	}
-	var list []struct {
+	var t struct {
 		function
+		Type     string    `json:"type"`
 		Function *function `json:"function"`
 	}
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("%s is no array of tools: %w", path, err)
+	if err := json.Unmarshal(value, &t); err != nil {
+		wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
+		switch {
+		case !ok:
+			return client.Tool{}, fmt.Errorf("is not JSON: %w", err)
+		case wrong.Field == "":
+			return client.Tool{}, errors.New("is not an object")
+		}
+		return client.Tool{}, fmt.Errorf("has a %s as its %s", wrong.Value, wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:])
 	}
-	tools := make([]client.Tool, len(list))
-	for i, t := range list {
-		f := t.function
-		if t.Function != nil {
-			f = *t.Function
-		}
-		if f.Name == "" {
-			return nil, fmt.Errorf("%s: tool %d has no name", path, i)
-		}
-		if f.InputSchema == nil {
-			f.InputSchema = f.Parameters
-		}
-		tools[i] = client.Tool{Name: f.Name, Description: f.Description, InputSchema: f.InputSchema}
+	if t.Type != "" && t.Type != "function" && t.Type != "custom" {
+		return client.Tool{}, fmt.Errorf("has the type %.64q, which only a provider's own server runs: declare a function", t.Type)
 	}
-	return tools, nil
+	f := t.function
+	if t.Function != nil {
+		f = *t.Function
+	}
+	if f.Name == "" {
+		return client.Tool{}, errors.New("has no name")
+	}
+	if f.InputSchema == nil {
+		f.InputSchema = f.Parameters
+	}
+	return client.Tool{Name: f.Name, Description: f.Description, InputSchema: f.InputSchema}, nil
 }
 
 // call prints a tool call on a line of its own.
