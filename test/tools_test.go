@@ -163,11 +163,17 @@ func TestToolFlags(t *testing.T) {
 	d.chats("", short, "--max-tokens", "5", "--tools", v2, "--tool-choice", "get_weather")
 	d.chats("", `"other"`, "--tools", v2, "--tool-choice", "other")
 	d.chats("", "neither on nor off", "--thinking", "perhaps")
+	for _, flag := range []string{"--thinking", "--tools", "--tool-choice"} {
+		d.chats("", "it is empty", flag, "")
+	}
 	d.chats("", "--tool-choice needs --tools", "--tool-choice", "auto")
 	if _, errs, code := d.ctl("chat", "-m", "hello", "--tools", v2); code != 2 || !strings.Contains(errs, "need the length-prefixed socket inferd.sock") {
 		t.Errorf("over v1: exit code %d, %s", code, errs)
 	}
 	for _, at := range d.addresses() {
+		if out, errs, code := d.ctlAt(at, "chat", "-m", "hello", "--max-tokens", "200", "--tools", v2, "--tool-choice", "none"); code != 0 || !strings.HasPrefix(out, scriptedText) || strings.Contains(out, "call get_weather") {
+			t.Errorf("%s, no calls: exit code %d, %q, %q", at, code, out, errs)
+		}
 		for thinking, thoughts := range map[string]bool{"on": true, "off": false} {
 			out, _, code := d.ctlAt(at, "chat", "-m", "hello", "--json", "--max-tokens", "200", "--tools", v2, "--thinking", thinking)
 			if code != 0 || strings.Contains(out, "Hm") != thoughts || !strings.Contains(out, "get_weather") {
