@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/inferd-go/inferd/internal/builtin"
 )
 
 // A speech is an answer with thoughts and calls, as the client of a dialect understands it.
@@ -350,5 +353,56 @@ func TestSchemasOverHTTP(t *testing.T) {
 				t.Errorf("%s: %d %s: %v", test.path, status, answer, err)
 			}
 		}
+	}
+}
+
+// In every dialect of HTTP, streamed and whole, a model that thinks answers with a value of the requested schema behind
+// its thoughts, which are not part of the value. Without the schema it would go on after the value.
+func TestSchemasWhileThinking(t *testing.T) {
+	value := []string{`{"name": "An`, `n", "age"`, ": 3}"}
+	more := []string{" That", " is", " she."}
+	path := recite(t, hermes, "{% if enable_thinking is defined and not enable_thinking %}{{- '<|quiet|>' -}}{% else %}{{- '<|first|>' -}}{% endif %}",
+		builtin.Recital{After: "<|first|>", Tokens: slices.Concat([]string{"<think>", "\nHm", ".\n", "</think>", "\n\n"}, value, more)},
+		builtin.Recital{After: "<|quiet|>", Skip: len("\n\n\n\n") + 2, Tokens: slices.Concat(value, more)})
+	d := serve(t, "--model-path", path, "--n-ctx", "2048")
+	user := `"messages":[{"role":"user","content":"hello"}]`
+	for _, test := range []struct {
+		path         string
+		read         func(*testing.T, string) speech
+		body, schema string
+		on, off      string // members about thinking
+		end          string
+	}{
+		{
+			"/v1/chat/completions", spokenChat, `"max_tokens":200,` + user,
+			`,"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + personSchema + `}}`,
+			`,"reasoning_effort":"low"`, `,"reasoning_effort":"none"`, "stop",
+		},
+		{
+			"/v1/responses", spokenResponse, `"max_output_tokens":200,"input":"hello"`,
+			`,"text":{"format":{"type":"json_schema","name":"person","strict":true,"schema":` + personSchema + `}}`,
+			`,"reasoning":{"effort":"low"}`, `,"reasoning":{"effort":"none"}`, "completed",
+		},
+		{
+			"/v1/messages", spokenMessage, `"max_tokens":200,` + user,
+			`,"output_config":{"format":{"type":"json_schema","schema":` + personSchema + `}}`,
+			`,"thinking":{"type":"enabled","budget_tokens":1024}`, `,"thinking":{"type":"disabled"}`, "end_turn",
+		},
+		{
+			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":200},` + user, `,"format":` + personSchema,
+			`,"think":true`, `,"think":false`, "stop",
+		},
+	} {
+		for _, stream := range []bool{true, false} {
+			for _, thinking := range []string{"", test.on, test.off} {
+				want := speech{Thoughts: "Hm.", Text: strings.Join(value, ""), End: test.end}
+				if thinking == test.off {
+					want.Thoughts = ""
+				}
+				d.speaks(test.path, fmt.Sprintf(`{%s%s%s,"stream":%v}`, test.body, test.schema, thinking, stream), test.read, want)
+			}
+		}
+		free := fmt.Sprintf(`{%s%s,"stream":false}`, test.body, test.off)
+		d.speaks(test.path, free, test.read, speech{Text: strings.Join(append(value, more...), ""), End: test.end})
 	}
 }
