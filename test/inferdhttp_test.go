@@ -221,6 +221,7 @@ func TestGatewayRefuses(t *testing.T) {
 			t.Errorf("token %q: %d %s", token, status, body)
 		}
 	}
+	g.token = "sesame"
 	if status, _ := g.do(http.MethodGet, "/v1/models", "", "Authorization: bearer sesame"); status != http.StatusUnauthorized {
 		t.Errorf("another case: %d", status)
 	}
