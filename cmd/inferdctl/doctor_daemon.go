@@ -20,10 +20,14 @@ import (
 func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilities {
 	const label = "admin"
 	all := []infer.Abilities{}
+	frames := 0
 	for s, err := range watchUntilSilent(ctx, cl) {
 		if err != nil {
 			d.fail(label, "%v", err)
 			return nil
+		}
+		if frames++; frames > statusFrames {
+			break
 		}
 		if s.State == "capabilities" {
 			caps, version, err := admin.DecodeCapabilities(s.Raw)
@@ -59,7 +63,8 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilit
 			return nil
 		}
 	}
-	return all
+	d.fail(label, "%v", errNoState)
+	return nil
 }
 
 // liveness reports an engine that the daemon has published as silent.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -339,6 +340,29 @@ func TestDoctor(t *testing.T) {
 			!strings.Contains(got.Out, "[ ok ] http: warning: the users of 3 connections over TCP were unknown: such clients need a key, see http.keys\n") ||
 			!strings.Contains(got.Out, "[FAIL] activity log: the daemon has lost 7 lines") || !strings.Contains(got.Out, "[FAIL] activity log: lines are lost: ") {
 			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("a daemon that never sends its state", func(t *testing.T) {
+		const strange = `{"status":"dreaming"}`
+		for want, frames := range map[string]int{
+			"[FAIL] admin: timeout: no message for 500ms\n":      1,
+			"[FAIL] admin: the daemon does not send its state\n": statusFrames + 1,
+		} {
+			f := newFake(t)
+			f.serve("admin.sock", func(ctx context.Context, ln net.Listener) error {
+				nc, err := ln.Accept()
+				if err != nil {
+					return err
+				}
+				defer nc.Close()
+				_, err = io.WriteString(nc, strings.Repeat(strange+"\n", frames))
+				<-ctx.Done() // silent, but connected
+				return err
+			})
+			got := f.run("doctor", "--config", configured(f, `{"backends":[{"kind":"mock","name":"m"}]}`))
+			if got.Code != 1 || !strings.HasSuffix(got.Out, want) {
+				t.Errorf("got %+v, want %q", got, want)
+			}
 		}
 	})
 	t.Run("entries that need attention", func(t *testing.T) {
