@@ -78,7 +78,7 @@ type DialError struct {
 	Err  error // error of the system
 	// Status is the state of the daemon, such as "loading_model mmap gen"; it is empty if unknown.
 	Status string
-	Waited time.Duration // Client.Wait, if that is positive; otherwise 0
+	Waited time.Duration // how long Dial has waited, Client.Wait at most; 0 if Client.Wait is 0
 }
 
 func (e *DialError) Error() string {
@@ -96,7 +96,7 @@ func (e *DialError) Error() string {
 		text = fmt.Sprintf("no daemon at %s: is inferd running?", e.Path)
 	}
 	if e.Waited > 0 {
-		text += fmt.Sprintf(" (waited %s)", e.Waited)
+		text += fmt.Sprintf(" (waited %s)", e.Waited.Round(time.Millisecond))
 	}
 	return text
 }
@@ -157,8 +157,8 @@ func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 			over = time.Since(sinceReady) >= bindGrace
 		}
 		if over {
-			if c.Wait > 0 {
-				failed.Waited = c.Wait
+			if failed.Waited = time.Since(begin); c.Wait >= 0 {
+				failed.Waited = min(failed.Waited, c.Wait)
 			}
 			return nil, failed
 		}

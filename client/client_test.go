@@ -397,9 +397,18 @@ func TestMissingSurface(t *testing.T) {
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {
 		t.Fatal(err)
 	}
-	c.Wait = -1
-	if _, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"d"}}); err == nil || !strings.Contains(err.Error(), "nothing listens") {
-		t.Errorf("got %v", err)
+	for _, wait := range []time.Duration{-1, waitLimit, 0} {
+		c.Wait = wait
+		begin := time.Now()
+		_, err := c.Rerank(t.Context(), &client.RerankRequest{Query: "q", Documents: []string{"d"}})
+		took := time.Since(begin)
+		failed, ok := errors.AsType[*client.DialError](err)
+		if !ok || !strings.Contains(err.Error(), "nothing listens") {
+			t.Fatalf("Wait %v: %v", wait, err)
+		}
+		if failed.Waited > took || (failed.Waited < time.Second) != (wait == 0) || strings.Contains(err.Error(), "waited") != (wait != 0) {
+			t.Errorf("Wait %v: %v, after %v", wait, err, took)
+		}
 	}
 }
 
