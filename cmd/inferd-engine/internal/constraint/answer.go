@@ -197,7 +197,7 @@ func (a *Answer) Place() Place {
 
 // Force makes text the next part of the answer. If behind begins with the text of a token, the longest such
 // token comes next, so that a marker there stays whole. After that the answer is free again. Force reports
-// false if the two do not fit, or leave too few tokens for an end.
+// false if the two do not fit, or leave too few tokens for an end, and while an earlier text is still coming.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
@@ -207,7 +207,7 @@ func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 			text = slices.Concat(text, behind[:n])
 		}
 	}
-	if a.ending || len(text) == 0 || !a.cursor.Fits(text) || !a.leaves(text) {
+	if a.ending || a.forced || len(text) == 0 || !a.cursor.Fits(text) || !a.leaves(text) {
 		return false
 	}
 	a.forced, a.rest = true, text

@@ -85,17 +85,36 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 		}
 	}
 	mask, err := g.allowed.Mask()
+	mayEnd := err == nil && g.offerEnd(mask)
 	for range maxChoices {
 		if err != nil {
 			return 0, err
 		}
 		var tok batch.Token
-		if tok, err = g.sampler.Choose(g.engine.Context, i, mask); err == nil && g.allowed.Take(tok) {
+		tok, err = g.sampler.Choose(g.engine.Context, i, mask)
+		switch {
+		case err == nil && mayEnd && g.engine.Model.IsEOG(tok):
+			mayEnd = false
+			g.allowed.Force(g.parser.Open(), nil)
+			mask, err = g.allowed.Mask()
+		case err == nil && g.allowed.Take(tok):
 			g.sampler.Accept(tok)
 			return tok, nil
 		}
 	}
 	return 0, errors.New("internal error: all tokens of the mask are refused")
+}
+
+// offerEnd adds the end tokens to the mask of a free text before a demanded call: they tell where the model ends its text, so that
+// the call is forced there. It reports whether it has; with a free sampler, a token drawn without a mask tells that.
+func (g *generation) offerEnd(mask []uint64) bool {
+	if g.free || !g.demands || g.parser.Calls > 0 || !g.parser.Loose() || len(g.parser.Open()) == 0 {
+		return false
+	}
+	for _, id := range g.engine.Ends {
+		mask[id>>6] |= 1 << (id & 63)
+	}
+	return true
 }
 
 // limitThoughts counts the tokens of thoughts, and ends the thoughts after a whole character once their

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,5 +104,45 @@ func TestAbilitiesOfDialects(t *testing.T) {
 		if can := e.Abilities(); !can.Tools || can.ToolsDialect != name || can.Thinking != thinks {
 			t.Errorf("%s: %+v", name, can)
 		}
+	}
+}
+
+// A fenced block that the model leaves open hides no call: a marker that is a token begins one in it, and a demanded call is
+// made behind it where the text ends, with every sampler.
+func TestCallsInOpenFences(t *testing.T) {
+	const block = "```py\nx = 1\n"
+	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
+	now := []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
+	for name, test := range map[string]struct {
+		answer string
+		bytes  bool
+		choice infer.ToolMode
+		want   []string
+	}{
+		"a token":            {block + call, false, infer.ToolAuto, []string{"text ```py\nx = 1", "call now {}"}},
+		"a token, demanded":  {block + call, false, infer.ToolRequired, []string{"text ```py\nx = 1", "call now {}"}},
+		"bytes":              {block + call, true, infer.ToolAuto, []string{"text " + block + call}},
+		"bytes, demanded":    {block + call, true, infer.ToolRequired, []string{"text " + block + call + "\n```", "call now {}"}},
+		"no call, demanded":  {block, false, infer.ToolRequired, []string{"text ```py\nx = 1", "call now {}"}},
+		"no bytes, demanded": {block, true, infer.ToolNamed, []string{"text " + block + "```", "call now {}"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, penalty := range []*float64{nil, new(1.01)} {
+				gen := greedy(now)
+				gen.Choice, gen.Sampling.RepeatPenalty = infer.ToolChoice{Mode: test.choice}, penalty
+				if test.choice == infer.ToolNamed {
+					gen.Choice.Tool = "now"
+				}
+				s := &scene{template: familyTemplate(t, "hermes"), answer: test.answer}
+				if !test.bytes {
+					s.controls = markersOf(s.dialect(t))
+				}
+				h := hear(t, s.play(t, gen, cuts["words"]), gen)
+				if !slices.Equal(h.log, test.want) || h.done.Unsatisfied || h.done.Out > 200 {
+					t.Errorf("%q, %+v, want %q", h.log, h.done, test.want)
+				}
+			}
+		})
 	}
 }

@@ -11,28 +11,35 @@ import (
 )
 
 // calls writes all calls and the end of the answer. While opening it is the beginning of the first.
-func (w *writer) calls() automaton.Node {
+func (w *writer) calls() fork {
 	b, c := w.b, &w.Dialect.Calls
+	after := b.End()
 	var first automaton.Node
 	if w.opening || !w.mayCall() {
-		first = b.Alt(w.spellings(b.End())...)
+		first = b.Alt(w.spellings(after, false)...)
 	} else {
 		sure := w.behindName()
 		again := b.Forward()
-		after := sure.afterCall(again)
-		b.Define(again, sure.spellings(after)...)
+		after = sure.afterCall(again)
+		b.Define(again, sure.spellings(after, false)...)
 		if first = again; sure.strict != w.strict {
-			first = b.Alt(w.spellings(after)...)
+			first = b.Alt(w.spellings(after, false)...)
 		}
 	}
-	if c.Begin == "" {
-		return first
+	all := w.allSpellings()
+	byToken := len(slices.DeleteFunc(slices.Clone(all), func(p []dialect.Piece) bool { return w.firstOf(p) < 256 }))
+	switch {
+	case c.Begin != "" && w.symbols(c.Begin)[0] >= 256:
+		first = w.fixed(c.Begin, w.decided(), first)
+		return fork{first, first}
+	case c.Begin != "":
+		return fork{w.fixed(c.Begin, 0, first), b.Alt()}
+	case byToken == len(all):
+		return fork{first, first}
+	case byToken == 0:
+		return fork{first, b.Alt()}
 	}
-	mark := automaton.Mark(0)
-	if w.symbols(c.Begin)[0] >= 256 {
-		mark = w.decided()
-	}
-	return w.fixed(c.Begin, mark, first)
+	return fork{first, b.Alt(w.spellings(after, true)...)}
 }
 
 // afterCall writes the continuations of a call: the end, or the separator and further calls.
@@ -60,9 +67,17 @@ func (w *writer) decided() automaton.Mark {
 	return automaton.Commit | markCall
 }
 
-// spellings writes one call in all its spellings.
-func (w *writer) spellings(after automaton.Node) (ways []automaton.Node) {
-	for _, pieces := range append([][]dialect.Piece{w.Dialect.Calls.Call}, w.Dialect.Calls.Others...) {
+// allSpellings returns the spellings of one call, the template's first.
+func (s *Speech) allSpellings() [][]dialect.Piece {
+	return append([][]dialect.Piece{s.Dialect.Calls.Call}, s.Dialect.Calls.Others...)
+}
+
+// spellings writes one call in all its spellings; with tokens, in those that begin with a token.
+func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.Node) {
+	for _, pieces := range w.allSpellings() {
+		if tokens && w.firstOf(pieces) < 256 {
+			continue
+		}
 		if kindAt(pieces, dialect.Name) < kindAt(pieces, dialect.Arguments) {
 			ways = append(ways, w.call(pieces, after))
 		} else {

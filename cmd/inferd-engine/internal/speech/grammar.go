@@ -118,7 +118,7 @@ func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, er
 	w.opening = true
 	var ways []automaton.Node
 	if s.mayCall() {
-		ways = append(ways, w.calls())
+		ways = append(ways, w.calls().anywhere)
 	}
 	if s.mayThink() {
 		ways = append(ways, w.exact(w.symbols(strings.TrimSpace(s.Dialect.Thinking.Begin)), w.b.End()))
@@ -192,7 +192,8 @@ func (w *writer) introduced(value automaton.Node) automaton.Node {
 	}
 	inner := text
 	if w.encloses() {
-		inner = w.speaking(value, w.b.Mark(markFork, w.exact(w.symbols(d.End), w.b.Mark(automaton.Commit|markHeader, w.behindText()))))
+		end := w.symbols(d.End)
+		inner = w.speaking(value, w.fork(w.exact(end, w.b.Mark(automaton.Commit|markHeader, w.behindText())), end[0] >= 256))
 	}
 	behind := w.b.Mark(automaton.Commit|markHeader, inner)
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
@@ -207,7 +208,7 @@ func (s *Speech) encloses() bool {
 func (w *writer) behindText() automaton.Node {
 	var ways []automaton.Node
 	if len(w.named) > 0 {
-		ways = append(ways, w.b.Mark(markFork, w.calls()))
+		ways = append(ways, w.b.Mark(markFork, w.calls().anywhere))
 	}
 	if !w.demands() {
 		ways = append(ways, w.end())
@@ -236,7 +237,7 @@ func (w *writer) messages(value automaton.Node) automaton.Node {
 		w.exact(w.symbols(d.Thinking.Begin), b.Mark(automaton.Commit|markThinking, w.thoughts(next))),
 	}
 	if w.mayCall() {
-		ways = append(ways, b.Mark(markFork, w.calls()))
+		ways = append(ways, b.Mark(markFork, w.calls().anywhere))
 	}
 	for i, begin := range d.Text.Begins {
 		switch {
@@ -276,7 +277,7 @@ func (w *writer) thoughts(next automaton.Node) automaton.Node {
 }
 
 // speaking writes the text and the calls behind it, or one of other ways out of the text.
-func (w *writer) speaking(value automaton.Node, others ...automaton.Node) automaton.Node {
+func (w *writer) speaking(value automaton.Node, others ...fork) automaton.Node {
 	b := w.b
 	if len(w.named) == 0 {
 		if w.Format != nil {
@@ -284,8 +285,9 @@ func (w *writer) speaking(value automaton.Node, others ...automaton.Node) automa
 		}
 		return w.loop([]automaton.Node{w.textEnd()}, others)
 	}
-	call := b.Mark(markFork, w.calls())
-	forks := append([]automaton.Node{call}, others...)
+	calls := w.calls()
+	call := b.Mark(markFork, calls.anywhere)
+	forks := append([]fork{{call, b.Mark(markFork, calls.fenced)}}, others...)
 	switch alone := w.Dialect.Calls.Alone; {
 	case w.Format != nil && !w.mayCall():
 		return value
@@ -323,68 +325,4 @@ func (w *writer) symbol(x automaton.Symbol, next automaton.Node) automaton.Node 
 	var s automaton.Set
 	s.Add(byte(x), byte(x))
 	return w.b.Set(s, next)
-}
-
-// Places of a line, with regard to fenced blocks.
-const (
-	line  = iota // at the beginning of a line, white space aside
-	mid          // in a line
-	tick1        // behind a backtick at the beginning of a line
-	tick2
-	info // in the line that opens a block
-	fline
-	fmid
-	ftick1
-	ftick2
-	states
-)
-const other = -1 // any other byte
-// fences says where a byte leads.
-var fences = [states]map[int]int{
-	line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
-	mid:    {'\n': line, other: mid},
-	tick1:  {'\n': line, '`': tick2, other: mid},
-	tick2:  {'\n': line, '`': info, other: mid},
-	info:   {'\n': fline, '`': mid, other: info},
-	fline:  {'\n': fline, ' ': fline, '\t': fline, '`': ftick1, other: fmid},
-	fmid:   {'\n': fline, other: fmid},
-	ftick1: {'\n': fline, '`': ftick2, other: fmid},
-	ftick2: {'\n': fline, '`': mid, other: fmid},
-}
-
-// loop writes free text. It may be left anywhere by the ways out, and outside fenced blocks of code by
-// the forks. A fence is three backticks at the beginning of a line, without a further one in it.
-func (w *writer) loop(out, forks []automaton.Node) automaton.Node {
-	b := w.b
-	if len(forks) == 0 {
-		var all automaton.Set
-		all.Add(0, 255)
-		loop := b.Forward()
-		b.Define(loop, append([]automaton.Node{b.Mark(markText, b.Set(all, loop))}, out...)...)
-		return loop
-	}
-	var nodes [states]automaton.Node
-	for i := range nodes {
-		nodes[i] = b.Forward()
-	}
-	for i, edges := range fences {
-		rest := automaton.Set{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
-		var ways []automaton.Node
-		for _, c := range []int{'\n', '\t', ' ', '`'} {
-			to, ok := edges[c]
-			if !ok {
-				continue
-			}
-			rest[c>>6] &^= 1 << (c & 63)
-			ways = append(ways, w.symbol(automaton.Symbol(c), nodes[to]))
-		}
-		ways = append(ways, b.Set(rest, nodes[edges[other]]))
-		ways = []automaton.Node{b.Mark(markText, b.Alt(ways...))}
-		ways = append(ways, out...)
-		if i < info {
-			ways = append(ways, b.Mark(markText, b.Alt(forks...)))
-		}
-		b.Define(nodes[i], ways...)
-	}
-	return nodes[line]
 }

@@ -46,6 +46,7 @@ type Parser struct {
 	value  bool // the text is a value of the response format
 	trim   bool // white space is dropped until other text comes
 	before constraint.Place
+	last   automaton.Symbol // the symbol that came last
 
 	held    []symbol
 	openers *automaton.Automaton // nil if no text can turn out to be something else
@@ -90,7 +91,7 @@ func (p *Parser) Symbol(x automaton.Symbol, place constraint.Place) {
 	case calling:
 		p.add(x, place.Marks, place.Sure)
 	}
-	p.before = place
+	p.before, p.last = place, x
 }
 
 // mayBeText reports whether the next symbol may be text.
@@ -292,10 +293,15 @@ func (p *Parser) Conclude() []automaton.Symbol {
 	return text[overlapping(p.held, p.speech.end):]
 }
 
-// Open returns the text that begins a call, as the template spells it; nil where no call may begin.
+// Open returns the text that begins a call, as the template spells it; nil where no call may begin. Where the call would be
+// quoted in a fenced block, or would stand within a message, it first ends that.
 func (p *Parser) Open() []automaton.Symbol {
-	if p.phase != speaking || p.value || !p.speech.mayCall() || len(p.pending) > 0 {
+	if p.phase != speaking || p.value || !p.speech.mayCall() {
 		return nil
 	}
-	return p.speech.beginning()
+	var end []automaton.Symbol
+	if p.before.Marks&markText != 0 && p.before.Marks&markFork == 0 {
+		end = p.speech.textEnd(p.last == '\n')
+	}
+	return append(end, p.speech.beginning()...)
 }

@@ -1,0 +1,104 @@
+package speech
+
+import (
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// Places of a line, with regard to fenced blocks.
+const (
+	line  = iota // at the beginning of a line, white space aside
+	mid          // in a line
+	tick1        // behind a backtick at the beginning of a line
+	tick2
+	info // in the line that opens a block
+	fline
+	fmid
+	ftick1
+	ftick2
+	states
+)
+const other = -1 // any other byte
+// fences says where a byte leads.
+var fences = [states]map[int]int{
+	line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
+	mid:    {'\n': line, other: mid},
+	tick1:  {'\n': line, '`': tick2, other: mid},
+	tick2:  {'\n': line, '`': info, other: mid},
+	info:   {'\n': fline, '`': mid, other: info},
+	fline:  {'\n': fline, ' ': fline, '\t': fline, '`': ftick1, other: fmid},
+	fmid:   {'\n': fline, other: fmid},
+	ftick1: {'\n': fline, '`': ftick2, other: fmid},
+	ftick2: {'\n': fline, '`': mid, other: fmid},
+}
+
+// A fork is a way out of a text that the next symbol may begin: outside fenced blocks of code, and in one. What begins with a
+// token begins in both; what begins with bytes is quoted in a block.
+type fork struct{ anywhere, fenced automaton.Node }
+
+// fork returns the fork to a node; token says whether it begins with a token.
+func (w *writer) fork(to automaton.Node, token bool) fork {
+	to = w.b.Mark(markFork, to)
+	if token {
+		return fork{to, to}
+	}
+	return fork{to, w.b.Alt()}
+}
+
+// loop writes free text. It may be left anywhere by the ways out, and by the forks.
+// A fence is three backticks at the beginning of a line, without a further one in it.
+func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
+	b := w.b
+	if len(forks) == 0 {
+		var all automaton.Set
+		all.Add(0, 255)
+		loop := b.Forward()
+		b.Define(loop, append([]automaton.Node{b.Mark(markText, b.Set(all, loop))}, out...)...)
+		return loop
+	}
+	var nodes [states]automaton.Node
+	for i := range nodes {
+		nodes[i] = b.Forward()
+	}
+	for i, edges := range fences {
+		rest := automaton.Set{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+		var ways []automaton.Node
+		for _, c := range []int{'\n', '\t', ' ', '`'} {
+			to, ok := edges[c]
+			if !ok {
+				continue
+			}
+			rest[c>>6] &^= 1 << (c & 63)
+			ways = append(ways, w.symbol(automaton.Symbol(c), nodes[to]))
+		}
+		ways = append(ways, b.Set(rest, nodes[edges[other]]))
+		ways = []automaton.Node{b.Mark(markText, b.Alt(ways...))}
+		ways = append(ways, out...)
+		for _, f := range forks {
+			if i < info {
+				ways = append(ways, b.Mark(markText, f.anywhere))
+			} else {
+				ways = append(ways, b.Mark(markText, f.fenced))
+			}
+		}
+		b.Define(nodes[i], ways...)
+	}
+	return nodes[line]
+}
+
+// textEnd returns the text that ends a message, or else the fenced block that a text is in, before a call. newLine says that a
+// line has just begun.
+func (s *Speech) textEnd(newLine bool) []automaton.Symbol {
+	if s.Dialect.Next != "" {
+		return s.symbols(s.Dialect.Text.End + s.Dialect.Next)
+	}
+	fence := "```"
+	if !newLine {
+		fence = "\n" + fence
+	}
+	if !strings.HasPrefix(s.Dialect.Calls.Lead, "\n") {
+		fence += "\n"
+	}
+	return s.symbols(fence)
+}
