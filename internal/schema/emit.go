@@ -147,7 +147,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 			continue
 		}
 		e.enter(k.style, false)
-		n, err := e.object(&s.objs[i], k.style == outermost, end)
+		n, err := e.object(&s.objs[i], k.expr, k.style == outermost, end)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -30,6 +31,9 @@ type Notation struct {
 	WrapOpen, WrapClose, WrapOf string
 	// WrapJSON reports that arrays and objects may have these markers, too.
 	WrapJSON bool
+	// Spells reports whether a name can stand without quotes; nil means that all can. A schema that declares a name
+	// which cannot is refused.
+	Spells func(name string) bool
 	// Quote is the marker on both sides of all strings, whose inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
@@ -114,6 +118,25 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 		behind = b.Alt(ways...)
 	}
 	return n.Write(b, n.Open, name(behind))
+}
+
+// checkNames refuses declared names that the notation cannot write without quotes.
+func (w *objectWriter) checkNames(of expr) {
+	if !w.root && !w.bare() || w.note.Spells == nil {
+		return
+	}
+	for _, p := range w.props {
+		if !w.note.Spells(p.name) {
+			w.refuse(&fault{w.declaring(p.name, of), &nameError{p.name}}, of)
+		}
+	}
+}
+
+// A nameError refuses a name of a member.
+type nameError struct{ name string }
+
+func (e *nameError) Error() string {
+	return fmt.Sprintf("the spelling of this model's calls does not support the name %.64q", e.name)
 }
 
 // listed reports whether an expression allows only finitely many strings.

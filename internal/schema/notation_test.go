@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/inferd-go/inferd/internal/automaton"
@@ -106,6 +107,31 @@ func TestNotationRefuses(t *testing.T) {
 	s, err := schema.CompileObject([]byte(`{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","minLength":3}}}}`), keyword, patient())
 	if err != nil || !fits(s.Grammar, `l=['abc']`) || fits(s.Grammar, `l=['ab']`) {
 		t.Errorf("at least 3: %v", err)
+	}
+}
+
+// A declared name that a notation cannot write without quotes is refused with its pointer, in nested objects where they have no
+// quotes, too.
+func TestNotationNames(t *testing.T) {
+	spells := func(name string) bool { return !strings.Contains(name, ":") }
+	outer, all := *tagged, *literal
+	outer.Spells, all.Spells = spells, spells
+	for source, want := range map[string][2]string{ // the errors in both; empty is none
+		`{"properties":{"a:b":{"type":"integer"}}}`:                                                         {"/properties/a:b: ", "/properties/a:b: "},
+		`{"properties":{"a/b":true,"c":{"properties":{"a:b":{"type":"integer"}}}}}`:                         {"", "/properties/c/properties/a:b: "},
+		`{"properties":{"c":{"type":"array","items":{"required":["x","a:b"]}}}}`:                            {"", "/properties/c/items/required: "},
+		`{"properties":{"c":{"const":{"x":{"a:b":1}}}}}`:                                                    {"", "/properties/c/const: "},
+		`{"$ref":"#/$defs/x","$defs":{"x":{"properties":{"a:b":true}}}}`:                                    {"/$defs/x/properties/a:b: ", "/$defs/x/properties/a:b: "},
+		`{"allOf":[{"properties":{"a":true}},{"properties":{"a:b":{"type":"string"}},"required":["a:b"]}]}`: {"/allOf/1/properties/a:b: ", "/allOf/1/properties/a:b: "},
+		`{"properties":{"a:b":false,"c":{"type":"integer"}}}`:                                               {"", ""},
+		`{"properties":{"a:b":true},"propertyNames":{"pattern":"^[a-z]$"}}`:                                 {"", ""},
+	} {
+		for i, n := range []*schema.Notation{&outer, &all} {
+			_, err := schema.CompileObject([]byte(source), n, patient())
+			if want[i] == "" && err != nil || want[i] != "" && (err == nil || !strings.HasPrefix(err.Error(), want[i]) || !strings.Contains(err.Error(), `"a:b"`)) {
+				t.Errorf("%s: %v, want %q", source, err, want[i])
+			}
+		}
 	}
 }
 

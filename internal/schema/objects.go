@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// object writes the objects of case o, followed by end.
-func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node, error) {
+// object writes the objects of case o of expression of, followed by end.
+func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
 		return 0, errCases
@@ -24,6 +24,7 @@ func (e *emitter) object(o *objs, root bool, end automaton.Node) (automaton.Node
 		}
 	}
 	w.sort()
+	w.checkNames(of)
 	w.counted = o.least > 0 || o.most >= 0
 	w.classes = e.otherClasses(o)
 	if err := w.checkNeeds(); err != nil {

@@ -1,6 +1,9 @@
 package schema
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // refuse records a refusal. err is the reason, and by is the expression that cannot be enforced.
 func (c *compiler) refuse(err error, by expr) {
@@ -31,6 +34,54 @@ var culprits = map[error][]string{
 // of e, and in the schemas that these refer to. If it finds no keyword, it returns the first schema
 // of e, without a keyword.
 func (c *compiler) blame(err error, e expr) origin {
+	return c.search(e, func(v *value) origin {
+		for _, keyword := range culprits[err] {
+			if item := v.member(keyword); item != nil {
+				return origin{item, keyword}
+			}
+		}
+		return origin{}
+	})
+}
+
+// declaring returns the keyword that declares a member of expression e; if that is a value within a constant, the first keyword
+// of the document that does.
+func (c *compiler) declaring(name string, e expr) origin {
+	match := func(v *value) origin {
+		if props := v.member("properties"); props != nil && props.member(name) != nil {
+			return origin{props.member(name), "properties"}
+		}
+		for _, keyword := range []string{"required", "const", "enum"} {
+			if item := v.member(keyword); item != nil && mentions(item, name) {
+				return origin{item, keyword}
+			}
+		}
+		return origin{}
+	}
+	if found := c.search(e, match); found.keyword != "" {
+		return found
+	}
+	return findFirst(c.root, match)
+}
+
+// findFirst returns what match finds first in a value and all within it.
+func findFirst(v *value, match func(*value) origin) origin {
+	found := match(v)
+	for i := 0; i < len(v.items) && found.at == nil; i++ {
+		found = findFirst(v.items[i], match)
+	}
+	return found
+}
+
+// mentions reports whether a value is a text or has it as an item or a name.
+func mentions(v *value, text string) bool {
+	return v.kind == jsonString && v.text == text || slices.Contains(v.names, text) ||
+		slices.ContainsFunc(v.items, func(item *value) bool { return mentions(item, text) })
+}
+
+// search returns what match finds in the schemas of expression e, or in schemas that they refer to; otherwise the first schema
+// of e, without a keyword.
+func (c *compiler) search(e expr, match func(*value) origin) origin {
 	var found origin
 	var owner *value
 	var visit func(v *value, depth int)
@@ -38,11 +89,8 @@ func (c *compiler) blame(err error, e expr) origin {
 		if v.kind != jsonObject || depth > 8 || found.at != nil {
 			return
 		}
-		for _, keyword := range culprits[err] {
-			if item := v.member(keyword); item != nil {
-				found = origin{item, keyword}
-				return
-			}
+		if found = match(v); found.at != nil {
+			return
 		}
 		for i, name := range v.names {
 			switch {

@@ -51,13 +51,13 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
-			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator, None: p.None,
+			Bare: true, Open: p.Open, Middle: p.Middle, MiddleJSON: p.MiddleJSON, Close: p.Close, Separator: p.Separator, None: p.None, Spells: s.spellsMember,
 			WrapOpen: p.Wrap.Open, WrapClose: p.Wrap.Close, WrapOf: p.Wrap.Of, WrapJSON: p.Wrap.JSON,
 			Write: x.tag, End: x.endOfValue,
 		}
 	case dialect.Python:
 		n := &schema.Notation{
-			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close,
+			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Spells: s.spellsMember,
 			Null: "None", False: "False", True: "True", Write: x.write,
 		}
 		if p.Raw {
@@ -66,7 +66,7 @@ func (s *Speech) shapedNotation() *schema.Notation {
 		return n
 	case dialect.Literal:
 		return &schema.Notation{
-			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Quote: p.Quote,
+			Bare: true, Middle: p.Middle, Separator: p.Separator, Open: p.Open, Close: p.Close, Quote: p.Quote, Spells: s.spellsMember,
 			Write: x.quoted,
 		}
 	case dialect.NoCalls, dialect.Object, dialect.Array, dialect.Named:
@@ -164,9 +164,9 @@ func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 		if s.Dialect.Calls.Param.Raw {
 			return s.fromRaw(text, ends)
 		}
-		return fromPython(textOf(text))
+		return s.fromPython(textOf(text))
 	case dialect.Literal:
-		return fromLiteral(text, s.symbols(s.Dialect.Calls.Param.Quote))
+		return s.fromLiteral(text)
 	case dialect.NoCalls, dialect.Object, dialect.Array, dialect.Named:
 	}
 	return []byte(strings.TrimSpace(textOf(text)))
@@ -233,106 +233,23 @@ func unwrapped(value string, w *dialect.Wrap) string {
 	return value
 }
 
-// cutParam divides the text between the tags of an argument.
+// cutParam divides the text between the tags of an argument. White space is part of a name unless the tags beside it have some.
 func (s *Speech) cutParam(text string) (name, value string) {
 	name = text
 	p := &s.Dialect.Calls.Param
+	tight := true // no white space in front of the middle
 	for _, middle := range []string{p.Middle, p.MiddleJSON} {
 		core := strings.TrimSpace(middle)
 		if before, behind, ok := strings.Cut(text, core); ok && core != "" && len(before) < len(name) {
 			name, value = before, strings.TrimPrefix(behind, trailing(middle, core))
+			tight = leading(middle, core) == ""
 		}
 	}
-	return strings.TrimSpace(name), value
-}
-
-// fromLiteral reads members with bare names, and strings between quote markers.
-func fromLiteral(text, mark []automaton.Symbol) []byte {
-	l := literal{text: text, mark: mark}
-	l.b.WriteByte('{')
-	l.members()
-	l.b.WriteByte('}')
-	return []byte(l.b.String())
-}
-
-// A literal is a text of the grammar: the separators between its parts need not be checked.
-type literal struct {
-	text, mark []automaton.Symbol
-	b          strings.Builder
-}
-
-// next takes the symbols before the first one of a set.
-func (l *literal) next(until string) string {
-	n := 0
-	for n < len(l.text) && (l.text[n] >= 256 || !strings.ContainsRune(until, rune(l.text[n]))) {
-		n++
+	if !tight {
+		name = strings.TrimRight(name, white)
 	}
-	word := textOf(l.text[:n])
-	l.text = l.text[n:]
-	return strings.TrimSpace(word)
-}
-
-// take takes a symbol, if it is the next one.
-func (l *literal) take(x automaton.Symbol) bool {
-	ok := len(l.text) > 0 && l.text[0] == x
-	if ok {
-		l.text = l.text[1:]
+	if p.Open != strings.TrimRight(p.Open, white) {
+		name = strings.TrimLeft(name, white)
 	}
-	return ok
-}
-
-// members writes members up to a closing brace or the end, without it.
-func (l *literal) members() {
-	for first := true; len(l.text) > 0 && l.text[0] != '}'; first = false {
-		if !first {
-			l.b.WriteString(", ")
-		}
-		l.b.WriteString(quote(l.next(":")) + ": ")
-		l.take(':')
-		l.value()
-		l.take(',')
-	}
-}
-
-func (l *literal) value() {
-	switch {
-	case begins(l.text, l.mark):
-		l.text = l.text[len(l.mark):]
-		n := 0
-		for n < len(l.text) && !begins(l.text[n:], l.mark) {
-			n++
-		}
-		l.b.WriteString(quote(textOf(l.text[:n])))
-		l.text = l.text[min(len(l.text), n+len(l.mark)):]
-	case l.take('{'):
-		l.b.WriteByte('{')
-		l.members()
-		l.take('}')
-		l.b.WriteByte('}')
-	case l.take('['):
-		l.b.WriteByte('[')
-		for first := true; len(l.text) > 0 && l.text[0] != ']'; first = false {
-			if !first {
-				l.b.WriteString(", ")
-			}
-			l.value()
-			l.take(',')
-		}
-		l.take(']')
-		l.b.WriteByte(']')
-	default:
-		l.b.WriteString(l.next(",}]"))
-	}
-}
-
-func begins(text, mark []automaton.Symbol) bool {
-	if len(mark) == 0 || len(text) < len(mark) {
-		return false
-	}
-	for i, x := range mark {
-		if text[i] != x {
-			return false
-		}
-	}
-	return true
+	return name, value
 }

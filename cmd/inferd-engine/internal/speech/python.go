@@ -112,10 +112,22 @@ func word(b *strings.Builder, text string) int {
 }
 
 // fromPython reads keyword arguments. Strings are JSON already.
-func fromPython(text string) []byte {
+func (s *Speech) fromPython(text string) []byte {
+	p := &s.Dialect.Calls.Param
+	var o object
+	for text != "" {
+		name, rest, _ := strings.Cut(text, p.Middle)
+		value, n := pythonValue(rest)
+		o.set(name, value)
+		text = strings.TrimPrefix(rest[n:], p.Separator)
+	}
+	return o.bytes()
+}
+
+// pythonValue returns the value that a text begins with as JSON, and its length, which is that up to a comma of its own.
+func pythonValue(text string) (value string, length int) {
 	var b strings.Builder
-	b.WriteByte('{')
-	depth, name := 0, true // whether a name is to come
+	depth := 0
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c == '"':
@@ -123,14 +135,8 @@ func fromPython(text string) []byte {
 			b.WriteString(text[i : i+n])
 			i += n
 			continue
-		case name && !isSpace(automaton.Symbol(c)):
-			word, _, _ := strings.Cut(text[i:], "=")
-			b.WriteString(quote(word) + ": ")
-			i += len(word) + 1
-			name = false
-			continue
 		case c == ',' && depth == 0:
-			name = true
+			return b.String(), i
 		case c == '{' || c == '[':
 			depth++
 		case c == '}' || c == ']':
@@ -142,8 +148,7 @@ func fromPython(text string) []byte {
 		b.WriteByte(text[i])
 		i++
 	}
-	b.WriteByte('}')
-	return []byte(b.String())
+	return b.String(), len(text)
 }
 
 // stringEnd returns the length of the string that a text begins with, in JSON or as Python's repr writes it.

@@ -1,0 +1,95 @@
+package speech
+
+import (
+	"strings"
+
+	"github.com/inferd-go/inferd/internal/automaton"
+)
+
+// fromLiteral reads members with bare names, and strings between quote markers.
+func (s *Speech) fromLiteral(text []automaton.Symbol) []byte {
+	p := &s.Dialect.Calls.Param
+	l := literal{text: text, mark: s.symbols(p.Quote), loose: p.Separator != strings.TrimSpace(p.Separator)}
+	return l.members().bytes()
+}
+
+// A literal is a text of the grammar: the separators between its parts need not be checked.
+type literal struct {
+	text, mark []automaton.Symbol
+	loose      bool // white space may stand in front of names
+}
+
+// next takes the symbols before the first one of a set.
+func (l *literal) next(until string) string {
+	n := 0
+	for n < len(l.text) && (l.text[n] >= 256 || !strings.ContainsRune(until, rune(l.text[n]))) {
+		n++
+	}
+	word := textOf(l.text[:n])
+	l.text = l.text[n:]
+	return word
+}
+
+// take takes a symbol, if it is the next one.
+func (l *literal) take(x automaton.Symbol) bool {
+	ok := len(l.text) > 0 && l.text[0] == x
+	if ok {
+		l.text = l.text[1:]
+	}
+	return ok
+}
+
+// members reads members up to a closing brace or the end, without it.
+func (l *literal) members() *object {
+	o := new(object)
+	for len(l.text) > 0 && l.text[0] != '}' {
+		name := l.next(":")
+		if l.loose {
+			name = strings.TrimSpace(name)
+		}
+		l.take(':')
+		o.set(name, l.value())
+		l.take(',')
+	}
+	return o
+}
+
+// value reads a value, and returns it as JSON.
+func (l *literal) value() string {
+	switch {
+	case begins(l.text, l.mark):
+		l.text = l.text[len(l.mark):]
+		n := 0
+		for n < len(l.text) && !begins(l.text[n:], l.mark) {
+			n++
+		}
+		text := quote(textOf(l.text[:n]))
+		l.text = l.text[min(len(l.text), n+len(l.mark)):]
+		return text
+	case l.take('{'):
+		o := l.members()
+		l.take('}')
+		return string(o.bytes())
+	case l.take('['):
+		var items []string
+		for len(l.text) > 0 && l.text[0] != ']' {
+			items = append(items, l.value())
+			l.take(',')
+		}
+		l.take(']')
+		return "[" + strings.Join(items, ", ") + "]"
+	}
+	return strings.TrimSpace(l.next(",}]"))
+}
+
+func begins(text, mark []automaton.Symbol) bool {
+	if len(mark) == 0 || len(text) < len(mark) {
+		return false
+	}
+	for i, x := range mark {
+		if text[i] != x {
+			return false
+		}
+	}
+	return true
+}
