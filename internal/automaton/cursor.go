@@ -11,6 +11,9 @@ type Cursor struct {
 // Open returns a cursor before the first byte.
 func (a *Automaton) Open() *Cursor {
 	c := &Cursor{a: a, state: a.Start()}
+	if a.g.guard { // marks at the beginning of the text; no spelling is known, so nothing is refused
+		c.guard.advance(a, c.state, 0)
+	}
 	a.cursors = append(a.cursors, c)
 	return c
 }
@@ -76,7 +79,7 @@ func (c *Cursor) run(p []byte) State {
 	s := c.state
 	for _, b := range p {
 		if s = c.a.Next(s, b); s != Dead && c.a.g.guard {
-			s = c.guard.advance(c.a, s, b)
+			s = c.guard.advance(c.a, s, Symbol(b))
 		}
 		if s == Dead {
 			return Dead
@@ -100,8 +103,27 @@ func (c *Cursor) Behind(p []byte) State {
 // fit, it reports false and the cursor does not move.
 func (c *Cursor) FeedToken(id int32) bool {
 	s := c.a.NextToken(c.state, id)
+	if s != Dead && c.a.g.guard {
+		c.guard.begin()
+		if s = c.guard.advance(c.a, s, 256+Symbol(id)); s == Dead {
+			c.guard.rollback()
+		} else {
+			c.guard.commit()
+		}
+	}
 	if s != Dead {
 		c.state = s
+	}
+	return s != Dead
+}
+
+// TryToken reports whether a token fits by its id, and stays where it is.
+func (c *Cursor) TryToken(id int32) bool {
+	s := c.a.NextToken(c.state, id)
+	if s != Dead && c.a.g.guard {
+		c.guard.begin()
+		s = c.guard.advance(c.a, s, 256+Symbol(id))
+		c.guard.rollback()
 	}
 	return s != Dead
 }
@@ -208,7 +230,7 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 			return
 		}
 		if a.g.guard {
-			if next = c.guard.try(a, next, b); next == Dead || farther() {
+			if next = c.guard.try(a, next, Symbol(b)); next == Dead || farther() {
 				return
 			}
 		}
@@ -227,12 +249,20 @@ func (c *Cursor) nearest(s State) (best Symbol, to State) {
 		if other {
 			id = 1 - min(id, 1)
 		}
-		if next := a.NextToken(s, id); next != Dead && (to == Dead || a.Cost(next) < cost) {
-			best, to, cost = 256+Symbol(id), next, a.Cost(next)
+		x := 256 + Symbol(id)
+		next := a.NextToken(s, id)
+		if next == Dead || to != Dead && a.Cost(next) >= cost {
+			return
 		}
+		if a.g.guard {
+			if next = c.guard.try(a, next, x); next == Dead {
+				return
+			}
+		}
+		best, to, cost = x, next, a.Cost(next)
 	})
-	if best >= 0 && best < 256 && a.g.guard {
-		to = c.guard.advance(a, a.Next(s, byte(best)), byte(best))
+	if best >= 0 && a.g.guard {
+		to = c.guard.advance(a, a.NextSymbol(s, best), best)
 	}
 	return best, to
 }

@@ -37,7 +37,10 @@
 // keeps the finished spellings of each open scope in a trie. At a byte after which a spelling would
 // be repeated, the ways that passed End are removed. Ways of an alternative without unique items
 // remain. A byte is refused if no way to a new spelling remains, so guards do not lead into a dead
-// end either. Guards belong to the cursor, not to the state.
+// end either. Guards belong to the cursor, not to the state. A token that is taken by its id may have the marks, too; no spelling has one.
+//
+// Where a scope belongs to one of several ways, and that way ends without Close, the scope stays open; [Outer] ends it at a place
+// that is certain. With Outer, Close and Open at one place, an outermost scope follows another one that has had no end.
 //
 // # Decisions
 //

@@ -30,8 +30,8 @@ type Rule int32
 type Mark uint32
 
 // Marks with a meaning in this package; see the package comment. A text passes a mark with the byte
-// before the mark in the grammar. At End, the spelling has ended before that byte. At Begin, the
-// next spelling begins after that byte, without leading white space.
+// before the mark in the grammar, or at its beginning. At End, the spelling has ended before that
+// byte. At Begin, the next spelling begins after that byte, without leading white space.
 const (
 	Open   Mark = 1 << iota // a scope begins: no spelling is known in it
 	Begin                   // the next spelling begins
@@ -39,13 +39,13 @@ const (
 	Close                   // the scope ends
 	Commit                  // ways that do not pass it end here; see the package comment
 	Forbid                  // the byte is refused
-	_
+	Outer                   // all scopes but the outermost one end
 	_
 	User // the first mark without a meaning here; 24 are free
 )
 
 const (
-	guards  = Open | Begin | End | Close
+	guards  = Open | Begin | End | Close | Outer
 	decides = Commit | Forbid
 )
 

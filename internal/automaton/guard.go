@@ -97,10 +97,10 @@ func (g *guard) undo(change, node int) {
 }
 
 // try returns the result of advance, and undoes it. It is called between begin and rollback.
-func (g *guard) try(a *Automaton, s State, b byte) State {
+func (g *guard) try(a *Automaton, s State, x Symbol) State {
 	g.tried = append(g.tried[:0], g.scopes...)
 	change, node := len(g.log), len(g.nodes)
-	s = g.advance(a, s, b)
+	s = g.advance(a, s, x)
 	g.undo(change, max(node, min(1, len(g.nodes))))
 	g.scopes = append(g.scopes[:0], g.tried...)
 	return s
@@ -125,10 +125,10 @@ func (g *guard) child(at int32, b byte) int32 {
 	return 0
 }
 
-// advance moves the guard over byte b, after which the automaton is in state s. It returns s
-// without the ways on which b completes a repeated spelling, or [Dead] if no way is left or none
+// advance moves the guard over symbol x, after which the automaton is in state s. It returns s
+// without the ways on which x completes a repeated spelling, or [Dead] if no way is left or none
 // leads to a new spelling.
-func (g *guard) advance(a *Automaton, s State, b byte) State {
+func (g *guard) advance(a *Automaton, s State, x Symbol) State {
 	m := a.states[s].marks & guards
 	if m == 0 && len(g.scopes) == 0 {
 		return s
@@ -139,13 +139,16 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 	}
 	if n := len(g.scopes); n > 0 && g.scopes[n-1].recording {
 		if m&End == 0 {
-			g.spell(&g.scopes[n-1], b)
+			g.spell(&g.scopes[n-1], x)
 		} else if !g.finish(&g.scopes[n-1]) {
 			if s = a.without(s, End); s == Dead {
 				return Dead
 			}
 			m = a.states[s].marks & guards
 		}
+	}
+	if m&Outer != 0 && len(g.scopes) > 1 {
+		g.scopes = g.scopes[:1]
 	}
 	if n := len(g.scopes); m&Close != 0 && n > 0 {
 		g.scopes = g.scopes[:n-1]
@@ -177,8 +180,13 @@ func (g *guard) advance(a *Automaton, s State, b byte) State {
 	return s
 }
 
-// spell appends a byte to the spelling of a scope.
-func (g *guard) spell(top *scope, b byte) {
+// spell appends a byte to the spelling of a scope. A token ends it: what has one is no spelling.
+func (g *guard) spell(top *scope, x Symbol) {
+	if x >= 256 {
+		top.recording = false
+		return
+	}
+	b := byte(x)
 	if !top.started && isSpace(b) {
 		return
 	}
@@ -210,11 +218,14 @@ func (g *guard) finish(top *scope) bool {
 // open reports whether a way leads from a position to a new spelling, or to the end of a text that
 // the guard does not compare.
 func (g *guard) open(a *Automaton, p position) bool {
-	if a.states[p.state].end || a.states[p.state].tokens {
+	if a.states[p.state].end {
 		return true
 	}
 	if _, closed := g.closed[p]; closed {
 		return false
+	}
+	if g.openByToken(a, p) {
+		return true
 	}
 	for i := range 256 {
 		b := byte(i + 0x21) // white space last
@@ -222,9 +233,8 @@ func (g *guard) open(a *Automaton, p position) bool {
 		if next == Dead {
 			continue
 		}
-		st := &a.states[next]
-		if st.marks&End != 0 || st.marks&Close != 0 {
-			if !p.started || !g.nodes[p.at].final || st.sure&End == 0 {
+		if a.states[next].marks&(End|Close) != 0 {
+			if g.mayFinish(a, p, next) {
 				return true
 			}
 			continue
@@ -247,4 +257,21 @@ func (g *guard) open(a *Automaton, p position) bool {
 		g.closed[p] = struct{}{}
 	}
 	return false
+}
+
+// mayFinish reports whether the spelling at a place may end before the symbol that leads to state next.
+func (g *guard) mayFinish(a *Automaton, p position, next State) bool {
+	return !p.started || !g.nodes[p.at].final || a.states[next].sure&End == 0
+}
+
+// openByToken is open for the tokens that are taken by id: they end a spelling, or are no part of one.
+func (g *guard) openByToken(a *Automaton, p position) (open bool) {
+	a.Tokens(p.state, func(id int32, other bool) {
+		if other {
+			id = 1 - min(id, 1)
+		}
+		next := a.NextToken(p.state, id)
+		open = open || next != Dead && (a.states[next].marks&(End|Close) == 0 || g.mayFinish(a, p, next))
+	})
+	return open
 }

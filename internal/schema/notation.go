@@ -13,8 +13,8 @@ import (
 // A Notation is a spelling of objects that differs from JSON, such as the spelling of the arguments
 // of calls by a model. The values are those of JSON. A nil *Notation means JSON.
 type Notation struct {
-	// Write writes a marker, followed by next. The marker may consist of tokens.
-	Write func(b *automaton.Builder, text string, next automaton.Node) automaton.Node
+	// Write writes a marker, with marks behind its first symbol, followed by next. The marker may consist of tokens.
+	Write func(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node
 	// If Bare is set, the outermost object has no braces. Each member is Open, name, Middle, value,
 	// Close, with Separator between two members. If End is set, MiddleJSON, unless it is empty,
 	// replaces Middle before values that are not strings.
@@ -88,8 +88,12 @@ func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, er
 // noted writes a member of the outermost object in the notation, followed by next.
 func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	n, b := w.note, w.b
+	begin, nameEnd := automaton.Outer|automaton.Begin, automaton.End
+	if !w.markObjects {
+		begin, nameEnd = 0, 0
+	}
 	of := func(style uint8, middle string, end automaton.Node) automaton.Node {
-		return n.Write(b, middle, b.Nest(w.styled(value, false, style), end))
+		return n.Write(b, middle, nameEnd, b.Nest(w.styled(value, false, style), end))
 	}
 	var behind automaton.Node
 	if n.End == nil {
@@ -97,7 +101,7 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 		if n.Around != "" {
 			style = around
 		}
-		behind = of(style, n.Middle, n.Write(b, n.Close, next))
+		behind = of(style, n.Middle, n.Write(b, n.Close, 0, next))
 	} else {
 		raw := Raw
 		if w.listed(value) {
@@ -106,8 +110,8 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 		middle := cmp.Or(n.MiddleJSON, n.Middle)
 		ways := []automaton.Node{of(rawMember, n.Middle, n.End(b, raw, next)), of(jsonMember, middle, n.End(b, JSON, next))}
 		wrapped := func(style uint8, middle string, kind Value) automaton.Node {
-			inside := b.Nest(w.styled(value, false, style), n.Write(b, n.WrapClose, n.End(b, kind, next)))
-			return n.Write(b, middle, n.Write(b, n.WrapOpen, inside))
+			inside := b.Nest(w.styled(value, false, style), n.Write(b, n.WrapClose, 0, n.End(b, kind, next)))
+			return n.Write(b, middle, nameEnd, n.Write(b, n.WrapOpen, 0, inside))
 		}
 		if n.WrapOpen != "" {
 			ways = append(ways, wrapped(rawWrapped, n.Middle, raw))
@@ -117,7 +121,7 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 		}
 		behind = b.Alt(ways...)
 	}
-	return n.Write(b, n.Open, name(behind))
+	return n.Write(b, n.Open, 0, w.mark(begin != 0, begin, name(behind)))
 }
 
 // checkNames refuses declared names that the notation cannot write without quotes.

@@ -9,11 +9,14 @@ import (
 )
 
 // plainly writes a marker as its bytes. An end tag or a quote ends a raw value at any position.
-func plainly(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+func plainly(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if text == "</>" || text == "|" {
 		next = b.Mark(automaton.Commit, next)
 	}
-	return b.Bytes(text, next)
+	if text == "" {
+		return next
+	}
+	return b.Bytes(text[:1], b.Mark(mark, b.Bytes(text[1:], next)))
 }
 
 // tagEnd is a mark of these tests. It means that the value that has just ended is JSON.
@@ -24,7 +27,7 @@ func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton
 	if of == schema.JSON {
 		next = b.Mark(tagEnd, next)
 	}
-	return plainly(b, "</>", next)
+	return plainly(b, "</>", 0, next)
 }
 
 // tagged spells members as tagged parameters with raw strings; literal spells objects with unquoted
@@ -35,7 +38,8 @@ var (
 	keyword = &schema.Notation{
 		Write: plainly, Bare: true, Middle: "=", Separator: ", ", Around: "'", Null: "None", False: "False", True: "True", Spaced: true, Comma: " ", Colon: " ",
 	}
-	literal = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
+	inBraces = &schema.Notation{Write: plainly, Bare: true, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
+	literal  = &schema.Notation{Write: plainly, Middle: ":", Separator: ",", Quote: "|", Null: "None"}
 )
 
 // Objects in a notation have the members that the schema allows. An undeclared member never has the
@@ -50,7 +54,7 @@ func TestNotations(t *testing.T) {
 		"tagged": {
 			tagged, object,
 			[]string{`<a>1</>`, `<a>1</><s>"x</>`, `<a>1</><s>null</>`, `<a>1</><b>{"x": 1}</>`, `<a>1</><ab>x</><as>y</>`, `<a>1</><s>x</><b>y</>`},
-			[]string{``, `<a>x</>`, `<s>x</><a>1</>`, `<a>1</><a>2</>`, `<a>1</><b>x</><a>2</>`, `<a>1</><s>x</><b>y</><s>z</>`, `<a>1</><b>x</><s>y</>`, `<a>1</><1>x</>`, `{"a":1}`},
+			[]string{``, `<a>x</>`, `<s>x</><a>1</>`, `<a>1</><b>x</><b>y</>`, `<a>1</><b>{"x": 1 </><b>y</>`, `<a>1</><a>2</>`, `<a>1</><b>x</><a>2</>`, `<a>1</><s>x</><b>y</><s>z</>`, `<a>1</><b>x</><s>y</>`, `<a>1</><1>x</>`, `{"a":1}`},
 		},
 		"tagged, by pattern": {
 			tagged, `{"type":"object","properties":{"a1":{"type":"integer"}},"patternProperties":{"^a":{"type":"integer","minimum":3}},"additionalProperties":false}`,
@@ -65,7 +69,7 @@ func TestNotations(t *testing.T) {
 		"keywords": {
 			keyword, object,
 			[]string{`a=1`, `a=1, s=''`, `a=1, s='it's'`, `a=1, s='\'`, `a=1, s=None`, `a=1, b=[]`, `a=1, b=['x', "it's", 'a "b"', '\'"', [None, True, {'k': 1, "k'": {'z': []}}]]`, `a=1, b={"k": ["it's", null, true]}`},
-			[]string{`a=1, s="x"`, `a=1, s=null`, `a=1, b=["x"]`, `a=1, b=['it\'s']`, `a=1, b=[null]`, `a=1, b=[{'k': 1, 'k': 2}]`, `a=1, b={'k': 1}`, `a=1, b={"k": None}`, `a=1, b=[1,2]`, `a=1, b={"k":1}`},
+			[]string{`a=1, b='', b=1`, `a=1, s="x"`, `a=1, s=null`, `a=1, b=["x"]`, `a=1, b=['it\'s']`, `a=1, b=[null]`, `a=1, b=[{'k': 1, 'k': 2}]`, `a=1, b={'k': 1}`, `a=1, b={"k": None}`, `a=1, b=[1,2]`, `a=1, b={"k":1}`},
 		},
 		"lists of keywords": {
 			keyword, `{"type":"object","properties":{"l":{"type":"array","uniqueItems":true,"items":{"type":"string","maxLength":2}},"long":{"type":"array","items":{"type":"string","maxLength":100000000}},` +
@@ -77,6 +81,11 @@ func TestNotations(t *testing.T) {
 			literal, object,
 			[]string{`{a:1}`, `{a:1,s:|x"|}`, `{a:1,s:None}`, `{a:1,b:{c:|x|}}`, `{a:1,aa:[1,None]}`},
 			[]string{`{}`, `{a:|x|}`, `{"a":1}`, `{a:1,a:|x|}`, `{a:1,b:1,s:2}`, `{a:1,b:1,b:2}`, `{a:1,b:null}`},
+		},
+		"literal, without braces": {
+			inBraces, object,
+			[]string{`a:1,b:1,ba:2`, `a:1,b:{b:1,c:{b:1}}`, `a:1,b:|,b:|`},
+			[]string{`a:1,b:1,b:2`, `a:1,b:1,ba:2,b:3`, `a:1,b:|x|,b:2`, `a:1,b:{c:1,c:2}`, `a:1,b:{c:1},b:2`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

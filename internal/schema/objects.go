@@ -36,7 +36,7 @@ func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (autom
 			w.spare = n
 		}
 	}
-	if len(w.classes) > 0 && !w.root && (o.most < 0 || o.most > 0) {
+	if len(w.classes) > 0 && (o.most < 0 || o.most > 0) {
 		e.openObjects = true
 	}
 	w.required, w.absences = make([]bool, len(w.props)+1), make([]uint32, len(w.props)+1)
@@ -55,15 +55,15 @@ func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (autom
 	switch {
 	case !w.enough(w.start):
 	case w.root && w.note.None != "":
-		ways = append(ways, w.note.Write(b, w.note.None, w.close))
+		ways = append(ways, w.note.Write(b, w.note.None, 0, w.close))
 	default:
 		ways = append(ways, w.close)
 	}
 	if w.err != nil {
 		return 0, w.err
 	}
-	if w.root {
-		return b.Alt(ways...), nil
+	if w.root { // the end of the outermost object before, if there was one, was not certain
+		return e.mark(e.markObjects, automaton.Outer|automaton.Close|automaton.Open, b.Alt(ways...)), nil
 	}
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
@@ -331,7 +331,7 @@ func (w *objectWriter) after(p position) automaton.Node {
 // comma writes the separator of two members.
 func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 	if w.root {
-		return w.note.Write(w.b, w.note.Separator, next)
+		return w.note.Write(w.b, w.note.Separator, 0, next)
 	}
 	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.behindComma(next)))
 }

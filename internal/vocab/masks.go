@@ -67,17 +67,17 @@ func (m *Masks) Mask(c *automaton.Cursor, mask []uint64) error {
 	if at, ok := c.Spelling(); ok {
 		m.follow(c, at, m.v.all.nodes, mask)
 	}
-	m.byID(c.State(), mask)
+	m.byID(c, mask)
 	return m.a.Err()
 }
 
 // byID sets the bits of the tokens that the grammar takes by id.
-func (m *Masks) byID(s automaton.State, mask []uint64) {
-	m.a.Tokens(s, func(id int32, other bool) {
+func (m *Masks) byID(c *automaton.Cursor, mask []uint64) {
+	m.a.Tokens(c.State(), func(id int32, other bool) {
 		n := int32(m.v.Len())
 		switch {
 		case !other:
-			if id < n {
+			if id < n && c.TryToken(id) {
 				mask[id>>6] |= 1 << (id & 63)
 			}
 		default:

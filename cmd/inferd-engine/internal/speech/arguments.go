@@ -90,26 +90,26 @@ func (x *notes) on(b *automaton.Builder) *writer {
 	return w
 }
 
-func (x *notes) write(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
-	return x.on(b).fixed(text, 0, next)
+func (x *notes) write(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+	return x.on(b).fixed(text, mark, next)
 }
 
 // quoted writes a marker of literals.
-func (x *notes) quoted(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+func (x *notes) quoted(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if text == x.Dialect.Calls.Param.Quote {
 		next = b.Mark(automaton.Commit, next)
 	}
-	return x.write(b, text, next)
+	return x.write(b, text, mark, next)
 }
 
 // tag writes a tag in front of a value, or another marker. White space that the template writes
 // belongs to the tag where it comes, and never to the value.
-func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; {
 	case text != "" && text == p.Wrap.Open: // no value that is not wrapped begins like that
-		return x.write(b, text, b.Mark(automaton.Commit, next))
+		return x.write(b, text, mark, b.Mark(automaton.Commit, next))
 	case text != p.Middle && text != p.MiddleJSON:
-		return x.write(b, text, next)
+		return x.write(b, text, mark, next)
 	}
 	core := strings.TrimSpace(text)
 	if space := trailing(text, core); space != "" {
@@ -118,7 +118,7 @@ func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) auto
 			next = spaced
 		}
 	}
-	return x.write(b, leading(text, core)+core, next)
+	return x.write(b, leading(text, core), 0, x.write(b, core, mark, next))
 }
 
 // endOfValue writes the tag behind a value. It ends a raw value wherever it stands, as the parsers of the models' makers
@@ -126,12 +126,12 @@ func (x *notes) tag(b *automaton.Builder, text string, next automaton.Node) auto
 func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	text := x.Dialect.Calls.Param.Close
 	core := strings.TrimSpace(text)
-	next = x.write(b, trailing(text, core), next)
+	next = x.write(b, trailing(text, core), 0, next)
 	end := func(mark automaton.Mark) automaton.Node {
 		if of == schema.JSON {
 			mark = markJSON
 		}
-		return x.write(b, core, b.Mark(automaton.Commit|mark, next))
+		return x.write(b, core, 0, b.Mark(automaton.Commit|mark, next))
 	}
 	space := leading(text, core)
 	if space == "" {

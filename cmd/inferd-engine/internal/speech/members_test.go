@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/constraint"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
@@ -91,4 +92,81 @@ func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bo
 	if len(got) != 1 || !strings.HasPrefix(got[0], "call say ") || !equalJSON(strings.TrimPrefix(got[0], "call say "), input) {
 		t.Errorf("%q, nested %v, open %v: %q gave %q", name, nested, open, text.String(), got)
 	}
+}
+
+// An additional member is not repeated, in the outermost object and in those within it, in every notation. Each call, and each
+// object, has its own names.
+func TestRepeatedNames(t *testing.T) {
+	families := make(map[string]*dialect.Dialect)
+	for _, name := range dialecttest.Names(testing.Short()) {
+		families[name] = spaced(name, dialect.Space{JSON: true, Comma: " ", Colon: " "})
+	}
+	families["lfm2, raw"] = rawPython()
+	say := []infer.Tool{{Name: "say", Schema: []byte(`{"type":"object","properties":{"x":{"type":["string","object"]},"o":{"type":"object"},"l":{"type":"array"}}}`)}}
+	const fine = `{"x": "{\"a\": 1 ", "a": {"b": {"a": 1, "b": 2}, "ab": "a"}, "ab": [{"a": 1}, {"a": 2}], "b": ", a="}`
+	for family, d := range families {
+		t.Run(family, func(t *testing.T) {
+			for _, m := range modelsOf(d) {
+				k, err := compile(t, m, speech.Options{Dialect: d, Tools: say})
+				if err != nil {
+					t.Fatal(err)
+				}
+				calls := []dialect.Call{{ID: "tc0000001", Name: "say", Arguments: fine}, {ID: "tc0000002", Name: "say", Arguments: fine}}
+				if !d.Calls.Several {
+					calls = calls[:1]
+				}
+				r := written(t, m, k, d, calls)
+				if len(r.log) != len(calls) {
+					t.Fatalf("%d markers: %q", len(m.markers), r.log)
+				}
+				for i := range r.log {
+					if !equalJSON(strings.TrimPrefix(r.log[i], "call say "), fine) {
+						t.Errorf("%d markers: %q", len(m.markers), r.log[i])
+					}
+				}
+				for _, twice := range []string{
+					`{"a": 1, "a": 2}`, `{"a": "x", "b": {"a": 1}, "a": 2}`, `{"a": 1, "ab": 1, "a": "x"}`, `{"x": "{\"a\": 1 ", "a": 1, "a": 2}`,
+					`{"o": {"b": 1, "b": 2}}`, `{"o": {"b": "y", "c": {"b": 1}, "b": 2}}`, `{"l": [{"b": 1, "c": "b", "b": 2}]}`,
+				} {
+					if r := written(t, m, k, d, []dialect.Call{{ID: "tc0000001", Name: "say", Arguments: twice}}); len(r.log) > 0 {
+						t.Errorf("%d markers: %s gave %q", len(m.markers), twice, r.log)
+					}
+				}
+			}
+		})
+	}
+}
+
+// written follows calls as a dialect writes them, up to a token that does not fit.
+func written(t *testing.T, m model, k *constraint.Constraint, d *dialect.Dialect, calls []dialect.Call) *run {
+	t.Helper()
+	all, err := d.Write(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, f := range all {
+		text.WriteString(f.Text)
+	}
+	r, err := open(t, m, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := withoutEnd(m, text.String()); rest != ""; {
+		id, size := m.first(rest)
+		mask, err := r.answer.Mask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fits := mask[id>>6]>>(id&63)&1 != 0
+		if took := r.answer.Try(id); took != fits {
+			t.Fatalf("%q before %q: the mask says %v", text.String(), rest, fits)
+		}
+		if !fits {
+			break
+		}
+		rest = rest[size:]
+	}
+	r.drain()
+	return r
 }

@@ -9,14 +9,14 @@ import (
 
 // keyword writes a marker of keyword arguments with raw strings. A quotation mark, a separator, a declared name and an
 // equals sign end such a string, and nothing less: a text may have all of them but that.
-func (x *notes) keyword(b *automaton.Builder, text string, next automaton.Node) automaton.Node {
+func (x *notes) keyword(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; text {
 	case p.Middle:
 		next = b.Mark(automaton.Commit|markEquals, next)
 	case p.Separator:
 		next = b.Mark(markKey, next)
 	}
-	return x.write(b, text, next)
+	return x.write(b, text, mark, next)
 }
 
 // fromRaw reads keyword arguments with raw strings. ends are the places behind separators, of which the last one in front of
