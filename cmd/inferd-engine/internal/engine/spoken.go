@@ -40,6 +40,8 @@ type spoken struct {
 	free     bool   // tokens may be chosen without a mask where nearly all fit
 	calls    int    // the number of the last call: at first of the conversation, then of the answer
 	demands  bool   // the request demands a call
+	muted    bool   // text is not sent until the next call
+	called   bool   // the text that is sent is behind a call
 }
 
 const callPrefix = dialect.CallPrefix
@@ -140,6 +142,7 @@ func (g *generation) parts() bool {
 		case p.Thought != nil:
 			delta, _ := g.thoughts.add(p.Thought)
 			g.sendThought(delta)
+		case p.Text != nil && g.muted:
 		case p.Text != nil:
 			g.endThoughts()
 			var delta []byte
@@ -149,7 +152,7 @@ func (g *generation) parts() bool {
 		case p.Call != nil:
 			g.endThoughts()
 			g.send(g.text.end())
-			g.text.stopped = false
+			g.text.stopped, g.muted, g.called = false, false, true
 			g.sendCall(p.Call)
 		}
 	}
@@ -160,12 +163,15 @@ func (g *generation) parts() bool {
 	return !stopped && g.lost == nil
 }
 
-// demandAtStop begins a demanded call that is missing when the text of the model ends its turn. It reports
-// false if the answer ends there.
+// demandAtStop begins a demanded call that is missing when the text ends: at a stop of the caller, or where the text of
+// the model ends its turn. It reports false if the answer ends there. Behind a stop of the caller no text is sent before the call,
+// nor where the call cannot be forced: then it is under way, or comes as the tokens run out.
 func (g *generation) demandAtStop() bool {
-	if g.text.reason != infer.EndOfTurn || !g.demands || g.parser.Calls > 0 || !g.allowed.Force(g.parser.Open(), nil) {
+	if !g.demands || g.called {
 		return false
 	}
+	forced := g.allowed.Force(g.parser.Open(), nil)
+	g.muted = g.text.reason == infer.StopSequence || !forced
 	g.text.resume()
 	return true
 }

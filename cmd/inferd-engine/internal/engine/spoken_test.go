@@ -146,3 +146,48 @@ func TestCallsInOpenFences(t *testing.T) {
 		})
 	}
 }
+
+// A stop of the caller ends the text before a demanded call, and not the answer; behind the call, or without a demand, it ends
+// the answer.
+func TestStopBeforeDemandedCall(t *testing.T) {
+	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
+	now := []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
+	required, named := infer.ToolChoice{Mode: infer.ToolRequired}, infer.ToolChoice{Mode: infer.ToolNamed, Tool: "now"}
+	for name, test := range map[string]struct {
+		answer string
+		choice infer.ToolChoice
+		most   int
+		want   []string
+		reason infer.Reason
+	}{
+		"auto":                     {"I look it up, so.\n" + call, infer.ToolChoice{}, 0, []string{"text I look it "}, infer.StopSequence},
+		"required":                 {"I look it up, so.\n" + call, required, 0, []string{"text I look it ", "call now {}"}, infer.CalledTool},
+		"named":                    {"I look it up, so.\n" + call, named, 0, []string{"text I look it ", "call now {}"}, infer.CalledTool},
+		"behind the call":          {"Well\n" + call + "\n" + call, required, 0, []string{"text Well", "call now {}", "call now {}"}, infer.CalledTool},
+		"in a fence":               {"```\nup, so.\n```\n" + call, required, 0, []string{"text ```\n", "call now {}"}, infer.CalledTool},
+		"no call":                  {"I look it up, so.", required, 0, []string{"text I look it ", "call now {}"}, infer.CalledTool},
+		"as the tokens run out":    {"I look it up, so.", required, 66, []string{"text I look it ", "call now {}"}, infer.Length},
+		"behind a beginning of it": {"I look it <tool_up", required, 0, []string{"text I look it <tool_", "call now {}"}, infer.CalledTool},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, tokens := range []bool{true, false} {
+				for _, chunking := range chunkings() {
+					gen := greedy(now)
+					gen.Choice, gen.Stop = test.choice, []string{"up"}
+					if test.most > 0 {
+						gen.MaxTokens = test.most
+					}
+					s := &scene{template: familyTemplate(t, "hermes"), answer: test.answer}
+					if tokens {
+						s.controls = markersOf(s.dialect(t))
+					}
+					h := hear(t, s.play(t, gen, cuts[chunking]), gen)
+					if !slices.Equal(h.log, test.want) || h.done.Unsatisfied || h.done.Reason != test.reason {
+						t.Errorf("%v, %s: %q, %+v, want %q", tokens, chunking, h.log, h.done, test.want)
+					}
+				}
+			}
+		})
+	}
+}
