@@ -22,6 +22,7 @@ func deepSeek32() *dialect.Dialect {
 			Param: dialect.Param{
 				Open: `<｜DSML｜parameter name="`, Middle: `" string="true">`, MiddleJSON: `" string="false">`, Close: "</｜DSML｜parameter>\n",
 			},
+			Space: &dialect.Space{JSON: true, Comma: " ", Colon: " "},
 		},
 		Thinking: dialect.Thinking{Begin: "<think>", End: "</think>", Variable: "thinking", On: true, Off: false, Closed: "</think>"},
 	}
@@ -44,6 +45,7 @@ func glm() *dialect.Dialect {
 		Calls: dialect.Calls{
 			Separator: "\n", Lead: "\n", Several: true, Call: spell("<tool_call>«N»\n«A»</tool_call>"),
 			Param: dialect.Param{Open: "<arg_key>", Middle: "</arg_key>\n<arg_value>", Close: "</arg_value>\n"},
+			Space: &dialect.Space{JSON: true, Comma: " ", Colon: " "},
 		},
 		Thinking: dialect.Thinking{
 			Begin: "\n<think>", End: "</think>\n", Variable: "enable_thinking", On: true, Off: false, Closed: "<think></think>",
