@@ -42,6 +42,9 @@ func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if h.tokens > h.done.Out {
+		t.Errorf("the events have %d tokens, the answer has %d", h.tokens, h.done.Out)
+	}
 	return h
 }
 
