@@ -6,6 +6,7 @@ type Cursor struct {
 	a     *Automaton
 	state State
 	guard guard
+	ends  ends // under the guard
 }
 
 // Open returns a cursor before the first byte.
@@ -53,15 +54,17 @@ func (c *Cursor) Feed(p []byte) bool {
 		}
 		return s != Dead
 	}
+	from := c.spot()
 	c.guard.begin()
 	s := c.run(p)
 	if s == Dead {
 		c.guard.rollback()
-	} else {
-		c.state = s
-		c.guard.commit()
+		return false
 	}
-	return s != Dead
+	c.state = s
+	c.guard.commit()
+	follow(&c.ends, from, c.spot(), p)
+	return true
 }
 
 // Try reports whether bytes fit. It does not move the cursor.
@@ -103,18 +106,21 @@ func (c *Cursor) Behind(p []byte) State {
 // fit, it reports false and the cursor does not move.
 func (c *Cursor) FeedToken(id int32) bool {
 	s := c.a.NextToken(c.state, id)
-	if s != Dead && c.a.g.guard {
+	if s == Dead {
+		return false
+	}
+	from := c.spot()
+	if c.a.g.guard {
 		c.guard.begin()
 		if s = c.guard.advance(c.a, s, 256+Symbol(id)); s == Dead {
 			c.guard.rollback()
-		} else {
-			c.guard.commit()
+			return false
 		}
+		c.guard.commit()
 	}
-	if s != Dead {
-		c.state = s
-	}
-	return s != Dead
+	c.state = s
+	follow(&c.ends, from, c.spot(), []Symbol{256 + Symbol(id)})
+	return true
 }
 
 // TryToken reports whether a token fits by its id, and stays where it is.
@@ -152,117 +158,4 @@ func (c *Cursor) Follow(p Spelling, b byte) (Spelling, bool) {
 	}
 	at := c.guard.child(p.at, b)
 	return Spelling{at, true}, at != 0
-}
-
-// A Symbol is a byte, or 256 plus the id of a token that is taken by its id.
-type Symbol int32
-
-// Shortest returns the text with the fewest symbols that leads to an end. With guards, the text may
-// have more symbols than the shortest one. ok is false if limit symbols do not suffice.
-func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) {
-	if c.a.g.guard {
-		c.guard.begin()
-		defer c.guard.rollback()
-	}
-	return c.shortest(c.state, limit)
-}
-
-// ShortestBehind is Shortest from the position after the bytes p. It does not move the cursor. ok
-// is also false if p does not fit.
-func (c *Cursor) ShortestBehind(p []byte, limit int) (text []Symbol, ok bool) {
-	if c.a.g.guard {
-		c.guard.begin()
-		defer c.guard.rollback()
-	}
-	s := c.run(p)
-	if s == Dead {
-		return nil, false
-	}
-	return c.shortest(s, limit)
-}
-
-// ShortestFrom is [Cursor.Shortest] from a state, without a guard.
-func (a *Automaton) ShortestFrom(s State, limit int) (text []Symbol, ok bool) {
-	c := Cursor{a: a, state: s}
-	return c.Shortest(limit)
-}
-
-func (c *Cursor) shortest(state State, limit int) (text []Symbol, ok bool) {
-	for !c.a.MayEnd(state) {
-		if len(text) == limit || state == Dead {
-			return nil, false
-		}
-		b, next := c.nearest(state)
-		if next == Dead {
-			return nil, false
-		}
-		text, state = append(text, b), next
-		if c.a.Full() {
-			live := [1]State{state}
-			c.a.Renew(live[:])
-			state = live[0]
-		}
-	}
-	return text, true
-}
-
-// nearest returns the byte or token after which the cost is lowest, and moves the guard over it. to
-// is the state after it. If no symbol fits, it returns -1 and Dead.
-func (c *Cursor) nearest(s State) (best Symbol, to State) {
-	a := c.a
-	best, to = -1, Dead
-	cost, off, least := 0, false, a.Cost(s)-1
-	consider := func(b byte) {
-		if to != Dead && off && cost <= least { // no other byte can be nearer
-			return
-		}
-		next := a.Next(s, b)
-		if next == Dead || to != Dead && a.Cost(next) > cost {
-			return
-		}
-		fresh := true
-		if at, ok := c.Spelling(); ok {
-			_, ok = c.Follow(at, b)
-			fresh = !ok // at equal cost, prefer a byte that leaves the finished spellings
-		}
-		farther := func() bool { return to != Dead && (a.Cost(next) > cost || a.Cost(next) == cost && (off || !fresh)) }
-		if farther() {
-			return
-		}
-		if a.g.guard {
-			if next = c.guard.try(a, next, Symbol(b)); next == Dead || farther() {
-				return
-			}
-		}
-		best, to, cost, off = Symbol(b), next, a.Cost(next), fresh
-	}
-	if _, guarded := c.Spelling(); guarded {
-		for b := range 256 {
-			consider(byte(b))
-		}
-	} else {
-		for _, b := range a.g.bytes {
-			consider(b)
-		}
-	}
-	a.Tokens(s, func(id int32, other bool) {
-		if other {
-			id = 1 - min(id, 1)
-		}
-		x := 256 + Symbol(id)
-		next := a.NextToken(s, id)
-		if next == Dead || to != Dead && a.Cost(next) >= cost {
-			return
-		}
-		if a.g.guard {
-			if next = c.guard.try(a, next, x); next == Dead {
-				return
-			}
-		}
-		best, to, cost = x, next, a.Cost(next)
-	})
-	if best >= 0 && a.g.guard {
-		to = c.guard.advance(a, a.NextSymbol(s, best), best)
-	}
-	return best, to
 }

@@ -14,11 +14,15 @@ type guard struct {
 	tentative bool    // between begin and commit or rollback
 	tried     []scope // the scopes at try
 
-	// closed holds positions from which no way leads to a new spelling. It is valid until a node is
-	// dropped or restored. It saves a search for each token of a mask with white space before a
-	// name.
-	closed  map[position]struct{}
-	renewed int // Automaton.Renewed when closed was filled
+	// The guard is the same whenever stamp is the same; 0 means that no scope is open.
+	stamp, atStamp, stamps int // now; at begin; the highest one so far
+
+	// closed holds positions from which no way leads to a new spelling, opened holds positions from which
+	// one does. Both are valid until a node is dropped or restored, opened also until a spelling is finished.
+	// Without closed, each token of a mask with white space before a name would search again; without
+	// opened, each byte of a spelling that begins like a finished one.
+	closed, opened map[position]struct{}
+	renewed        int // Automaton.Renewed when they were found
 }
 
 // A position is a state of the automaton and a node of a trie. started reports whether the spelling
@@ -29,8 +33,8 @@ type position struct {
 	started bool
 }
 
-// mostClosed is the maximum number of positions in closed.
-const mostClosed = 4096
+// mostPositions is the maximum number of positions in closed, and in opened.
+const mostPositions = 4096
 
 // A scope is a trie of spellings, and the node of the current spelling.
 type scope struct {
@@ -59,7 +63,7 @@ func (g *guard) begin() {
 	g.before = append(g.before[:0], g.scopes...)
 	g.atBegin = len(g.nodes)
 	g.log = g.log[:0]
-	g.tentative = true
+	g.tentative, g.atStamp = true, g.stamp
 }
 
 // commit makes the changes since begin final.
@@ -71,10 +75,13 @@ func (g *guard) commit() {
 	}
 }
 
-// forget drops the closed positions.
+// forget drops the closed and the opened positions.
 func (g *guard) forget() {
 	if len(g.closed) > 0 {
 		clear(g.closed)
+	}
+	if len(g.opened) > 0 {
+		clear(g.opened)
 	}
 }
 
@@ -82,7 +89,7 @@ func (g *guard) forget() {
 func (g *guard) rollback() {
 	g.undo(0, g.atBegin)
 	g.scopes = append(g.scopes[:0], g.before...)
-	g.tentative = false
+	g.tentative, g.stamp = false, g.atStamp
 }
 
 // undo undoes the changes of nodes from log[change] on, and drops the nodes from index node on.
@@ -98,12 +105,36 @@ func (g *guard) undo(change, node int) {
 
 // try returns the result of advance, and undoes it. It is called between begin and rollback.
 func (g *guard) try(a *Automaton, s State, x Symbol) State {
-	g.tried = append(g.tried[:0], g.scopes...)
-	change, node := len(g.log), len(g.nodes)
+	change, node, stamp := g.remember()
 	s = g.advance(a, s, x)
-	g.undo(change, max(node, min(1, len(g.nodes))))
-	g.scopes = append(g.scopes[:0], g.tried...)
+	g.restore(change, node, stamp)
 	return s
+}
+
+// attempt is advance if that leads to a state of the same cost; else it returns Dead, and changes nothing. It is
+// called between begin and rollback.
+func (g *guard) attempt(a *Automaton, s State, x Symbol) State {
+	if !g.acts(a, s) {
+		return s
+	}
+	change, node, stamp := g.remember()
+	to := g.advance(a, s, x)
+	if to != Dead && a.Cost(to) == a.Cost(s) {
+		return to
+	}
+	g.restore(change, node, stamp)
+	return Dead
+}
+
+// remember marks the state to which restore returns.
+func (g *guard) remember() (change, node, stamp int) {
+	g.tried = append(g.tried[:0], g.scopes...)
+	return len(g.log), len(g.nodes), g.stamp
+}
+
+func (g *guard) restore(change, node, stamp int) {
+	g.undo(change, max(node, min(1, len(g.nodes))))
+	g.scopes, g.stamp = append(g.scopes[:0], g.tried...), stamp
 }
 
 func (g *guard) node(at int32) *spelling {
@@ -125,14 +156,30 @@ func (g *guard) child(at int32, b byte) int32 {
 	return 0
 }
 
+// acts reports whether a symbol that led to state s changes the guard.
+func (g *guard) acts(a *Automaton, s State) bool {
+	n := len(g.scopes)
+	return a.states[s].marks&guards != 0 || n > 0 && g.scopes[n-1].recording
+}
+
 // advance moves the guard over symbol x, after which the automaton is in state s. It returns s
 // without the ways on which x completes a repeated spelling, or [Dead] if no way is left or none
 // leads to a new spelling.
 func (g *guard) advance(a *Automaton, s State, x Symbol) State {
-	m := a.states[s].marks & guards
-	if m == 0 && len(g.scopes) == 0 {
+	if !g.acts(a, s) {
 		return s
 	}
+	s = g.act(a, s, x)
+	if g.stamps++; len(g.scopes) > 0 {
+		g.stamp = g.stamps
+	} else {
+		g.stamp = 0
+	}
+	return s
+}
+
+func (g *guard) act(a *Automaton, s State, x Symbol) State {
+	m := a.states[s].marks & guards
 	if len(g.nodes) == 0 {
 		g.nodes = append(g.nodes, spelling{}) // index 0 means none
 		g.atBegin = max(g.atBegin, 1)
@@ -212,6 +259,9 @@ func (g *guard) finish(top *scope) bool {
 	}
 	g.node(top.at).final = true
 	top.any = true
+	if len(g.opened) > 0 {
+		clear(g.opened)
+	}
 	return true
 }
 
@@ -224,11 +274,30 @@ func (g *guard) open(a *Automaton, p position) bool {
 	if _, closed := g.closed[p]; closed {
 		return false
 	}
-	if g.openByToken(a, p) {
+	if _, opened := g.opened[p]; opened {
 		return true
 	}
-	for i := range 256 {
-		b := byte(i + 0x21) // white space last
+	if g.openByToken(a, p) || g.opens(a, p, false) || !p.started && g.opens(a, p, true) {
+		remember(&g.opened, p)
+		return true
+	}
+	remember(&g.closed, p)
+	return false
+}
+
+// remember adds a position to a set within its bound.
+func remember(set *map[position]struct{}, p position) {
+	if *set == nil {
+		*set = make(map[position]struct{})
+	}
+	if len(*set) < mostPositions {
+		(*set)[p] = struct{}{}
+	}
+}
+
+// opens is open by way of the white space before the spelling, or of all other bytes.
+func (g *guard) opens(a *Automaton, p position, space bool) (open bool) {
+	for class, b := range a.g.bytes {
 		next := a.Next(p.state, b)
 		if next == Dead {
 			continue
@@ -239,22 +308,20 @@ func (g *guard) open(a *Automaton, p position) bool {
 			}
 			continue
 		}
-		if !p.started && isSpace(b) {
-			if g.open(a, position{next, p.at, false}) {
-				return true
+		a.g.members[class].each(func(b byte) bool {
+			switch before := !p.started && isSpace(b); {
+			case before != space:
+			case before:
+				open = g.open(a, position{next, p.at, false})
+			default:
+				child := g.child(p.at, b)
+				open = child == 0 || g.open(a, position{next, child, true})
 			}
-			continue
-		}
-		child := g.child(p.at, b)
-		if child == 0 || g.open(a, position{next, child, true}) {
+			return !open
+		})
+		if open {
 			return true
 		}
-	}
-	if g.closed == nil {
-		g.closed = make(map[position]struct{})
-	}
-	if len(g.closed) < mostClosed {
-		g.closed[p] = struct{}{}
 	}
 	return false
 }

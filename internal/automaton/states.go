@@ -40,6 +40,7 @@ type state struct {
 	plain        int32
 	cost         int32
 	like         int32 // result of Alike; 0 if unknown
+	near         int32 // 4 times the symbol of Nearest plus 2, and low bits; 0 if unknown
 	marks, sure  Mark
 	end          bool // the text may end here
 	only         bool // inside the string, only plain characters can come, at most plain of them

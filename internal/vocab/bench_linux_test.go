@@ -260,3 +260,44 @@ func TestReadVocabRefuses(t *testing.T) {
 		t.Error("a file without a vocabulary is taken")
 	}
 }
+
+// BenchmarkEnds measures the CPU time of the check of a token with few tokens left, along calls of open objects: of the
+// tokens of the text, and of one that begins another member.
+func BenchmarkEnds(b *testing.B) {
+	names := func(n int) (properties, required, text string) {
+		for i := range n {
+			name := fmt.Sprintf(`"a_rather_long_name_of_a_member_%02d"`, i)
+			properties += `,` + name + `:{"type":"string"}`
+			required += `,` + name
+			text += `, ` + name + `: "some words"`
+		}
+		return properties[1:], required[1:], text[2:]
+	}
+	v := vocab.New(synthetic(32_768), nil)
+	for _, n := range []int{1, 5, 12} {
+		properties, required, text := names(n)
+		g := compile(b, `{"type":"object","properties":{`+properties+`},"required":[`+required+`]}`)
+		ids := tokenise(synthetic(32_768), "{"+text+`, "more": [1, 2, {"x": "y"}]}`)
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			a := automaton.New(g)
+			m, spent, checks := vocab.NewMasks(v, a), time.Duration(0), 0
+			for b.Loop() {
+				c := a.Open()
+				for i, id := range ids {
+					begin := threadTime(b)
+					ok := m.Ends(c, id, len(ids)) && m.Ends(c, id, len(ids)-i)
+					spent += threadTime(b) - begin
+					checks += 2
+					if !ok || !m.Next(c, id) {
+						b.Fatalf("token %d of %d is refused", i, len(ids))
+					}
+				}
+				c.Close()
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(checks), "ns/check")
+		})
+	}
+}

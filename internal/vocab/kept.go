@@ -83,8 +83,14 @@ func (m *Masks) restore(k *keptMask, mask []uint64) {
 	}
 }
 
-// Bytes returns the number of bytes that the kept masks and the tokens of the last walk occupy.
-func (m *Masks) Bytes() int { return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) }
+// Bytes returns the number of bytes that the kept masks and counts and the tokens of the last walk occupy.
+func (m *Masks) Bytes() int {
+	const count = 20 // bytes of one, with its place in the map and in the path
+	return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) + count*len(m.counts.of)
+}
 
-// Forget drops the kept masks.
-func (m *Masks) Forget() { m.kept.forget() }
+// Forget drops the kept masks and counts.
+func (m *Masks) Forget() {
+	m.kept.forget()
+	m.counts = counts{}
+}

@@ -26,6 +26,9 @@ type Masks struct {
 	guarded []int32           // tokens that pass a mark of a guard
 
 	paths []automaton.Spelling // by depth: finished spellings of a guard
+
+	counts  counts             // of Within, and of Ends without a guard
+	symbols []automaton.Symbol // scratch of Ends
 }
 
 // NewMasks returns the masks of an automaton over a vocabulary.

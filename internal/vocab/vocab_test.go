@@ -111,15 +111,26 @@ func TestMasks(t *testing.T) {
 				break
 			}
 			id := rapid.SampledFrom(fit).Draw(t, "next")
+			var symbols []automaton.Symbol
+			for _, b := range v.Bytes(id) {
+				symbols = append(symbols, automaton.Symbol(b))
+			}
+			behind, found := c.ShortestBehind(symbols, 500)
 			if !quick.Next(c, id) {
 				t.Fatalf("%s: token %q does not fit behind %q", source, v.Bytes(id), text)
 			}
 			text += string(v.Bytes(id))
 			end, ok := c.Shortest(500)
-			if !ok || v.Count(end) > len(end) {
-				t.Fatalf("%s: behind %q: Shortest = %v, %v", source, text, end, ok)
+			if !ok || v.Count(end) > len(end) || !found || !slices.Equal(behind, end) {
+				t.Fatalf("%s: behind %q: Shortest = %v, %v; before it %v", source, text, end, ok, behind)
 			}
 			probe := a.Open()
+			probe.Feed([]byte(text)) // remembers no end
+			if again, _ := probe.Shortest(500); !slices.Equal(again, end) {
+				t.Fatalf("%s: behind %q: Shortest = %v, before %v", source, text, again, end)
+			}
+			probe.Close()
+			probe = a.Open()
 			whole := []byte(text)
 			for _, s := range end {
 				whole = append(whole, byte(s))

@@ -17,7 +17,7 @@ import (
 //
 // While enough tokens are left, every token that fits the grammar is allowed. Take refuses a token if the
 // shortest completion behind it has more tokens than are left; the mask then keeps only tokens with a
-// completion in time. If none is left, or the search takes too long, the rest of the answer is the shortest
+// completion in time. If none is left, or too many are refused, the rest of the answer is the shortest
 // completion. Only the chosen token is checked, so the common case costs nothing.
 //
 // Mask and Take must be called on one thread, the same for all answers of a compiler.
@@ -207,24 +207,18 @@ func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 			text = slices.Concat(text, behind[:n])
 		}
 	}
-	if a.ending || a.forced || len(text) == 0 || !a.cursor.Fits(text) || !a.leaves(text) {
+	if a.ending || a.forced || len(text) == 0 || !a.leaves(text) {
 		return false
 	}
 	a.forced, a.rest = true, text
 	return true
 }
 
-// leaves reports whether enough tokens are left for an end behind text. It counts the tokens of the shortest
-// end from the current position, which has at least as many bytes as the one behind text. One more token is
-// reserved, because a token may cross the border between the two.
+// leaves reports whether enough tokens are left for text and the shortest end behind it.
 func (a *Answer) leaves(text []automaton.Symbol) bool {
 	v := a.constraint.compiler.vocab
-	room := a.left - v.Count(text)
-	if a.constraint.auto.Cost(a.cursor.State()) < room { // the cost is in bytes, which are at least as many as the tokens
-		return true
-	}
-	end, ok := a.cursor.Shortest(4 * maxShortest)
-	return ok && v.Count(end)+1 <= room
+	end, ok := a.cursor.ShortestBehind(text, 4*maxShortest)
+	return ok && v.Count(text)+v.Count(end) <= a.left
 }
 
 // lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of the

@@ -203,6 +203,11 @@ func TestAnswersEnd(t *testing.T) {
 		"nested arrays": {`{"$defs":{"a":{"type":"array","items":{"$ref":"#/$defs/a"}}},"$ref":"#/$defs/a"}`, `[]`, "[", func(s string) bool { return strings.Count(s, "[") == strings.Count(s, "]") }},
 		"an object":     {`{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}`, `{"n":0}`, "123", func(s string) bool { return strings.HasSuffix(s, "}") }},
 		"unique items":  {`{"type":"array","items":{"type":"integer"},"uniqueItems":true,"minItems":3}`, `[0,1,2]`, "1", func(s string) bool { return strings.HasSuffix(s, "]") }},
+		"unique items, white space": {
+			`{"type":"array","items":{"type":"string","pattern":"^(a{100})*$"},"uniqueItems":true,"minItems":3}`,
+			`["","` + strings.Repeat("a", 100) + `","` + strings.Repeat("a", 200) + `"]`, "\n ", func(s string) bool { return strings.HasSuffix(s, "]") },
+		},
+		"an open object": {`{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}`, `{"n":0}`, `,"b`, func(s string) bool { return strings.HasSuffix(s, "}") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := compile(t, c, "a", test.schema)
@@ -225,6 +230,57 @@ func TestAnswersEnd(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// marked is a source of answers that are empty, or the values of a format between two control tokens.
+type marked struct{ constraint.Format }
+
+const beginMarked, endMarked = 257, 258
+
+func (m marked) Grammar(model constraint.Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
+	g, err := m.Format.Grammar(model, b)
+	if err != nil {
+		return nil, err
+	}
+	w := &automaton.Builder{Budget: b}
+	whole, value := w.Rule(), w.Include(g)
+	w.Body(whole, w.Alt(w.End(), w.Token(beginMarked, w.Call(value, w.Token(endMarked, w.End())))))
+	return w.Build(whole)
+}
+
+// markedModel is bytesOnly with the control tokens of marked.
+type markedModel struct{ bytesOnly }
+
+func (m markedModel) Vocabulary(yield func()) ([]vocab.Token, []int32) {
+	tokens, ends := m.bytesOnly.Vocabulary(yield)
+	return append(tokens, vocab.Token{Control: true}, vocab.Token{Control: true}), ends
+}
+
+// A control token is taken if the answer can end behind it within its tokens, and not otherwise: under a guard, too.
+func TestControlTokensEnd(t *testing.T) {
+	c := &constraint.Compiler{Model: markedModel{}, Time: time.Minute}
+	for source, shortest := range map[string]int{
+		`{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}`: len(`{"n":0}`) + 2,
+		`{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}`:                              len(`{"n":0}`) + 2,
+		`{"type":"object","minProperties":3}`:                                                                   len(`{"":0,"!":0,"#":0}`) + 2,
+		`{"type":"array","items":{"type":"integer"},"uniqueItems":true,"minItems":12}`:                          len(`[0,1,2,3,4,5,6,7,8,9,10,11]`) + 2,
+	} {
+		k, _, err := c.Compile(t.Context(), "a", marked{schemaOf(source)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for most := k.Least(); most < shortest+60; most++ {
+			a, err := k.Open(most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := a.Try(beginMarked); got != (most >= shortest) {
+				t.Errorf("%s within %d tokens: taken %v", source, most, got)
+			}
+			a.Close()
+		}
+		k.Release()
 	}
 }
 

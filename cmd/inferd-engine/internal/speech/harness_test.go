@@ -128,10 +128,16 @@ func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, 
 	return k, nil
 }
 
-// open begins an answer.
+// open begins an answer that may be long.
 func open(tb testing.TB, m model, k *constraint.Constraint) (*run, error) {
 	tb.Helper()
-	a, err := k.Open(1 << 20)
+	return openWithin(tb, m, k, 1<<20)
+}
+
+// openWithin begins an answer of up to most tokens.
+func openWithin(tb testing.TB, m model, k *constraint.Constraint, most int) (*run, error) {
+	tb.Helper()
+	a, err := k.Open(most)
 	if err != nil {
 		return nil, err
 	}
