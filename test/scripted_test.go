@@ -134,11 +134,40 @@ func TestScripted(t *testing.T) {
 			}
 		}
 	}
+	scriptedWithin(t, d)
 	second := d.peer("infer.v2.sock").raw(scriptedSecond(scriptedInput, "sunny"))
 	if _, text, calls := v2Parts(t, second); text != scriptedReply || len(calls) > 0 {
 		t.Errorf("behind the result: %q, %q", text, calls)
 	}
 	scriptedOverHTTP(t, d)
+}
+
+// scriptedWithin asks for few tokens, with a tool that takes further members: the call that the model writes arrives as soon
+// as the shortest one fits behind its thoughts and text.
+func scriptedWithin(t *testing.T, d *daemon) {
+	t.Helper()
+	open := strings.Replace(scriptedTool, `,"additionalProperties":false`, "", 1)
+	ask := func(choice string, most int) []map[string]any {
+		return d.peer("infer.v2.sock").asked("hello", fmt.Sprintf(`,"max_tokens":%d,"temperature":0,"tool_choice":%q,"tools":[%s]`, most, choice, open))
+	}
+	refusal := ask("required", 1)
+	_, said, _ := strings.Cut(fmt.Sprint(refusal[len(refusal)-1]["message"]), "the shortest answer has ")
+	var least int
+	if _, err := fmt.Sscanf(said, "%d tokens", &least); err != nil {
+		t.Fatalf("%v: %v", refusal, err)
+	}
+	const before = 10 // tokens of thoughts and text, and one that may be in both texts
+	for _, choice := range []string{"auto", "required"} {
+		for most := least; most <= least+400; most += 1 + most/4 {
+			thoughts, text, calls := v2Parts(t, ask(choice, most))
+			switch {
+			case most >= least+before:
+				checkScripted(t, fmt.Sprint(choice, " within ", most), thoughts, text, calls)
+			case choice == "required" && len(calls) != 1:
+				t.Errorf("within %d tokens: %q, %q", most, text, calls)
+			}
+		}
+	}
 }
 
 func checkScripted(t *testing.T, where, thoughts, text string, calls []string) {

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
+	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/speech"
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// follow follows tokens until one is refused, then ends the answer with the first token of each mask. It returns the number
+// recite follows tokens until one is refused, then ends the answer with the first token of each mask. It returns the number
 // of tokens.
 func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 	t.Helper()
@@ -101,6 +103,60 @@ func TestAnswersEndInTime(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The same holds for the calls of every family, behind thoughts if it has them.
+func TestFamiliesEndInTime(t *testing.T) {
+	const input = `{"text": "ünï \"x\"", "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a"]}`
+	for _, name := range dialecttest.Names(testing.Short()) {
+		d := dialecttest.Fixtures()[name]
+		all, err := d.Write([]dialect.Call{{ID: "tc0000001", Name: anything.Name, Arguments: input}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		if d.Thinking.Has() {
+			text = d.Thinking.Begin + "Hm, {}." + d.Thinking.End + d.Next
+		}
+		for _, f := range all {
+			text += f.Text
+		}
+		for _, m := range modelsOf(d) {
+			for _, choice := range []infer.ToolMode{infer.ToolAuto, infer.ToolRequired} {
+				t.Run(fmt.Sprintf("%s, %d markers, %s", name, len(m.markers), choice), func(t *testing.T) {
+					familyEnds(t, m, withoutEnd(m, text), input, speech.Options{Dialect: d, Tools: []infer.Tool{anything}, Choice: infer.ToolChoice{Mode: choice}})
+				})
+			}
+		}
+	}
+}
+
+// familyEnds checks the answers of a model that writes a text with one call, within any number of tokens.
+func familyEnds(t *testing.T, m model, text, input string, o speech.Options) {
+	t.Helper()
+	k, err := compile(t, m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := m.tokens(text)
+	for most := k.Least(); most < len(script)+20; most += 1 + max(0, len(script)-most)/8 {
+		r, err := openWithin(t, m, k, most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := r.recite(t, script)
+		cut := r.parser.End()
+		r.drain()
+		if n > most || cut || !r.answer.Place().MayEnd || o.Choice.Mode == infer.ToolRequired && r.parser.Calls == 0 {
+			t.Errorf("%d tokens of %d, cut %v: %q", n, most, cut, r.log)
+		}
+		if most >= len(script) {
+			if last, ok := strings.CutPrefix(r.log[len(r.log)-1], "call any_thing "); !ok || r.parser.Calls != 1 || !equalJSON(last, input) {
+				t.Errorf("within %d tokens of %d: %q", most, len(script), r.log)
+			}
+		}
+		r.answer.Close()
 	}
 }
 
