@@ -2,6 +2,7 @@ package vocab
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/inferd-go/inferd/internal/automaton"
 )
@@ -111,9 +112,9 @@ func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 			return 0, false
 		}
 	}
-	for i := len(k.path) - 1; i >= 0; i-- {
+	for _, at := range slices.Backward(k.path) {
 		n++
-		k.of[k.path[i]] = int32(n)
+		k.of[at] = int32(n)
 	}
 	return n, true
 }
