@@ -9,10 +9,11 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// anyObject is the schema of a tool without one.
+// anyObject is the schema of a tool that declares none.
 const anyObject = `{"type":"object"}`
 
-// arguments returns the rule of a tool's arguments. The error names tool, keyword and pointer.
+// arguments returns the grammar rule for the arguments of tool number tool, and records in w.guarded whether a guard
+// watches it. An error is [infer.Invalid] and names the tool, the keyword and the pointer, or the exceeded budget.
 func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	t := &w.named[tool]
 	source := t.Schema
@@ -30,7 +31,7 @@ func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	return w.b.Include(s.Grammar), nil
 }
 
-// notation returns how the dialect spells arguments; nil is any JSON.
+// notation returns the dialect's notation of arguments; nil means JSON with free white space.
 func (s *Speech) notation() *schema.Notation {
 	n := s.shapedNotation()
 	space := s.Dialect.Calls.Space
@@ -44,7 +45,8 @@ func (s *Speech) notation() *schema.Notation {
 	return n
 }
 
-// shapedNotation is notation without the template's white space and order.
+// shapedNotation returns the notation that the shape alone determines, without the template's white space and order of
+// members; nil means JSON.
 func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
 	x := &notes{Speech: s, writers: make(map[*automaton.Builder]*writer)}
@@ -74,13 +76,13 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	return nil
 }
 
-// notes write the markers of a notation into grammars.
+// notes writes the markers of a notation into grammars. It keeps one writer per grammar.
 type notes struct {
 	*Speech
 	writers map[*automaton.Builder]*writer
 }
 
-// on returns the writer of a grammar.
+// on returns the writer of grammar b, for text behind the name of a call.
 func (x *notes) on(b *automaton.Builder) *writer {
 	w := x.writers[b]
 	if w == nil {
@@ -121,8 +123,9 @@ func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next
 	return x.write(b, leading(text, core), 0, x.write(b, core, mark, next))
 }
 
-// endOfValue writes the tag behind a value. It ends a raw value wherever it stands, as the parsers of the models' makers
-// have it: white space in front of it is the template's only where the value cannot go on, or where the tag is a token.
+// endOfValue writes the tag behind a value. The tag ends a raw value wherever it occurs, as in the reference parsers of
+// these models. The template's white space in front of the tag is required only if the value is not free text, or if the
+// tag is a token.
 func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	text := x.Dialect.Calls.Param.Close
 	core := strings.TrimSpace(text)
@@ -148,14 +151,14 @@ func leading(text, core string) string { return text[:strings.Index(text, core)]
 
 func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
 
-// A valueEnd is a place behind the tag that ends an argument, in the symbols of the arguments; of raw strings in Python,
-// behind the separator or the equals sign around a name.
+// A valueEnd is an offset in the symbols of a call's arguments. With tags, it is behind the tag that ends an argument;
+// with raw strings of Python, behind a separator or an equals sign.
 type valueEnd struct {
 	marks automaton.Mark
 	at    int
 }
 
-// input returns the arguments of a call as JSON. ends are those of arguments between tags, or with raw strings.
+// input returns the arguments of a call as a JSON object. Only shape Params and raw strings of Python need ends.
 func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 	switch s.Dialect.Shape {
 	case dialect.Params:
@@ -172,7 +175,7 @@ func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 	return []byte(strings.TrimSpace(textOf(text)))
 }
 
-// An object is a JSON object in the making. Of members with one name the last counts.
+// An object collects the members of a JSON object. The last value set for a name counts.
 type object struct {
 	names  []string
 	values map[string]string
@@ -201,8 +204,8 @@ func (o *object) bytes() []byte {
 	return []byte(b.String())
 }
 
-// fromParams reads arguments between tags. ends are the ends of their tags: by their marks a value is what the grammar has
-// taken it for.
+// fromParams reads arguments between tags. ends are the offsets behind the closing tags. Their marks say whether the
+// grammar accepted a value as JSON or as raw text.
 func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
@@ -225,7 +228,7 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 	return o.bytes()
 }
 
-// unwrapped returns a value without the markers around it.
+// unwrapped returns a value without the markers of w, if it begins with them.
 func unwrapped(value string, w *dialect.Wrap) string {
 	if inner, ok := strings.CutPrefix(value, w.Open); ok && w.Open != "" {
 		return strings.TrimSuffix(inner, w.Close)

@@ -9,11 +9,10 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// A call is a call under way: its symbols from behind the previous one, and the places in them that the
-// marks have named.
+// A call is an unfinished call of the answer. Its offsets count symbols of text.
 type call struct {
-	text            []automaton.Symbol
-	names           []int // where the name may begin
+	text            []automaton.Symbol // from the end of the previous call
+	names           []int              // where the name may begin
 	named           bool
 	tool            int
 	args, argsUntil int
@@ -21,13 +20,14 @@ type call struct {
 	maybe           ending
 }
 
-// An ending is where a call with a raw string has ended, unless the string goes on. The zero value is none.
+// An ending is a possible end of a call with a raw string: the string may still go on. The zero value means none.
 type ending struct {
 	argsUntil, until int
 	next             int // where the name of the next call begins
 }
 
-// add follows a symbol of a call. marks are those of at least one way, sure those of all.
+// add processes a symbol of a call. At least one reading of the answer has passed marks, and every reading has passed
+// sure.
 func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	c := &p.call
 	c.text = append(c.text, x)
@@ -62,7 +62,8 @@ func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	}
 }
 
-// decide follows a symbol by which it is known whether a raw string has ended with its call, or has gone on.
+// decide settles a possible end of a call: an equals sign shows that the raw string went on; a further name, or the end of
+// all calls, that the call has ended.
 func (p *Parser) decide(marks automaton.Mark) {
 	c := &p.call
 	switch {
@@ -75,7 +76,7 @@ func (p *Parser) decide(marks automaton.Mark) {
 	}
 }
 
-// name finds the name of the call, which ends at a place. It reports whether there is one.
+// name looks for a tool's name that ends at offset until, and records the tool. It reports whether it found one.
 func (p *Parser) name(until int) bool {
 	c := &p.call
 	for _, from := range slices.Backward(c.names) {
@@ -87,8 +88,8 @@ func (p *Parser) name(until int) bool {
 	return false
 }
 
-// whole ends the call at a place in its symbols; the others belong to the next one, whose name begins at next, or at a place
-// still to come if that is 0.
+// whole adds the call that ends at offset until to Out. The symbols behind it begin the next call; next is the offset of
+// that call's name, or 0 if its name has not begun.
 func (p *Parser) whole(until, next int) {
 	c := &p.call
 	tool := &p.speech.named[c.tool]
@@ -101,9 +102,9 @@ func (p *Parser) whole(until, next int) {
 	*c = rest
 }
 
-// Numbered returns the id or the number that begins here, as the next prompt will have it; nil elsewhere. behind is the text
-// that ends it, if more letters or digits could follow. Behind a marker of bytes a call is not certain before its name, and
-// an id there is not known.
+// Numbered returns the id or number of a call as the next prompt will spell it, if the next symbol begins one; otherwise
+// nil. behind is the fixed text that must follow, if the id could otherwise have more letters or digits. If the marker of
+// calls is bytes, a call is certain only at its name, so an id in front of the name is not returned.
 func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	if p.phase != calling {
 		return nil, nil
@@ -129,7 +130,7 @@ func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	return p.speech.symbols(text), behind
 }
 
-// textOf returns symbols as text, without tokens.
+// textOf returns the bytes among symbols as text, and leaves out tokens.
 func textOf(list []automaton.Symbol) string {
 	var b strings.Builder
 	for _, x := range list {
@@ -140,7 +141,8 @@ func textOf(list []automaton.Symbol) string {
 	return b.String()
 }
 
-// beginning is the text of a call up to the name; with the name, and the text behind it, if there is only one tool.
+// beginning returns the spelling of a call up to its name. If there is only one tool, it includes the name and the fixed
+// text behind it.
 func (s *Speech) beginning() []automaton.Symbol {
 	c := &s.Dialect.Calls
 	var text strings.Builder

@@ -59,7 +59,7 @@ func (w *writer) afterCall(further automaton.Node) automaton.Node {
 	return w.b.Alt(end, w.fixed(c.Separator, 0, w.b.Mark(markFork, further)))
 }
 
-// decided returns the marks behind a token that only calls begin with.
+// decided returns the marks behind a token that begins calls and nothing else.
 func (w *writer) decided() automaton.Mark {
 	if !w.opening && !w.mayCall() {
 		return automaton.Forbid
@@ -87,10 +87,10 @@ func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.
 	return ways
 }
 
-// call writes one call. Behind the name each tool has its own arguments. The call is certain behind a
-// first symbol that is a token, and else behind the symbol that ends a declared name. Where no symbol stands
-// between name and arguments, that is the last one of the name; if a longer name begins alike, the call is certain
-// only by a token.
+// call writes one call whose name precedes its arguments. Behind the name each tool has its own arguments. The call is
+// certain behind its first symbol if that is a token, otherwise behind the symbol that follows a declared name. If nothing
+// stands between name and arguments, the last symbol of the name makes it certain; but if another name begins with this
+// one, only a token does.
 func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
 	b := w.b
 	at, args := kindAt(pieces, dialect.Name), kindAt(pieces, dialect.Arguments)
@@ -126,8 +126,9 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 	return w.pieces(before, w.markOf(before), b.Mark(markName, w.names(w.allNames(), 0, rest)))
 }
 
-// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but a token
-// with that symbol may have others, too: white space in JSON is the template's from the first letter on.
+// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but the same
+// token may hold further symbols. So the template's white space is enforced only from the first letter on, in shapes with
+// JSON objects.
 func (w *writer) between(pieces []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if json := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array; json && pieces[0].Kind == dialect.Fixed {
 		text := pieces[0].Text
@@ -139,7 +140,7 @@ func (w *writer) between(pieces []dialect.Piece, mark automaton.Mark, next autom
 	return w.pieces(pieces, mark, next)
 }
 
-// kindAt returns the place of the first piece of a kind; -1 is none.
+// kindAt returns the index of the first piece of kind k, or -1.
 func kindAt(pieces []dialect.Piece, k dialect.Kind) int {
 	return slices.IndexFunc(pieces, func(p dialect.Piece) bool { return p.Kind == k })
 }
@@ -156,7 +157,7 @@ func (w *writer) allNames() []name {
 
 // markOf returns the marks behind the first symbol of a call that begins with pieces.
 func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
-	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // a marker of calls alone
+	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // the marker begins nothing else
 		return w.decided()
 	}
 	return 0
@@ -167,7 +168,8 @@ func blank(pieces []dialect.Piece) bool {
 	return !slices.ContainsFunc(pieces, func(p dialect.Piece) bool { return p.Kind != dialect.Fixed || strings.TrimSpace(p.Text) != "" })
 }
 
-// withoutEnd drops a token that ends the answer from the end of a call: the end of the grammar takes it.
+// withoutEnd drops the last piece of a call if it is a token that ends the answer: the end of the grammar already allows
+// it.
 func (w *writer) withoutEnd(pieces []dialect.Piece) []dialect.Piece {
 	if n := len(pieces); n > 0 && pieces[n-1].Kind == dialect.Fixed {
 		if text := w.symbols(pieces[n-1].Text); len(text) == 1 && w.isEnd(text[0]) {
@@ -177,7 +179,7 @@ func (w *writer) withoutEnd(pieces []dialect.Piece) []dialect.Piece {
 	return pieces
 }
 
-// firstOf returns the first symbol of pieces that begin with a fixed one; -1 for others.
+// firstOf returns the first symbol of pieces, or -1 if they do not begin with a fixed text.
 func (w *writer) firstOf(pieces []dialect.Piece) automaton.Symbol {
 	if len(pieces) == 0 || pieces[0].Kind != dialect.Fixed || pieces[0].Text == "" {
 		return -1
@@ -191,8 +193,8 @@ type name struct {
 	tool int
 }
 
-// names writes sorted names that are equal up to from, as a tree. rest writes the text behind a name; longer says that
-// another name begins with it.
+// names writes sorted names as a tree; all are equal in their first from bytes. rest writes the text behind a name; longer
+// reports that another name begins with this one.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
@@ -212,8 +214,7 @@ func (w *writer) names(list []name, from int, rest func(tool int, longer bool) a
 	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
 }
 
-// common returns the length of the common beginning of sorted names; at least one more than from, where
-// they differ behind it.
+// common returns the length in bytes of the longest common prefix of sorted names, whose first from bytes are equal.
 func common(list []name, from int) int {
 	first, last := list[0].text, list[len(list)-1].text
 	to := from
@@ -223,7 +224,7 @@ func common(list []name, from int) int {
 	return to
 }
 
-// pieces writes pieces without name and arguments, and marks behind their first symbol.
+// pieces writes pieces other than name and arguments, with mark behind their first symbol.
 func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
 	for i, p := range slices.Backward(list) {
 		m := automaton.Mark(0)
@@ -250,7 +251,7 @@ func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automato
 
 const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// id writes an id of an alphabet.
+// id writes an id in one of the alphabets of package dialect.
 func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	if alphabet == dialect.Nine {
 		return w.b.Mark(markNine, w.chars(alphanumeric, 9, 9, next))
@@ -258,7 +259,7 @@ func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	return w.b.Mark(markWords, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
-// chars writes characters of a set.
+// chars writes least to most characters of the set of.
 func (w *writer) chars(of string, least, most int, next automaton.Node) automaton.Node {
 	var set automaton.Set
 	for i := range len(of) {
@@ -269,8 +270,8 @@ func (w *writer) chars(of string, least, most int, next automaton.Node) automato
 	return w.b.Repeat(one, least, most, next)
 }
 
-// fixed writes a fixed text, and marks behind its first symbol. In shapes with JSON objects, and with tags, white space
-// may differ, so that a call is not lost for it; if the call is certain before, white space is the template's.
+// fixed writes a fixed text, with mark behind its first symbol. While strict is unset, its white space is free in shapes
+// with JSON objects and, outside tags, in shape Params: otherwise a call with other white space would be read as text.
 func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array

@@ -38,10 +38,10 @@ const (
 	markCallsEnd                                           // all calls are whole
 )
 
-// maxSpace is the most white space where a dialect has some and its exact amount says nothing.
+// maxSpace limits white space of free length, in bytes.
 const maxSpace = 8
 
-// A writer writes the grammar of a speech, or of the openers in it.
+// A writer writes the grammar of a speech, or of its openers.
 type writer struct {
 	*Speech
 	b       *automaton.Builder
@@ -62,20 +62,21 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 	return w
 }
 
-// strict reports whether the white space between the parts of calls is the template's.
+// strict reports whether calls must have the template's white space between all their parts.
 func (s *Speech) strict() bool { return s.settled() && s.certain() }
 
-// settled reports whether the white space behind the name of a call is the template's: there the call is certain.
+// settled reports whether calls must have the template's white space behind the name, where they are certain.
 func (s *Speech) settled() bool { return s.Dialect.Calls.Space != nil }
 
-// behindName returns the writer of the text behind the name of a call.
+// behindName returns a copy of w for the text behind the name of a call.
 func (w *writer) behindName() *writer {
 	sure := *w
 	sure.strict = w.settled()
 	return &sure
 }
 
-// Grammar is [constraint.Source.Grammar]: that of the whole answer. It makes that of the openers, too.
+// Grammar implements [constraint.Source]: it returns the grammar of the whole answer, and compiles that of the openers
+// into s.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	if s.mayCall() || s.mayThink() || s.header() != nil {
 		g, err := s.openerGrammar(budget)
@@ -111,8 +112,8 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 	return g, nil
 }
 
-// openerGrammar is the grammar of what text may turn out to be: the beginning of a call, up to the symbol
-// that makes it certain, that of thoughts, or a marker around a text.
+// openerGrammar returns the grammar of the openers, which may look like text at first: the beginning of a call up to the
+// symbol that makes it certain, the marker of thoughts, and the markers around a text.
 func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	w.opening = true
@@ -134,7 +135,8 @@ func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, er
 	return w.b.Build(rule)
 }
 
-// answer writes the whole answer. value is in the place of the text: the value of a response format, or the end.
+// answer writes the whole answer. value is the value of a response format, in place of the text; without a format it is the
+// end.
 func (w *writer) answer(value automaton.Node) automaton.Node {
 	d := w.Dialect
 	if d.Next != "" {
@@ -162,7 +164,7 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, opened))))
 }
 
-// header returns the marker in front of a text, without white space before it; nil is none.
+// header returns the marker in front of a text, without leading white space; nil means none.
 func (s *Speech) header() []automaton.Symbol {
 	if d := s.Dialect; d.Next == "" && len(d.Text.Begins) > 0 {
 		return s.symbols(strings.TrimLeft(d.Text.Begins[0], " \t\r\n"))
@@ -176,8 +178,8 @@ func (s *Speech) led() bool {
 	return d.Lead != "" || len(d.Begins) > 0 && isSpace(automaton.Symbol(d.Begins[0][0]))
 }
 
-// introduced writes text and calls with the marker in front of a text, which may be missing. In front of a demanded call
-// that is a text the template's marker, or its white space, is there, as the next prompt will have it.
+// introduced writes text and calls, with an optional marker in front of the text. A demanded call without a marker of its
+// own must have the template's text marker, or its white space, in front of it: the next prompt will have it, too.
 func (w *writer) introduced(value automaton.Node) automaton.Node {
 	d, begin, text := &w.Dialect.Text, w.header(), w.speaking(value)
 	exactly := w.demands() && w.Dialect.Calls.Alone && w.strict
@@ -199,7 +201,7 @@ func (w *writer) introduced(value automaton.Node) automaton.Node {
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
 }
 
-// encloses reports whether a text has a marker behind it, too.
+// encloses reports whether a text has markers in front of it and behind it.
 func (s *Speech) encloses() bool {
 	return s.header() != nil && s.Dialect.Text.End != "" && s.Format == nil
 }
@@ -228,7 +230,7 @@ func (w *writer) end() automaton.Node {
 	return end
 }
 
-// messages writes an answer of several messages: each is thoughts, text or a call.
+// messages writes an answer that consists of messages: each is thoughts, text or a call.
 func (w *writer) messages(value automaton.Node) automaton.Node {
 	b, d := w.b, w.Dialect
 	again := b.Forward()
@@ -256,7 +258,7 @@ func (w *writer) messages(value automaton.Node) automaton.Node {
 	return again
 }
 
-// thoughts writes thoughts, their end and the node behind it.
+// thoughts writes thoughts and the marker that ends them, followed by next.
 func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	b := w.b
 	end := w.exact(w.symbols(strings.TrimSpace(w.Dialect.Thinking.End)), b.Mark(automaton.Commit|markThoughtEnd, next))
@@ -305,12 +307,12 @@ func (w *writer) speaking(value automaton.Node, others ...fork) automaton.Node {
 	return w.loop([]automaton.Node{w.textEnd()}, forks)
 }
 
-// spaces writes white space that says nothing.
+// spaces writes optional white space of up to maxSpace bytes.
 func (w *writer) spaces(next automaton.Node) automaton.Node {
 	return w.b.Repeat(w.space, 0, maxSpace, next)
 }
 
-// exact writes symbols.
+// exact writes exactly these symbols.
 func (w *writer) exact(text []automaton.Symbol, next automaton.Node) automaton.Node {
 	for _, x := range slices.Backward(text) {
 		next = w.symbol(x, next)

@@ -7,14 +7,15 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Markers are the control tokens of a vocabulary by their spelling. They do not change.
+// Markers holds the control tokens of a vocabulary by spelling. It is immutable.
 type Markers struct {
 	ids      map[string]int32
 	byLength []string  // spellings, the longest first
 	first    [256]bool // bytes that begin one
 }
 
-// NewMarkers makes the markers of a vocabulary, which may be thousands: once for all answers.
+// NewMarkers returns the markers of a vocabulary, given token ids by spelling. There may be thousands, so it is called
+// once, not for each answer.
 func NewMarkers(ids map[string]int32) *Markers {
 	m := &Markers{ids: ids}
 	for text := range ids {
@@ -32,7 +33,7 @@ func NewMarkers(ids map[string]int32) *Markers {
 	return m
 }
 
-// prefix returns the longest marker with which a text begins; empty is none.
+// prefix returns the longest marker that text begins with, or an empty string.
 func (m *Markers) prefix(text string) string {
 	if text == "" || !m.first[text[0]] {
 		return ""
@@ -45,7 +46,7 @@ func (m *Markers) prefix(text string) string {
 	return ""
 }
 
-// symbols returns a text with its markers as tokens.
+// symbols returns the bytes of text as symbols; each marker becomes its token.
 func (m *Markers) symbols(text string) (out []automaton.Symbol) {
 	for text != "" {
 		if marker := m.prefix(text); marker != "" {
@@ -59,7 +60,7 @@ func (m *Markers) symbols(text string) (out []automaton.Symbol) {
 	return out
 }
 
-// spelling returns symbols as text, with the spellings of tokens.
+// spelling returns symbols as text, and spells tokens out.
 func (m *Markers) spelling(list []automaton.Symbol) string {
 	var b strings.Builder
 	for _, x := range list {

@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// A Part is a piece of an answer as it is understood. Exactly one field is set.
+// A Part is a parsed piece of an answer. Exactly one field is set.
 type Part struct {
 	Text    []byte // any bytes, not always whole characters
 	Thought []byte // the same
@@ -29,16 +29,15 @@ const (
 	calling
 )
 
-// A Parser understands one answer, symbol by symbol, by the marks of the automaton. Text that could
-// still turn out to be the beginning of a call is held back, and so is white space that would stand
-// before one.
+// A Parser divides one answer into parts, symbol by symbol, by the marks of the automaton. It holds back text that may
+// still become the beginning of a call, and white space in front of it.
 type Parser struct {
-	// Out has the parts that are certain. The caller takes them, and empties it.
+	// Out holds the parts that are certain. The caller takes them and empties it.
 	Out []Part
 	// Calls counts the calls so far.
 	Calls int
-	// CallsBefore is the number of calls in the conversation before the answer, LastID the largest number in an id of
-	// theirs. The caller may set them before the first symbol.
+	// CallsBefore is the number of calls in the conversation before the answer; LastID is the largest number in their
+	// ids. The caller may set both before the first symbol.
 	CallsBefore, LastID int
 
 	speech *Speech
@@ -55,20 +54,21 @@ type Parser struct {
 	call    call
 }
 
-// A symbol is a symbol of the answer that is not yet understood.
+// A symbol is a symbol of the answer that no part has yet.
 type symbol struct {
 	is    automaton.Symbol
 	text  bool // it may be text
 	marks automaton.Mark
 }
 
-// An opener is a place in held from which on it may be a call or thoughts.
+// An opener is a possible beginning of a call, of thoughts or of a marker around a text: its offset in held, and the state
+// of the openers' automaton behind the symbols since.
 type opener struct {
 	at    int
 	state automaton.State
 }
 
-// Parser begins to understand an answer, at its first place.
+// Parser returns the parser of an answer; start is the place in front of its first symbol.
 func (s *Speech) Parser(start constraint.Place) *Parser {
 	p := &Parser{speech: s, before: start, trim: s.Format == nil && s.led()}
 	if s.opener != nil {
@@ -81,7 +81,7 @@ func (s *Speech) Parser(start constraint.Place) *Parser {
 	return p
 }
 
-// Symbol follows a symbol.
+// Symbol processes the next symbol of the answer; place is the place behind it.
 func (p *Parser) Symbol(x automaton.Symbol, place constraint.Place) {
 	switch p.phase {
 	case speaking:
@@ -100,7 +100,7 @@ func (p *Parser) mayBeText() bool {
 	return p.value || p.before.Marks&markText != 0
 }
 
-// speak follows a symbol outside thoughts and calls.
+// speak processes a symbol outside thoughts and calls.
 func (p *Parser) speak(x symbol, place constraint.Place) {
 	p.advance(x.is)
 	p.held = append(p.held, x)
@@ -126,7 +126,7 @@ func (p *Parser) speak(x symbol, place constraint.Place) {
 	}
 }
 
-// advance follows a symbol along the openers.
+// advance moves all pending openers by a symbol, drops those that it contradicts, and may begin a new one.
 func (p *Parser) advance(x automaton.Symbol) {
 	if p.openers == nil {
 		return
@@ -148,7 +148,7 @@ func (p *Parser) advance(x automaton.Symbol) {
 	}
 }
 
-// renew bounds the memory of the openers.
+// renew drops all states of the openers' automaton that are not in use, to bound its memory.
 func (p *Parser) renew() {
 	live := []automaton.State{p.start}
 	for _, o := range p.pending {
@@ -161,8 +161,8 @@ func (p *Parser) renew() {
 	}
 }
 
-// cut emits the text before the opener that is now certain, without the white space at its end. It
-// returns where the opener begins; without one everything was text, or belongs to no part.
+// cut emits the text in front of the first pending opener, which is now certain, without trailing white space. It returns
+// the offset of the opener in held, or len(held) if none is pending.
 func (p *Parser) cut() (from int) {
 	from = len(p.held)
 	if len(p.pending) > 0 {
@@ -196,7 +196,7 @@ func (p *Parser) release() {
 	}
 }
 
-// emit adds text.
+// emit adds symbols that are text to Out.
 func (p *Parser) emit(list []symbol) {
 	for _, x := range list {
 		if !x.text || x.is >= 256 || p.trim && isSpace(x.is) {
@@ -212,7 +212,7 @@ func (p *Parser) emit(list []symbol) {
 	}
 }
 
-// think follows a symbol of thoughts.
+// think processes a symbol of thoughts.
 func (p *Parser) think(x symbol, place constraint.Place) {
 	p.held = append(p.held, x)
 	end := p.speech.end
@@ -227,7 +227,7 @@ func (p *Parser) think(x symbol, place constraint.Place) {
 	p.held = slices.Delete(p.held, 0, n)
 }
 
-// withoutSpace returns the length of the first n symbols of held without white space at their end.
+// withoutSpace returns n less the number of white space symbols at the end of held[:n].
 func (p *Parser) withoutSpace(n int) int {
 	for n > 0 && isSpace(p.held[n-1].is) {
 		n--
@@ -235,7 +235,7 @@ func (p *Parser) withoutSpace(n int) int {
 	return n
 }
 
-// overlapping returns the length of the longest end of a list that begins a text.
+// overlapping returns the length of the longest suffix of list that is a proper prefix of text.
 func overlapping(list []symbol, text []automaton.Symbol) int {
 	for n := min(len(list), len(text)-1); n > 0; n-- {
 		if slices.EqualFunc(list[len(list)-n:], text[:n], func(x symbol, y automaton.Symbol) bool { return x.is == y }) {
@@ -245,7 +245,7 @@ func overlapping(list []symbol, text []automaton.Symbol) int {
 	return 0
 }
 
-// thought adds thoughts.
+// thought adds symbols of thoughts to Out.
 func (p *Parser) thought(list []symbol) {
 	for _, x := range list {
 		if x.is >= 256 || p.trim && isSpace(x.is) {
@@ -261,8 +261,7 @@ func (p *Parser) thought(list []symbol) {
 	}
 }
 
-// End ends the answer: held symbols are text, or a thought. It reports whether a call was cut
-// off.
+// End ends the answer and emits held symbols as text or thoughts. It reports whether a call was cut off behind its name.
 func (p *Parser) End() (cut bool) {
 	switch p.phase {
 	case speaking:
@@ -276,18 +275,18 @@ func (p *Parser) End() (cut bool) {
 	return cut
 }
 
-// Thinking reports whether the answer is at its thoughts.
+// Thinking reports whether the next symbol belongs to thoughts or ends them.
 func (p *Parser) Thinking() bool { return p.phase == thinking }
 
-// Loose reports whether nearly all tokens fit next: the place is in free text or in thoughts.
+// Loose reports whether nearly all tokens are accepted next, as in free text and in thoughts.
 func (p *Parser) Loose() bool {
 	return p.phase == thinking || p.phase == speaking && !p.value && p.before.Marks&markText != 0
 }
 
-// Conclude returns the text that ends the thoughts, as the template spells it.
+// Conclude returns the missing symbols of the marker that ends thoughts, as the template spells it.
 func (p *Parser) Conclude() []automaton.Symbol {
 	text := p.speech.symbols(p.speech.Dialect.Thinking.End)
-	for len(text) > 0 && isSpace(text[0]) && len(p.held) > 0 { // white space, or a part of the marker, is there
+	for len(text) > 0 && isSpace(text[0]) && len(p.held) > 0 { // held already has white space or a part of the marker
 		text = text[1:]
 	}
 	return text[overlapping(p.held, p.speech.end):]

@@ -19,8 +19,8 @@ func (x *notes) keyword(b *automaton.Builder, text string, mark automaton.Mark, 
 	return x.write(b, text, mark, next)
 }
 
-// fromRaw reads keyword arguments with raw strings. ends are the places behind separators, of which the last one in front of
-// an equals sign counts, and behind equals signs.
+// fromRaw reads keyword arguments with raw strings. ends are the offsets behind equals signs and behind separators; of the
+// separators only the last one in front of an equals sign counts.
 func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
@@ -71,7 +71,7 @@ func fromRepr(text string) string {
 	return b.String()
 }
 
-// unescaped returns the inside of a string of Python without escapes.
+// unescaped resolves the escapes in the inside of a string of Python.
 func unescaped(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -89,7 +89,7 @@ func unescaped(text string) string {
 			b.WriteByte('\t')
 		case 'x', 'u', 'U':
 			digits := text[i+1 : min(i+1+map[byte]int{'x': 2, 'u': 4, 'U': 8}[c], len(text))]
-			code, _ := strconv.ParseUint(digits, 16, 31) // the grammar has such digits only
+			code, _ := strconv.ParseUint(digits, 16, 31) // the grammar accepts only hexadecimal digits here
 			b.WriteRune(rune(code))
 			i += len(digits)
 		default:

@@ -5,8 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// maxReversed bounds the tools of calls with the arguments in front of the name: until the name comes, the arguments of
-// all of them are followed at once.
+// maxReversed limits the number of tools for calls with the arguments in front of the name: until the name comes, the
+// automaton follows the arguments of all tools at once.
 const maxReversed = 16
 
 // certainByToken reports whether the first symbol of a call is a token that only calls begin with.
@@ -24,8 +24,8 @@ func (s *Speech) certain() bool {
 	return s.Dialect.Next != "" || s.certainByToken() || s.demands() && s.Dialect.Calls.Alone
 }
 
-// reversed writes one call with the arguments in front of the name: a way for each tool. Arguments under a guard are
-// left out where something else is followed beside them, for a guard has one memory for all ways.
+// reversed writes one call with the arguments in front of the name, with a branch for each tool. A tool with a guard is
+// left out unless it is the only branch, because a guard has one memory for all branches.
 func (w *writer) reversed(pieces []dialect.Piece, after automaton.Node) (ways []automaton.Node) {
 	if len(w.tools) > maxReversed || w.opening && w.certainByToken() {
 		return nil
@@ -55,7 +55,7 @@ func (w *writer) reversed(pieces []dialect.Piece, after automaton.Node) (ways []
 	return ways
 }
 
-// anyObject returns the rule of all JSON objects, without a guard.
+// anyObject returns a rule for any JSON object, without a guard. Numbers are any sequence of their characters.
 func (w *writer) anyObject() automaton.Rule {
 	b := w.b
 	object, value := b.Rule(), b.Rule()

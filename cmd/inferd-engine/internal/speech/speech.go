@@ -1,13 +1,11 @@
-// Package speech understands answers: thoughts, text and calls of tools, in the spelling of a
-// family of models. A [Speech] is what one request allows an answer to be. Its grammar is one
-// automaton for the whole answer, which masks tokens (package constraint) and, by marks that the
-// automaton passes, tells a [Parser] what each byte is. So an answer that was let through cannot fail
-// to parse:
+// Package speech constrains and parses answers: thoughts, text and calls of tools, in the spelling of a family of models.
+// A [Speech] describes the answers that one request allows. Its grammar is one automaton for the whole answer. The
+// automaton masks tokens (package constraint), and its marks show a [Parser] which part each byte belongs to. So an answer
+// that the masks accept cannot fail to parse:
 //
 //	[thoughts] ─▶ text ─▶ [calls] ─▶ end
 //
-// The package does not know templates, models nor samplers: dialects are data, control tokens come
-// as a map.
+// The package does not know templates, models or samplers: dialects are data, and control tokens come as a map.
 package speech
 
 import (
@@ -22,7 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Options bound an answer.
+// Options describe the answers that a request allows.
 type Options struct {
 	Dialect  *dialect.Dialect
 	*Markers         // the control tokens; nil is none
@@ -42,7 +40,7 @@ type Options struct {
 // keeps together with it.
 type Speech struct {
 	Options
-	opener *automaton.Grammar // of what text may turn out to be, made with the grammar; nil if it is text
+	opener *automaton.Grammar // of the openers, made by Grammar; nil if all text is certain at once
 	tools  map[string]int     // by name, as the dialect spells it
 	named  []infer.Tool       // that may be called
 	end    []automaton.Symbol // the marker at the end of thoughts, without white space
@@ -50,7 +48,7 @@ type Speech struct {
 
 var _ constraint.Source = (*Speech)(nil)
 
-// New returns the speech of a request. The error is about tools.
+// New returns the speech of a request. It returns [infer.Invalid] if the tools or the tool choice cannot be used.
 func New(o Options) (*Speech, error) {
 	s := &Speech{Options: o, tools: make(map[string]int)}
 	if s.Markers == nil {
@@ -63,7 +61,7 @@ func New(o Options) (*Speech, error) {
 	return s, nil
 }
 
-// checkTools chooses the tools that may be called.
+// checkTools checks the tools and the choice, and fills tools and named.
 func (s *Speech) checkTools() error {
 	d := s.Dialect
 	switch {
@@ -113,7 +111,7 @@ func Needed(o *Options) bool {
 	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || len(d.Text.Begins) > 0 || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
 }
 
-// spellName returns a name as it stands in a call.
+// spellName returns a tool's name as a call spells it: escaped in shapes with JSON objects.
 func (s *Speech) spellName(name string) string {
 	if s.Dialect.Shape != dialect.Object && s.Dialect.Shape != dialect.Array {
 		return name
@@ -133,7 +131,7 @@ func quote(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// refuseName says why a name cannot stand in a call; empty is nothing.
+// refuseName returns the reason why a name cannot stand in a call, or an empty string.
 func (s *Speech) refuseName(spelt string) string {
 	if spelt == "" {
 		return "is empty"
@@ -154,7 +152,7 @@ func (s *Speech) isEnd(x automaton.Symbol) bool {
 	return x >= 256 && slices.Contains(s.Ends, int32(x-256))
 }
 
-// Digest is [constraint.Source.Digest].
+// Digest implements [constraint.Source].
 func (s *Speech) Digest() [sha256.Size]byte {
 	key, err := json.Marshal(struct {
 		Dialect    *dialect.Dialect
@@ -171,7 +169,7 @@ func (s *Speech) Digest() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte("speech\x00"), key...))
 }
 
-// Size is [constraint.Source.Size].
+// Size implements [constraint.Source].
 func (s *Speech) Size() int {
 	n := 0
 	if s.opener != nil {
@@ -183,7 +181,7 @@ func (s *Speech) Size() int {
 	return n
 }
 
-// Member is [constraint.Source.Member].
+// Member implements [constraint.Source].
 func (s *Speech) Member() string {
 	if s.Format != nil {
 		return "response_format"
