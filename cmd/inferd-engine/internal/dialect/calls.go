@@ -17,7 +17,7 @@ var (
 // valuesOne are the keys and values of callOne, in order.
 var valuesOne = []string{"ka", "Zva1z", "kb", "Zvb1z", "kc", "41", "kd", "ke", "Zve1z"}
 
-// withIDs returns calls with ids of a notation.
+// withIDs returns a copy of calls with ids in the notation ids.
 func withIDs(ids IDs, calls ...Call) []Call {
 	calls = slices.Clone(calls)
 	for i := range calls {
@@ -32,11 +32,12 @@ func withIDs(ids IDs, calls ...Call) []Call {
 	return calls
 }
 
-// A sample has the texts of messages with calls, as a template writes them, without header and end.
+// A sample holds messages with calls as a template writes them, without header and end: one call, two calls, and a text
+// with a call. Texts that the template does not write are empty. foot is the text behind an answer.
 type sample struct{ one, two, withText, foot string }
 
-// readTools records in t whether a template writes declarations and calls, and the form in which it
-// takes calls. It returns calls as the template writes them; ok is false if it does not write them.
+// readTools records in t whether a template writes declarations and calls, and the form in which it accepts calls. It
+// returns a sample of its calls; ok is false if it writes none.
 func readTools(render Render, t *Traits) (s sample, ok bool) {
 	text, err := render(&Probe{Messages: []Message{user(userText)}, Tools: tools(), Answer: true})
 	t.Tools = err == nil && strings.Contains(text, toolOne) && strings.Contains(text, "ka") && strings.Contains(text, userText)
@@ -54,7 +55,7 @@ func readTools(render Render, t *Traits) (s sample, ok bool) {
 	return s, false
 }
 
-// interrupts reports whether a message of the user may stand behind an answer of a tool.
+// interrupts reports whether a template accepts a user message right behind a tool's answer.
 func interrupts(render Render, t Traits) bool {
 	c := withIDs(t.IDs, callOne)[0]
 	text, err := render(&Probe{
@@ -64,8 +65,8 @@ func interrupts(render Render, t Traits) bool {
 	return err == nil && inOrder(text, resultText, userText2)
 }
 
-// sampleCalls renders calls and returns what the template writes for them; ok is false if it does not
-// write their names and arguments as they are.
+// sampleCalls renders calls and returns a sample; ok is false if the template refuses them, or does not write their names
+// and arguments unchanged.
 func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	calls := withIDs(t.IDs, callOne, callTwo)
 	turn := func(answer Message) (string, error) {
@@ -80,7 +81,7 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	// The answer to the call must be taken, too.
+	// The template must accept the answer to the call, too.
 	if answered, err := render(&Probe{
 		Messages: []Message{user(userText), calling(calls[0]), result(calls[0])},
 		Tools:    tools(), Answer: true, Traits: t,
@@ -134,8 +135,8 @@ func (s *sample) withoutThoughts(th *Thinking) {
 	}
 }
 
-// header returns the length of a message's beginning: the prompt, if the message with a call goes on from
-// it, or what messages with and without a call share.
+// header returns the length in bytes of the part of text in front of the call: the prompt if both messages continue it,
+// otherwise the common prefix of plain, without a call, and text, with one.
 func header(render Render, t Traits, plain, text string) int {
 	for _, variables := range []map[string]any{nil, {"enable_thinking": false}} {
 		prompt, err := render(&Probe{
@@ -148,8 +149,7 @@ func header(render Render, t Traits, plain, text string) int {
 	return commonPrefix(plain, text)
 }
 
-// whole reports whether a template has written a call with all arguments, not as Python or as a text in a
-// JSON string.
+// whole reports whether text has a call with all arguments, other than as a dict of Python or as a text in a JSON string.
 func whole(text string) bool {
 	at := strings.LastIndex(text, toolOne)
 	if at < 0 {
@@ -159,7 +159,8 @@ func whole(text string) bool {
 	return inOrder(call, valuesOne...) && !strings.Contains(call, `'ka'`) && !strings.Contains(call, `\"ka\"`)
 }
 
-// readCalls divides a sample into the parts of a call. foot is the end of a message of text.
+// readCalls divides a sample into the parts of a call; foot is the text behind an answer. ok is false if the calls fit no
+// shape, or if the resulting dialect does not write the sample.
 func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	one, ok := splitCall(s.one, 0)
 	if !ok {
@@ -221,8 +222,8 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	return shape, c, spells(&Dialect{Shape: shape, Calls: c}, s, one.nested)
 }
 
-// spells reports whether a dialect writes the calls of a sample to the byte, white space in JSON aside. nested is
-// what the template writes for the nested object of the first call, which may be Python.
+// spells reports whether a dialect writes the calls of a sample as the template does, except for white space. nested is the
+// template's spelling of the nested object in the first call, which may be Python.
 func spells(d *Dialect, s sample, nested string) bool {
 	for i, want := range []string{s.one, s.two} {
 		if want == "" {
@@ -255,12 +256,12 @@ func spells(d *Dialect, s sample, nested string) bool {
 	return true
 }
 
-// compact returns text without white space: templates indent JSON.
+// compact returns text without white space, because templates may indent JSON.
 func compact(text string) string {
 	return strings.Join(strings.Fields(text), "")
 }
 
-// withoutFoot cuts the end of a message, which begins with the first marker behind a text.
+// withoutFoot cuts behind at the first marker of foot; that marker ends a message.
 func withoutFoot(behind, foot string) string {
 	first := marker.FindString(foot)
 	if first == "" {
@@ -283,7 +284,7 @@ func shapeOf(c *Calls, s split) Shape {
 	return Named
 }
 
-// beforeName is the text of a call up to its name, with a zero for a number.
+// beforeName returns the text of a call up to its name, with 0 in place of numbers and ids.
 func (c *Calls) beforeName() string {
 	var b strings.Builder
 	for _, p := range c.Call {
@@ -306,12 +307,12 @@ var inObject = regexp.MustCompile(`\{\s*("[^"]*":\s*"[^"]*",\s*)*("[^"]*":\s*)?"
 type split struct {
 	shape                   Shape // Object if the arguments are JSON
 	before, between, behind string
-	from, until             int // the name begins, the arguments end
+	from, until             int // offsets where the name begins and the arguments end
 	param                   Param
 	nested                  string // the nested object, in shapes without JSON
 }
 
-// splitCall finds call number i of a text.
+// splitCall divides text around call number i, from 0; ok is false if it does not find the call.
 func splitCall(text string, i int) (s split, ok bool) {
 	name, key := []string{toolOne, toolTwo}[i], `"ka"`
 	at := strings.Index(text, name)
@@ -320,7 +321,7 @@ func splitCall(text string, i int) (s split, ok bool) {
 	}
 	s.from, s.before = at, text[:at]
 	rest := text[at+len(name):]
-	if i == 0 { // the arguments of the other call are no arguments of this one
+	if i == 0 { // do not read into the other call
 		if end := strings.Index(rest, toolTwo); end >= 0 {
 			rest = rest[:end]
 		}
@@ -333,7 +334,7 @@ func splitCall(text string, i int) (s split, ok bool) {
 	return s, splitParams(&s, rest, at+len(name), i)
 }
 
-// jsonArguments finds the JSON object with a key in text.
+// jsonArguments returns the offsets of the JSON object that has key; ok is false unless it has four members.
 func jsonArguments(text, key string) (from, until int, ok bool) {
 	before, _, ok0 := strings.Cut(text, key)
 	if !ok0 {
@@ -351,7 +352,7 @@ func jsonArguments(text, key string) (from, until int, ok bool) {
 	return from, from + int(d.InputOffset()), true
 }
 
-// fixed returns a fixed text as pieces: ids in it, and the number of the call of a kind, are pieces of their own.
+// fixed returns a text as pieces. An id in it becomes a piece of its own, or, if index is Index, the call's number does.
 func fixed(text string, index Kind) []Piece {
 	if index == Index {
 		return numbered(text, `"0"`, Index)
@@ -364,7 +365,7 @@ func fixed(text string, index Kind) []Piece {
 	return around(text, Piece{}, "")
 }
 
-// numbered returns a text with the number 0 of a call, which may have quotes, as pieces.
+// numbered returns a text as pieces, with a piece of the given kind for number: a 0, possibly in quotes.
 func numbered(text, number string, kind Kind) []Piece {
 	before, behind, ok := strings.Cut(text, number)
 	if !ok {
@@ -374,7 +375,7 @@ func numbered(text, number string, kind Kind) []Piece {
 	return around(before+quote, Piece{Kind: kind}, quote+behind)
 }
 
-// around returns a piece between two fixed texts, without empty ones.
+// around returns piece p between two fixed texts; empty pieces are left out.
 func around(before string, p Piece, behind string) (all []Piece) {
 	if before != "" {
 		all = append(all, Piece{Kind: Fixed, Text: before})

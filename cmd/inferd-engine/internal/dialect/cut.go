@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// marker matches what templates use as markers. A match may be open at its end.
+// marker matches the markers of templates. The closing > of a tag may be missing.
 var marker = regexp.MustCompile(`<[^<>\s]*>?|\[/?[A-Z_]+\]`)
 
-// within returns the marker of text that has at strictly inside of it; ok is false if none has.
+// within returns the offsets of the marker that offset at divides; ok is false if it divides none.
 func within(text string, at int) (from, to int, ok bool) {
 	for _, m := range marker.FindAllStringIndex(text, -1) {
 		if m[0] < at && at < m[1] {
@@ -18,7 +18,7 @@ func within(text string, at int) (from, to int, ok bool) {
 	return 0, 0, false
 }
 
-// commonPrefix returns the length of the common beginning of two texts. It divides no marker of either.
+// commonPrefix returns the length in bytes of the longest common prefix that divides no marker of either text.
 func commonPrefix(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
@@ -34,7 +34,7 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// commonSuffix returns the length of the common end of two texts. It divides no marker of either.
+// commonSuffix returns the length in bytes of the longest common suffix that divides no marker of either text.
 func commonSuffix(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
@@ -50,8 +50,8 @@ func commonSuffix(a, b string) int {
 	return n
 }
 
-// divide cuts the text between two equal parts into the end of the first, a separator, and the beginning
-// of the second. before is the text in front of the first part, behind is the text at the end of the last.
+// divide cuts the text between two parts of one spelling into the end of the first part, a separator, and the beginning of
+// the second part. before is the text in front of the first part, behind the text at the end of the last part.
 func divide(before, between, behind string) (end, separator, begin string) {
 	if rest, ok := strings.CutPrefix(between, behind); ok {
 		if separator, ok := strings.CutSuffix(rest, before); ok {

@@ -18,7 +18,7 @@ func TestDivide(t *testing.T) {
 	}
 }
 
-// What two texts share ends before a marker that they do not share.
+// A common prefix or suffix divides no marker.
 func TestCommon(t *testing.T) {
 	for _, test := range []struct {
 		a, b           string

@@ -10,38 +10,37 @@ import (
 	"strings"
 )
 
-// A Shape is the notation of a call's arguments and the way in which a name comes to them. The set
-// is closed.
+// A Shape is the notation of a call: how its arguments are spelt, and where its name stands. The set is closed.
 type Shape string
 
 // Shapes.
 const (
 	NoCalls Shape = ""       // answers have no calls
-	Object  Shape = "object" // O: a JSON object with name and arguments, each between tags or bare
-	Array   Shape = "array"  // A: a JSON array of such objects between tags
-	Named   Shape = "named"  // N: the name, then the arguments as JSON
-	Params  Shape = "params" // P: the name, then a tag for each argument; strings are raw
-	Python  Shape = "python" // Y: Python calls with keyword arguments, in a list
-	Literal Shape = "gemma"  // G: the name, then an object with bare keys and strings between quote markers
+	Object  Shape = "object" // a JSON object with name and arguments, each between tags or bare
+	Array   Shape = "array"  // a JSON array of such objects
+	Named   Shape = "named"  // the name, then the arguments as JSON
+	Params  Shape = "params" // the name, then a tag for each argument; strings are raw
+	Python  Shape = "python" // Python calls with keyword arguments, in a list
+	Literal Shape = "gemma"  // the name, then an object with bare keys and strings between quote markers
 )
 
 // A Dialect is the spelling of a family's answers:
 //
 //	[thoughts] text [Begin call {Separator call} End]
 //
-// The zero value is text alone.
+// The zero value describes answers of text alone.
 type Dialect struct {
-	// Name is the row of the table in docs/tools.md, such as "hermes" or "generic".
+	// Name is the name in the table of docs/tools.md, such as "hermes" or "generic".
 	Name     string
 	Shape    Shape
 	Calls    Calls
 	Thinking Thinking
 	Text     Text
-	// Stop is the marker that ends an answer, as the template writes it behind one; empty is unknown. It matters where
-	// the vocabulary does not have it as a control token.
+	// Stop is the marker that the template writes behind an answer; empty means unknown. It is needed if it is no
+	// control token of the vocabulary.
 	Stop string
-	// Next stands between two parts of one answer where each is a message of its own: gpt-oss
-	// writes "<|start|>assistant".
+	// Next stands between the parts of an answer if each part is a message of its own, as in gpt-oss:
+	// "<|start|>assistant". Otherwise it is empty.
 	Next string
 }
 
@@ -50,8 +49,8 @@ type Calls struct {
 	// Begin and End are around all calls of an answer, Separator is between two of them; each may
 	// be empty. In shape Array, Begin has the opening bracket and End the closing one.
 	Begin, End, Separator string
-	// Lead is the white space that the template writes between a text and the calls behind it. It is
-	// no part of the text.
+	// Lead is the white space that the template writes between a text and the calls behind it. It does not belong to
+	// the text.
 	Lead string
 	// Call is the spelling of one call.
 	Call []Piece
@@ -59,12 +58,12 @@ type Calls struct {
 	Others [][]Piece
 	// Param is the spelling of an argument, in shapes Params, Python and Literal.
 	Param Param
-	// Space is the white space of calls and the order of members in them; nil is any.
+	// Space is the white space of calls and the order of their members; nil means any.
 	Space *Space
 	// Several reports that an answer may have more than one call.
 	Several bool
-	// Alone reports that calls have no marker of their own and take the place of the text: they begin
-	// the answer, thoughts aside.
+	// Alone reports that calls have no marker of their own and take the place of the text: they begin the answer, or
+	// follow its thoughts.
 	Alone bool
 }
 
@@ -96,14 +95,14 @@ const (
 // CallPrefix begins the ids of the calls of this engine; a number follows, from 1 in each conversation.
 const CallPrefix = "tc-"
 
-// NineOf returns the id of nine letters and digits that stands for call number n, which must have at most seven digits.
+// NineOf returns the id of call number n in nine letters and digits; n must have at most seven digits.
 func NineOf(n int) string { return fmt.Sprintf("tc%07d", n) }
 
 // maxNine is the largest number of [NineOf].
 const maxNine = 9_999_999
 
-// IDOf returns how call number n is spelt in an alphabet of ids. It is the same in an answer and in the history; empty
-// is none.
+// IDOf returns the id of call number n in an alphabet, the same in answers and in the history. It returns an empty string
+// if alphabet is Nine and n has more than seven digits.
 func IDOf(alphabet string, n int) string {
 	switch {
 	case alphabet != Nine:
@@ -121,30 +120,29 @@ func IDOf(alphabet string, n int) string {
 // value; Quote is around strings.
 type Param struct {
 	Open, Middle, Close, Separator string
-	// MiddleJSON replaces Middle before a value that is JSON; empty is the same as Middle.
+	// MiddleJSON replaces Middle in front of a value that is JSON; if it is empty, Middle stands there, too.
 	MiddleJSON string
-	// None stands in place of the arguments of a call without any, in shape Params.
+	// None takes the place of the arguments in a call without arguments, in shape Params.
 	None string
-	// Quote is the marker on both sides of a string, in shape Literal; in shape Python it is the quotation
-	// mark that the template writes, of the two that Python has.
+	// Quote is the marker on both sides of a string in shape Literal. In shape Python it is the template's quotation
+	// mark, single or double.
 	Quote string
-	// Raw reports, in shape Python, that a string stands between Quote as it is, without escapes. It ends where
-	// the next argument, the next call or the end of all calls follows. Lists are then as Python's repr writes them,
-	// and mappings are JSON.
+	// Raw reports, in shape Python, that strings between Quote have no escapes. A string ends where the next argument,
+	// the next call or the end of all calls follows. Lists are then spelt as by Python's repr, and mappings are JSON.
 	Raw bool
 	// Wrap are markers around some values, within their tags, in shape Params.
 	Wrap Wrap
 }
 
-// A Wrap is a pair of markers around values that have one of some characters, such as <![CDATA[ and ]]>. The zero value is
-// none.
+// A Wrap is a pair of markers, such as <![CDATA[ and ]]>, around values that contain one of the characters Of. The zero
+// value wraps nothing.
 type Wrap struct {
 	Open, Close string
 	Of          string // the characters
 	JSON        bool   // JSON is wrapped, too
 }
 
-// has reports whether a value is wrapped.
+// has reports whether text contains a character for which values are wrapped.
 func (w *Wrap) has(text string) bool { return w.Of != "" && strings.ContainsAny(text, w.Of) }
 
 // Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the
@@ -159,7 +157,7 @@ type Thinking struct {
 	// thinking cannot be switched off.
 	Variable     string
 	On, Off, Low any
-	// Word is a word in a system message that switches thinking off; empty is none. It counts without a Variable.
+	// Word is a word in a system message that switches thinking off; empty is none. It is used only without a Variable.
 	Word string
 	// Within are markers that the model writes within its thoughts; they are no part of them.
 	Within []string
@@ -167,7 +165,7 @@ type Thinking struct {
 	// if the prompt itself writes Begin. If neither a variable nor a word switches thinking, it is
 	// appended to the prompt.
 	Closed string
-	// Always reports that the model has no way around thinking.
+	// Always reports that thinking cannot be switched off.
 	Always bool
 }
 
@@ -181,16 +179,17 @@ func (t *Thinking) CanStop() bool {
 
 // Text is the spelling of the text of an answer.
 type Text struct {
-	// Lead is the white space that the template writes between the prompt and a text, where Begins is empty. White space in
-	// front of a text is then no part of it.
+	// Lead is the white space that the template writes between the prompt and a text if Begins is empty. White space in
+	// front of a text does not belong to it then.
 	Lead string
 	// Begins has the markers of which one stands before a text, the usual one first; empty is none.
 	Begins []string
-	// End stands behind a text with one of Begins: with Next where more follows, else always; empty is none.
+	// End stands behind a text with one of Begins; empty is none. In a dialect with Next, it stands only where a further
+	// message follows.
 	End string
 }
 
-// A Place says where an answer begins, with regard to its thoughts. The set is closed.
+// A Place is the place of an answer's beginning relative to its thoughts. The set is closed.
 type Place int
 
 // Places.
@@ -200,8 +199,8 @@ const (
 	Behind              // the prompt has closed them
 )
 
-// Place returns where the answer to a prompt begins. Only text that the template has written may be
-// given: a message that spells a marker says nothing.
+// Place returns the place at which the answer to a prompt begins. prompt must have only text of the template: a marker in
+// a client's message does not count.
 func (t *Thinking) Place(prompt string) Place {
 	tail := strings.TrimSpace(prompt)
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)

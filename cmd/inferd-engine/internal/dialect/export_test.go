@@ -1,6 +1,6 @@
 package dialect
 
-// Names returns the names that a dialect may have: those of the families, generic, and those of the notations.
+// Names returns all possible names of a dialect: families, generic and shapes.
 func Names() (all []string) {
 	for _, r := range rows {
 		all = append(all, r.name)

@@ -6,15 +6,14 @@ import (
 	"strings"
 )
 
-// A row is a family of the table in docs/tools.md: the shape and the words by which its calls are told from those
-// of others.
+// A row is a family of the table in docs/tools.md: the shape and the words that distinguish its calls from others.
 type row struct {
 	name  string
 	shape Shape
-	words []string // all of them are in the fixed parts of a call, which begin with "\x00"
+	words []string // all must occur in the result of fixedText
 }
 
-// rows are the families, the more particular ones first.
+// rows are the families, more specific ones first: the first match counts.
 var rows = []row{
 	{"seed-oss", Params, []string{"<seed:tool_call>"}},
 	{"qwen3-coder", Params, []string{"<tool_call>", "<function=", "<parameter="}},
@@ -42,8 +41,8 @@ var rows = []row{
 	{"apertus", Array, []string{"<|tools_prefix|>"}},
 }
 
-// family names the dialect by its row. A call that no row describes keeps the name of its shape; ok is false
-// if its calls cannot be told from text, or from the code in a fenced block.
+// family sets the name of the dialect: that of its row, or without a row that of its shape. ok is false if there is no
+// row and no marker distinguishes calls from text or from a fenced block.
 func (d *Dialect) family() (ok bool) {
 	all := d.fixedText()
 	for _, r := range rows {
@@ -67,8 +66,7 @@ func (d *Dialect) family() (ok bool) {
 	return strings.TrimSpace(opening) != "" && !strings.Contains(opening, "```")
 }
 
-// silent are the dialects of families without calls in their templates, which declare tools, by a word in each
-// template.
+// silent holds the dialects of families whose templates declare tools but write no calls. A word identifies the template.
 var silent = []struct {
 	word string
 	make func() *Dialect
@@ -101,7 +99,7 @@ func quiet(source string, t *Traits) *Dialect {
 	return nil
 }
 
-// fixedText is all that is fixed in a call.
+// fixedText returns the fixed parts of a call behind a zero byte, which marks their beginning.
 func (d *Dialect) fixedText() string {
 	var b strings.Builder
 	p := &d.Calls.Param
@@ -115,7 +113,7 @@ func (d *Dialect) fixedText() string {
 	return b.String()
 }
 
-// adjust adds what templates do not say: further spellings that the models of a family use.
+// adjust adds facts that templates do not show, such as further spellings that the models of a family use.
 func (d *Dialect) adjust() {
 	switch d.Name {
 	case "generic", "llama3-json":
@@ -135,13 +133,14 @@ func (d *Dialect) adjust() {
 	d.eitherOrder()
 }
 
-// The members of a call in JSON: the text in front of a name, and that between a name and the arguments.
+// These match the members of a call in JSON: the end of the text in front of a name, and the text between a name and the
+// arguments.
 var (
 	nameMember = regexp.MustCompile(`("[^"]*":\s*)"$`)
 	argsMember = regexp.MustCompile(`^"(,\s*)("[^"]*":\s*)$`)
 )
 
-// eitherOrder adds calls with the arguments in front of the name, which models write now and then.
+// eitherOrder adds the spelling with the arguments in front of the name, which models write occasionally.
 func (d *Dialect) eitherOrder() {
 	call := d.Calls.Call
 	at := slices.IndexFunc(call, func(p Piece) bool { return p.Kind == Name })
@@ -159,7 +158,7 @@ func (d *Dialect) eitherOrder() {
 	d.Calls.Others = append(d.Calls.Others, append(other, call[at+4:]...))
 }
 
-// withoutOuterTag adds calls that begin with the function's tag.
+// withoutOuterTag adds the spelling without <tool_call>: the call begins with the function's tag.
 func (d *Dialect) withoutOuterTag() {
 	call := d.Calls.Call
 	n := len(call)

@@ -1,6 +1,6 @@
 package dialect
 
-// Generic is the dialect for templates without tools: a system message describes it.
+// Generic returns a new dialect for templates without tools; a system message describes it to the model.
 func Generic() *Dialect {
 	d := &Dialect{Name: "generic", Shape: Object, Calls: Calls{
 		Begin: `{"tool_calls": [`, End: `]}`, Separator: ", ", Several: true, Alone: true,
@@ -10,7 +10,8 @@ func Generic() *Dialect {
 	return d
 }
 
-// object is the spelling of a call as a JSON object.
+// object returns the spelling of a call as a JSON object between before and behind; arguments is the name of its second
+// member.
 func object(before, arguments, behind string) []Piece {
 	return []Piece{
 		{Fixed, before + `{"name": "`},

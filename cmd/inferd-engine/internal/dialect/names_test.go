@@ -13,7 +13,7 @@ import (
 
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// The table of docs/tools.md has the names that a dialect may have, and no others.
+// The table of docs/tools.md has exactly the possible names of a dialect.
 func TestNamesAreDocumented(t *testing.T) {
 	source, err := os.ReadFile("../../../../docs/tools.md")
 	if err != nil {

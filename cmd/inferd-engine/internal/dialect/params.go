@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// readNone returns the white space that a template writes in place of the arguments of a call without any. All other
-// templates write nothing there.
+// readNone returns the white space that a template writes in place of the arguments in a call without arguments. It is
+// empty in shapes other than Params.
 func readNone(render Render, t *Traits, d *Dialect) string {
 	name := slices.IndexFunc(d.Calls.Call, func(p Piece) bool { return p.Kind == Name })
 	if d.Shape != Params || len(d.Calls.Call) != name+4 {
@@ -27,14 +27,14 @@ func readNone(render Render, t *Traits, d *Dialect) string {
 // wrappable are the characters for which a template may wrap a value.
 const wrappable = "<>&\n\"'"
 
-// readWrap returns the markers that a template writes around values with some characters.
+// readWrap returns the markers that a template writes around values that contain certain characters.
 func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 	if d.Shape != Params {
 		return w
 	}
 	p := &d.Calls.Param
-	// value returns the texts that the template writes in front of and behind a value: a text, or the JSON of it between
-	// before and behind, if they are not empty.
+	// value returns the texts that the template writes in front of and behind a value. The value is text itself, or,
+	// if before is not empty, JSON: text as a string between before and behind.
 	value := func(before, text, behind string) (open, end string, ok bool) {
 		c := Call{ID: callOne.ID, Name: toolOne, Arguments: `{"ka": ` + before + `"` + jsonText(text) + `"` + behind + `}`}
 		all, err := render(&Probe{Messages: []Message{user(userText), calling(withIDs(t.IDs, c)[0])}, Tools: tools(), Traits: *t})
@@ -64,8 +64,8 @@ func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 	return w
 }
 
-// splitParams finds the arguments of call number i in the text behind its name, which begins at offset from:
-// keys with raw values, or with values between quotes.
+// splitParams finds the arguments of call number i in rest, the text behind its name: keys with raw values, or with values
+// between quotes. from is the offset of rest in the whole text. It reports whether it found them.
 func splitParams(s *split, rest string, from, i int) bool {
 	digit := string(rune('1' + i))
 	type pos struct{ at, end int }

@@ -4,7 +4,7 @@ package dialect
 type Probe struct {
 	Messages  []Message
 	Tools     []Tool
-	Answer    bool           // the prompt goes up to the beginning of an answer
+	Answer    bool           // the prompt ends where an answer begins
 	Variables map[string]any // of the template: booleans, texts and integers
 	Traits    Traits         // of the template, as far as they are known
 }
@@ -27,11 +27,11 @@ type Call struct {
 	Arguments string // a JSON object
 }
 
-// Traits are the abilities of a template: which conversations it takes and writes whole.
+// Traits describe the conversations that a template accepts and writes completely.
 type Traits struct {
 	Tools bool // writes the declarations of tools
 	Calls bool // writes calls, and the answers of tools in messages of their own
-	// Results says that a template without calls takes answers of tools in messages of their own.
+	// Results reports that a template without calls accepts answers of tools in messages of their own.
 	Results bool
 
 	TextArguments bool // takes the arguments of calls as the text of a JSON object only
@@ -74,7 +74,7 @@ const (
 // Render renders a probe, or returns an error if the template refuses it.
 type Render func(p *Probe) (string, error)
 
-// texts of probes. They are words that no template spells, in the letters that templates do not change.
+// Texts of probes: words that occur in no template, in letters that templates do not change.
 const (
 	systemText  = "Zsystemz"
 	systemText2 = "Zsecondz"
@@ -95,10 +95,10 @@ func assistant(text string) Message { return Message{Role: "assistant", Text: te
 
 func calling(calls ...Call) Message { return Message{Role: "assistant", Calls: calls} }
 
-// result is the answer of a tool to a call.
+// result returns the answer of a tool to a call.
 func result(c Call) Message { return Message{Role: "tool", Text: resultText, ID: c.ID, Name: c.Name} }
 
-// tools are the declarations of probes.
+// tools returns the declarations of probes.
 func tools() []Tool {
 	const parameters = `{"type":"object","properties":{"ka":{"type":"string","description":"Zparameterz"},` +
 		`"kb":{"type":"string"},"kc":{"type":"integer"},"kd":{"type":"object"}},"required":["ka"]}`

@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// callValues shows how a template writes strings, lists and mappings. Its texts have both quotation marks, a backslash, a
-// newline and a letter beyond ASCII.
+// callValues probes the spelling of strings, lists and mappings. Its texts have both quotation marks, a backslash, a newline
+// and a letter beyond ASCII.
 var callValues = Call{ID: "call_z1", Name: toolOne, Arguments: `{"ka": "Zé'\"\\\nz", "kb": ["Z'z", "Z\"\\z", true, {"kz": null}], "kd": {"kz": ["Z'z", false]}}`}
 
 // readRaw reports whether a template writes the strings of Python calls raw, lists as Python's repr does, and mappings as
@@ -30,7 +30,7 @@ func readRaw(render Render, t *Traits, d *Dialect) bool {
 	return err == nil && writeErr == nil && strings.Contains(text, b.String())
 }
 
-// raw writes a value of Python as [Param].Raw says.
+// raw writes a value in the notation of [Param].Raw. Words and numbers are those of Python.
 func (w *writer) raw(value json.RawMessage) error {
 	quote := w.dialect.Calls.Param.Quote
 	var text string

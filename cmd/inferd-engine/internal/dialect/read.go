@@ -2,9 +2,9 @@ package dialect
 
 import "strings"
 
-// Read reads the dialect of a template and its traits by rendering probes; source is the template itself,
-// in which known variables and markers are looked up. Calls that fit no shape, and templates without calls, give
-// the dialect [Generic] with the template's own thoughts.
+// Read determines the dialect and the traits of a template by rendering probes. It searches source, the template itself,
+// for known variables and markers. If the template writes no calls, or its calls fit no shape, the dialect is one known by a
+// word in source or else [Generic], with the template's own thoughts.
 func Read(render Render, source string) (*Dialect, Traits) {
 	t := readTraits(render)
 	d := new(Dialect)
@@ -42,10 +42,10 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	return d, t
 }
 
-// enclosed are markers around a text that a template tells the model to write, but does not write itself.
+// enclosed holds pairs of markers around a text which templates describe to the model but do not write.
 var enclosed = [][2]string{{"<response>", "</response>"}}
 
-// enclose takes the first known pair of markers that the source names.
+// enclose sets the markers of a text without one to the first known pair in the source.
 func (t *Text) enclose(source string) {
 	for _, pair := range enclosed {
 		if len(t.Begins) == 0 && strings.Contains(source, pair[0]+pair[1]) {
@@ -54,8 +54,8 @@ func (t *Text) enclose(source string) {
 	}
 }
 
-// readText returns the marker in front of a text, if there is one, or the white space there. A template that writes no
-// beginning of an answer shows none: the header of a message is no marker.
+// readText returns the marker in front of a text, or the white space there. It returns the zero value for a template whose
+// prompt does not begin an answer, because there the header of a message would look like a marker.
 func readText(render Render, t *Traits, th *Thinking) (text Text) {
 	prompt, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Traits: *t})
 	if err != nil {

@@ -8,27 +8,27 @@ import (
 	"unicode/utf16"
 )
 
-// A Space is how a template writes the arguments of calls, beside their notation. Answers are held to it, so that the
-// next prompt, in which the template writes the call, begins with the tokens of the answer.
+// A Space is a template's white space, order and escapes in the arguments of calls. Answers must keep to it: then the next
+// prompt, in which the template writes the call, has the same tokens as the answer.
 type Space struct {
 	// JSON reports that each value has one spelling: the only white space is Comma behind a comma and Colon behind a
-	// colon, and numbers have no zeros that say nothing.
+	// colon, and numbers have no redundant zeros.
 	JSON         bool
 	Comma, Colon string
-	// ASCII reports that strings of JSON have letters beyond ASCII as \uXXXX.
+	// ASCII reports that strings of JSON spell letters beyond ASCII as \uXXXX.
 	ASCII bool
-	// Sorted reports that members are sorted by name, capital letters like small ones.
+	// Sorted reports that members are sorted by name, without regard to case.
 	Sorted bool
 }
 
 // common is the white space that Python writes by default.
 var common = Space{JSON: true, Comma: " ", Colon: " "}
 
-// callThree shows white space, the order of members, and words. Its nested members are not in order.
+// callThree probes white space, the order of members, and words. Its members are not sorted.
 var callThree = Call{ID: "call_z1", Name: toolOne, Arguments: `{"kb": true, "ka": {"kz": [51, 52], "kd": null}}`}
 
-// readSpace reads how a template writes arguments. If it does not write the values beside texts as JSON, texts of
-// JSON may stand in their place.
+// readSpace returns a template's white space and order of members. If the template does not write values as JSON in shape
+// Params, readSpace tries texts of their JSON instead, and records in t.TextValues that these work.
 func readSpace(render Render, t *Traits, d *Dialect) *Space {
 	s, ok := trySpace(render, t, d.Shape)
 	if ok || d.Shape != Params || d.Calls.Param.MiddleJSON != "" {
@@ -54,8 +54,8 @@ func escapes(render Render, t *Traits, d *Dialect) bool {
 	return err == nil && strings.Contains(text, `\u00e9`)
 }
 
-// trySpace is readSpace with the traits as they are. It is false if the white space of JSON is not known; the order
-// of members may be all the same.
+// trySpace is readSpace without a change of the traits. ok is false if the white space of JSON is not known; s.Sorted may
+// be valid even then.
 func trySpace(render Render, t *Traits, shape Shape) (s *Space, ok bool) {
 	s = new(Space)
 	text, err := render(&Probe{
@@ -83,7 +83,7 @@ func trySpace(render Render, t *Traits, shape Shape) (s *Space, ok bool) {
 	return s, false
 }
 
-// parts are the texts of callThree, in order, with this white space.
+// parts returns the values of callThree as a template with this white space writes them, in order.
 func (s *Space) parts(shape Shape) []string {
 	null, yes := "null", "true"
 	if shape == Python {
@@ -107,7 +107,7 @@ func (s *Space) parts(shape Shape) []string {
 	return []string{"{" + first + "," + s.Comma + second + "}"}
 }
 
-// colon is a colon with the white space behind it.
+// colon returns a colon with the white space behind it.
 func (s *Space) colon() string { return ":" + s.Colon }
 
 // Spaced writes JSON with the white space that Python writes by default. Texts and numbers stay as they are; anything but
@@ -146,7 +146,8 @@ func (s *Space) spell(source string) string {
 	return b.String()
 }
 
-// TextValues writes a JSON object with texts in place of all other values: the texts of their JSON.
+// TextValues returns a JSON object in which every value that is no string is replaced by a string with its JSON. It fails
+// if source is not a JSON object.
 func TextValues(source string) (string, error) {
 	all, err := members(source)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 // A control is a variable by which templates switch thinking.
 type control struct {
 	name string
-	on   []any // the first that the template tells from off is used
+	on   []any // the first one that gives another prompt than off is used
 	off  []any
-	low  any // the lowest effort, if off may not exist
+	low  any // the lowest effort, for templates that cannot switch thinking off
 }
 
 // controls are the known variables, the usual ones first.
@@ -37,7 +37,8 @@ var pairs = [][2]string{
 	{"<mm:think>", "</mm:think>"},
 }
 
-// readThinking returns how the answers spell thoughts and how the template switches them.
+// readThinking returns the spelling of thoughts and how the template switches them, and records in t the place of thoughts
+// in a message. It returns the zero value for a template without thoughts.
 func readThinking(render Render, source string, t *Traits) (th Thinking) {
 	prompt := func(variables map[string]any) string {
 		text, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Variables: variables, Traits: *t})
@@ -81,7 +82,8 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 	return th
 }
 
-// control finds the variable that switches thinking, and returns prompts with and without thinking.
+// control finds the variable that switches thinking, and returns the prompts with and without thinking. Without such a
+// variable both are the plain prompt, and c is zero.
 func (t *Thinking) control(prompt func(map[string]any) string, source string) (on, off string, c control) {
 	for _, c := range controls {
 		if !strings.Contains(source, c.name) {
@@ -101,7 +103,7 @@ func (t *Thinking) control(prompt func(map[string]any) string, source string) (o
 	return plain, plain, control{}
 }
 
-// close finds the closed pair behind a prompt without thinking.
+// close sets Closed. off is a prompt without thinking.
 func (t *Thinking) close(off string) {
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
 	if t.Variable != "" && t.Off != nil || t.Word != "" {
@@ -124,8 +126,8 @@ func (t *Thinking) close(off string) {
 	}
 }
 
-// lengthen adds to the end of thoughts what the template writes between it and the marker of a text: the beginning of
-// another message, as a rule.
+// lengthen appends to End the text that the template writes between End and the marker of a text, usually the beginning of
+// another message.
 func (t *Thinking) lengthen(render Render, traits *Traits, text *Text) {
 	if !t.Has() || len(text.Begins) == 0 {
 		return
@@ -144,13 +146,15 @@ func (t *Thinking) lengthen(render Render, traits *Traits, text *Text) {
 	t.End += between
 }
 
-// Markers before and behind a thought, with a word between two or behind one, and white space.
+// These match the markers in front of and behind a thought, with white space: one marker, perhaps with a word behind it, or
+// two markers with a word between them.
 var (
 	lastMarker  = regexp.MustCompile(`(?:<[^<>\s]+>[a-z]+<[^<>\s]+>|<[^<>\s]+>[a-z]*|\[[A-Z_]+\])\s*$`)
 	firstMarker = regexp.MustCompile(`^\s*(?:<[^<>\s]+>(?:[a-z]+<[^<>\s]+>)?|\[/?[A-Z_]+\])\s*`)
 )
 
-// markers reads the markers off thoughts in the history. plain and on are the prompts before an answer.
+// markers finds the markers around thoughts in the history, and records the place of thoughts in traits. plain and on are
+// the default prompt and the one with thinking. It reports whether it found markers.
 func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool {
 	for _, place := range []Thoughts{ReasoningContent, ThinkingMember, ThinkingBlock} {
 		answer := assistant(answerText)
@@ -185,7 +189,7 @@ func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool
 	return false
 }
 
-// together reports whether a template takes thoughts and a text beside a call, and writes the text as it does without the
+// together reports whether a template accepts thoughts and a text beside a call, and treats the text as it does without
 // thoughts.
 func together(render Render, t Traits, c Call) bool {
 	t.Together = true
@@ -200,9 +204,9 @@ func together(render Render, t Traits, c Call) bool {
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
-// inText returns the place of the thoughts of a template that has them in the content of a message: it writes those of the
-// last answer, also with a tool's result behind it. Either it leaves out those of earlier answers, or it writes the content
-// as it is, so that a prompt goes on with it. For other templates it returns the default. plain is the prompt of a question.
+// inText reports whether thoughts can stand in the content of a message. The template must write those of the last answer,
+// even with a tool's result behind it. If it leaves out older thoughts, inText returns ThinkingText; if it writes the
+// content unchanged behind plain, the prompt of a question, ThinkingWritten; otherwise ReasoningContent.
 func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts {
 	if t.Begin == "" {
 		return ReasoningContent
@@ -225,7 +229,7 @@ func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts 
 	return ReasoningContent
 }
 
-// switched are the variables with which the model thinks.
+// switched returns the variables that switch thinking on, or nil.
 func (t *Thinking) switched() map[string]any {
 	if t.Variable == "" {
 		return nil
@@ -233,14 +237,14 @@ func (t *Thinking) switched() map[string]any {
 	return map[string]any{t.Variable: t.On}
 }
 
-// around reads the markers around a thought.
+// around sets Begin and End to the markers around the thought in text. It reports whether it found them.
 func (t *Thinking) around(text, plain, on string) bool {
 	before, behind, ok := strings.Cut(text, thoughtText)
 	if !ok {
 		return false
 	}
 	begin := lastMarker.FindString(before)
-	for _, prompt := range []string{plain, on} { // as it stands behind the prompt
+	for _, prompt := range []string{plain, on} { // all text between prompt and thought
 		if rest, ok := strings.CutPrefix(before, prompt); ok && strings.TrimSpace(rest) != "" && len(rest) > len(begin) {
 			begin = rest
 		}
@@ -259,7 +263,8 @@ func (t *Thinking) around(text, plain, on string) bool {
 	return true
 }
 
-// known takes the first known pair of markers in the source or in the prompts.
+// known sets Begin and End to the first known pair at the end of a prompt or in the source, and reports whether there is
+// one.
 func (t *Thinking) known(source string, prompts ...string) bool {
 	for _, pair := range pairs {
 		for _, prompt := range prompts {

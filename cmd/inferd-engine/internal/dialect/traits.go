@@ -2,7 +2,7 @@ package dialect
 
 import "strings"
 
-// inOrder reports whether text has all parts, one behind the other.
+// inOrder reports whether text contains all parts in order, without overlap.
 func inOrder(text string, parts ...string) bool {
 	for _, part := range parts {
 		_, behind, ok := strings.Cut(text, part)
@@ -20,7 +20,7 @@ func takes(render Render, messages []Message, parts ...string) bool {
 	return err == nil && inOrder(text, parts...)
 }
 
-// readTraits returns which plain conversations a template takes. A template that refuses even a question
+// readTraits returns the traits for conversations without tools and thoughts. A template that refuses every conversation
 // has none.
 func readTraits(render Render) (t Traits) {
 	first := []Message{user(userText), assistant(answerText)}

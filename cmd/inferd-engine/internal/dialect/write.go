@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// A Fragment is a part of written calls. A client's part may spell markers.
+// A Fragment is a part of the text of calls. Text of a client may spell markers, which must not become tokens.
 type Fragment struct {
 	Text   string
 	Client bool
 }
 
-// Write writes calls as the dialect spells them. Ids are left as they are, numbers count the calls.
+// Write returns calls in the spelling of the dialect. Ids are unchanged, and calls are numbered from 0. It fails if the
+// shape needs the members of the arguments and they are not a JSON object, or nest too deeply.
 func (d *Dialect) Write(calls []Call) (all []Fragment, err error) {
 	w := writer{dialect: d}
 	w.ours(d.Calls.Begin)
@@ -69,7 +70,7 @@ func (w *writer) call(c *Call, i int) error {
 	return nil
 }
 
-// arguments writes a JSON object as the shape has it.
+// arguments writes a JSON object in the notation of the shape.
 func (w *writer) arguments(source string) error {
 	source = strings.TrimSpace(source)
 	if source == "" {
@@ -111,7 +112,7 @@ func (w *writer) spaced(source string) string {
 	return source
 }
 
-// value writes the middle and the value, behind a name.
+// value writes the middle marker and the value behind a name.
 func (w *writer) value(value json.RawMessage) error {
 	p := &w.dialect.Calls.Param
 	var text string
@@ -141,7 +142,7 @@ func (w *writer) value(value json.RawMessage) error {
 	return nil
 }
 
-// wrapped writes a value, between the markers around values if on is set.
+// wrapped writes a value, between the markers of [Wrap] if on is set.
 func (w *writer) wrapped(text string, on bool) {
 	if wrap := &w.dialect.Calls.Param.Wrap; on {
 		w.ours(wrap.Open)
@@ -191,7 +192,8 @@ func (w *writer) python(value json.RawMessage, depth int) error {
 	}, ", ", w.python, words)
 }
 
-// nested writes a value: strings by text, the names of members by name.
+// nested writes a value: strings with text, names of members with name, items and members' values with inner, and literals
+// in words by their replacements.
 func (w *writer) nested(value json.RawMessage, depth int, text, name func(string),
 	separator string, inner func(json.RawMessage, int) error, words map[string]string,
 ) error {
@@ -286,7 +288,7 @@ func members(source string) (all []member, err error) {
 	return all, err
 }
 
-// jsonText returns a text as it stands in a JSON string.
+// jsonText returns a text in the escapes of a JSON string, without quotes.
 func jsonText(text string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 )
 
-// written writes calls; a client's parts are between guillemets if marked.
+// written returns the text of calls; if marked, text of a client is between guillemets.
 func written(t *testing.T, d *dialect.Dialect, marked bool, calls ...dialect.Call) string {
 	t.Helper()
 	all, err := d.Write(calls)
@@ -45,7 +45,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// All texts of a client are told from the dialect's own: they may spell markers.
+// All texts of a client are marked as such, because they may spell markers.
 func TestWriteClients(t *testing.T) {
 	call := dialect.Call{Name: "N", Arguments: `{"K":"V","L":{"M":["W",1]}}`}
 	for name, want := range map[string]string{
@@ -76,7 +76,7 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// Strings of Python between single quotes escape these.
+// Strings of Python between single quotation marks escape single quotation marks.
 func TestWriteSingleQuotes(t *testing.T) {
 	d := *dialecttest.Fixtures()["lfm2"]
 	d.Calls.Param.Quote = "'"
@@ -86,7 +86,7 @@ func TestWriteSingleQuotes(t *testing.T) {
 	}
 }
 
-// A template that refuses everything, or takes no end of time, has the dialect generic and no traits.
+// A template that refuses every probe has the dialect generic and no traits.
 func TestReadNothing(t *testing.T) {
 	refuse := func(*dialect.Probe) (string, error) { return "", strings.NewReader("").UnreadByte() }
 	d, traits := dialect.Read(refuse, "<think></think> enable_thinking List of tools: ")
