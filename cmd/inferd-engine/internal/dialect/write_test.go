@@ -86,7 +86,7 @@ func TestWriteSingleQuotes(t *testing.T) {
 	}
 }
 
-// A template that refuses every probe has the dialect generic and no traits.
+// A template that refuses every probe, or writes no calls, has the dialect generic.
 func TestReadNothing(t *testing.T) {
 	refuse := func(*dialect.Probe) (string, error) { return "", strings.NewReader("").UnreadByte() }
 	d, traits := dialect.Read(refuse, "<think></think> enable_thinking List of tools: ")
