@@ -67,11 +67,11 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 	return t, nil
 }
 
-// probeSteps bounds the steps of all probes of a template together, to half a second of CPU time. A template
-// that needs more is read as one without tools.
+// probeSteps limits the interpreter steps of all probes of a template together: half a second of CPU time. A template that
+// needs more is treated as one without tools.
 const probeSteps = 1_000_000
 
-// prober renders probes, until they have taken all steps.
+// prober returns a function that renders probes until probeSteps are used up, and then fails.
 func (t *Template) prober() dialect.Render {
 	left := probeSteps
 	return func(p *dialect.Probe) (text string, err error) {
@@ -107,12 +107,11 @@ const maxText = 32 << 20
 // are rendered as transcripts.
 func (t *Template) Transcript() bool { return t.compiled == nil }
 
-// Stops are the texts that end a turn, beside the model's own end-of-turn tokens: the markers of a transcript, or the
+// Stops returns the texts that end a turn, besides the model's own end-of-turn tokens: the markers of a transcript, or the
 // template's marker behind an answer if the vocabulary does not have it as a token.
 func (t *Template) Stops() []string { return t.stops }
 
-// Dialect is how answers spell thoughts and calls, as the template shows it; never nil. It must not be
-// changed.
+// Dialect returns the spelling of thoughts and calls, as the template shows it. It is never nil and must not be changed.
 func (t *Template) Dialect() *dialect.Dialect { return t.dialect }
 
 // A Segment is a piece of a prompt. Segments are tokenized one by one.
@@ -133,7 +132,7 @@ type Conversation struct {
 	History bool
 }
 
-// Render is Prompt for messages alone.
+// Render is [Template.Prompt] for messages without tools or options.
 func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	return t.Prompt(&Conversation{Messages: messages})
 }
@@ -148,7 +147,7 @@ func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
 	for {
 		w := &writer{Template: t, nonce: newNonce()}
 		text, err := t.render(w, c, turns)
-		if w.taken { // a text has the marks: draw others
+		if w.taken { // a text already contains the marks: draw new ones
 			continue
 		}
 		if err == nil && len(text) > maxText {
@@ -186,7 +185,7 @@ func (t *Template) render(w *writer, c *Conversation, turns []turn) (text string
 	return "", err
 }
 
-// maxSteps bounds the steps of rendering one conversation.
+// maxSteps limits the interpreter steps of rendering one conversation.
 const maxSteps = 5_000_000
 
 // values returns the template's variables, and a text to put behind the prompt. Tools are declared, or described in a

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 )
 
-// fold changes a conversation so that the template takes it and writes all of it. With described, a system message
+// fold changes turns so that the template accepts them and writes them completely. If described is set, a system message
 // describes the tools.
 func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
 	turns = t.current(c, slices.Clone(turns))
@@ -49,9 +49,9 @@ func (t *Template) thinksInText() bool {
 	return t.traits.Thoughts == dialect.ThinkingText || t.traits.Thoughts == dialect.ThinkingWritten
 }
 
-// current leaves out the thoughts in front of the last message of the user, as templates with a place for thoughts do, if the
-// template itself would write them in the content; with thinking switched off by a variable, it leaves out all. A text
-// behind thoughts that are left has the markers of the text around it, as the model writes it there.
+// current leaves out thoughts in front of the last user message if the template would write them in the content, as templates
+// with a member for thoughts do. If a variable switches thinking off, it leaves out all thoughts. A text behind kept
+// thoughts gets the markers of a text around it, as the model writes it there.
 func (t *Template) current(c *Conversation, turns []turn) []turn {
 	if !t.thinksInText() {
 		return turns
@@ -71,8 +71,8 @@ func (t *Template) current(c *Conversation, turns []turn) []turn {
 	return turns
 }
 
-// foldSystem makes system messages part of others, where the template does not take them: part of the
-// first, or of the user's next one.
+// foldSystem joins each system message that the template refuses to the system message before it, or to the next user
+// message.
 func (t *Template) foldSystem(turns []turn) (out []turn) {
 	var held mixed // of system messages for the user's next one
 	for i, next := range turns {
@@ -115,7 +115,7 @@ func allSystem(turns []turn) bool {
 	return !slices.ContainsFunc(turns, func(t turn) bool { return t.role != "system" })
 }
 
-// join makes one turn of two neighbours where a rule says so.
+// join merges neighbouring turns for which rule returns true.
 func join(turns []turn, rule func(before, next *turn) bool) (out []turn) {
 	for _, next := range turns {
 		if n := len(out); n > 0 && rule(&out[n-1], &next) {
@@ -128,7 +128,7 @@ func join(turns []turn, rule func(before, next *turn) bool) (out []turn) {
 	return out
 }
 
-// single divides messages with several calls, each call with its answer.
+// single splits a turn with several calls into turns with one call, each followed by its answers.
 func single(turns []turn) (out []turn) {
 	for i := 0; i < len(turns); i++ {
 		next := turns[i]
@@ -157,7 +157,7 @@ func single(turns []turn) (out []turn) {
 	return out
 }
 
-// withSystem puts a text behind the first system message, or makes one.
+// withSystem appends a text to the system message at the beginning, or inserts one.
 func withSystem(turns []turn, text mixed) []turn {
 	if len(turns) > 0 && turns[0].role == "system" {
 		turns[0].text = turns[0].text.and(text)

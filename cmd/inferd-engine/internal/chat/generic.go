@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// spoken writes calls as text, in the dialect's spelling, for templates that have no place for them. Answers of tools
-// become messages of the user, where the template does not take them either.
+// spoken turns calls into text, in the dialect's spelling, for templates without calls. If the template does not accept
+// answers of tools either, they become user messages.
 func (t *Template) spoken(turns []turn) (out []turn) {
 	for _, next := range turns {
 		if len(next.calls) > 0 {
@@ -45,7 +45,7 @@ func spell(d *dialect.Dialect, calls []call) (m mixed) {
 	return m
 }
 
-// quoted returns a text as it stands in a JSON string.
+// quoted returns a text in the escapes of a JSON string, without quotes.
 func quoted(text string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -54,7 +54,7 @@ func quoted(text string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(b.String()), `"`), `"`)
 }
 
-// describe is the part of a system message that declares tools, for templates without a place for them.
+// describe returns the text of a system message that declares tools, for templates that ignore or refuse them.
 func (t *Template) describe(tools []infer.Tool) (m mixed) {
 	ours := func(text string) { m = append(m, fragment{text, true}) }
 	ours("# Tools\n\nYou may call these tools. Each has a name, a description and the JSON Schema of its arguments:\n")
@@ -79,7 +79,7 @@ func (t *Template) describe(tools []infer.Tool) (m mixed) {
 	return m
 }
 
-// probeValues are a template's variables for a probe. The texts of probes need no marks.
+// probeValues returns the template's variables for a probe. The texts of probes need no marks.
 func (t *Template) probeValues(p *dialect.Probe) map[string]jinja.Value {
 	free := &Template{traits: p.Traits, bos: t.bos, eos: t.eos, specials: index(nil)}
 	w := &writer{Template: free, nonce: newNonce()}

@@ -39,12 +39,12 @@ func draw() string {
 	return b.String()
 }
 
-// in reports whether text has a mark.
+// in reports whether text contains a mark.
 func (n nonce) in(text string) bool {
 	return strings.Contains(text, n.inside) || strings.Contains(text, n.literal) || strings.Contains(text, n.edge)
 }
 
-// unescaped returns text with the marks themselves where a template has written them as escapes of JSON.
+// unescaped returns text in which marks that a template wrote as JSON escapes are the marks themselves.
 func (n nonce) unescaped(text string) string {
 	if !strings.Contains(text, `\ud`) {
 		return text

@@ -47,7 +47,7 @@ func markers() []string {
 	return all
 }
 
-// transcript renders turns, and with answer the marker of the model's; mark marks the text of a client.
+// transcript renders turns; if answer is set, the marker of the model's answer follows. mark is applied to text of clients.
 func transcript(turns []turn, answer bool, mark func(text string) string) string {
 	var b strings.Builder
 	for _, t := range turns {

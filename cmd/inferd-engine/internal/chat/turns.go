@@ -17,7 +17,7 @@ type turn struct {
 	text     mixed
 	thoughts string
 	calls    []call
-	call     *call // whose answer it is, in role "tool"
+	call     *call // the answered call, in role "tool"
 }
 
 // A call is a call of a tool.
@@ -75,8 +75,8 @@ func (m mixed) trimmed() mixed {
 	return m
 }
 
-// paired returns messages as turns, each answer of a tool with its call. Ids may come again in a
-// conversation: an answer belongs to the last call with its id in front of it.
+// paired returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the last call
+// with its id before it. It returns [infer.Invalid] if an answer has no call, or the input of a call is not JSON.
 func paired(messages []infer.Message) (turns []turn, err error) {
 	calls := make(map[string]*call)
 	number := 0
@@ -109,7 +109,8 @@ func paired(messages []infer.Message) (turns []turn, err error) {
 	return turns, nil
 }
 
-// object returns the arguments of a call as a JSON object: clients send none, null, and objects as text in a string.
+// object normalises the arguments of a call: nothing and null become an empty object, and an object in a string becomes that
+// object. Other input is unchanged.
 func object(input []byte) []byte {
 	input = bytes.TrimSpace(input)
 	var text string
@@ -124,8 +125,7 @@ func object(input []byte) []byte {
 	return input
 }
 
-// answer adds a turn of the assistant. Calls behind a text that is a message of its own belong to it: they were
-// one answer.
+// answer adds an assistant turn. Calls that follow a text in a message of its own are joined to it: they were one answer.
 func answer(turns []turn, t turn) []turn {
 	if n := len(turns); n > 0 && len(t.calls) > 0 {
 		last := &turns[n-1]
@@ -138,8 +138,8 @@ func answer(turns []turn, t turn) []turn {
 	return append(turns, t)
 }
 
-// questions returns the turns of a message of the user or the system: answers of tools come first, for
-// they belong to the turn before.
+// questions returns the turns of a user or system message. Answers of tools come first, because they belong to the turn
+// before.
 func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, err error) {
 	others := false
 	for j, part := range m.Content {

@@ -18,7 +18,7 @@ import (
 type writer struct {
 	*Template
 	nonce nonce
-	taken bool // a text has the nonce itself
+	taken bool // a text already contains a mark of the nonce
 }
 
 // guard marks the spellings of special tokens in a client's text.
@@ -42,7 +42,7 @@ func (w *writer) mixed(m mixed) string {
 	return b.String()
 }
 
-// dict returns an ordered mapping of names and values in turns.
+// dict returns an ordered mapping; members alternates names and values.
 func dict(members ...any) jinja.Value {
 	d := jinja.NewDict()
 	for i := 0; i+1 < len(members); i += 2 {
@@ -79,7 +79,7 @@ func (w *writer) conversation(turns []turn, tools []infer.Tool) (map[string]jinj
 	return values, nil
 }
 
-// variables are those of every conversation.
+// variables returns the variables that every conversation has.
 func (t *Template) variables(messages []jinja.Value, answer bool) map[string]jinja.Value {
 	return map[string]jinja.Value{
 		"messages":              jinja.NewList(messages),
@@ -89,7 +89,7 @@ func (t *Template) variables(messages []jinja.Value, answer bool) map[string]jin
 	}
 }
 
-// message returns a turn as templates know it.
+// message returns a turn as the template's value of a message.
 func (w *writer) message(t *turn) (jinja.Value, error) {
 	m := dict("role", jinja.NewString(t.role), "content", jinja.NewString(w.mixed(t.text)))
 	if t.call != nil {

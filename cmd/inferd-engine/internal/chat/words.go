@@ -2,8 +2,8 @@ package chat
 
 import "strings"
 
-// words are the words of JSON Schema at a place of a schema. Templates compare them, so they have no
-// marks; they are in no client's hand. The nil value has none.
+// words are the words of JSON Schema at one place in a schema. They get no marks, because templates compare them and clients
+// cannot choose them. A nil value has no words.
 type words struct {
 	known   map[string]bool
 	members map[string]*words // by member; others have the words of otherwise
