@@ -170,7 +170,7 @@ func (m model) first(text string) (id int32, size int) {
 	return id, size
 }
 
-// feed follows a text. It returns the rest from the first token on that does not fit.
+// feed feeds a text. It returns the rest from the first token on that the mask refuses.
 func (r *run) feed(text string, each func()) (rest string) {
 	for _, id := range r.model.tokens(text) {
 		if !r.answer.Try(id) {
@@ -286,7 +286,7 @@ func (m model) text(ids []int32) string {
 	return b.String()
 }
 
-// follow follows tokens. It returns the text of those that are left at the first one that does not fit.
+// follow feeds tokens. It returns the text from the first token on that the mask refuses.
 func (r *run) follow(ids []int32, each func()) (rest string) {
 	for i, id := range ids {
 		if !r.answer.Try(id) {

@@ -31,7 +31,7 @@ type turns struct {
 	prompt, answer, next []int32
 }
 
-// known returns the number of tokens that the second turn shares with the first one, from the beginning.
+// known returns the length in tokens of the common prefix of both turns.
 func (x *turns) known() int {
 	all := slices.Concat(x.prompt, x.answer)
 	n := 0
@@ -86,7 +86,7 @@ func (s saying) String() string {
 	return kind
 }
 
-// sayings are all sayings of a model of a dialect behind a prompt.
+// sayings returns the possible sayings in a dialect at the place where the prompt ends.
 func sayings(d *dialect.Dialect, place dialect.Place) (all []saying) {
 	for _, s := range []saying{{}, {text: true}, {thoughts: true}, {thoughts: true, text: true}} {
 		switch {

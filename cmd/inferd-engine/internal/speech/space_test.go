@@ -159,7 +159,7 @@ func TestSortedMembers(t *testing.T) {
 	}
 }
 
-// The numbers and ids of calls are those of the next prompt, whatever the model likes.
+// The numbers and ids of calls equal those of the next prompt.
 func TestNumbered(t *testing.T) {
 	for name, test := range map[string]struct {
 		d            *dialect.Dialect
