@@ -65,7 +65,8 @@ var roles = map[string]func(args []string) int{
 		io.WriteString(os.Stderr, args[0])
 		n, _ := strconv.Atoi(args[1])
 		syscall.Kill(os.Getpid(), syscall.Signal(n))
-		select {}
+		forever()
+		return 0
 	},
 	"panic": func([]string) int { panic("on purpose") },
 	// leave ends, but leaves a process behind that keeps its output open.
@@ -100,7 +101,8 @@ var roles = map[string]func(args []string) int{
 	"stubborn": func([]string) int {
 		signal.Ignore(syscall.SIGHUP)
 		io.WriteString(os.NewFile(3, "connection"), "ready\n")
-		select {}
+		forever()
+		return 0
 	},
 	// burn computes on threads that end after a moment, until it is killed.
 	"burn": func([]string) int {
@@ -164,7 +166,16 @@ func middle(args []string) int {
 	io.WriteString(c.Conn(), "alive\n")
 	answer, err := answers.ReadString('\n')
 	fmt.Printf("%q %v\n", answer, err)
-	select {}
+	forever()
+	return 0
+}
+
+// forever never returns. In a program without cgo, a select of nothing would end it: the runtime takes
+// a process in which no goroutine can run for a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 func TestMain(m *testing.M) {
