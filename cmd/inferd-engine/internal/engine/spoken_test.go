@@ -186,7 +186,11 @@ func TestStopBeforeDemandedCall(t *testing.T) {
 						s.controls = markersOf(s.dialect(t))
 					}
 					h := hear(t, s.play(t, gen, cuts[chunking]), gen)
-					if !slices.Equal(h.log, test.want) || h.done.Unsatisfied || h.done.Reason != test.reason {
+					reason := test.reason
+					if test.most > 0 && h.done.Reason == infer.CalledTool {
+						reason = infer.CalledTool // in long tokens, the whole call still fits behind the stop
+					}
+					if !slices.Equal(h.log, test.want) || h.done.Unsatisfied || h.done.Reason != reason {
 						t.Errorf("%v, %s: %q, %+v, want %q", tokens, chunking, h.log, h.done, test.want)
 					}
 				}
