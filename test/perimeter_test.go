@@ -510,8 +510,9 @@ func TestDeep(t *testing.T) {
 var full = map[string]string{
 	"infer.sock": `{"id":"g","messages":[{"role":"user","content":"w"}],"stop":["s"],"grammar":"root ::= []","model":"m","priority":"normal",
 		"client":"c","x":{"y":["z",{"a":"b"}]}}`,
-	"infer.v2.sock": `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"},{"type":"image","attachment_id":"i"},
-		{"type":"tool_use","tool_call_id":"t","name":"f","input":{"a":"b"}},{"type":"tool_result","tool_call_id":"t","content":[{"type":"text","text":"w"}]}]}],
+	"infer.v2.sock": `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"},{"type":"image","attachment_id":"i"}]},
+		{"role":"assistant","content":[{"type":"tool_use","tool_call_id":"t","name":"f","input":{"a":"b"}}]},
+		{"role":"user","content":[{"type":"tool_result","tool_call_id":"t","content":[{"type":"text","text":"w"}]}]}],
 		"attachments":[{"kind":"image","id":"i","width":1,"height":1,"bytes":"AAAA"}],
 		"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}}],"tool_choice":{"type":"tool","name":"f"},
 		"response_format":{"type":"json_schema","schema":{"a":"b"}},"logit_bias":{"7":1},"stop":["s"],"model":"m","priority":"normal","client":"c","x":{"y":["z"]}}`,
