@@ -53,6 +53,9 @@ func TestRawStrings(t *testing.T) {
 		d := rawPython()
 		for _, m := range modelsOf(d) {
 			for _, often := range []bool{true, false} {
+				if often && testing.Short() {
+					continue
+				}
 				o := speech.Options{Dialect: d, Tools: say}
 				whole := d.Calls.Begin + text + d.Calls.End
 				if want == nil {
