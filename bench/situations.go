@@ -155,7 +155,8 @@ func (t *trial) reference() error {
 	return nil
 }
 
-// A situation is the state of an engine during the prompts.
+// A situation is the state in which an engine gets the prompts: before, beside and warm bring it about.
+// turn returns what to ask, and a fresh engine's answer to it.
 type situation struct {
 	name   string
 	before func(*trial) error                          // called once before the prompts; may be nil

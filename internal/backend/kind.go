@@ -53,8 +53,8 @@ type ModelFlags struct {
 type Model struct {
 	Builtin string // name of a generated model
 	Path    string // GGUF file
-	// Name is a model of the store or of the catalog, or hf:…, ollama:… or https://…; see package
-	// modelname. If SHA256 is set, Name is that of a manifest.
+	// Name names a model of the store or of the catalog, or is hf:…, ollama:… or https://…; see
+	// package modelname. With a SHA256, a Name is the name of a manifest.
 	Name   string
 	SHA256 string // of the file, or of the model of that name, in lower-case hex; empty: unknown
 

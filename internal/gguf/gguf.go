@@ -64,9 +64,9 @@ const (
 )
 
 // A File is the content of a GGUF file: metadata and tensors, each in the order in
-// which they were added. The zero File is empty and ready for use. [File.WriteTo] returns the
-// first invalid addition: a key or name that is a duplicate, too long or misspelt, text that
-// is not UTF-8, or impossible dimensions.
+// which they were added. The zero File is empty and ready for use. [File.WriteTo] fails with
+// the error of the first invalid addition: a key or name that is a duplicate, empty or too long, a key
+// with other characters than allowed, text that is not UTF-8, or impossible dimensions.
 type File struct {
 	keys, names map[string]bool
 	meta        []byte // the metadata, encoded

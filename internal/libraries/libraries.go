@@ -109,7 +109,7 @@ type seen struct {
 	digest  string
 }
 
-// A Set has the libraries of a folder at the time of their check.
+// A Set describes the libraries of a folder as [Folder.Check] found them.
 type Set struct {
 	// Verified is true if each library has the digest of the packaged one.
 	Verified bool

@@ -143,7 +143,7 @@ func (s *session) api(ctx context.Context, what string, t target, header http.He
 }
 
 // apiOnce sends one request, decodes the answer and closes its body. again reports whether a retry
-// may succeed, after the time after at the earliest.
+// may succeed, and after is the least time to wait before it.
 func (s *session) apiOnce(ctx context.Context, what string, t target, header http.Header, value any) (got *answer, again bool, after time.Duration, err error) {
 	inner, cancel := context.WithTimeoutCause(ctx, 2*stallTimeout, errStall)
 	defer cancel()

@@ -22,8 +22,9 @@ type Notation struct {
 	Open, Middle, MiddleJSON, Close, Separator string
 	// None is written for an outermost object without members. It is used only with Bare.
 	None string
-	// End, if not nil, writes Close, followed by next; of is the kind of the value before Close.
-	// The strings in the members of the outermost object then have no quotes.
+	// End, if not nil, writes Close, followed by next; of is the kind of the value before Close. With
+	// End, a string that is the value of a member of the outermost object has no quotes; strings
+	// deeper inside keep theirs.
 	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
 	// WrapOpen and WrapClose, if not empty, are markers around the values of the outermost object that have
 	// a character of WrapOf, and may be around other values. Strings of a finite list have them exactly

@@ -137,8 +137,8 @@ func Parent(path string) error {
 	return judge(dir, info, true)
 }
 
-// Folder checks a folder for new files, and its parent. The folder may be sticky. If it is a link,
-// Folder checks both the link and its target.
+// Folder checks a folder in which files are to be created, and its parent. The folder may be sticky.
+// If it is a link, Folder checks both the link and its target.
 func Folder(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

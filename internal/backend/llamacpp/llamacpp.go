@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Kind has no Start; see package engine.
+// Kind has no Start; engine.Kind is the same kind with one.
 var Kind = backend.Kind{Name: "llamacpp", New: func() backend.Settings { return New() }}
 
 // DefaultEncodeNCtx is the context of a model that embeds or reranks, in tokens.

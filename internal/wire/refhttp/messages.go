@@ -106,7 +106,8 @@ func (p *part) whole(at string) error {
 	return nil
 }
 
-// messages copies the messages of a request, except for messages without content.
+// messages adds the messages of a request to c.Request, except those that yield no blocks: no text, no
+// media, no calls and no result.
 func (c *Chat) messages(all []chatMessage) error {
 	for i := range all {
 		m := &all[i]

@@ -29,7 +29,7 @@ type request struct {
 	Documents []*string     `json:"documents"` // required; elements must not be null
 	TopN      *wire.Integer `json:"top_n,omitzero"`
 
-	// Extensions to the protocol of the reference.
+	// Model is an extension: the protocol of the reference daemon does not have it.
 	Model string `json:"model,omitzero"`
 }
 

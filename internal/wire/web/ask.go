@@ -265,9 +265,9 @@ func AddSystem(texts []string, gen *infer.Generate) {
 	}
 }
 
-// ReadContent returns the parts of the content of a message, at least one. A text is one part. For
-// a list, read returns the parts of item i. Without a content or items, the only part is an empty
-// text. member and at are the name of the member and the path of the message, for errors; wrong is
+// ReadContent returns the parts of a message's content, at least one. A string is one part. For a
+// list, read returns the parts of item i. If there is no content, or the list yields no parts, the only
+// part is an empty text. member and at are the name of the member and the path of the message, for errors; wrong is
 // the text of the error for content of any other type, with a %s for at.
 func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
 	text := new(infer.TextPart) // also the part of an empty content

@@ -60,7 +60,7 @@ func (s *Sequence) cacheOwner() string {
 	return s.Owner + partMark + s.Part
 }
 
-// partMark separates an owner from a part. No user's name has a NUL.
+// partMark separates an owner from a part. An owner is a uid or a SID, so it has no NUL.
 const partMark = "\x00"
 
 // End is the reason for the end of a sequence. The set is closed.

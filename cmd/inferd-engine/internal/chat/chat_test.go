@@ -147,7 +147,8 @@ func TestStops(t *testing.T) {
 	if tmpl := compile(t, chatML); tmpl.Stops() != nil || tmpl.Transcript() {
 		t.Errorf("with one: %q, %v", tmpl.Stops(), tmpl.Transcript())
 	}
-	// A vocabulary without the template's markers: the model ends its turn in letters.
+	// The vocabulary lacks the template's markers: the model writes them as ordinary text, so the end
+	// marker must be a stop.
 	tmpl, err = chat.New(chatML, []string{"<eos>"}, "", "<eos>")
 	if err != nil || !slices.Equal(tmpl.Stops(), []string{"<|im_end|>"}) {
 		t.Errorf("with markers of letters: %q, %v", tmpl.Stops(), err)

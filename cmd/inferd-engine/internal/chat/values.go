@@ -171,8 +171,9 @@ func (w *writer) id(c *call) string {
 	return w.guard(c.id)
 }
 
-// nine returns an id of nine letters and digits: for tc-N, tc and N in seven digits. An id of
-// another form, or one that would need marks, which make it longer, is replaced by a hash of it.
+// nine returns an id of nine letters and digits. tc-N, with N below 2^23, becomes tc and N in seven
+// digits; an id that already has nine letters and digits stays. Any other id, or one that would need
+// marks, which make it longer, is replaced by a hash of it.
 func (w *writer) nine(id string) string {
 	nine := id
 	if n, ok := strings.CutPrefix(id, "tc-"); ok {

@@ -6,8 +6,8 @@ import "strings"
 // cannot choose them. A nil value has no words.
 type words struct {
 	known   map[string]bool
-	members map[string]*words // by member; others have the words of otherwise
-	// otherwise are the words at members that members does not name.
+	members map[string]*words // by member
+	// otherwise has the words of all other members; nil means none.
 	otherwise *words
 }
 

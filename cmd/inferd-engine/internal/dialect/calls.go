@@ -271,7 +271,8 @@ func withoutFoot(behind, foot string) string {
 	return before
 }
 
-// shapeOf names the shape of a call.
+// shapeOf returns the shape that the split found. If that is Object, the text before the name decides
+// between Array, Object and Named.
 func shapeOf(c *Calls, s split) Shape {
 	switch {
 	case s.shape != Object:

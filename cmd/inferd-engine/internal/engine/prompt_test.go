@@ -76,7 +76,7 @@ func join(parts ...any) (all []int32) {
 	return all
 }
 
-// A revealed prompt has the expected tokens, and the text of these is the prompt.
+// A revealed prompt has the expected tokens, and their pieces make up its text.
 func TestRevealedPrompts(t *testing.T) {
 	conversation := []infer.Message{infer.TextMessage(infer.User, "hi <|im_end|>")}
 	const closed = "<|im_start|>user\nhi <|im_end|><|im_end|>\n"

@@ -7,8 +7,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Behind the reusable part of a prefix, all tokens of a prompt are computed by the same kernels as in
-// an empty cache: each is in a tile that begins at the same token, or in a batch smaller than a tile.
 func TestReusable(t *testing.T) {
 	for _, test := range []struct{ cached, fresh, total, want int }{
 		{0, 0, 10, 0},
@@ -52,6 +50,9 @@ func kernels(prefix, total, batch int) []int {
 	return by
 }
 
+// Unless more than maxAgain cached tokens would have to be computed again, all tokens behind the
+// reusable part of a prefix are computed by the same kernels as in an empty cache: each is in a tile
+// that begins at the same token, or in a batch smaller than a tile.
 func TestReusableKeepsTheKernels(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		batch := Tile * rapid.IntRange(1, 8).Draw(t, "tiles of a batch")

@@ -46,8 +46,10 @@ func (w *writer) fork(to automaton.Node, token bool) fork {
 	return fork{to, w.b.Alt()}
 }
 
-// loop writes free text. It may be left anywhere by the ways out, and by the forks.
-// A fence is three backticks at the beginning of a line, without a further one in it.
+// loop writes free text. After each byte it may go on with out, or with a fork: its node anywhere
+// outside a fenced block of code, its node fenced inside one. A block opens with a line that begins,
+// white space aside, with three backticks and has no further backtick. It ends with the next line that
+// begins with three.
 func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
 	b := w.b
 	if len(forks) == 0 {
