@@ -296,8 +296,8 @@ func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Durati
 	return free, o.TTFT(), err
 }
 
-// mixed sends requests of all kinds from sixteen callers, which hang up at random, and checks every
-// answer.
+// mixed sends requests of all kinds from sixteen callers, and checks every answer. Every second caller
+// hangs up at random on some of its requests.
 func (p *peers) mixed() error {
 	s, err := p.inferd(inferdOptions{backends: load.MixedBackends, queueDepth: 64})
 	if err != nil {

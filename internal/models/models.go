@@ -168,7 +168,8 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 }
 
 // Known returns the reference of a model, and reports whether the store has it with a manifest. The
-// reference has a digest if the config or the catalog gives one.
+// reference has the digest of the config, if there is one; the catalog's is used only for a model that
+// the store lacks.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil

@@ -195,7 +195,8 @@ func unpaired(at, id string) error {
 	return &infer.Error{Code: infer.Invalid, Err: &infer.FeatureError{Member: "messages", Err: err}}
 }
 
-// resultText is the text of a tool's answer, of answers within it, too: a line for each part.
+// resultText returns the text of a tool's result: its parts, joined by newlines. Results within it are
+// included; thinking and media are left out.
 func resultText(r *infer.ResultPart) string {
 	var texts []string
 	for _, part := range r.Content {

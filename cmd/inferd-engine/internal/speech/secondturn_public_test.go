@@ -29,8 +29,9 @@ var (
 	pairLeftOut = "<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
 )
 
-// rules are the second turns that lose tokens, by template. Each names the line that leaves out, adds or changes a part of
-// the first turn in the history: no engine that renders this template keeps the tokens behind it.
+// rules has, by template, the reason why second turns lose tokens. Each names the template's line that leaves out, adds or
+// changes a part of the first turn when that turn is rendered as history: no engine that renders this template can keep the
+// tokens after that part.
 var rules = map[string]rule{
 	// A text beside calls is left out.
 	"Mistral-Small-3.2-24B-Instruct-2506":           textLeftOut.by(`{%- if message.get('tool_calls') %}`),
