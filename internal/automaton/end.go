@@ -85,14 +85,11 @@ func (a *Automaton) Nearest(s State) (Symbol, State) {
 		x := a.findNearest(s)
 		a.states[s].near = int32(x+2) << 2
 	}
-	switch x := Symbol(a.states[s].near>>2) - 2; {
-	case x < 0:
+	x := Symbol(a.states[s].near>>2) - 2
+	if x < 0 {
 		return -1, Dead
-	case x < 256:
-		return x, a.Next(s, byte(x))
-	default:
-		return x, a.NextToken(s, int32(x-256))
 	}
+	return x, a.NextSymbol(s, x)
 }
 
 // Low bits of near: whether the symbol alone leads to a state of its cost.
@@ -140,20 +137,20 @@ func (a *Automaton) findNearest(s State) Symbol {
 		}
 	}
 	a.Tokens(s, func(id int32, other bool) {
-		id = tokenOf(id, other)
-		if next := a.NextToken(s, id); next != Dead && a.Cost(next) < cost {
-			best, cost = 256+Symbol(id), a.Cost(next)
+		x := tokenOf(id, other)
+		if next := a.NextSymbol(s, x); next != Dead && a.Cost(next) < cost {
+			best, cost = x, a.Cost(next)
 		}
 	})
 	return best
 }
 
-// tokenOf returns a token of a way that [Automaton.Tokens] yields.
-func tokenOf(id int32, other bool) int32 {
+// tokenOf returns the symbol of a token of a way that [Automaton.Tokens] yields.
+func tokenOf(id int32, other bool) Symbol {
 	if other {
-		return 1 - min(id, 1)
+		id = 1 - min(id, 1)
 	}
-	return id
+	return 256 + Symbol(id)
 }
 
 // nearest is [Automaton.Nearest] under the guard.
@@ -214,7 +211,7 @@ func (c *Cursor) search(s State) (best Symbol, to State) {
 		}
 	}
 	a.Tokens(s, func(id int32, other bool) {
-		x := 256 + Symbol(tokenOf(id, other))
+		x := tokenOf(id, other)
 		next := a.NextSymbol(s, x)
 		if next == Dead || to != Dead && a.Cost(next) >= cost {
 			return

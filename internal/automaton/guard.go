@@ -334,10 +334,7 @@ func (g *guard) mayFinish(a *Automaton, p position, next State) bool {
 // openByToken is open for the tokens that are taken by id: they end a spelling, or are no part of one.
 func (g *guard) openByToken(a *Automaton, p position) (open bool) {
 	a.Tokens(p.state, func(id int32, other bool) {
-		if other {
-			id = 1 - min(id, 1)
-		}
-		next := a.NextToken(p.state, id)
+		next := a.NextSymbol(p.state, tokenOf(id, other))
 		open = open || next != Dead && (a.states[next].marks&(End|Close) == 0 || g.mayFinish(a, p, next))
 	})
 	return open
