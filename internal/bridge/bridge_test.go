@@ -82,7 +82,7 @@ func entries() []bridge.Entry {
 	}
 }
 
-// build returns a house whose bridge is neither open nor listening. change may change its fields;
+// build returns a house with a bridge that is neither open nor listening. change may change its fields;
 // nil changes nothing.
 func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
 	t.Helper()
@@ -524,7 +524,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A request whose body is cut off anywhere is refused, and does not run.
+// A request is refused, and does not run, if its body is cut off anywhere.
 func TestBodyCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {

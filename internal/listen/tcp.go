@@ -77,7 +77,7 @@ func (s *PendingAuth) leave() {
 	s.n.Add(-1)
 }
 
-// An authListener returns from Accept only connections whose clients have sent the key.
+// An authListener returns from Accept only connections on which the client has sent the key.
 type authListener struct {
 	*net.TCPListener
 	key [sha256.Size]byte // its hash, so that the time of a comparison does not depend on the line
@@ -99,7 +99,7 @@ type accepted struct {
 	err error
 }
 
-// Accept returns the next connection whose client has the key.
+// Accept returns the next connection on which the client has sent the key.
 func (g *authListener) Accept() (net.Conn, error) {
 	select {
 	case a := <-g.in:
@@ -147,7 +147,7 @@ func (g *authListener) run() {
 	}
 }
 
-// A halfCloser is a connection whose sending half can be closed alone.
+// A halfCloser is a connection that can close its sending half alone.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error

@@ -35,11 +35,11 @@ type Notation struct {
 	// Spells reports whether a name can stand without quotes; nil means that all can. A schema that declares a name
 	// which cannot is refused.
 	Spells func(name string) bool
-	// Quote is the marker on both sides of all strings, whose inside is raw. If it is set, names
+	// Quote is the marker on both sides of all strings; the inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
 	// Around, if not empty, is the quotation mark on both sides of the strings of the outermost object,
-	// whose inside is raw: the caller's marks decide where one ends. Arrays in the outermost object, and
+	// which are raw inside: the caller's marks decide where one ends. Arrays in the outermost object, and
 	// all within them, are then spelt as Python's repr does it, and objects are JSON, with JSON's words.
 	// It is used only with Bare and without End and Quote.
 	Around string

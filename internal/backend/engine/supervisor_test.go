@@ -89,7 +89,7 @@ func (c *child) Changed() <-chan struct{} { return c.edited }
 
 var _ engine.Guarded = (*child)(nil)
 
-// A house is a supervisor whose engines live in memory. It notes the published events.
+// A house is a supervisor with engines in memory. It notes the published events.
 type house struct {
 	*engine.Supervisor
 	t *testing.T
@@ -110,7 +110,7 @@ func build(t *testing.T, lives ...life) *house {
 	return h
 }
 
-// furnish returns a house whose supervisor does not run yet.
+// furnish returns a house with a supervisor that does not run yet.
 func furnish(t *testing.T, lives ...life) *house {
 	t.Helper()
 	h := &house{t: t, lives: lives, over: make(chan struct{})}
@@ -299,7 +299,7 @@ func TestDeathWhileAnswering(t *testing.T) {
 	})
 }
 
-// An engine whose model changes is drained for a second and replaced. That does not count as a death.
+// If its model changes, an engine is drained for a second and replaced. That does not count as a death.
 func TestModelChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, serves)

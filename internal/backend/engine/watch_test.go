@@ -105,7 +105,7 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house whose engines have bodies. The first engine answers a request for one token, blocks
+// A ward is a house with engines that have bodies. The first engine answers a request for one token, blocks
 // after one event if more tokens are requested, and blocks without an event if MaxTokens is 0. Later
 // engines answer every request.
 type ward struct {
@@ -298,8 +298,8 @@ func TestWedged(t *testing.T) {
 	}
 }
 
-// An engine with a loop that hangs is replaced although its other loops answer. An engine whose loops
-// take turns is not replaced.
+// An engine with a loop that hangs is replaced although its other loops answer. An engine with
+// loops that take turns is not replaced.
 func TestSeveralLoops(t *testing.T) {
 	hang := func(loop int) func(*body) {
 		return func(b *body) {

@@ -37,8 +37,8 @@ type Options struct {
 	Sequences int  // maximum number of sequences in the model's cache
 	Retain    bool // retain ended sequences while there is room
 	Offloaded int  // maximum number of offloaded tokens; 0 disables offloading
-	// Whole is set for models, such as recurrent ones, whose sequences can be copied, saved and dropped
-	// only whole. Their cells have no order.
+	// Whole is set if sequences can be copied, saved and dropped only whole, as in recurrent models.
+	// Their cells have no order.
 	Whole bool
 	// Piece is the maximum number of tokens in one [Memory.Save]. If the model has an attention window,
 	// it is less than the window. 0 is no limit.
@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of leading tokens of an active sequence whose KV state is the same, bit for bit,
-// as if it had been computed in an empty cache.
+// Fresh is the number of leading tokens of an active sequence with the same KV state, bit for bit, as if
+// it had been computed in an empty cache.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].
@@ -91,7 +91,7 @@ func New(m Memory, o Options) *Cache {
 	return &Cache{options: o, memory: m, cells: newCells(o.Cells, o.Sequences), sequences: make([]*Sequence, o.Sequences)}
 }
 
-// A Prefix is the part at the beginning of a prompt whose KV state is in the cache.
+// A Prefix is the part at the beginning of a prompt that has its KV state in the cache.
 type Prefix struct {
 	N      int // tokens
 	Shared int // tokens among these on active cells
@@ -106,7 +106,7 @@ func (p Prefix) First(n int) Prefix {
 
 // Lookup searches the active and retained sequences that an owner may use for prefixes of tokens, which
 // must not be empty. It returns the longest prefix, and the one with the most fresh tokens. Both exclude
-// the last token, whose logits must be computed in any case.
+// the last token, because its logits must be computed in any case.
 func (c *Cache) Lookup(owner string, tokens []Token) (longest, freshest Prefix) {
 	add := func(s *Sequence, active bool) {
 		p := Prefix{N: c.common(s, tokens), source: s}
@@ -320,8 +320,8 @@ func (c *Cache) Free(s *Sequence) error {
 }
 
 // Retain makes an active sequence a retained one, or drops it if no prompt could use it. All owners may
-// use a pinned sequence. Retain drops retained sequences of the same owner whose tokens are a prefix of
-// those of s, except pinned ones.
+// use a pinned sequence. Retain drops retained sequences of the same owner if their tokens are a prefix
+// of those of s, except pinned ones.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)

@@ -187,7 +187,7 @@ func (m *Model) NTokens() int { return m.size }
 // ContextTrained is the number of tokens of context for which the model was trained.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
-// bidirectional are the architectures with bidirectional attention whose files need not declare it:
+// bidirectional are the architectures with bidirectional attention that need not be declared in the file:
 // models that embed, or that generate by diffusion.
 var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
 
@@ -213,7 +213,7 @@ func (m *Model) CanTruncate() bool {
 	return !yzma.ModelIsRecurrent(m.handle) && !yzma.ModelIsHybrid(m.handle) && architecture != archDeepSeek4
 }
 
-// archDeepSeek4 is an architecture whose cache has sums over several tokens: llama.cpp ends the
+// archDeepSeek4 is an architecture with sums over several tokens in its cache: llama.cpp ends the
 // process when a part of a sequence is copied.
 const archDeepSeek4 = "deepseek4"
 

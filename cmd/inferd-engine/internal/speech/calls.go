@@ -87,7 +87,7 @@ func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.
 	return ways
 }
 
-// call writes one call whose name precedes its arguments. Behind the name each tool has its own arguments. The call is
+// call writes one call with its name before its arguments. Behind the name each tool has its own arguments. The call is
 // certain behind its first symbol if that is a token, otherwise behind the symbol that follows a declared name. If nothing
 // stands between name and arguments, the last symbol of the name makes it certain; but if another name begins with this
 // one, only a token does.
@@ -214,7 +214,7 @@ func (w *writer) names(list []name, from int, rest func(tool int, longer bool) a
 	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
 }
 
-// common returns the length in bytes of the longest common prefix of sorted names, whose first from bytes are equal.
+// common returns the length in bytes of the longest common prefix of sorted names. Their first from bytes must be equal.
 func common(list []name, from int) int {
 	first, last := list[0].text, list[len(list)-1].text
 	to := from
