@@ -31,7 +31,8 @@ func main() {
 }
 
 func run(args []string, out io.Writer) error {
-	// First, because the process reads prompts of all users.
+	// Before anything else: the process will hold prompts of all users, which a core dump would
+	// reveal.
 	if err := proc.ForbidDumps(); err != nil {
 		return err
 	}
@@ -41,9 +42,9 @@ func run(args []string, out io.Writer) error {
 	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a service manager's
 	// SIGTERM reaches every process, but the engine must continue while the daemon drains.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The computing threads are C's. If GOMAXPROCS were larger, Go's monitor would wake every few
-	// microseconds of a step to check whether it can reclaim the processor of the thread that waits
-	// for C, and each time would take a core from the computing threads.
+	// llama.cpp's own threads compute. If GOMAXPROCS were larger, Go's monitor thread would wake
+	// every few microseconds of a step to check whether it can reclaim the processor of the thread
+	// that is in C code, and each time would take a core from the computing threads.
 	runtime.GOMAXPROCS(1)
 	conn, contract, err := launch.Receive()
 	switch {
@@ -57,7 +58,8 @@ func run(args []string, out io.Writer) error {
 	return assemble.Run(conn, contract)
 }
 
-// explain answers a command line with arguments. inferd starts engines without any.
+// explain handles a command line with arguments, which only a user can have written: inferd starts
+// engines without any.
 func explain(args []string, out io.Writer) error {
 	switch args[0] {
 	case "-h", "-help", "--help", "help":

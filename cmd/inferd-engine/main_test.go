@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// asEngine is the variable that makes the test binary run as the program.
+// asEngine is the environment variable that makes the test binary run as the program.
 const asEngine = "ENGINE_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -82,7 +82,7 @@ func TestStartedByInferd(t *testing.T) {
 	}
 }
 
-// An error in the contract is reported to the daemon.
+// An invalid launch contract is reported to the daemon as a failed start, with the reason.
 func TestContractThatIsNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "contract")
 	if err := os.WriteFile(path, []byte(`{}`), 0o600); err != nil {

@@ -24,12 +24,13 @@ import (
 // patience bounds the wait for an event that must come.
 const patience = 60 * time.Second
 
-// An engineProcess is an engine, with the file that requests a fault from it.
+// An engineProcess is a running engine, and the file through which a test requests faults in it;
+// see wedge_wedge.go in package llama.
 type engineProcess struct {
 	t      *testing.T
 	child  *proc.Child
 	client *link.Client
-	file   string // path; its content requests a fault
+	file   string // path; the content is the mode of the fault
 }
 
 func startEngine(t *testing.T) *engineProcess {
@@ -65,7 +66,8 @@ func (e *engineProcess) generate(ctx context.Context, gen infer.Generate, text s
 	return e.client.Handle(ctx, &infer.Request{Task: &gen}, emit)
 }
 
-// stream starts a request that generates until the test ends. It returns at the first text.
+// stream generates text until the test ends, in one request after another. It returns once the
+// first text has arrived.
 func (e *engineProcess) stream() {
 	e.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,7 +93,8 @@ func (e *engineProcess) stream() {
 	}
 }
 
-// wedge requests a fault, and returns once the engine has removed the request.
+// wedge requests a fault of the given mode, and returns once the engine has removed the file, as a
+// sign that it has taken the request.
 func (e *engineProcess) wedge(mode string) {
 	e.t.Helper()
 	temp := e.file + ".new"
@@ -104,7 +107,8 @@ func (e *engineProcess) wedge(mode string) {
 	})
 }
 
-// wait requests beats until is reports true for one, and returns that beat.
+// wait requests beats until one satisfies is, and returns that beat. After patience it fails the
+// test with what.
 func (e *engineProcess) wait(what string, is func(link.Beat) bool) link.Beat {
 	e.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -131,7 +135,8 @@ func (e *engineProcess) beat() link.Beat {
 	return link.Beat{}
 }
 
-// cpu returns the CPU time of each thread, and the total time of their waits for a processor.
+// cpu returns the CPU time of each thread of the engine, and the total time that its threads have
+// waited for a processor.
 func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Duration) {
 	e.t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", e.child.PID()))
@@ -153,8 +158,8 @@ func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Durati
 	return used, waited
 }
 
-// busy returns the number of threads that have used more than 100 ms of CPU time between two calls
-// of cpu.
+// busy returns the number of threads that used more than 100 ms of CPU time between two calls of
+// cpu, of which before and after are the results.
 func busy(before, after map[string]time.Duration) int {
 	n := 0
 	for thread, used := range after {

@@ -41,7 +41,9 @@ func newDifferences(v *vocab.Vocab) *differences {
 	return &differences{v: v, classes: make(map[class]*difference)}
 }
 
-// compare compares the masks at all tokens of the first valid instance of a problem.
+// compare compares our mask with theirs, one of llguidance for each token, at every token of the
+// first valid instance of a problem. A problem without a valid instance, or with a schema that we
+// refuse, is left out.
 func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	i := slices.IndexFunc(p.instances, func(x instance) bool { return x.valid })
 	s, err := schema.Compile(p.schema, nil)
@@ -66,10 +68,10 @@ func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	}
 }
 
-// step compares the two masks behind a text, ours and theirs.
+// step compares our mask with theirs for the token behind text.
 func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []uint64, theirs []byte) {
 	met := make(map[class]bool)
-	forced := 0 // the number of tokens in their mask
+	forced := 0 // number of tokens in their mask; if it is 1, that token is forced
 	for _, b := range theirs {
 		forced += bits.OnesCount8(b)
 	}
@@ -153,7 +155,7 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 	case l.place == number && (b == 'e' || b == 'E' || l.exponent):
 		return "numbers with an exponent"
 	case n > 0 && l.place == between && isSpace(token[n-1]):
-		return "white space" // our grammar has another continuation behind white space
+		return "white space" // our grammar accepts the white space, but not what follows it
 	}
 	return l.place.String()
 }

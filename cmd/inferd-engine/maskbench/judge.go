@@ -31,13 +31,13 @@ type outcome struct {
 	Keyword string // the keyword of a refusal
 	Right   int    // the number of instances with the right result
 	Start   time.Duration
-	Bytes   int // memory of the compiled schema with the states of all instances, without masks
+	Bytes   int // memory of the compiled schema and of the states of all instances, without masks
 	Masks   []time.Duration
 	masks   [][]byte // the masks of the first valid instance, if they are compared
 }
 
-// A judge judges problems with one vocabulary. It must be used on one thread, because it measures
-// the CPU time of that thread.
+// A judge computes our verdicts on problems, with one vocabulary. It must be used on one OS thread,
+// because it measures the CPU time of that thread.
 type judge struct {
 	vocab *vocab.Vocab // nil to follow texts byte by byte, without masks
 	mask  []uint64
@@ -60,11 +60,12 @@ func cpu() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// maxShortest bounds the shortest value, in bytes; it is the same as in the engine.
+// maxShortest is the maximum length in bytes of the shortest value of a schema; a schema whose
+// shortest value is longer is refused. Package constraint has the same limit.
 const maxShortest = 32 << 10
 
-// judge compiles the schema of a problem, and follows its instances. A panic is the verdict
-// crashed.
+// judge compiles the schema of a problem, and checks the instances against it. A panic results in
+// the verdict crashed.
 func (j *judge) judge(p *problem) (o outcome) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -133,8 +134,8 @@ func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 // errMask reports that a mask and the check of one token disagree.
 var errMask = errors.New("a token of the mask does not fit, or one that fits is not in the mask")
 
-// follow feeds a text token by token, and checks each with a mask. It reports whether the text is
-// taken.
+// follow feeds a text to the automaton token by token, and checks each token against its mask;
+// without masks it feeds the bytes. It reports whether the text is taken.
 func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, text string) (taken bool, err error) {
 	c := a.Open()
 	defer c.Close()
@@ -159,7 +160,7 @@ func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, t
 	return c.MayEnd(), nil
 }
 
-// tokens divides a text into tokens, each the longest that matches. It ends at a byte for which
+// tokens divides a text into tokens, each the longest that matches. It stops at a byte for which
 // there is no token.
 func (j *judge) tokens(text string) (ids []int32) {
 	symbols := make([]automaton.Symbol, len(text))

@@ -1,10 +1,10 @@
 // Command maskbench measures schemas and masks: how many schemas of MaskBench and of the JSON
 // Schema test suite get the right verdict, how long they take to compile, how much memory they
 // need, and the thread CPU time of each mask over the vocabulary of a model. It also measures
-// llguidance, run from Python, with the same tokens: the two take turns, schema by schema. It is
-// run by make bench-masks, and is not part of an installation.
+// llguidance, run from Python, with the same tokens; the two are measured in turns, schema by
+// schema. make bench-masks runs the command, which is not part of an installation.
 //
-// It uses only the vocabulary of the model, and does not decode with it.
+// Only the vocabulary of the model is used; nothing is decoded.
 package main
 
 import (

@@ -193,7 +193,8 @@ func TestReportWithPeer(t *testing.T) {
 	}
 }
 
-// classify puts each difference into its class.
+// A token that is in only one of the two masks gets its class from its bytes, and from the place in
+// the JSON text where our grammar refuses it.
 func TestClasses(t *testing.T) {
 	s, err := schema.Compile([]byte(`{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"string"},"c":{"enum":["x","y"]}}}`), nil)
 	if err != nil {

@@ -107,7 +107,7 @@ func (p *peer) ask(question, answer any) error {
 	return json.Unmarshal(line, answer)
 }
 
-// stop ends the process.
+// stop ends the process, waits for it, and removes the temporary folder.
 func (p *peer) stop() {
 	if p.cmd != nil {
 		_ = p.in.Close() // the process ends at the end of its input

@@ -33,7 +33,7 @@ type report struct {
 	both, bothTheirs      [2]time.Duration // sum of times and number of masks, over the schemas that both compile
 }
 
-// A row counts verdicts.
+// A row counts schemas, or tests of the suite, by verdict.
 type row struct {
 	All          int `json:"all"`
 	Right        int `json:"right"`
@@ -60,7 +60,7 @@ func (r *row) add(v verdict) {
 	}
 }
 
-// A spread describes durations or sizes.
+// A spread summarises measured durations or sizes: their number, mean, percentiles and maximum.
 type spread struct {
 	N    int     `json:"n"`
 	Mean float64 `json:"mean"`
@@ -89,7 +89,8 @@ const (
 	measured = "measured"
 )
 
-// add counts the outcomes of a problem: ours, and theirs unless its verdict is absent.
+// add counts the outcomes of a problem: ours, and theirs unless its verdict is absent. Of a problem
+// of the suite, only ours counts.
 func (r *report) add(p *problem, ours, theirs outcome) {
 	if r.MaskBench == nil {
 		r.MaskBench, r.Instances, r.Refused = make(map[string]row), make(map[string]row), make(map[string]int)

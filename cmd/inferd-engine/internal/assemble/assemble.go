@@ -73,11 +73,11 @@ type part struct {
 	progress *progress.Progress // of the loop
 	stats    func() stats.Engine
 	share    func(context.Context, string) error // decodes a shared prefix; nil if there is no cache of prefixes
-	prepare  func()                              // makes what later requests need, once the engine is ready; it takes up to a second, and yields; may be nil
+	prepare  func()                              // called once the engine is ready: prepares for later requests, for up to a second, and yields; may be nil
 	overrun  func(*link.Beat)                    // adds calls over their budget to a beat; nil if the part has no budgets
 	plain    bool                                // conversations are rendered as plain text: the model has no chat template
 	nCtx     int
-	inexact  string   // the reason why answers are not exact; empty if they are, or if the contract does not ask for it
+	inexact  string   // the reason why answers are not exact; empty if they are, or if the contract does not request exact answers
 	warnings []string // for the operator
 }
 
@@ -88,7 +88,8 @@ type assembly struct {
 	srv   *link.Server
 }
 
-// share decodes shared prefixes.
+// share decodes the shared prefixes of a contract with the first part, and reports progress after
+// each.
 func (a *assembly) share(ctx context.Context, texts []string) error {
 	first := a.parts[0]
 	for i, text := range texts {
@@ -105,7 +106,7 @@ func (a *assembly) share(ctx context.Context, texts []string) error {
 	return nil
 }
 
-// A builder has what the parts of an engine are built from.
+// A builder builds the parts of one engine.
 type builder struct {
 	srv      *link.Server
 	contract *launch.Contract
@@ -195,7 +196,8 @@ func (b *builder) parts() (all []*part, err error) {
 }
 
 // mapping returns a callback that reports the progress of a load to the daemon. llama.cpp calls it
-// for every tensor. It reports less often, so that the daemon's clients can keep up.
+// for every tensor; it reports only every 5 %, and at least once a second, so that the daemon's
+// clients can keep up.
 func mapping(srv *link.Server, path string) func(fraction float64) bool {
 	told, at := -1.0, time.Now()
 	report := func(fraction float64) bool {

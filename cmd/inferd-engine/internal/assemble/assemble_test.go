@@ -27,8 +27,9 @@ const asEngine = "ASSEMBLE_TEST_ENGINE"
 // patience bounds the wait for an event that must come.
 const patience = time.Minute
 
-// TestMain runs an engine if a variable asks for it: llama.cpp can be loaded only once in a
-// process, so each engine of these tests is a process of its own.
+// TestMain runs an engine instead of the tests if the environment variable asEngine is set:
+// llama.cpp can be loaded only once in a process, so each engine of these tests is a process of its
+// own.
 func TestMain(m *testing.M) {
 	if os.Getenv(asEngine) == "" {
 		os.Exit(m.Run())
@@ -50,7 +51,8 @@ func libraries() string {
 	return paths.Default().EngineDir()
 }
 
-// An engine is a started process with its reports.
+// An engine is a running engine process, with a client on its link and the reports that arrive
+// there.
 type engine struct {
 	*proc.Child
 	client  *link.Client
@@ -97,7 +99,8 @@ func start(t *testing.T, ref store.Ref, edit func(*launch.Contract)) *engine {
 	return e
 }
 
-// outcome returns the last report of a start, and the states before it.
+// outcome waits until the engine is ready or has failed. It returns that report, and the states of
+// all reports up to it, in order.
 func (e *engine) outcome(t *testing.T) (last link.Report, states string) {
 	t.Helper()
 	for deadline := time.After(patience); ; {
@@ -285,7 +288,8 @@ func TestAllTasks(t *testing.T) {
 	all.Wait()
 }
 
-// An engine reports whether it is exact.
+// An engine reports whether its answers are exact if the contract requests that, and otherwise
+// reports nothing about it.
 func TestReadyExact(t *testing.T) {
 	for model, exact := range map[string]bool{"tiny": true, "embed": true, "rerank": true} {
 		r, _ := start(t, store.Ref{Builtin: model}, func(c *launch.Contract) { c.Exact = true }).outcome(t)

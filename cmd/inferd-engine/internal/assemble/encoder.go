@@ -11,7 +11,7 @@ import (
 
 const (
 	encodeTexts = 64 // maximum number of texts in a batch
-	// othersWait is the target for the longest time of a batch of several texts, if other loops or
+	// othersWait is the target for the maximum time of a batch of several texts, if other loops or
 	// engines compute on the same cores.
 	othersWait = 50 * time.Millisecond
 )
@@ -44,7 +44,7 @@ func (b *builder) reranker(nCtx int) (*part, error) {
 	return p, nil
 }
 
-// encoder builds a part that embeds, or with [llama.Rank] as pooling, reranks.
+// encoder builds a part that embeds or, with [llama.Rank] as pooling, reranks.
 func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	model, ranks := b.model, pooling == llama.Rank
 	texts := encodeTexts
@@ -62,7 +62,7 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 		return nil, fmt.Errorf("the model's vectors are pooled by %q: set --llamacpp-embed-pooling, or embed_pooling", is)
 	}
 	longest := model.TokenTexts().Longest
-	if lctx.OneByOne() || b.contract.Exact { // several sequences are pooled in one matrix product
+	if lctx.OneByOne() || b.contract.Exact { // otherwise results depend on each other: several texts are pooled in one matrix product
 		texts = 1
 	}
 	loop := &encode.Loop{

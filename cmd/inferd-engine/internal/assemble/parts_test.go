@@ -22,7 +22,7 @@ func TestChoose(t *testing.T) {
 	for name, test := range map[string]struct {
 		want  launch.Tasks
 		model []bool // whether it generates, and whether it ranks
-		tasks tasks  // none if the model is refused
+		tasks tasks  // the zero value if the model is refused
 	}{
 		"a writer":                          {launch.Tasks{}, writer, tasks{generate: true}},
 		"an embedder":                       {launch.Tasks{}, embedder, tasks{embed: true}},
@@ -88,8 +88,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// Loops compute one at a time, in the order of their requests. So a loop that asks again at once
-// does not delay the others.
+// Loops compute one at a time, in the order of their calls of Do. So a loop that calls Do again at
+// once does not delay the others.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := turn{seat: make(chan struct{}, 1)}

@@ -25,10 +25,10 @@ func (a *assembly) beat() link.Beat {
 	return b
 }
 
-// join returns the beat of loops. If there are several, it is the beat of the loop that has been in
-// one phase of computing for longest. So a loop that hangs is reported after a while, whatever the
-// progress of the others. A loop that waits for its turn does not compute: the beat has the calls
-// of the loop for which it waits.
+// join returns one beat for all loops. Of several loops, the beat describes the one that has been
+// in its current phase for longest, so that a loop that hangs is reported whatever the progress of
+// the others. A loop that is idle or waits for its turn is described only if no loop computes; the
+// beat then counts the steps of all loops.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])
@@ -73,7 +73,7 @@ func (a *assembly) stats() stats.Engine {
 }
 
 // addOverrun adds a running call that is over its budget to a beat. If there are several, the beat
-// has the call with the most CPU time after its budget.
+// has the one that exceeds its budget by the most CPU time.
 func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
 	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()

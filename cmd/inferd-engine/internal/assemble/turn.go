@@ -2,9 +2,10 @@ package assemble
 
 import "github.com/inferd-go/inferd/cmd/inferd-engine/internal/computelock"
 
-// A turn lets the loops of one engine compute one at a time, each with all threads, in the order
-// of their calls of Do. A loop in its turn also holds the lock among engines. The zero value is
-// for one loop that shares its cores with no other engine.
+// A turn lets the loops of one engine compute one at a time, each with all threads, in the order of
+// their calls of Do. During its turn a loop also holds the compute lock, if other engines compute
+// on the same cores. The zero value is for an engine with one loop, on cores that no other engine
+// uses.
 type turn struct {
 	seat chan struct{}     // full while a loop computes; nil for one loop
 	lock *computelock.Lock // nil if no other engine computes on the same cores

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// Numbers of sequences in the cache that do not run: paused or retained ones. A recurrent
-	// model, which needs a whole state for each, has fewer.
+	// Maximum numbers of paused and retained sequences in the cache: retainedStates for a recurrent
+	// model, which needs a whole state for each sequence, retainedSequences for others.
 	retainedSequences = 60
 	retainedStates    = 4
 
@@ -87,8 +87,8 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}, nil
 }
 
-// beside returns a function that runs loop, with other in a goroutine beside it. When loop returns,
-// other is ended.
+// beside returns a function that runs loop, and other in a goroutine beside it. When loop returns,
+// the function cancels the context of other and waits for it.
 func beside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)

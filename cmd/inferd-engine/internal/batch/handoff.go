@@ -7,7 +7,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/schedule"
 )
 
-// This file has the loop's side of the prefill worker. All of it runs on the loop's thread.
+// This file has the loop's side of the prefill worker: it submits jobs and imports their results.
+// All of it runs on the loop's thread.
 
 // maxImport bounds the tokens whose KV state one job copies from the loop to the worker, over all
 // sequences.
@@ -22,7 +23,7 @@ type handoff struct {
 	seqs   []*sequence // the sequences of the job's chunks, in the same order
 	tokens int
 	since  time.Time
-	urgent bool // streams wait for the job up to the stall budget
+	urgent bool // streams wait for the job, at most for the stall budget
 }
 
 // handoffState is the state of the outstanding job. The set is closed.
@@ -45,8 +46,8 @@ func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
 
-// submitPrefill submits the next job to an idle worker. It recalls the sequences to which the plan
-// gives no tokens at the worker.
+// submitPrefill submits the next job if the worker is idle, and recalls the sequences for which the
+// plan has no tokens at the worker.
 func (l *stepper) submitPrefill(plan schedule.Step) {
 	h := &l.handoff
 	if l.Prefill == nil || h.state != noJob {
@@ -86,9 +87,10 @@ func (l *stepper) recall(s *sequence) {
 	}
 }
 
-// chunkFor builds the next chunk of s: KV state that the worker is missing (at most imports tokens
-// over all sequences), then up to n new tokens. It reports false if there is nothing to do, or if
-// the worker has no free sequence.
+// chunkFor builds the next chunk of s: KV state that the worker does not have yet, then up to n new
+// tokens. imports is the number of tokens whose state the job may still import; chunkFor subtracts
+// those of the chunk. It reports false if there is nothing to do, or if the worker has no free
+// sequence.
 func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {
 	if l.transition(s, schedule.Staged); s.state != schedule.Staged {
 		return prefill.Chunk{}, false
@@ -124,8 +126,8 @@ func (l *stepper) refuse(s *sequence) {
 	l.recall(s)
 }
 
-// collectPrefill imports the results of the worker's job, if it is done. It abandons an overdue
-// job, once.
+// collectPrefill imports the results of the worker's job, if it is done. When a job becomes
+// overdue, collectPrefill abandons it.
 func (l *stepper) collectPrefill() {
 	h := &l.handoff
 	if h.state == noJob {

@@ -3,9 +3,10 @@
 // [Sequence].
 //
 // The [Loop] repeats one step (step.go) on one OS thread; no other thread uses the context. A step
-// takes a snapshot of the sequences, gets a plan from package schedule, applies it, decodes and
-// settles. Package kv accounts for the cells of the cache. A sequence has one state, which one
-// function changes (sequence.go). Long prompts are handed to a prefill worker (handoff.go).
+// takes a snapshot of the sequences, gets a plan from package schedule, applies it, decodes the batch,
+// and finishes the sequences that have ended. Package kv accounts for the cells of the cache. Each
+// sequence has one state, which only one function changes (sequence.go). Long prompts are handed to a
+// prefill worker (handoff.go).
 package batch
 
 import (
@@ -50,7 +51,7 @@ type Limits struct {
 	Offloaded int
 }
 
-// A Loop decodes the sequences of [Loop.Do], while [Loop.Run] runs.
+// A Loop decodes the sequences that are passed to [Loop.Do] while [Loop.Run] runs.
 type Loop struct {
 	Decoder Decoder
 	Memory  kv.Memory // of the decoder's context
@@ -65,9 +66,11 @@ type Loop struct {
 	// Stall is the longest time that a step with streams may take; 0 means 100 ms, or the time of four
 	// steps without prompts if that is longer.
 	Stall time.Duration
-	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
+	// Exclusive waits until no other loop or engine computes on these cores, then calls compute. If it
+	// is nil, the loop computes at once.
 	Exclusive func(compute func())
-	// Prefill decodes prompts beside streams. Run stops it. If it is nil, steps decode all prompts.
+	// Prefill decodes prompts beside streams. Run stops it at its end. If it is nil, steps decode all
+	// prompts.
 	Prefill *prefill.Worker
 	// AfterStep is called on the loop's thread after the tokens of a step have been emitted. It may be
 	// nil.
@@ -233,7 +236,7 @@ func (l *stepper) run(ctx context.Context) {
 			l.Progress.Enter(progress.Plan)
 			l.settle()
 		}
-		if len(l.live) > 0 { // otherwise idle offloads
+		if len(l.live) > 0 { // otherwise receive waits in idle, which offloads
 			l.cache.Offload(false)
 			l.slide()
 		}
@@ -251,10 +254,10 @@ const (
 	slideShare = 2                     // a slide may take the stall budget divided by this
 )
 
-// slide empties the dead cells of the cache if there are more than half as many as cells in use, and
-// if no stream would wait too long. The first condition keeps the cost of the copies below that of the
-// decoded tokens. Without such a slide, the cache slides when it is full, or for a sequence that must
-// get the cells of an empty cache.
+// slide empties the dead cells of the cache if there are more of them than fewDead and than half the
+// cells in use, and if no stream would wait too long. The first condition keeps the cost of the copies
+// below that of the decoded tokens. The cache also slides by itself when it is full, or for a sequence
+// that must get the cells of an empty cache.
 func (l *stepper) slide() {
 	dead, tokens := l.cache.Dead()
 	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
@@ -348,7 +351,7 @@ const longPause = time.Second
 
 // suspend suspends the sequences that have been paused for long: it retains their cells, which may
 // then be offloaded, and are found again when the sequence resumes. It returns the time at which the
-// next paused sequence is due, or zero if there is none.
+// next paused sequence must be suspended, or zero if there is none.
 func (l *stepper) suspend() (next time.Time) {
 	for _, s := range l.live {
 		if s.state != schedule.Paused || s.cached() == 0 {

@@ -90,8 +90,9 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 	})
 }
 
-// A lone sequence with Repeats reuses only cached tokens whose reuse does not change the kernels
-// that compute the others. The other cached tokens are computed again.
+// With Repeats, a sequence that runs alone reuses cached tokens only as far as the remaining tokens
+// are computed by the same kernels as in an empty cache. The rest of the cached tokens is computed
+// again.
 func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool

@@ -22,7 +22,7 @@ type Sequence struct {
 	// retained only if it is Pinned. Owner is also the unit of fairness between sequences.
 	Owner, Part string
 	Uncached    bool
-	Prompt      []Token // at least one token, and fewer than the context has
+	Prompt      []Token // at least one token, and fewer tokens than Loop.Room
 	Max         int     // maximum of tokens of the answer, at least 1; with the prompt at most Loop.Room
 	// Sample chooses the next token from the logits of entry i of the batch.
 	Sample func(i int) (Token, error)
@@ -38,18 +38,19 @@ type Sequence struct {
 	// Paused reports whether the sequence must pause. It may be nil. [Loop.Wake] must be called after
 	// each change of its result.
 	Paused func() bool
-	// Repeats asks for logits that are the same whenever the same prompt is sent and no other sequence
+	// Repeats requests logits that are the same whenever the same prompt is sent while no other sequence
 	// runs, whatever is in the cache. For that, some cached tokens are computed again; see
 	// [schedule.Reusable].
 	Repeats bool
-	// Spent is time that was spent on the request before; it is part of the cost of the first token.
+	// Spent is the time spent on the request before Do, for example on compiling; it is part of the cost
+	// of the first token.
 	Spent time.Duration
 	// Pinned retains the prompt until the loop ends, as a prefix for all owners.
 	Pinned bool
 }
 
-// cacheOwner returns the owner of the sequence in the cache, which distinguishes the parts of an
-// owner. It is empty for a sequence without an owner.
+// cacheOwner returns the name under which the cache keeps the sequence's tokens: the owner, and the part
+// if it has one. It is empty if the sequence is Uncached, or has neither an owner nor a part.
 func (s *Sequence) cacheOwner() string {
 	switch {
 	case s.Uncached:
@@ -80,7 +81,7 @@ type Result struct {
 	Cached int // tokens of the prompt found in the cache
 }
 
-// ErrStopped is the error of a sequence that has not ended when the loop ends.
+// ErrStopped is the error of a sequence that is unfinished when the loop ends, or is submitted later.
 var ErrStopped = errors.New("the engine is stopping")
 
 // A sequence is a [Sequence] in the loop. After its submission only the loop uses it, until done
@@ -212,9 +213,9 @@ func (l *stepper) allocate(s *sequence) error {
 	return nil
 }
 
-// repeats reports whether the loop must take care that the logits of a sequence are the same every time.
-// With exact kernels they always are. Where sequences can only be copied whole, the loop cannot ensure
-// it, because their cells have no order.
+// repeats reports whether the loop must ensure that the logits of a sequence are the same every time.
+// With exact kernels they always are. If sequences can be copied only whole, the loop cannot ensure it,
+// because their cells have no order.
 func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l.Whole }
 
 // lookup returns the cached prefix that s, a sequence without cells, should reuse.

@@ -17,8 +17,8 @@ type entry struct {
 	logits int // index in the batch of the sequence's last token; -1 if the token is not in it
 }
 
-// step plans a step and decodes it. While the prefill worker should have the processors, step
-// waits. If something changes meanwhile, it returns without decoding.
+// step plans a step and decodes it. Before that it waits while the processors should be left to the
+// prefill worker; if anything changes during the wait, it returns without decoding.
 func (l *stepper) step() {
 	began := time.Now()
 	plan := l.plan(began)
@@ -62,7 +62,7 @@ func (l *stepper) plan(now time.Time) schedule.Step {
 	return schedule.Plan(limits, l.views, l.cache.Usage().Active-tokens, l.budget(streams, now))
 }
 
-// view is the scheduler's view of a sequence.
+// view returns what the scheduler needs to know about a sequence.
 func (l *stepper) view(s *sequence) schedule.Sequence {
 	v := schedule.Sequence{Owner: s.Owner, State: s.state, Cached: s.cached(), Total: len(s.tokens), NoOffload: s.noOffload}
 	switch {
@@ -75,7 +75,7 @@ func (l *stepper) view(s *sequence) schedule.Sequence {
 	return v
 }
 
-// budget bounds the prompt tokens of a step that begins at the time now.
+// budget returns the bounds on the prompt tokens of a step that begins at the time now.
 func (l *stepper) budget(streams int, now time.Time) schedule.Budget {
 	chunk := l.times.Chunk(streams, 0)
 	b := schedule.Budget{Chunk: chunk, Now: chunk, Busy: l.handoff.busy()}
@@ -140,7 +140,8 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	return false
 }
 
-// decode decodes the batch. locked is the time of the wait for the compute lock.
+// decode decodes the batch, which has the given number of tokens. locked is the time that it waited
+// for the compute lock.
 func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err

@@ -14,7 +14,7 @@ import (
 func TestDo(t *testing.T) {
 	for name, test := range map[string]struct {
 		takes   time.Duration // of wall time
-		share   float64       // of that, CPU time
+		share   float64       // part of takes that is CPU time
 		want    error
 		returns time.Duration // of wall time, at most
 	}{

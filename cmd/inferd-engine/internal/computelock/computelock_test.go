@@ -19,8 +19,8 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// TestMain also runs as the neighbour process, which takes the lock, reports that, and holds the
-// lock until it reads a line.
+// With COMPUTE_LOCK set, TestMain is the neighbour process instead: it takes the lock, prints that
+// it has it, and holds it until it reads a line.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("COMPUTE_LOCK"); path != "" {
 		t, err := computelock.Open(path)
@@ -57,7 +57,7 @@ func open(t *testing.T, path string) *computelock.Lock {
 	return mine
 }
 
-// neighbour starts a process that holds the lock, and returns its input and its output.
+// neighbour starts a process, and returns it with its input and output once it holds the lock.
 func neighbour(t *testing.T, path string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])

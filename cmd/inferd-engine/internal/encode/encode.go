@@ -38,13 +38,14 @@ type Model interface {
 // ErrStopped is the error of a job that has not finished when the loop ends.
 var ErrStopped = errors.New("the engine is stopping")
 
-// A Loop computes the jobs of [Loop.Do], while [Loop.Run] runs.
+// A Loop computes the inputs that are passed to [Loop.Do] while [Loop.Run] runs.
 type Loop struct {
 	Model  Model
 	Limits Limits
 	Width  int // number of values in a result
 
-	// Exclusive runs compute while no other engine computes on these cores. Nil runs it at once.
+	// Exclusive waits until no other loop or engine computes on these cores, then calls compute. If
+	// it is nil, the loop computes at once.
 	Exclusive func(compute func())
 	// Threads is the number of computing threads; 0 means 1. FirstToken is the assumed time of a
 	// batch of one token, until a batch is measured; 0 means unknown. Both are used only to
@@ -176,7 +177,8 @@ func settle(jobs []*job, stop error) []*job {
 	return kept
 }
 
-// step computes one batch.
+// step plans and computes one batch. first, modulo the number of jobs, is the job whose turn is
+// first.
 func (l *Loop) step(jobs []*job, first int) {
 	left := make([][]int, len(jobs))
 	for i, j := range jobs {

@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of leading tokens of an active sequence with the same KV state, bit for bit, as if
-// it had been computed in an empty cache.
+// Fresh is the number of leading tokens of an active sequence whose KV state is, bit for bit, the one
+// that an empty cache would have.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].
@@ -163,7 +163,8 @@ func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
 }
 
 // Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be copied or
-// loaded. It may evict retained sequences. It fails if active and pinned sequences have all numbers.
+// loaded. It may evict retained sequences. It fails if active and pinned sequences occupy all sequence
+// numbers.
 func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	id := c.freeNumber()

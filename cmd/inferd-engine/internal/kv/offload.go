@@ -92,10 +92,10 @@ func (c *Cache) pinnedBase(s *Sequence) (base *Sequence, common int) {
 	return base, common
 }
 
-// offload moves the tokens of a retained sequence from position from on to memory, except tokens on
-// cells of a pinned sequence. With Options.Whole it moves the whole sequence. After an error it drops
-// the sequence. Finally it drops the least recently used offloaded sequences, until at most
-// Options.Offloaded tokens are in memory.
+// offload moves the tokens of a retained sequence at the positions p ≥ from to memory, except
+// tokens on cells of a pinned sequence. With Options.Whole it moves the whole sequence. After an
+// error it drops the sequence. Finally it drops the least recently used offloaded sequences, until
+// at most Options.Offloaded tokens are in memory.
 func (c *Cache) offload(s *Sequence, from int) {
 	if c.options.Whole {
 		from = 0

@@ -8,9 +8,9 @@ import (
 
 // The model's cache puts a new token into the first empty cell. If a cell before the last one of a
 // sequence were empty, the next token of the sequence could get it, out of order. Therefore dead
-// cells stay occupied, by ended sequences or by the truncated ends of others. Dead cells are emptied
-// by a slide, or when no cell with references is behind them. The number of an ended sequence is free
-// only then.
+// cells stay occupied in the model's cache, by sequences that have ended or by the truncated ends
+// of others. They are emptied by a slide, or when no cell with references is behind them; only then
+// is the number of an ended sequence free.
 
 // sink lowers the top to the last cell with references, and empties the dead cells above it. It frees
 // the numbers of ended sequences that hold no dead cell any more.
