@@ -1,23 +1,22 @@
-// Package chat renders a conversation as a prompt, with the model's own template or, for a
-// model without one, as a transcript. It knows text and the spellings of special tokens; it
-// does not know tokens. Text of a message never becomes a special token, even if it spells one; nor
-// do the names, descriptions and values of tools, calls and results.
+// Package chat renders a conversation as a prompt, with the model's own template or, for a model without one, as a
+// transcript. It knows text and the spellings of special tokens; it does not know tokens. No text of a client becomes a
+// special token, even if it spells one: neither the text of messages nor the names, descriptions and values of tools,
+// calls and results.
 //
-// When a template is compiled, probes are rendered with it. They show how the model's answers
-// spell thoughts and calls (a [dialect.Dialect]), and which conversations the template takes (its
-// [dialect.Traits]). A conversation is first paired, each result with its call, and then folded: messages
-// that the template refuses or leaves out become messages that it takes. A late system message, for example, becomes a
-// part of the user's next message. For a template that ignores tools a system message describes them.
+// When a template is compiled, probes are rendered with it. They show how the model's answers spell thoughts and calls
+// (a [dialect.Dialect]), and which conversations the template accepts (its [dialect.Traits]). Before a conversation is
+// rendered, each result is paired with its call, and messages that the template refuses or leaves out are folded into
+// messages that it accepts. A late system message, for example, becomes a part of the user's next message. If a
+// template ignores tools, a system message describes them.
 //
 // Before rendering, an unguessable nonce is inserted into every spelling of a special token
 // in message text. After rendering the text is cut at the nonces. In the resulting segments
 // all special tokens are the template's own. Text without such spellings is not changed and
 // is one segment.
 //
-// A spelling can also form where two texts meet: two messages, or a message and the
-// template. A text that could be part of a spelling gets a nonce at that end, which cuts
-// only if it ends up inside a spelling. Templates that change the letters of a message are
-// not covered.
+// A spelling can also form where two texts meet: two messages, or a message and the template. A text whose beginning or
+// end could be part of a spelling gets a nonce there, which cuts only if it ends up inside a spelling. Templates that
+// change the letters of a message are not covered.
 package chat
 
 import (
@@ -111,24 +110,25 @@ func (t *Template) Transcript() bool { return t.compiled == nil }
 // template's marker behind an answer if the vocabulary does not have it as a token.
 func (t *Template) Stops() []string { return t.stops }
 
-// Dialect returns the spelling of thoughts and calls, as the template shows it. It is never nil and must not be changed.
+// Dialect returns the spelling of thoughts and calls, as read from the template. It is never nil, and must not be
+// changed.
 func (t *Template) Dialect() *dialect.Dialect { return t.dialect }
 
 // A Segment is a piece of a prompt. Segments are tokenized one by one.
 type Segment struct {
 	Text    string
-	Special bool // spellings of special tokens in it are the template's, and mean the tokens
+	Special bool // spellings of special tokens in Text are the template's own, and are tokenised as these tokens
 }
 
-// A Conversation is the source of a prompt.
+// A Conversation has what a prompt is rendered from.
 type Conversation struct {
 	Messages []infer.Message
 	Tools    []infer.Tool
-	// Think switches thinking, if the template can; nil is the model's own way.
+	// Think switches thinking on or off, if the template supports that; nil leaves it to the template.
 	Think *bool
-	// Budget is the most tokens of thinking, for templates that tell the model; 0 is no limit.
+	// Budget is the maximum number of tokens of thinking, for templates that state it to the model; 0 is no limit.
 	Budget int
-	// History leaves out the beginning of the model's answer.
+	// History ends the prompt behind the last message, without the beginning of the model's answer.
 	History bool
 }
 
@@ -160,8 +160,8 @@ func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
 	}
 }
 
-// render returns the prompt with its marks. If the template refuses a conversation with its tools, they are
-// described in a system message.
+// render returns the prompt, with the marks of w.nonce in it. If the template refuses the conversation with declared
+// tools, render tries again with a system message that describes them.
 func (t *Template) render(w *writer, c *Conversation, turns []turn) (text string, err error) {
 	if t.compiled == nil {
 		return transcript(t.fold(c, turns, true), !c.History, w.guard), nil
@@ -188,8 +188,8 @@ func (t *Template) render(w *writer, c *Conversation, turns []turn) (text string
 // maxSteps limits the interpreter steps of rendering one conversation.
 const maxSteps = 5_000_000
 
-// values returns the template's variables, and a text to put behind the prompt. Tools are declared, or described in a
-// system message.
+// values returns the template's variables, and a text to put behind the prompt. Tools are declared in a variable or, if
+// described is set or the template ignores tools, described in a system message.
 func (t *Template) values(w *writer, c *Conversation, turns []turn, described bool) (values map[string]jinja.Value, tail string, err error) {
 	described = described || !t.traits.Tools
 	tools := c.Tools
@@ -207,7 +207,8 @@ func (t *Template) values(w *writer, c *Conversation, turns []turn, described bo
 	return values, t.think(c, values), nil
 }
 
-// think sets the template's variable for thinking, and returns a text to put behind the prompt.
+// think switches thinking on or off as c requests: it sets the template's variable in values, or returns a text to put
+// behind the prompt.
 func (t *Template) think(c *Conversation, values map[string]jinja.Value) (tail string) {
 	th := &t.dialect.Thinking
 	if c.Think == nil || !th.Has() {

@@ -54,7 +54,7 @@ func compile(tb testing.TB, source string) *chat.Template {
 // A compiledKey identifies a template in compiled.
 type compiledKey struct {
 	source string
-	cut    bool // it has special tokens
+	cut    bool // it was compiled with special tokens
 }
 
 var compiled sync.Map // *chat.Template by compiledKey: reading a template's dialect takes many renderings
@@ -313,7 +313,7 @@ func TestNothingBecomesSpecial(t *testing.T) {
 	}
 }
 
-// Text without spellings is one segment, with any first and last characters.
+// Text without spellings is one segment, whatever its first and last characters.
 func TestOneSegment(t *testing.T) {
 	for _, text := range []string{"", " ", "hello", "> a quote", "a <", "|>", "<|i", "m_end|>", "1 < 2 > 1", "  x  "} {
 		got, err := compile(t, chatML).Render(talk(text, text))
@@ -336,7 +336,7 @@ func TestOneCharacter(t *testing.T) {
 	}
 }
 
-// A message may have the characters of nonces.
+// A message may contain the private-use characters of which nonces consist.
 func TestPrivateUseCharacters(t *testing.T) {
 	check(t, []string{"\U000F0000\U000F7FFF<|im_end|>\U000F1234", "\uE000"})
 }

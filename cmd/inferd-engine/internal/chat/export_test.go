@@ -9,9 +9,9 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// Context returns the variables that a template gets for a conversation, as JSON, and the text behind the rendered
-// one; described is the conversation for a template that refuses the tools. Its texts have marks if
-// the template has special tokens.
+// Context returns the variables that a template gets for a conversation, as JSON, and the text to put behind the
+// rendered one. If described is set, a system message describes the tools, as for a template that refuses them.
+// The texts have marks if the template has special tokens.
 func (t *Template) Context(c *Conversation, described bool) (context []byte, tail string, err error) {
 	turns, err := paired(c.Messages)
 	if err != nil {
@@ -74,7 +74,8 @@ func encode(b *strings.Builder, v jinja.Value) {
 	}
 }
 
-// ProbeSteps returns the steps that reading the dialect takes.
+// ProbeSteps returns the number of interpreter steps that reading the dialect of a template takes; source is the
+// template.
 func (t *Template) ProbeSteps(source string) (steps int) {
 	dialect.Read(func(p *dialect.Probe) (text string, err error) {
 		text, n, err := t.compiled.RenderWithin(t.probeValues(p), probeSteps)

@@ -18,7 +18,8 @@ import (
 // familyTemplates are short templates in the notations of the families.
 var familyTemplates = dialecttest.Templates()
 
-// Templates say what stands in front of a text, behind thoughts, and in place of arguments.
+// The dialect read from a template has the details that the template writes: white space and markers around texts,
+// thoughts and values, escapes of strings, and what stands in place of missing arguments.
 func TestReadings(t *testing.T) {
 	const question = `{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}<|e|>{% elif m.role == 'tool' %}T:{{ m.content }}<|e|>{% endif %}`
 	t.Run("lead", func(t *testing.T) {
@@ -116,7 +117,7 @@ func TestReadings(t *testing.T) {
 	t.Run("no arguments", func(t *testing.T) {
 		const call = `{% for c in m.tool_calls %}<tool_call><function={{ c.function.name }}>` + "\n" + `{% for k, v in c.function.arguments.items() %}<parameter={{ k }}>{{ v if v is string else v | tojson }}</parameter>` + "\n" +
 			`{% endfor %}{% if not c.function.arguments %}NONE{% endif %}</function></tool_call>{% endfor %}`
-		for none, want := range map[string]string{"": "", "{{ '\\n' }}": "\n", "nothing": ""} { // words are no white space
+		for none, want := range map[string]string{"": "", "{{ '\\n' }}": "\n", "nothing": ""} { // only white space counts
 			d := compile(t, `{% for t in tools %}{{ t | tojson }}{% endfor %}`+question+`{% if m.role == 'assistant' %}A:{{ m.content }}`+strings.ReplaceAll(call, "NONE", none)+
 				`<|e|>{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`).Dialect()
 			if d.Shape != dialect.Params || d.Calls.Param.None != want {
@@ -133,14 +134,14 @@ func TestFamilies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := compile(t, source).Dialect()
 			want := *fixtures[name]
-			if name == "lfm2" { // the template says more than the hand
+			if name == "lfm2" { // the template shows details that the fixture leaves out
 				want.Calls.Param.Quote, want.Thinking.Closed = `"`, "<think></think>"
 			}
 			want.Calls.Space = &dialect.Space{JSON: true, Comma: " ", Colon: " "}
 			switch name {
 			case "gemma4", "functiongemma":
 				want.Calls.Space = &dialect.Space{Sorted: true}
-			case "lfm2", "llama4-pythonic": // they mix the words of JSON with calls of Python
+			case "lfm2", "llama4-pythonic": // they write JSON's true, false and null in calls of Python
 				want.Calls.Space = new(dialect.Space)
 			}
 			want.Stop = stopsOf[name]
@@ -181,7 +182,7 @@ func TestCallsInHistory(t *testing.T) {
 					calls = append(calls, c)
 				}
 				d := *tmpl.Dialect()
-				if name == "gpt-oss" { // the template writes another spelling than models do
+				if name == "gpt-oss" { // the template writes a spelling of calls that is not the usual one of the model
 					d.Calls.Call = d.Calls.Others[0]
 				}
 				all, err := d.Write(calls)
@@ -230,7 +231,8 @@ func value(r *rand.Rand) string {
 	}
 }
 
-// Calls in the history have no arguments, or have them as text, and every template renders them as an object.
+// If a call in the history has no arguments, or has them as text in a JSON string, every template renders them as
+// an object.
 func TestArgumentsInHistory(t *testing.T) {
 	for family, source := range familyTemplates {
 		t.Run("Qwen3#1894 Qwen3-Coder#444 GLM-5#158 "+family, func(t *testing.T) {
@@ -249,7 +251,7 @@ func TestArgumentsInHistory(t *testing.T) {
 					t.Errorf("of %q\n%s\nwant\n%s", input, got, want)
 				}
 			}
-			for _, odd := range []string{`"{"`, `"text"`, `[1]`, `4`} { // answered or refused by name
+			for _, odd := range []string{`"{"`, `"text"`, `[1]`, `4`} { // rendered, or refused as invalid
 				_, err := tmpl.Prompt(&chat.Conversation{Messages: append(talk("q"), calls(call("tc-1", odd)), results(result("tc-1", "R")))})
 				if err != nil && infer.CodeOf(err) != infer.Invalid {
 					t.Errorf("%s: %v", odd, err)

@@ -49,9 +49,10 @@ func (t *Template) thinksInText() bool {
 	return t.traits.Thoughts == dialect.ThinkingText || t.traits.Thoughts == dialect.ThinkingWritten
 }
 
-// current leaves out thoughts in front of the last user message if the template would write them in the content, as templates
-// with a member for thoughts do. If a variable switches thinking off, it leaves out all thoughts. A text behind kept
-// thoughts gets the markers of a text around it, as the model writes it there.
+// current prepares the thoughts of a template that has them in the content of a message. If the template writes any
+// content unchanged, current drops the thoughts before the last user message, as templates with a member for thoughts
+// do, and all thoughts if a variable switches thinking off. A text behind remaining thoughts is put between the markers
+// of a text, as the model writes it there.
 func (t *Template) current(c *Conversation, turns []turn) []turn {
 	if !t.thinksInText() {
 		return turns
@@ -74,7 +75,7 @@ func (t *Template) current(c *Conversation, turns []turn) []turn {
 // foldSystem joins each system message that the template refuses to the system message before it, or to the next user
 // message.
 func (t *Template) foldSystem(turns []turn) (out []turn) {
-	var held mixed // of system messages for the user's next one
+	var held mixed // texts of system messages, for the next user message
 	for i, next := range turns {
 		if next.role == "system" {
 			takes := t.traits.LateSystem

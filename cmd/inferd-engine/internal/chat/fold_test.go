@@ -33,7 +33,7 @@ func results(parts ...infer.Part) infer.Message {
 	return infer.Message{Role: infer.User, Content: parts}
 }
 
-// Conversations are folded as the template can take them.
+// Messages that the template refuses or drops are folded into messages that it accepts; all others stay as they are.
 func TestFolds(t *testing.T) {
 	for name, test := range map[string]struct {
 		source   string
@@ -68,7 +68,8 @@ func TestFolds(t *testing.T) {
 	}
 }
 
-// Results belong to calls, in whatever shape they come.
+// Every result is rendered: failed, nested and empty ones, and those of calls in a message of their own or with a
+// repeated id. The input of a call is rendered as an object, with its members in order.
 func TestResults(t *testing.T) {
 	failed := result("1", "no file")
 	failed.Failed = true
@@ -166,7 +167,8 @@ func TestThink(t *testing.T) {
 	}
 }
 
-// A template that writes any content as it is gets the thoughts behind the last message of the user, in the content.
+// If a template writes the content of messages unchanged, the content has the thoughts of answers behind the last
+// user message, but no earlier ones.
 func TestThoughtsInContent(t *testing.T) {
 	off := false
 	plain := calls(&infer.ThinkingPart{Text: "T</think>"}, &infer.TextPart{Text: "<think>no thought</think>"}, call("1", "{}"))
@@ -201,7 +203,7 @@ func TestThoughtsInContent(t *testing.T) {
 	}
 }
 
-// Thoughts of earlier answers come back where the template has a place for them.
+// Thoughts of earlier answers are rendered where the template has a place for them.
 func TestThoughtsInHistory(t *testing.T) {
 	m := calls(&infer.ThinkingPart{Text: "THOUGHT"}, call("1", "{}"))
 	for name, want := range map[string]string{
@@ -212,7 +214,7 @@ func TestThoughtsInHistory(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
-	// In the text, if the template knows thoughts and has no other place for them.
+	// They are rendered in the content, if the template has markers of thoughts but no other place for them.
 	const within = `{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}` +
 		`{% for m in messages %}[{{ m.role }}]{{ m.content if loop.index0 == ns.last or KEEP else m.content.split('</think>')[-1] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}`
 	for keep, want := range map[string]string{"false": "[assistant]<think>THOUGHT</think>", "true": "[assistant]<think>THOUGHT</think>"} {
@@ -221,13 +223,13 @@ func TestThoughtsInHistory(t *testing.T) {
 			t.Errorf("%s: got %q, %v", keep, got, err)
 		}
 	}
-	// Beside a text and calls, too, if the template takes them together.
+	// Beside both a text and calls, they are rendered only if the template takes the three together.
 	m.Content = append([]infer.Part{m.Content[0], &infer.TextPart{Text: "TEXT"}}, m.Content[1:]...)
 	const refusing = `{% for m in messages %}{% if m.thinking and m.content and m.tool_calls %}{{ raise_exception('both') }}{% endif %}{% endfor %}`
 	for source, want := range map[string][2]bool{
 		familyTemplates["lfm2"]:               {true, true},
 		refusing + familyTemplates["lfm2"]:    {true, false},
-		familyTemplates["gpt-oss"]:            {false, true}, // it leaves out such a text
+		familyTemplates["gpt-oss"]:            {false, true}, // it leaves out a text beside calls
 		refusing + familyTemplates["gpt-oss"]: {false, false},
 	} {
 		got, err := text(compile(t, source).Prompt(&chat.Conversation{Messages: append(talk("q"), m, results(result("1", "R")))}))
@@ -257,7 +259,7 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-// The ids of an engine have one spelling in every conversation.
+// An id of the engine has the same spelling in every conversation, in the notation that the template accepts.
 func TestIDs(t *testing.T) {
 	tmpl := compile(t, familyTemplates["mistral-nemo"])
 	for id, want := range map[string]string{"tc-1": "tc0000001", "tc-123": "tc0000123", "xbcDEF12x": "xbcDEF12x"} {

@@ -29,7 +29,8 @@ func (t *Template) spoken(turns []turn) (out []turn) {
 	return out
 }
 
-// spell writes calls in a dialect; an input other than an object is written as JSON.
+// spell writes calls in a dialect, or in the generic dialect if one of the inputs cannot be written in d, such as an
+// input that is no object.
 func spell(d *dialect.Dialect, calls []call) (m mixed) {
 	list := make([]dialect.Call, len(calls))
 	for i, c := range calls {
@@ -45,7 +46,7 @@ func spell(d *dialect.Dialect, calls []call) (m mixed) {
 	return m
 }
 
-// quoted returns a text in the escapes of a JSON string, without quotes.
+// quoted returns a text with the escapes of a JSON string, without the quotes around it.
 func quoted(text string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

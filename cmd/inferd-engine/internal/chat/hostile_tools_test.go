@@ -56,7 +56,8 @@ func live(segments []chat.Segment) map[string]int {
 	return counts
 }
 
-// No text of tools, calls and results becomes a special token, of any spelling and cut anywhere.
+// No text of tools, calls and results becomes a special token, whether it spells whole special tokens or
+// parts of them.
 func TestToolsNeverSpecial(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	sources := maps.Clone(familyTemplates)
@@ -111,7 +112,8 @@ func quotedText(text string) string {
 	return string(b[1 : len(b)-1])
 }
 
-// Large and hostile tools are rendered or refused by name, in time.
+// Large and hostile tools are rendered within the time bound, or refused with an error that names the tool
+// or the call.
 func TestHostileTools(t *testing.T) {
 	if racing || testing.Short() {
 		t.Skip("it measures CPU time, of which the race detector takes ten times as much")
@@ -161,7 +163,8 @@ func TestHostileTools(t *testing.T) {
 	}
 }
 
-// A template's words are compared by it and get no marks: a type stays a type, though it is a special token.
+// The keywords and types of a schema get no marks, because templates compare them: a template recognises a
+// type even if a special token has the same spelling.
 func TestWordsOfSchemas(t *testing.T) {
 	const source = `{% for t in tools %}{% for k, v in t.function.parameters.properties.items() %}{{ k }}:{% if v.type == 'object' %}yes{% endif %}` +
 		`{% if k in t.function.parameters.required %}!{% endif %}{% endfor %}{% endfor %}`

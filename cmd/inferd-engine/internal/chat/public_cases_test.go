@@ -5,7 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// conversations are rendered with each public template, by this package and by the reference.
+// conversations returns the conversations, by name, that are rendered with each public template, by
+// this package and by the reference.
 func conversations() map[string]*chat.Conversation {
 	yes, no := true, false
 	call := func(id, name, input string) *infer.CallPart {
@@ -56,7 +57,7 @@ func conversations() map[string]*chat.Conversation {
 	}
 }
 
-// families are the rows of the public templates, by name.
+// families has the name of the dialect of each public template, by the name of the template.
 var families = map[string]string{
 	"Apertus-8B-Instruct":                           "apertus",
 	"Apriel-1.6-15b-Thinker-fixed":                  "apriel",

@@ -20,7 +20,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/chat"
 )
 
-// public returns the folder of public templates and the Python with jinja2; make test-templates sets both.
+// public returns the files of the public templates, and the command of a Python with jinja2. It skips the test
+// unless make test-templates has set the environment variables for them.
 func public(t *testing.T) (files []string, python string) {
 	t.Helper()
 	folder, python := os.Getenv("INFERD_TEST_TEMPLATES"), os.Getenv("INFERD_TEST_PYTHON")
@@ -82,8 +83,8 @@ func (r *reference) render(t *testing.T, file string, context []byte) (string, e
 	return got.Text, nil
 }
 
-// The texts are those of Python's jinja2; the digests, one for each template, are those of texts that were
-// looked at.
+// Each public template renders the same texts as with Python's jinja2. A digest for each template shows that these
+// are the texts that were reviewed.
 func TestPublicTemplates(t *testing.T) {
 	files, python := public(t)
 	ref := startReference(t, python)
@@ -115,7 +116,8 @@ func TestPublicTemplates(t *testing.T) {
 	}
 }
 
-// compare renders all conversations with a template and with the reference.
+// compare renders all conversations with a template, by this package and by the reference. It reports whether the
+// texts are equal, for conversations without and with tools, and returns a digest of the equal ones.
 func compare(t *testing.T, ref *reference, file string) (plainEqual, toolsEqual bool, digest string) {
 	t.Helper()
 	tmpl := read(t, file)
@@ -159,7 +161,7 @@ func read(t *testing.T, file string) *chat.Template {
 	return tmpl
 }
 
-// expected returns the text of the reference. Where the template refuses the tools, it is that of tools in a system
+// expected returns the text of the reference. If the template refuses the tools, the text has them in a system
 // message.
 func expected(t *testing.T, ref *reference, tmpl *chat.Template, file string, c *chat.Conversation) string {
 	t.Helper()
@@ -216,7 +218,8 @@ func writeDigests(t *testing.T, all map[string]string) {
 	}
 }
 
-// The dialect of a template is found by its probes alone; the table has the row that it belongs to.
+// The dialect read from each public template has the name in families, and reading it takes at most a quarter of
+// the steps that it may take.
 func TestPublicDialects(t *testing.T) {
 	files, _ := public(t)
 	found, most := 0, 0

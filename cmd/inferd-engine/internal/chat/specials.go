@@ -10,7 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// A nonce has three marks for places in text.
+// A nonce is a set of three random marks that are inserted into texts of clients, and found again in
+// the rendered text.
 type nonce struct {
 	inside  string // cut here
 	literal string // on both sides of text that is never parsed
@@ -44,7 +45,7 @@ func (n nonce) in(text string) bool {
 	return strings.Contains(text, n.inside) || strings.Contains(text, n.literal) || strings.Contains(text, n.edge)
 }
 
-// unescaped returns text in which marks that a template wrote as JSON escapes are the marks themselves.
+// unescaped returns text with the marks restored that a template has written as JSON escapes.
 func (n nonce) unescaped(text string) string {
 	if !strings.Contains(text, `\ud`) {
 		return text
@@ -187,8 +188,8 @@ type sweep struct {
 	work     *int // remaining bytes to compare
 }
 
-// within reports whether text[at:] begins inside a spelling. Calls have ascending at. Beyond
-// the limit it reports true: an additional cut does no harm.
+// within reports whether text[at:] begins inside a spelling. Successive calls must have ascending at.
+// Beyond the limit it reports true: an additional cut does no harm.
 func (w *sweep) within(at int) bool {
 	for w.next = max(w.next, at-w.specials.longest+1); w.next < at; w.next++ {
 		if !w.specials.first[w.text[w.next]] {

@@ -14,10 +14,9 @@ import (
 //	User: Bye
 //	Assistant:
 //
-// The prompt ends without a space because most tokenizers attach a space to the word behind
-// it. The model's answer then begins with the token " Hi", which is also a token of the next
-// prompt, so that the KV cache of this answer serves the next one. White space around a
-// message is removed for the same reason: an answer of " Hi\n" comes back as "Hi".
+// The prompt ends without a space because most tokenizers attach a space to the word behind it. The model's answer then
+// begins with the token " Hi", which is also a token of the next prompt, so that the next prompt can reuse the KV cache
+// of this answer. White space around a message is removed for the same reason: an answer of " Hi\n" comes back as "Hi".
 //
 // A transcript has no control tokens. A message with a line that begins like a marker looks
 // to the model like several messages.

@@ -11,7 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A turn is a message as templates know them: text, calls or the answer of a tool.
+// A turn is a message in the form that templates take: a text, perhaps with thoughts and calls, or the answer of a tool
+// to one call.
 type turn struct {
 	role     string // "system", "user", "assistant" or "tool"
 	text     mixed
@@ -27,12 +28,13 @@ type call struct {
 	number   int    // in the conversation, from 0
 }
 
-// mixed is a text of several parts: those of clients, and those of this package, which need no marks.
+// mixed is a text of several fragments. Those of clients are marked when the text is rendered; those of this package
+// are not.
 type mixed []fragment
 
 type fragment struct {
 	text string
-	ours bool // it may spell special tokens
+	ours bool // written by this package: it may spell special tokens
 }
 
 func plain(text string) mixed { return mixed{{text: text}} }
@@ -75,8 +77,9 @@ func (m mixed) trimmed() mixed {
 	return m
 }
 
-// paired returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the last call
-// with its id before it. It returns [infer.Invalid] if an answer has no call, or the input of a call is not JSON.
+// paired returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the last
+// call before it with the same id. It returns [infer.Invalid] if an answer has no call, or the input of a call is not
+// JSON.
 func paired(messages []infer.Message) (turns []turn, err error) {
 	calls := make(map[string]*call)
 	number := 0
@@ -125,7 +128,8 @@ func object(input []byte) []byte {
 	return input
 }
 
-// answer adds an assistant turn. Calls that follow a text in a message of its own are joined to it: they were one answer.
+// answer appends an assistant turn. A turn with calls is joined to the assistant turn before it, unless both have a
+// text or both have thoughts: the client has divided one answer into two messages.
 func answer(turns []turn, t turn) []turn {
 	if n := len(turns); n > 0 && len(t.calls) > 0 {
 		last := &turns[n-1]
@@ -168,8 +172,9 @@ func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 	return turns, nil
 }
 
-// pairedWithin returns an error if a result within the content of another result matches no call in front of it: one of
-// calls, or one of within, the ids of the calls in the same content. at is the path of the outer result, for errors.
+// pairedWithin checks the results nested in the content of a result: each must match one of calls, or a call before it
+// in the same outermost result, whose ids pairedWithin collects in within. at is the path of the outer result, for
+// errors.
 func pairedWithin(content []infer.Part, at string, calls map[string]*call, within map[string]bool) error {
 	for k, part := range content {
 		switch p := part.(type) {

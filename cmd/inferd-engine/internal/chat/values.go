@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// A writer makes a template's values of a conversation. It marks every text that a client has written.
+// A writer converts a conversation to values for a template. It marks every text that a client has written.
 type writer struct {
 	*Template
 	nonce nonce
@@ -29,7 +29,7 @@ func (w *writer) guard(text string) string {
 
 func (w *writer) string(text string) jinja.Value { return jinja.NewString(w.guard(text)) }
 
-// mixed returns a text of several parts; the client's are marked.
+// mixed joins the fragments of a text, and marks those of the client.
 func (w *writer) mixed(m mixed) string {
 	var b strings.Builder
 	for _, f := range m {
@@ -53,7 +53,7 @@ func dict(members ...any) jinja.Value {
 	return d
 }
 
-// conversation returns the variables of a template.
+// conversation returns the variables of the template for a conversation.
 func (w *writer) conversation(turns []turn, tools []infer.Tool) (map[string]jinja.Value, error) {
 	list := make([]jinja.Value, len(turns))
 	for i := range turns {
@@ -119,7 +119,7 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 	return m, nil
 }
 
-// put adds thoughts to a message, which may have calls.
+// put adds thoughts to a message at the given place. calls reports whether the message has calls.
 func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, calls bool) {
 	switch place {
 	case dialect.ReasoningContent:
@@ -158,8 +158,8 @@ func (w *writer) arguments(c *call) (jinja.Value, error) {
 	return w.string(dialect.Spaced(string(c.input))), nil
 }
 
-// id returns the id of a call in the template's notation, marked. An id of an engine, tc-N, has the same spelling in
-// every conversation.
+// id returns the id of a call in the notation that the template accepts, marked. An id of an engine, tc-N, has the
+// same spelling in every conversation.
 func (w *writer) id(c *call) string {
 	switch w.traits.IDs {
 	case dialect.FunctionID:
@@ -225,8 +225,8 @@ const maxLevels = 128
 
 var errDepth = fmt.Errorf("it nests deeper than %d levels", maxLevels)
 
-// json returns JSON as values, members in their order. words are the words that get no marks, as the
-// template compares them; nil is none.
+// json returns JSON as values, with members in their order. words are the texts that get no marks, because the
+// template compares them; nil means none.
 func (w *writer) json(source []byte, words *words) (jinja.Value, error) {
 	d := json.NewDecoder(bytes.NewReader(source))
 	d.UseNumber()

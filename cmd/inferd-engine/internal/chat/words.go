@@ -2,8 +2,8 @@ package chat
 
 import "strings"
 
-// words are the words of JSON Schema at one place in a schema. They get no marks, because templates compare them and clients
-// cannot choose them. A nil value has no words.
+// words are the keywords and type names of JSON Schema that count as such at one place in a schema. They get no marks,
+// because templates compare them and clients cannot choose them. A nil value has no words.
 type words struct {
 	known   map[string]bool
 	members map[string]*words // by member
@@ -14,7 +14,7 @@ type words struct {
 // plain reports whether text is a word.
 func (w *words) plain(text string) bool { return w != nil && w.known[text] }
 
-// of returns the words in a member.
+// of returns the words that count within a member.
 func (w *words) of(member string) *words {
 	if w == nil {
 		return nil
@@ -34,7 +34,7 @@ var vocabulary = func() words {
 		items prefixItems additionalItems contains minItems maxItems uniqueItems minLength maxLength pattern format nullable
 		minimum maximum exclusiveMinimum exclusiveMaximum multipleOf allOf anyOf oneOf not if then else
 		dependentRequired dependentSchemas dependencies strict`)}
-	inside := schema // a schema within it, as its own type: a value that is a word of keywords is a client's
+	inside := schema // the words in a schema; the value of a keyword that is not listed below has none
 	inside.members = map[string]*words{"type": types}
 	names := &words{otherwise: &inside}
 	for keyword := range strings.FieldsSeq("properties patternProperties $defs definitions dependentSchemas") {
