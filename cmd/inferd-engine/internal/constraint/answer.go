@@ -29,8 +29,8 @@ type Answer struct {
 	mask       []uint64
 
 	ending bool               // the answer ends with rest
-	forced bool               // rest comes next; behind it the answer is free again
-	rest   []automaton.Symbol // the decided symbols that are still missing
+	forced bool               // rest comes next; behind it any fitting token is allowed again
+	rest   []automaton.Symbol // the symbols that are decided and still to come
 
 	// Watch, if not nil, is called after each symbol of a token that Take or Try follows.
 	Watch func(s automaton.Symbol, place Place)
@@ -137,7 +137,7 @@ func (a *Answer) Take(id int32) (taken bool) {
 }
 
 // Try follows a token that was chosen without a mask. It reports false, and changes nothing, if the token
-// does not fit or leaves too few tokens for an end. Where most tokens fit, it is cheaper than Mask and Take.
+// does not fit or leaves too few tokens for an end. Where most tokens fit, Try is cheaper than Mask and Take.
 func (a *Answer) Try(id int32) (taken bool) {
 	k := a.constraint
 	k.mu.Lock()
@@ -196,8 +196,9 @@ func (a *Answer) Place() Place {
 }
 
 // Force makes text the next part of the answer. If behind begins with the text of a token, the longest such
-// token comes next, so that a marker there stays whole. After that the answer is free again. Force reports
-// false if the two do not fit, or leave too few tokens for an end, and while an earlier text is still coming.
+// token is forced, too, so that a marker there stays whole. After that any fitting token is allowed again.
+// Force reports false, and changes nothing, if the two do not fit or leave too few tokens for an end, or
+// while an earlier text is still coming.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()

@@ -85,13 +85,14 @@ type Constraint struct {
 // A startCost is the length of the shortest answer, in bytes and in tokens.
 type startCost struct{ bytes, tokens int }
 
-// maxShortest bounds the shortest answer, in bytes.
+// maxShortest is the maximum length in bytes of the shortest answer; a source whose shortest answer is
+// longer is refused.
 const maxShortest = 32 << 10
 
-// Compile returns the constraint of a source for one answer; the caller must call Release. Compiles
-// wait for each other, until ctx ends. Constraints and refusals are cached for later requests of
-// the owner; an empty owner has no cache. spent is the compile time to charge to the request, even
-// if it is refused; it is 0 for a result from the cache, and does not include waiting.
+// Compile returns the constraint of a source for one answer; the caller must call Release. Only one compile
+// runs at a time: the others wait, until ctx ends. Constraints and refusals are cached for later requests of
+// the owner; an empty owner has no cache. spent is the compile time to charge to the request, even if it is
+// refused; it is 0 for a result from the cache, and does not include waiting.
 func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Constraint, spent time.Duration, err error) {
 	name := key{owner: owner, digest: s.Digest()}
 	if found, err := c.find(name); found != nil || err != nil {
@@ -117,8 +118,8 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Cons
 	return k, spent, nil
 }
 
-// Load reads the vocabulary, which takes most of a second of CPU time if it is large. Only the first call
-// does. Compile calls Load, too. Load yields often.
+// Load reads the vocabulary in its first call, and does nothing in later ones. That takes most of a second
+// of CPU time for a large vocabulary; Load yields often. Compile calls Load, too.
 func (c *Compiler) Load() { c.once.Do(c.load) }
 
 func (c *Compiler) load() {
@@ -129,7 +130,8 @@ func (c *Compiler) load() {
 	c.scratch = make([]uint64, c.vocab.Words())
 }
 
-// find returns the cached constraint of a key, or the error of its refusal; nil if neither is cached.
+// find returns the cached constraint of a key, or the cached error of its refusal; both are nil if neither
+// is cached.
 func (c *Compiler) find(k key) (*Constraint, error) {
 	if k.owner == "" {
 		return nil, nil //nolint:nilnil // nothing is kept
@@ -219,8 +221,8 @@ func (c *Compiler) budget() int {
 	return defaultBytes
 }
 
-// evictLocked drops unused constraints until the rest is within the budget. It reports false if those in use
-// exceed the budget.
+// evictLocked drops unused constraints until the rest is within the budget. It reports false if the
+// constraints in use alone exceed the budget.
 func (c *Compiler) evictLocked() bool {
 	for i := 0; c.used > c.budget() && i < len(c.kept); {
 		if k := c.kept[i]; k.refs == 0 {

@@ -22,7 +22,7 @@ func schemaOf(source string) constraint.Format {
 	return constraint.Format{Format: &infer.Format{Schema: []byte(source)}}
 }
 
-// numbered returns a schema, which is different for each number.
+// numbered returns a schema that differs for each number.
 func numbered(i int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{"a%d":{"type":"string","pattern":"^[a-f0-9]{1,40}$"}}}`, i)
 }
@@ -37,7 +37,7 @@ func compile(t *testing.T, c *constraint.Compiler, owner, source string) *constr
 	return k
 }
 
-// A constraint is cached for its owner; without an owner it is dropped after its use.
+// A constraint is cached for its owner only; without an owner it is dropped after its use.
 func TestOwners(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	first := compile(t, c, "a", numbered(1))
@@ -257,7 +257,8 @@ func (m markedModel) Vocabulary(yield func()) ([]vocab.Token, []int32) {
 	return append(tokens, vocab.Token{Control: true}, vocab.Token{Control: true}), ends
 }
 
-// A control token is taken if the answer can end behind it within its tokens, and not otherwise: under a guard, too.
+// Try takes a control token exactly if the answer behind it can be completed within the token limit, also if its
+// format has guards.
 func TestControlTokensEnd(t *testing.T) {
 	c := &constraint.Compiler{Model: markedModel{}, Time: time.Minute}
 	for source, shortest := range map[string]int{

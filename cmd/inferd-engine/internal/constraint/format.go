@@ -9,18 +9,18 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// Format is the Source of a response format to which the whole answer must conform.
+// Format is the [Source] for a response format, to which the whole answer must conform.
 type Format struct{ *infer.Format }
 
 var _ Source = Format{}
 
-// anyObject is the schema of json_object.
+// anyObject is the schema for the response format json_object.
 const anyObject = `{"type":"object"}`
 
-// Member is [Source.Member].
+// Member implements [Source].
 func (Format) Member() string { return "response_format" }
 
-// Digest is [Source.Digest].
+// Digest implements [Source]. A grammar and a schema never have the same digest.
 func (f Format) Digest() [sha256.Size]byte {
 	if f.Format.Grammar != "" {
 		return sha256.Sum256([]byte("grammar\x00" + f.Format.Grammar))
@@ -28,7 +28,7 @@ func (f Format) Digest() [sha256.Size]byte {
 	return sha256.Sum256(append([]byte("schema\x00"), f.schema()...))
 }
 
-// Size is [Source.Size].
+// Size implements [Source].
 func (f Format) Size() int { return len(f.Format.Grammar) + len(f.schema()) }
 
 // schema returns the schema of a format, or nil if it has none.
@@ -39,7 +39,8 @@ func (f Format) schema() []byte {
 	return f.Schema
 }
 
-// Grammar is [Source.Grammar]. The error names the keyword and a JSON pointer, or line and column.
+// Grammar implements [Source]. The error names the keyword of the schema and a JSON pointer to it,
+// or line and column in the grammar.
 func (f Format) Grammar(model Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
 	if f.Format.Grammar != "" {
 		g, err := gbnf.Compile(f.Format.Grammar, model.ByName, b)

@@ -8,7 +8,7 @@ const (
 	maxOwnRefusals = 32
 )
 
-// refusals are the errors of the formats that were refused last, the oldest first. They save the
+// refusals are the errors of the sources that were refused last, the oldest first. They save the
 // time of a compile when a client repeats its request.
 type refusals []refusal
 
@@ -17,7 +17,7 @@ type refusal struct {
 	err error
 }
 
-// find returns the error of a format, or nil.
+// find returns the cached error of a source, or nil.
 func (r refusals) find(k key) error {
 	if i := slices.IndexFunc(r, func(x refusal) bool { return x.key == k }); i >= 0 {
 		return r[i].err

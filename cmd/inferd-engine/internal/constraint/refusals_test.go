@@ -57,7 +57,8 @@ func TestRefusalsAreKept(t *testing.T) {
 	}
 }
 
-// An owner with many refusals evicts only its own, and the refusals of all owners are bounded.
+// The refusals of an owner beyond its limit evict only that owner's. The refusals of all owners
+// together are bounded, too.
 func TestRefusalsAreBounded(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	quiet := refusal(t, c, "quiet", refused(0))

@@ -93,7 +93,7 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 		text = text[min(head, len(text)):]
 		return text[:len(text)-commonSuffix(text, foot)]
 	}
-	if s.one = cut(text); !whole(s.one) { // a declaration in the text has the name, too
+	if s.one = cut(text); !whole(s.one) { // the name may come from a declaration of the tool
 		return s, false
 	}
 	s.foot = footOf(render, t, tools())
@@ -135,8 +135,8 @@ func (s *sample) withoutThoughts(th *Thinking) {
 	}
 }
 
-// header returns the length in bytes of the part of text in front of the call: the prompt if both messages continue it,
-// otherwise the common prefix of plain, without a call, and text, with one.
+// header returns the length in bytes of what stands in text before the answer. plain is rendered from an answer without
+// a call, text from one with a call: if both begin with the prompt, it is the prompt, otherwise their common prefix.
 func header(render Render, t Traits, plain, text string) int {
 	for _, variables := range []map[string]any{nil, {"enable_thinking": false}} {
 		prompt, err := render(&Probe{
@@ -149,7 +149,8 @@ func header(render Render, t Traits, plain, text string) int {
 	return commonPrefix(plain, text)
 }
 
-// whole reports whether text has a call with all arguments, other than as a dict of Python or as a text in a JSON string.
+// whole reports whether text has a call with all arguments in order, in a notation that can be read: neither a dict of
+// Python nor JSON inside a JSON string.
 func whole(text string) bool {
 	at := strings.LastIndex(text, toolOne)
 	if at < 0 {
@@ -193,7 +194,7 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 		c.Begin = strings.TrimSuffix(one.before, begin)
 		c.End = strings.TrimPrefix(one.behind, end)
 		if rest, ok := strings.CutPrefix(withoutFoot(second.behind, foot), end); ok && c.End == "" {
-			c.End = rest // DeepSeek R1 ends several calls, but not one
+			c.End = rest // DeepSeek R1 writes an end marker behind several calls, but not behind one
 		}
 		counter = second.between != first.between && strings.Replace(second.between, "1", "0", 1) == first.between
 		space := end[len(strings.TrimRightFunc(end, unicode.IsSpace)):]
@@ -261,7 +262,7 @@ func compact(text string) string {
 	return strings.Join(strings.Fields(text), "")
 }
 
-// withoutFoot cuts behind at the first marker of foot; that marker ends a message.
+// withoutFoot returns behind, the text behind a call, up to the first marker of foot: that marker ends the message.
 func withoutFoot(behind, foot string) string {
 	first := marker.FindString(foot)
 	if first == "" {
@@ -353,7 +354,8 @@ func jsonArguments(text, key string) (from, until int, ok bool) {
 	return from, from + int(d.InputOffset()), true
 }
 
-// fixed returns a text as pieces. An id in it becomes a piece of its own, or, if index is Index, the call's number does.
+// fixed returns a text as pieces. An id of a call in it becomes a piece of its own; if index is Index, the number of
+// the call does instead.
 func fixed(text string, index Kind) []Piece {
 	if index == Index {
 		return numbered(text, `"0"`, Index)
@@ -366,7 +368,8 @@ func fixed(text string, index Kind) []Piece {
 	return around(text, Piece{}, "")
 }
 
-// numbered returns a text as pieces, with a piece of the given kind for number: a 0, possibly in quotes.
+// numbered returns a text as pieces. The first number in it, a 0 that may be in quotes, becomes a piece of the given
+// kind; quotes stay fixed text.
 func numbered(text, number string, kind Kind) []Piece {
 	before, behind, ok := strings.Cut(text, number)
 	if !ok {

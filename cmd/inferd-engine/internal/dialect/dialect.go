@@ -36,8 +36,8 @@ type Dialect struct {
 	Calls    Calls
 	Thinking Thinking
 	Text     Text
-	// Stop is the marker that the template writes behind an answer; empty means unknown. It is needed if it is no
-	// control token of the vocabulary.
+	// Stop is the marker that the template writes behind an answer; empty means unknown. If the vocabulary has no
+	// control token for it, it must be a stop text of the answer.
 	Stop string
 	// Next stands between the parts of an answer if each part is a message of its own, as in gpt-oss:
 	// "<|start|>assistant". Otherwise it is empty.
@@ -49,8 +49,8 @@ type Calls struct {
 	// Begin and End are around all calls of an answer, Separator is between two of them; each may
 	// be empty. In shape Array, Begin has the opening bracket and End the closing one.
 	Begin, End, Separator string
-	// Lead is the white space that the template writes between a text and the calls behind it. It does not belong to
-	// the text.
+	// Lead is the white space that the template writes between a text and the calls behind it. It is not part of the
+	// text.
 	Lead string
 	// Call is the spelling of one call.
 	Call []Piece
@@ -145,21 +145,21 @@ type Wrap struct {
 // has reports whether text contains a character for which values are wrapped.
 func (w *Wrap) has(text string) bool { return w.Of != "" && strings.ContainsAny(text, w.Of) }
 
-// Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the
-// model has none.
+// Thinking is the spelling of thoughts, and how a request switches them. Without Begin and End the model has no
+// thoughts.
 type Thinking struct {
 	// Begin and End are around the thoughts, with the template's own white space.
 	Begin, End string
 	// Opened reports that the prompt itself writes Begin, so that the answer begins with thoughts.
 	Opened bool
-	// Variable is the name of the template's variable that switches thinking; empty is none. On
-	// and Off are its values; an Off of nil is none. Low is the value of the lowest effort, if
-	// thinking cannot be switched off.
+	// Variable is the name of the template's variable that switches thinking; empty is none. On and Off are its values;
+	// if Off is nil, no value switches thinking off. Low is the value of the lowest effort, if thinking cannot be
+	// switched off.
 	Variable     string
 	On, Off, Low any
 	// Word is a word in a system message that switches thinking off; empty is none. It is used only without a Variable.
 	Word string
-	// Within are markers that the model writes within its thoughts; they are no part of them.
+	// Within are markers that the model writes within its thoughts. They are not part of the thoughts.
 	Within []string
 	// Closed ends a prompt without thinking: Begin and End with nothing between them, or only End
 	// if the prompt itself writes Begin. If neither a variable nor a word switches thinking, it is
@@ -180,12 +180,12 @@ func (t *Thinking) CanStop() bool {
 // Text is the spelling of the text of an answer.
 type Text struct {
 	// Lead is the white space that the template writes between the prompt and a text if Begins is empty. White space in
-	// front of a text does not belong to it then.
+	// front of a text is then not part of the text.
 	Lead string
-	// Begins has the markers of which one stands before a text, the usual one first; empty is none.
+	// Begins has the possible markers before a text, the usual one first. If it is empty, a text has none.
 	Begins []string
-	// End stands behind a text with one of Begins; empty is none. In a dialect with Next, it stands only where a further
-	// message follows.
+	// End is the marker behind a text with one of Begins; empty means none. In a dialect with Next, it stands only
+	// where a further message follows.
 	End string
 }
 
@@ -199,8 +199,8 @@ const (
 	Behind              // the prompt has closed them
 )
 
-// Place returns the place at which the answer to a prompt begins. prompt must have only text of the template: a marker in
-// a client's message does not count.
+// Place returns the place at which the answer to a prompt begins. prompt must be text of the template only, because a
+// marker in a client's message does not count.
 func (t *Thinking) Place(prompt string) Place {
 	tail := strings.TrimSpace(prompt)
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)

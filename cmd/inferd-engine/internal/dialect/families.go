@@ -133,8 +133,8 @@ func (d *Dialect) adjust() {
 	d.eitherOrder()
 }
 
-// These match the members of a call in JSON: the end of the text in front of a name, and the text between a name and the
-// arguments.
+// These match the texts around the members of a call in JSON: the end of the text in front of a name, and the text
+// between a name and the arguments.
 var (
 	nameMember = regexp.MustCompile(`("[^"]*":\s*)"$`)
 	argsMember = regexp.MustCompile(`^"(,\s*)("[^"]*":\s*)$`)
@@ -172,8 +172,8 @@ func (d *Dialect) withoutOuterTag() {
 	d.Calls.Others = append(d.Calls.Others, other)
 }
 
-// harmony completes the dialect of gpt-oss: its template writes one of several spellings of a call, and no
-// effort switches thinking off.
+// harmony completes the dialect of gpt-oss: its template shows only one of the spellings of a call, and not all markers
+// of thoughts and texts.
 func (d *Dialect) harmony() {
 	call := func(first, second string) []Piece {
 		return []Piece{{Fixed, first}, {Name, ""}, {Fixed, second}, {Arguments, ""}, {Fixed, "<|call|>"}}

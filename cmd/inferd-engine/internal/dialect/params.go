@@ -24,7 +24,7 @@ func readNone(render Render, t *Traits, d *Dialect) string {
 	return none
 }
 
-// wrappable are the characters for which a template may wrap a value.
+// wrappable are the characters that are tried in values: a template may wrap a value that contains one of them.
 const wrappable = "<>&\n\"'"
 
 // readWrap returns the markers that a template writes around values that contain certain characters.

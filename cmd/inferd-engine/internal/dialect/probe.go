@@ -34,9 +34,9 @@ type Traits struct {
 	// Results reports that a template without calls accepts answers of tools in messages of their own.
 	Results bool
 
-	TextArguments bool // takes the arguments of calls as the text of a JSON object only
-	TextValues    bool // takes values of arguments, other than texts, as the text of JSON
-	NoContent     bool // takes calls only without a content beside them: null, not an empty text
+	TextArguments bool // takes the arguments of calls only as a string with a JSON object
+	TextValues    bool // takes each argument that is not a string as a string with its JSON
+	NoContent     bool // takes calls without a text only if the content is null, not an empty text
 	IDs           IDs  // the ids of calls that it takes
 
 	System     bool // takes a system message at the beginning

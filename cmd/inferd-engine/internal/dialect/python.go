@@ -30,7 +30,7 @@ func readRaw(render Render, t *Traits, d *Dialect) bool {
 	return err == nil && writeErr == nil && strings.Contains(text, b.String())
 }
 
-// raw writes a value in the notation of [Param].Raw. Words and numbers are those of Python.
+// raw writes a value in the notation of [Param].Raw. True, False, None and numbers are spelt as in Python.
 func (w *writer) raw(value json.RawMessage) error {
 	quote := w.dialect.Calls.Param.Quote
 	var text string

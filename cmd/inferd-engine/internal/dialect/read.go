@@ -2,9 +2,9 @@ package dialect
 
 import "strings"
 
-// Read determines the dialect and the traits of a template by rendering probes. It searches source, the template itself,
-// for known variables and markers. If the template writes no calls, or its calls fit no shape, the dialect is one known by a
-// word in source or else [Generic], with the template's own thoughts.
+// Read determines the dialect and the traits of a template by rendering probes. It searches source, the template
+// itself, for known variables and markers. If the template writes no calls, or its calls fit no shape, the dialect is
+// one that a word in source identifies, or else [Generic]; its thoughts are those of the template in any case.
 func Read(render Render, source string) (*Dialect, Traits) {
 	t := readTraits(render)
 	d := new(Dialect)
@@ -42,10 +42,11 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	return d, t
 }
 
-// enclosed holds pairs of markers around a text which templates describe to the model but do not write.
+// enclosed holds pairs of markers around a text that templates describe to the model, but do not write themselves.
 var enclosed = [][2]string{{"<response>", "</response>"}}
 
-// enclose sets the markers of a text without one to the first known pair in the source.
+// enclose sets Begins and End to the first known pair of markers in source, unless the template has shown markers of a
+// text.
 func (t *Text) enclose(source string) {
 	for _, pair := range enclosed {
 		if len(t.Begins) == 0 && strings.Contains(source, pair[0]+pair[1]) {

@@ -27,8 +27,8 @@ var common = Space{JSON: true, Comma: " ", Colon: " "}
 // callThree probes white space, the order of members, and words. Its members are not sorted.
 var callThree = Call{ID: "call_z1", Name: toolOne, Arguments: `{"kb": true, "ka": {"kz": [51, 52], "kd": null}}`}
 
-// readSpace returns a template's white space and order of members. If the template does not write values as JSON in shape
-// Params, readSpace tries texts of their JSON instead, and records in t.TextValues that these work.
+// readSpace returns a template's white space and order of members. If the template does not write values as JSON in
+// shape Params, readSpace tries strings with their JSON instead, and records in t.TextValues whether these work.
 func readSpace(render Render, t *Traits, d *Dialect) *Space {
 	s, ok := trySpace(render, t, d.Shape)
 	if ok || d.Shape != Params || d.Calls.Param.MiddleJSON != "" {
@@ -114,7 +114,7 @@ func (s *Space) colon() string { return ":" + s.Colon }
 // JSON is returned unchanged.
 func Spaced(source string) string { return common.spell(source) }
 
-// spell is [Spaced] for the white space of s.
+// spell is like [Spaced], but with the white space and the escapes of s.
 func (s *Space) spell(source string) string {
 	var compact bytes.Buffer
 	if json.Compact(&compact, []byte(source)) != nil {
@@ -146,8 +146,8 @@ func (s *Space) spell(source string) string {
 	return b.String()
 }
 
-// TextValues returns a JSON object in which every value that is no string is replaced by a string with its JSON. It fails
-// if source is not a JSON object.
+// TextValues returns the JSON object source, with every value that is not a string replaced by a string with its JSON.
+// It fails if source is not a JSON object.
 func TextValues(source string) (string, error) {
 	all, err := members(source)
 	if err != nil {

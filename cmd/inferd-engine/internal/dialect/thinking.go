@@ -8,7 +8,7 @@ import (
 // A control is a variable by which templates switch thinking.
 type control struct {
 	name string
-	on   []any // the first one that gives another prompt than off is used
+	on   []any // values to try: the first one whose prompt differs from that of a value in off is used
 	off  []any
 	low  any // the lowest effort, for templates that cannot switch thinking off
 }
@@ -21,13 +21,13 @@ var controls = []control{
 	{name: "reasoning_effort", on: []any{"medium", "high"}, off: []any{"none", "no_think", "low"}, low: "low"},
 }
 
-// noThink is the word in a system message that switches thinking off, in templates that know it.
+// noThink is the word in a system message that switches thinking off, in templates that support it.
 const noThink = "/no_think"
 
-// innerMarkers are markers within thoughts.
+// innerMarkers are the known markers for [Thinking].Within.
 var innerMarkers = []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}
 
-// pairs are the markers of thoughts that templates know but do not write.
+// pairs are known markers of thoughts, for templates that mention the markers but do not write thoughts.
 var pairs = [][2]string{
 	{"<think>", "</think>"},
 	{"<seed:think>", "</seed:think>"},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A Fragment is a part of the text of calls. Text of a client may spell markers, which must not become tokens.
+// A Fragment is a part of the text of calls. Text of a client may spell markers, which must not become control tokens.
 type Fragment struct {
 	Text   string
 	Client bool
@@ -156,7 +156,7 @@ const maxNested = 128
 
 var errNested = fmt.Errorf("it nests deeper than %d levels", maxNested)
 
-// literal writes a value in shape Literal: bare names, and quote markers around strings.
+// literal writes a JSON value in shape Literal: bare names, and quote markers around strings.
 func (w *writer) literal(value json.RawMessage, depth int) error {
 	quote := w.dialect.Calls.Param.Quote
 	return w.nested(value, depth, func(text string) {
@@ -169,10 +169,10 @@ func (w *writer) literal(value json.RawMessage, depth int) error {
 	}, ",", w.literal, nil)
 }
 
-// words of Python.
+// words has Python's spelling of the literals of JSON.
 var words = map[string]string{"true": "True", "false": "False", "null": "None"}
 
-// python writes a value of Python.
+// python writes a JSON value in the notation of Python.
 func (w *writer) python(value json.RawMessage, depth int) error {
 	quoted := func(text string) {
 		quote := `"`

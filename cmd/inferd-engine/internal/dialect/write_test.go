@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialecttest"
 )
 
-// written returns the text of calls; if marked, text of a client is between guillemets.
+// written returns the text of calls; if marked is set, each text of a client is between guillemets.
 func written(t *testing.T, d *dialect.Dialect, marked bool, calls ...dialect.Call) string {
 	t.Helper()
 	all, err := d.Write(calls)
