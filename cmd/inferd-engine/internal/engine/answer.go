@@ -23,7 +23,7 @@ type answer struct {
 	raw     []byte // bytes that may become a character: fewer than utf8.UTFMax
 	held    []byte // whole characters that may begin a stop
 	out     []byte // result of the last call
-	trimmed int    // dropped bytes of white space whose tokens withoutTrimmed has not removed yet
+	trimmed int    // number of dropped bytes of white space whose logprobs withoutTrimmed has not removed yet
 
 	stopped bool
 	reason  infer.Reason // once stopped

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Thoughts over their budget end in every family that has thoughts, be its markers control tokens or bytes: what the model goes on
-// with is text, and has no marker.
+// In every family with thoughts, the thoughts end within their budget, whether their markers are control tokens or
+// bytes. No part of the answer contains the marker of their end.
 func TestBudgetOfThoughts(t *testing.T) {
 	const budget = 20
 	thoughts := strings.Repeat("and so on ", 30)
@@ -57,7 +57,7 @@ func TestBudgetOfThoughts(t *testing.T) {
 	}
 }
 
-// The tokens of the events are all those of the answer, but for markers behind the last call.
+// The events count all tokens of the answer, except those of markers behind the last call.
 func TestTokensOfEvents(t *testing.T) {
 	for name, test := range map[string]struct {
 		family, answer string

@@ -12,7 +12,7 @@ import (
 )
 
 // A Counter counts the tokens of prompts, one prompt at a time, on a thread of idle priority.
-// Requests to count need no slot, so they must not take time from requests in slots.
+// Requests to count need no slot, so they must not delay the requests that have slots.
 type Counter struct {
 	// CPU bounds the CPU time of rendering one prompt, as [Engine.Rendering] does. The bound on
 	// the bytes of a prompt bounds the time to tokenise it.
@@ -43,9 +43,10 @@ func (c *Counter) Run(ctx context.Context) {
 // A renderer renders a conversation.
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
-// do runs f on the counter's thread. f gets a version of render with a budget of CPU time. If that
-// is exceeded, do returns errSlowTemplate at once, but the counter is free only when f returns.
-// Otherwise do waits for f once it runs, even if ctx ends: f checks ctx itself.
+// do runs f on the counter's thread, and passes it render with a budget of CPU time. If rendering
+// exceeds the budget, do returns errSlowTemplate at once, but the counter is free only when f
+// returns. If ctx ends before f runs, do returns; once f runs, do waits for it, because f checks
+// ctx itself.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
@@ -73,8 +74,8 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 }
 
 // maxCounted bounds the text to count, in bytes per token of the context. Usual text has fewer
-// bytes per token, so a longer text does not fit into the context. It also bounds the text that is
-// made from tokens.
+// bytes per token, so a text that exceeds the bound would not fit into the context. It also bounds
+// the text that is made from tokens.
 const maxCounted = 16
 
 // maxRevealed is the maximum number of tokens of a prompt that an answer lists one by one.

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// answerOf returns the parts of an answer: its text, the number of prompt tokens that it reports
-// first, and its Done.
+// answerOf returns the parts of an answer: its text, the number of prompt tokens in its first
+// event, and its Done.
 func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, done infer.Done, err error) {
 	err = e.Handle(context.Background(), req, func(ev infer.Event) error {
 		switch ev := ev.(type) {

@@ -36,8 +36,8 @@ type Engine struct {
 	Template *chat.Template
 	Loop     *batch.Loop // decodes on Context
 	Formats  *constraint.Compiler
-	// Dialect describes how the model's answers spell thoughts and calls; with nil they are only
-	// text.
+	// Dialect describes how the model's answers spell thoughts and calls. If it is nil, answers are
+	// parsed as text alone.
 	Dialect *dialect.Dialect
 	// Markers are the control tokens of the model, and Ends its end tokens.
 	Markers *speech.Markers
@@ -47,16 +47,16 @@ type Engine struct {
 	// Rendering bounds the CPU time of rendering one conversation, because a model's template is a
 	// program. Nil means no bound.
 	Rendering *budget.CPU
-	// Counter counts the tokens of prompts for requests to count. If it is nil, they are counted in
-	// the goroutine of the call, with no bound on CPU time.
+	// Counter runs the requests to count tokens. If it is nil, each is run in the goroutine of its
+	// call, with no bound on CPU time.
 	Counter *Counter
 }
 
 var _ Handler = (*Engine)(nil)
 
-// Abilities returns the tasks and features that this package offers with the model. Infill depends on
-// the vocabulary, thinking on the template. Calls are spelt as the template spells them, or else as a
-// system message describes.
+// Abilities returns the tasks and features that this package offers with the model. Infill depends
+// on the vocabulary, thinking on the template. Calls have the spelling of the template or, if it
+// has none, the one that a system message describes.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
 	can := infer.Abilities{
@@ -71,8 +71,8 @@ func (e *Engine) Abilities() infer.Abilities {
 	return can
 }
 
-// Handle answers req, which must be to generate or to count. The error for a request that the model
-// cannot take is [infer.Invalid], and has the reason. Requests beyond [Engine.Abilities] are refused
+// Handle answers req, which must be to generate or to count. If the model cannot take the request,
+// the error is [infer.Invalid] and has the reason. Requests beyond [Engine.Abilities] are refused
 // first.
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	if err := e.Abilities().Check(req.Task); err != nil {
@@ -163,8 +163,8 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 	return refusal
 }
 
-// errTooShort returns the error of a request whose shortest answer has least tokens, while there is
-// room for only most. asked is its max_tokens, or 0 if it has none.
+// errTooShort returns the error of a request whose shortest answer has least tokens, more than the
+// limit of most. asked is its max_tokens, or 0 if it has none.
 func errTooShort(member string, least, asked, most int) error {
 	if asked == 0 || most < asked {
 		return infer.Refusef(member, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
@@ -172,9 +172,9 @@ func errTooShort(member string, least, asked, most int) error {
 	return infer.Refusef(member, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
 }
 
-// answer returns an empty answer to gen. A response format defines the whole text: neither stop
-// sequences nor markers of turns end it. With a format, and with a prompt without the template,
-// there are no turns: nothing is trimmed, and markers of turns are text like any other.
+// answer returns an empty answer to gen. If a response format defines the whole text, neither stop
+// sequences nor markers of turns end it, and nothing is trimmed. If the prompt is rendered without
+// the template, there are no turns: only stop sequences end the text, and nothing is trimmed.
 func (e *Engine) answer(gen *infer.Generate) answer {
 	var a answer
 	if gen.Format.Constrains() {

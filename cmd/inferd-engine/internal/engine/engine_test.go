@@ -258,8 +258,7 @@ func TestLogprobsComeWithTheirText(t *testing.T) {
 	}
 }
 
-// A request beyond the abilities is refused before its prompt is rendered. Formats among the
-// abilities constrain the answer.
+// A request beyond the abilities is refused. The formats among the abilities constrain the answer.
 func TestAbilities(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 512, Batch: 64, Sequences: 1})
 	drop := func(infer.Event) error { return nil }

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A generation makes the events of one answer from the tokens of the loop. Each token passes
+// A generation converts the tokens of one answer to events. Each token passes through these stages:
 //
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
@@ -41,15 +41,16 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
-// repeats reports whether the answer must be the same whenever the request runs alone. That is
-// promised to a request with a seed, and at temperature 0 only if the kernels compute row by row.
+// repeats reports whether the answer must be the same whenever the request runs alone. It must with
+// a seed, and at temperature 0 if the kernels compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
 	greedy := s.Temperature == nil || *s.Temperature == 0
 	return s.Seed != nil || greedy && g.engine.Model.RowByRow()
 }
 
-// sequence returns a sequence with its functions.
+// sequence returns a sequence for the loop with the functions of g. The caller adds the prompt, the
+// limits and the owner.
 func (g *generation) sequence() batch.Sequence {
 	return batch.Sequence{
 		Paused: g.paused.Load, Repeats: g.repeats(),
@@ -82,7 +83,8 @@ func (g *generation) choose(i int) (batch.Token, error) {
 	return g.chooseAllowed(i)
 }
 
-// token adds a token and the cost of choosing it. It reports false to end the sequence.
+// token adds a chosen token to the answer, with the cost of choosing it, and emits text that is
+// complete. It reports false to end the sequence.
 func (g *generation) token(tok batch.Token, cost int) bool {
 	g.ev.Tokens++
 	g.ev.Cost += cost
@@ -98,12 +100,12 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	return !stopped && g.lost == nil
 }
 
-// maxUnreported is the number of tokens without text after which an event reports them, so that
-// admission charges them.
+// maxUnreported is the number of tokens without text that an event must report, so that admission
+// charges them.
 const maxUnreported = 32
 
-// send emits text, with the number of tokens since the last event. Without text, it emits only a
-// number of at least maxUnreported.
+// send emits text, with the number of tokens since the last event. Without text, it emits the
+// number alone once it is maxUnreported or more.
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {
@@ -118,8 +120,8 @@ func (g *generation) send(delta []byte) {
 	}
 }
 
-// finish emits the rest of the answer and its Done, or returns the error of its sequence. An answer
-// at its deadline is no error.
+// finish emits the rest of the answer and its Done, or returns the error of its sequence. An end at
+// the deadline is no error.
 func (g *generation) finish(result batch.Result, err error) error {
 	done := infer.Done{
 		In: g.prompt.Tokens, Cached: result.Cached, Out: result.Out,

@@ -16,20 +16,20 @@ import (
 type prompt struct {
 	tokens []batch.Token
 	text   []byte // the rendered text; if nil, it is the text of the tokens
-	tail   string // the end of the text, as far as it comes from the template
+	tail   string // the end of the text that comes from the template, without text of clients
 }
 
-// A reading has the options for making a prompt.
+// A reading has the options of one prompt.
 type reading struct {
 	render  renderer
 	most    int  // maximum number of rendered bytes to tokenise; 0 is no bound
-	room    int  // maximum number of tokens of a prompt with a gap and files; 0 means the room of the loop
+	room    int  // maximum number of tokens of a prompt for infill; 0 means that files may fill the room of the loop
 	bare    bool // as in [infer.Count]
 	literal bool // as in [infer.Count]
 }
 
-// fit returns a prompt that leaves room for an answer. The error for a prompt that is too long is
-// an [infer.PromptError].
+// fit returns a prompt that leaves room for at least one token of the answer. The error for a
+// prompt that is too long is an [infer.PromptError].
 func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	room := e.Loop.Room()
 	if least := e.leastTokens(gen); least > room {
@@ -52,7 +52,8 @@ func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	return read, nil
 }
 
-// filesLeave is a divisor: files leave 1/filesLeave of the context to an answer without max_tokens.
+// filesLeave is a divisor: the files of a prompt leave 1/filesLeave of the context to an answer
+// without max_tokens.
 const filesLeave = 4
 
 // leastTokens returns a lower bound for the number of tokens of a prompt. Exact counting takes a
@@ -64,7 +65,7 @@ func (e *Engine) leastTokens(gen *infer.Generate) int {
 	return len(gen.Tokens) + textBytes(gen)/e.LongestToken
 }
 
-// textBytes returns the number of bytes of the text that becomes a prompt. It does not count the
+// textBytes returns the number of bytes of the text that becomes a prompt. It counts neither the
 // template's text, nor thinking and files, which may be left out.
 func textBytes(gen *infer.Generate) (n int) {
 	if gen.Prompt != nil {

@@ -49,15 +49,15 @@ func formatted(thinking infer.ThinkingMode) func(*infer.Generate) {
 
 func demanded(g *infer.Generate) { g.Choice.Mode = infer.ToolRequired }
 
-// wrongs are tokens that must not be chosen inside a text.
+// wrongs are tokens that must not be chosen inside a string.
 var wrongs = []string{"<|pad|>", "<|bos|>", "<unused1>", "</tool_call>", "</think>"}
 
 const hermesCall = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln <b>&\"}}\n</tool_call>"
 
 const hermesCalled = `call get_weather {"city": "Köln <b>&"}`
 
-// failures are cases for the whole engine; package speech tests more spellings of some. L stands for
-// llama.cpp, V for vllm, S for sglang, O for ollama.
+// failures are cases for the whole engine; package speech tests more spellings of some. In their names, L#1
+// is issue 1 of llama.cpp; V stands for vllm, S for sglang, O for ollama.
 var failures = map[string]failure{
 	"L#13341 L#13690 L#23677 control and unused tokens in a string": {
 		family: "hermes", answer: hermesCall, change: demanded, wrong: wrongs, want: []string{hermesCalled},
@@ -159,7 +159,7 @@ var failures = map[string]failure{
 
 func think(g *infer.Generate) { g.Thinking = infer.ThinkOn }
 
-// Failures that are known of other engines do not occur, however the answer is divided into tokens.
+// Failures that were reported for other engines do not occur, however the answer is divided into tokens.
 func TestPublicFailures(t *testing.T) {
 	for name, f := range failures {
 		t.Run(name, func(t *testing.T) {

@@ -194,7 +194,8 @@ func TestAnswersValidate(t *testing.T) {
 	}
 }
 
-// validates describes what is wrong with an answer; it is empty if nothing is.
+// validates requests an answer to a schema, and describes what is wrong with it; empty means
+// nothing.
 func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source string, most int, seed uint32) string {
 	t.Helper()
 	gen := user(fmt.Sprint(seed%100), most)
@@ -219,8 +220,8 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 	return ""
 }
 
-// L#23677 L#13341 L#13690: inside a string, the likeliest token is a control token whose spelling
-// would fit. It is not chosen, and no part of it is in the answer.
+// If the likeliest token inside a string is a control token whose spelling would fit, it is not
+// chosen, and no part of its spelling is in the answer (llama.cpp issues 23677, 13341 and 13690).
 func TestControlTokensInStrings(t *testing.T) {
 	e := loadScript(t, `"`, "abc") // behind abc the likeliest token ends the turn
 	schemas := []string{
@@ -246,8 +247,8 @@ func TestControlTokensInStrings(t *testing.T) {
 func TestRefusalsCost(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	ask(t, e, user("a", 100)) // measures the unit of costs, the mean time of a step
-	// The compiles take the time of many steps, even if the machine was busy during the measured
-	// steps.
+	// These formats take the time of many steps to compile, even if the machine was busy during the
+	// measured steps.
 	var words strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&words, `"v%d",`, i)

@@ -224,8 +224,8 @@ var inputs = []string{
 	`{"none": null, "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a", {"k": "v"}, null]}`,
 }
 
-// spelt returns an answer in a dialect, with thoughts and text if the dialect has them, the parts into which
-// the engine should parse it, and the inputs of its calls.
+// spelt returns an answer in a dialect, with thoughts and text if the dialect has a place for them. It also
+// returns the parts into which the engine should parse the answer, and the inputs of its calls.
 func spelt(t *testing.T, d *dialect.Dialect, place dialect.Place, thoughts, text string) (answer string, want *heard, list []string) {
 	t.Helper()
 	var b strings.Builder
@@ -295,7 +295,7 @@ func TestFamiliesInEveryChunking(t *testing.T) {
 	}
 }
 
-// everyChunking plays all variants of an answer; with -short only one of them, chosen by the number of the
+// everyChunking checks all variants of an answer; with -short only one of them, chosen by the number of the
 // family.
 func everyChunking(t *testing.T, template string, number int) {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// speech returns the constraint of the answer to a prompt, or nil if any text is allowed. tail is the end
-// of the prompt, as far as it comes from the template.
+// speech returns the constraint of the answer to a prompt, or nil if any text is allowed. tail is the end of the prompt
+// that comes from the template, without text of clients.
 func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
 	o := speech.Options{
 		Dialect: e.Dialect, Markers: e.Markers, Ends: e.Ends,
@@ -38,15 +38,15 @@ type spoken struct {
 	thoughts answer // turns thoughts into whole characters
 	thought  int    // tokens of thoughts so far
 	free     bool   // tokens may be chosen without a mask where nearly all fit
-	calls    int    // the number of the last call: at first of the conversation, then of the answer
+	calls    int    // number in the id of the last call, in the conversation or in the answer
 	demands  bool   // the request demands a call
-	muted    bool   // text is not sent until the next call
-	called   bool   // the text that is sent is behind a call
+	muted    bool   // text is dropped until the next call
+	called   bool   // a call has been parsed
 }
 
 const callPrefix = dialect.CallPrefix
 
-// understand attaches a parser to the answer, and numbers its calls behind those of the conversation.
+// understand attaches a parser to the answer, and lets the numbers of its calls follow those of the conversation.
 func (g *generation) understand(k *constraint.Constraint) {
 	if s, ok := k.Source().(*speech.Speech); ok { // every source here is
 		g.parser = s.Parser(g.allowed.Place())
@@ -67,7 +67,8 @@ func (g *generation) understand(k *constraint.Constraint) {
 	g.parser.LastID = g.calls
 }
 
-// maxChoices bounds the attempts to choose one token. It is more than an Answer refuses at one position.
+// maxChoices is the maximum number of attempts to choose one token. It is more than the number of tokens that a
+// [constraint.Answer] refuses at one position.
 const maxChoices = 100
 
 // chooseAllowed chooses the next token among those that fit. In free text nearly all tokens fit: there a
@@ -107,8 +108,9 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 	return 0, errors.New("internal error: all tokens of the mask are refused")
 }
 
-// offerEnd adds the end tokens to the mask of a free text before a demanded call: they tell where the model ends its text, so that
-// the call is forced there. It reports whether it has; with a free sampler, a token drawn without a mask tells that.
+// offerEnd adds the end tokens to the mask while the model writes free text before a demanded call. If the model then
+// chooses one, its text has ended, and the call is forced there. offerEnd reports whether it has added them. With a
+// free sampler that is not necessary, because tokens are drawn without a mask.
 func (g *generation) offerEnd(mask []uint64) bool {
 	if g.free || !g.demands || g.parser.Calls > 0 || !g.parser.Loose() || len(g.parser.Open()) == 0 {
 		return false
@@ -163,9 +165,10 @@ func (g *generation) parts() bool {
 	return !stopped && g.lost == nil
 }
 
-// demandAtStop begins a demanded call that is missing when the text ends: at a stop of the caller, or where the text of
-// the model ends its turn. It reports false if the answer ends there. Behind a stop of the caller no text is sent before the call,
-// nor where the call cannot be forced: then it is under way, or comes as the tokens run out.
+// demandAtStop forces a demanded call that is missing when a stop ends the text: a stop of the caller, or a marker of
+// the end of the turn. It reports false if no call is missing, so that the answer ends. Further text before the call is
+// dropped if the stop was the caller's, or if the call cannot be forced: then the call is already under way, or comes
+// as the tokens run out.
 func (g *generation) demandAtStop() bool {
 	if !g.demands || g.called {
 		return false
@@ -179,8 +182,8 @@ func (g *generation) demandAtStop() bool {
 // endThoughts sends the held text of the thoughts.
 func (g *generation) endThoughts() { g.sendThought(g.thoughts.end()) }
 
-// sendThought emits thoughts with the number of tokens since the last event. A client that takes only text
-// gets only that number.
+// sendThought emits thoughts with the number of tokens since the last event. To a client that takes only text, it emits
+// only that number.
 func (g *generation) sendThought(delta []byte) {
 	switch {
 	case g.lost != nil || len(delta) == 0:

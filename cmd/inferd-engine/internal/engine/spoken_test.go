@@ -76,7 +76,7 @@ func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error
 	return h, err
 }
 
-// A demanded call is made even if the model has ended its turn with text before.
+// A demanded call is made even if the model ends its turn behind a text.
 func TestDemandAtStop(t *testing.T) {
 	e := loadScript(t, " Hi", "\n", "User", ":")
 	texts := e.Model.TokenTexts()
@@ -110,8 +110,8 @@ func TestAbilitiesOfDialects(t *testing.T) {
 	}
 }
 
-// A fenced block that the model leaves open hides no call: a marker that is a token begins one in it, and a demanded call is
-// made behind it where the text ends, with every sampler.
+// A call is not missed because the model has left a fenced block open: a marker that is one token begins a call within
+// the block, and a demanded call is made where the text ends. That holds for every sampler.
 func TestCallsInOpenFences(t *testing.T) {
 	const block = "```py\nx = 1\n"
 	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
@@ -150,8 +150,8 @@ func TestCallsInOpenFences(t *testing.T) {
 	}
 }
 
-// A stop of the caller ends the text before a demanded call, and not the answer; behind the call, or without a demand, it ends
-// the answer.
+// A stop of the caller before a demanded call ends only the text: the call follows. Behind the call, or if no call is
+// demanded, it ends the answer.
 func TestStopBeforeDemandedCall(t *testing.T) {
 	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
 	now := []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
