@@ -168,8 +168,8 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// If llguidance is also measured, it has a row in the report, and the ratio is that of the mean
-// times of masks.
+// If llguidance is also measured, the report has a row for it, and the ratio of the mean times of
+// masks.
 func TestReportWithPeer(t *testing.T) {
 	r := &report{Tokens: 10}
 	p := &problem{name: "x", instances: []instance{{text: "1", valid: true}}}

@@ -49,7 +49,7 @@ func readMaskBench(dir string) ([]*problem, error) {
 	return all, nil
 }
 
-// A test is an instance in the format of both collections.
+// A test is an instance in the JSON format of both collections.
 type test struct {
 	Description string          `json:"description"`
 	Valid       bool            `json:"valid"`

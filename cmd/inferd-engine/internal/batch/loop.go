@@ -149,7 +149,8 @@ type abortable struct {
 // to be aborted. An abort also discards the results of the other sequences.
 const minAbort = 32
 
-// begin starts a computation for the given sequences. Canceling one of them calls abort.
+// begin records the start of a computation for the given sequences. Canceling one of them calls abort,
+// once.
 func (a *abortable) begin(of []*sequence, abort func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

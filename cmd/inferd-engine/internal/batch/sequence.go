@@ -221,7 +221,7 @@ func (l *stepper) repeats(s *sequence) bool { return s.Repeats && !l.Exact && !l
 // lookup returns the cached prefix that s, a sequence without cells, should reuse.
 func (l *stepper) lookup(s *sequence) kv.Prefix {
 	longest, freshest := l.cache.Lookup(s.cacheOwner(), s.tokens)
-	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // a sequence with an answer continues it
+	if !l.repeats(s) || s.result.Out > 0 || !l.cache.Idle() { // a resumed answer continues on its own cells
 		return longest
 	}
 	if n := schedule.Reusable(longest.N, freshest.Fresh, len(s.tokens), l.Limits.Batch); n <= freshest.Fresh {
@@ -230,7 +230,8 @@ func (l *stepper) lookup(s *sequence) kv.Prefix {
 	return longest
 }
 
-// giveUp frees or retains the cells of a sequence, according to its state.
+// giveUp takes the cells from a sequence that has entered a state without cells. In Suspended and Done
+// it retains them, otherwise it frees them.
 func (l *stepper) giveUp(s *sequence) error {
 	cells := s.cells
 	s.cells = nil

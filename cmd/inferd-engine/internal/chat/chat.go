@@ -120,7 +120,7 @@ type Segment struct {
 	Special bool // spellings of special tokens in Text are the template's own, and are tokenised as these tokens
 }
 
-// A Conversation has what a prompt is rendered from.
+// A Conversation is the input for rendering a prompt.
 type Conversation struct {
 	Messages []infer.Message
 	Tools    []infer.Tool

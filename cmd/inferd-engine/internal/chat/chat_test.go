@@ -220,7 +220,8 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// joined is the text of segments; live is the number of spellings in it that mean tokens.
+// joined returns the text of segments, and as live the number of spellings in it that become
+// special tokens.
 func joined(segments []chat.Segment) (text string, live int) {
 	for _, s := range segments {
 		text += s.Text
@@ -327,7 +328,8 @@ func TestOneSegment(t *testing.T) {
 	}
 }
 
-// A spelling of one character cannot be split: it is a segment that is not parsed.
+// A spelling of one character cannot be split, so it becomes a segment of its own, in which
+// spellings do not count.
 func TestOneCharacter(t *testing.T) {
 	got, err := compile(t, bare).Render(talk("a¤b"))
 	want := []chat.Segment{{Text: "a", Special: true}, {Text: "¤"}, {Text: "b", Special: true}}

@@ -161,7 +161,8 @@ var stopsOf = map[string]string{
 	"functiongemma": "<end_of_turn>", "llama4-pythonic": "<|eot|>", "phi4-mini": "<|end|>",
 }
 
-// A template and its dialect write calls of any arguments alike, so a parser of the dialect reads back the history.
+// Whatever its arguments, a call is written in the same way by a template and by the dialect read from it. So a
+// parser of the dialect can read the calls in the history.
 func TestCallsInHistory(t *testing.T) {
 	for name, source := range familyTemplates {
 		t.Run(name, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Bounds of one hostile template, compiling included. The memory is that of the process.
+// Bounds for compiling and rendering one hostile template. The bound on memory is for the whole process.
 const (
 	maxTime = 2 * time.Second // of CPU
 	maxPeak = 512 << 20
@@ -417,7 +417,8 @@ func TestAfterABound(t *testing.T) {
 	}
 }
 
-// The spellings of special tokens come from the model's file and may be hostile, too.
+// The spellings of special tokens come from the model's file and may be hostile, too. Whatever they are, rendering
+// stays within the bound on CPU time.
 func TestHostileSpellings(t *testing.T) {
 	if racing || testing.Short() {
 		t.Skip("it measures seconds of CPU time, of which the race detector takes ten times as much")

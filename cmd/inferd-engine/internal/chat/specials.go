@@ -92,8 +92,9 @@ func index(spellings []string) specials {
 	return s
 }
 
-// guard marks every spelling in text behind its first character, overlapping ones included.
-// A spelling of one character has no inside: it is put between literal marks.
+// guard inserts a mark behind the first character of every spelling in text, overlapping ones
+// included. A spelling of one character is put between literal marks instead. The beginning and the
+// end of text get an edge mark if they could become part of a spelling.
 func (s *specials) guard(text string, n nonce) string {
 	head, tail := s.edges(text)
 	var b strings.Builder
@@ -148,7 +149,8 @@ func (s *specials) edges(text string) (head, tail int) {
 	return head, tail
 }
 
-// cut splits rendered text at the marks. Text between two literal marks is not special.
+// cut splits rendered text into segments at the marks, and removes them. Text between two literal
+// marks is not special.
 func (s *specials) cut(text string, n nonce) []Segment {
 	var all []Segment
 	add := func(text string, special bool) {

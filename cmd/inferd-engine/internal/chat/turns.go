@@ -194,7 +194,7 @@ func pairedWithin(content []infer.Part, at string, calls map[string]*call, withi
 	return nil
 }
 
-// unpaired is the error for the result at a path that matches no call.
+// unpaired returns the error for a result that matches no call; at is the path of the result.
 func unpaired(at, id string) error {
 	err := fmt.Errorf("render: %s: tool_result references tool_call_id %.128q, which matches no tool_use in this request", at, id)
 	return &infer.Error{Code: infer.Invalid, Err: &infer.FeatureError{Member: "messages", Err: err}}

@@ -24,8 +24,8 @@ import (
 type Answer struct {
 	constraint *Constraint
 	cursor     *automaton.Cursor
-	left       int // tokens
-	tries      int // number of tokens refused since the last Mask
+	left       int // number of tokens that the answer may still have
+	tries      int // number of tokens that Take has refused since the last Mask
 	mask       []uint64
 
 	ending bool               // the answer ends with rest
@@ -63,7 +63,7 @@ func (k *Constraint) Open(most int) (*Answer, error) {
 	return &Answer{constraint: k, cursor: k.auto.Open(), left: most, mask: k.compiler.scratch}, nil
 }
 
-// Close ends the use of an answer.
+// Close releases the states that the answer uses. The answer must not be used afterwards.
 func (a *Answer) Close() {
 	a.constraint.mu.Lock()
 	defer a.constraint.mu.Unlock()

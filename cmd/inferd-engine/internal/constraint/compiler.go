@@ -33,7 +33,7 @@ type Compiler struct {
 	// Time bounds one compile; 0 means [automaton.DefaultTime].
 	Time time.Duration
 
-	once    sync.Once // guards the next four
+	once    sync.Once // guards the making of the next four fields
 	vocab   *vocab.Vocab
 	ends    []int32
 	turn    chan struct{} // has room for one; full while a compile runs

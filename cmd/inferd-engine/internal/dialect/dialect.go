@@ -16,7 +16,7 @@ type Shape string
 // Shapes.
 const (
 	NoCalls Shape = ""       // answers have no calls
-	Object  Shape = "object" // a JSON object with name and arguments, each between tags or bare
+	Object  Shape = "object" // a JSON object with name and arguments for each call, between tags or bare
 	Array   Shape = "array"  // a JSON array of such objects
 	Named   Shape = "named"  // the name, then the arguments as JSON
 	Params  Shape = "params" // the name, then a tag for each argument; strings are raw
@@ -115,9 +115,9 @@ func IDOf(alphabet string, n int) string {
 
 // Param is the spelling of one argument.
 //
-// Shape Params: Open key Middle value Close, the next one behind Separator. The value of a string is
-// raw, any other is JSON. Shape Python: key "=" value; Separator is ", ". Shape Literal: key ":"
-// value; Quote is around strings.
+// In shape Params an argument is Open key Middle value Close; the value is the raw text of a string, or the JSON of any
+// other value. In shape Python it is key "=" value, and Separator is ", ". In shape Literal it is key ":" value, with
+// Quote around strings. Separator is between two arguments.
 type Param struct {
 	Open, Middle, Close, Separator string
 	// MiddleJSON replaces Middle in front of a value that is JSON; if it is empty, Middle stands there, too.

@@ -204,9 +204,10 @@ func together(render Render, t Traits, c Call) bool {
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
-// inText reports whether thoughts can stand in the content of a message. The template must write those of the last answer,
-// even with a tool's result behind it. If it leaves out older thoughts, inText returns ThinkingText; if it writes the
-// content unchanged behind plain, the prompt of a question, ThinkingWritten; otherwise ReasoningContent.
+// inText finds out whether thoughts can stand in the content of a message. The template must write the thoughts of the
+// last answer, even with a tool's result behind it. The result is ThinkingText if the template leaves out older
+// thoughts, ThinkingWritten if it writes the content unchanged behind plain (the prompt of a question), and
+// ReasoningContent if thoughts cannot stand there.
 func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts {
 	if t.Begin == "" {
 		return ReasoningContent

@@ -112,7 +112,7 @@ func (w *writer) spaced(source string) string {
 	return source
 }
 
-// value writes the middle marker and the value behind a name.
+// value writes the value of an argument, and the marker between name and value.
 func (w *writer) value(value json.RawMessage) error {
 	p := &w.dialect.Calls.Param
 	var text string
@@ -192,8 +192,8 @@ func (w *writer) python(value json.RawMessage, depth int) error {
 	}, ", ", w.python, words)
 }
 
-// nested writes a value: strings with text, names of members with name, items and members' values with inner, and literals
-// in words by their replacements.
+// nested writes a JSON value: text writes the strings, name the names of members, and inner the items of lists and the
+// values of members. A literal that is in words is replaced by its value there.
 func (w *writer) nested(value json.RawMessage, depth int, text, name func(string),
 	separator string, inner func(json.RawMessage, int) error, words map[string]string,
 ) error {

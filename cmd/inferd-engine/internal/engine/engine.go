@@ -20,7 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the kind of backend in the answers of an engine.
+// Kind is the kind of backend that answers of an engine report.
 const Kind = "llamacpp"
 
 // A Handler answers the requests within its abilities.

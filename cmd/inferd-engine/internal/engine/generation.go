@@ -100,8 +100,8 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	return !stopped && g.lost == nil
 }
 
-// maxUnreported is the number of tokens without text that an event must report, so that admission
-// charges them.
+// maxUnreported limits the tokens that no event has reported: at this number, an event without text
+// reports them, so that admission charges them.
 const maxUnreported = 32
 
 // send emits text, with the number of tokens since the last event. Without text, it emits the

@@ -19,7 +19,7 @@ type prompt struct {
 	tail   string // the end of the text that comes from the template, without text of clients
 }
 
-// A reading has the options of one prompt.
+// A reading has the options with which a prompt is made.
 type reading struct {
 	render  renderer
 	most    int  // maximum number of rendered bytes to tokenise; 0 is no bound

@@ -165,7 +165,8 @@ func TestPromptsOfTokens(t *testing.T) {
 	}
 }
 
-// A model with marks fills a gap. Files are left out if the text or the answer needs their room.
+// A model with marks for infill fills the gap between a prompt and a suffix. Files are left out if
+// the texts or the answer need their room.
 func TestGaps(t *testing.T) {
 	e := load(t, "fim", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	if !e.Abilities().Infill {
@@ -214,7 +215,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// A revealed prompt has a bounded number of tokens, and its text is bounded, too.
+// A request to count or to reveal a prompt is refused if the prompt exceeds the bounds on its
+// tokens or its text.
 func TestRevealIsBounded(t *testing.T) {
 	e := counting(t, "fim")
 	tokens := make([]int32, 16*256)

@@ -110,8 +110,8 @@ func judges(t *testing.T, schemas []string) []*jsonschema.Schema {
 	return all
 }
 
-// needs returns the number of tokens of the shortest answer. It checks that a request for fewer
-// tokens is refused with that number.
+// needs returns the number of tokens of the shortest answer. It checks that a request for one token
+// less is refused with an error that has this number.
 func needs(t *testing.T, e *engine.Engine, source string) int {
 	t.Helper()
 	k, _, err := e.Formats.Compile(t.Context(), "", constraint.Format{Format: &infer.Format{Schema: []byte(source)}})

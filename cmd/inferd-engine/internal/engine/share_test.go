@@ -172,8 +172,8 @@ func TestOffload(t *testing.T) {
 		l.Stall = time.Millisecond // steps have no time for prompts
 		var err error
 		l.Prefill, err = prefill.Start(roomy.Context/2, roomy.Sequences, func() (prefill.Context, error) {
-			// The context has no idle priority, because on a busy machine the worker's jobs would
-			// be abandoned.
+			// The context has no idle priority: with it, the worker's jobs would be abandoned on a
+			// busy machine.
 			c, err := llama.NewContext(m, llama.ContextOptions{NCtx: roomy.Context / 2, NBatch: schedule.ChunkTokens, NSeq: roomy.Sequences, Threads: 1})
 			return prefill.Context{Decoder: c, Memory: c, Close: c.Close}, err
 		})

@@ -30,7 +30,7 @@ func (b *Inbox[T]) Submit(v T) bool {
 	return true
 }
 
-// Wake ends the current wait of the loop, or if the loop does not wait, its next wait.
+// Wake ends the current wait of the loop or, if the loop does not wait, its next wait.
 func (b *Inbox[T]) Wake() {
 	select {
 	case b.signal() <- struct{}{}:

@@ -68,7 +68,7 @@ type Sequence struct {
 	fresh    int       // see Fresh
 	base     *Sequence // of an offloaded sequence: the pinned sequence with the cells of its leading tokens, or nil
 	common   int       // number of leading tokens with cells in base
-	pieces   State     // offloaded state of the tokens without a cell, here or in base
+	pieces   State     // offloaded state of the tokens that have a cell neither here nor in base
 	retained bool
 	pinned   bool // retained for all owners, and never evicted
 }
