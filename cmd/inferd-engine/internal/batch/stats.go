@@ -30,7 +30,8 @@ func (l *Loop) addStats(change func(*Stats)) {
 	change(&l.stats)
 }
 
-// countStep counts a step at its end.
+// countStep adds a step to the stats. took is the time of the step, and now the time of its end. A
+// step counts as a stall if streams have waited longer than the stall budget.
 func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
 	gap := took
 	if !l.last.IsZero() {

@@ -172,7 +172,8 @@ func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	return locked, err
 }
 
-// addBatch adds the tokens of the batch to the decoder.
+// addBatch reserves cells for the batch, which has the given number of tokens, and adds its tokens
+// to the decoder.
 func (l *stepper) addBatch(tokens int) error {
 	l.decoding.begin(nil, nil)
 	if err := l.cache.Reserve(tokens); err != nil {

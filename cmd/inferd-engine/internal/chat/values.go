@@ -197,7 +197,7 @@ func (w *writer) nine(id string) string {
 
 const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// tool returns the declaration of a tool.
+// tool returns the declaration of a tool as the template's value of it, with the client's texts marked.
 func (w *writer) tool(t *infer.Tool) (jinja.Value, error) {
 	parameters, err := w.schema(t)
 	if err != nil {
@@ -207,7 +207,8 @@ func (w *writer) tool(t *infer.Tool) (jinja.Value, error) {
 	return dict("type", jinja.NewString("function"), "function", function), nil
 }
 
-// schema returns the schema of a tool's input.
+// schema returns the schema of a tool's input as a value, with the client's texts marked. A tool without a schema
+// gets that of an object without properties.
 func (w *writer) schema(t *infer.Tool) (jinja.Value, error) {
 	source := t.Schema
 	if len(bytes.TrimSpace(source)) == 0 {

@@ -265,7 +265,7 @@ type member struct {
 	value json.RawMessage
 }
 
-// members returns the members of a JSON object in their order.
+// members returns the members of a JSON object in their order. It fails if source is not a JSON object.
 func members(source string) (all []member, err error) {
 	d := json.NewDecoder(strings.NewReader(source))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -199,7 +199,8 @@ func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p pr
 	return p, nil
 }
 
-// tokenize appends the tokens of a text.
+// tokenize appends the tokens of a text. If special is set, spellings of special tokens in the text
+// become these tokens.
 func (e *Engine) tokenize(ctx context.Context, tokens []batch.Token, text string, special bool) ([]batch.Token, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
