@@ -188,8 +188,8 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 	}
 }
 
-// allocate allocates cells to a sequence, beginning with the cached prefix that lookup returns. When it
-// does so first, it calls Begin.
+// allocate allocates cells to a sequence, beginning with the cached prefix that lookup returns. The
+// first time, it calls Begin.
 func (l *stepper) allocate(s *sequence) error {
 	// The prefix is looked up again, because the one in the plan may have been evicted since.
 	allocate := l.cache.Allocate
