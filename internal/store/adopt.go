@@ -14,7 +14,7 @@ import (
 // An Adoption describes files of another tool that become a model of the store without a copy.
 type Adoption struct {
 	Name       string
-	Files      []AdoptedFile // the parts in order
+	Files      []AdoptedFile // the only file, or the parts in order
 	Source     Source
 	Asked      []string
 	ProducedBy string
@@ -23,7 +23,7 @@ type Adoption struct {
 // An AdoptedFile is a file of another tool. It is never written to.
 type AdoptedFile struct {
 	Path   string // absolute, without symbolic links
-	SHA256 string // as the tool claims; empty if it claims none
+	SHA256 string // the digest that the tool states; empty if it states none
 }
 
 // A How is the way in which a file was adopted.
@@ -108,8 +108,8 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	return result, s.PutManifest(m, false)
 }
 
-// merge returns the old manifest with the names of the new one. Both have the same blobs, but a
-// file that the manifest refers to may have moved.
+// merge returns old with the Asked names and the references of m added. Both manifests have the
+// same blobs, but m may refer to them at other paths.
 func merge(old, m *Manifest) *Manifest {
 	merged := *old
 	for _, name := range m.Asked {
@@ -124,8 +124,8 @@ func merge(old, m *Manifest) *Manifest {
 	return &merged
 }
 
-// openDirect opens a file by a path without links: the caller has resolved and checked them. It
-// refuses a link that has appeared since then.
+// openDirect opens a file by a path whose symbolic links the caller has resolved. It returns an
+// error if the path now leads through a link, or if the file is replaced meanwhile.
 func openDirect(file string) (*os.File, os.FileInfo, error) {
 	f, info, err := openRegular(file)
 	if err != nil {
@@ -147,8 +147,8 @@ func openDirect(file string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// openClaimed opens a file and compares its digest with the claim, if there is one. It returns the
-// open file, its state and its digest.
+// openClaimed opens a file and returns it with its state and its digest. If the tool states another
+// digest, the error is a [LieError].
 func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os.FileInfo, string, error) {
 	target, err := filepath.Abs(file.Path)
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *P
 	return Referred, nil
 }
 
-// unchanged returns an error if the identity of a file is no longer before.
+// unchanged returns an error if the identity of a file differs from before.
 func unchanged(f *os.File, before Identity) error {
 	now, err := f.Stat()
 	if err == nil && identityOf(now) != before {
@@ -232,7 +232,7 @@ func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest str
 		return err
 	}
 	source := identityOf(now)
-	if how == Linked { // a hard link changes ctime; link compared the file before that
+	if how == Linked { // making the link changed ctime; link compared it before
 		source.CTime = before.CTime
 	}
 	if source != before {

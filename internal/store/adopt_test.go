@@ -13,7 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A tool is a folder of another tool with one model. Its file must not be changed.
+// A tool is the folder of another program with the file of one model, which the store must not
+// change.
 type tool struct {
 	t    *testing.T
 	file string
@@ -102,7 +103,7 @@ func TestAdoptByLink(t *testing.T) {
 	}
 }
 
-// If the store is on another disk, the manifest refers to the file.
+// If the store is on another disk than the file, the manifest refers to the file.
 func TestAdoptByReference(t *testing.T) {
 	s, home := open(t)
 	other := shortdir.InMemory(t)

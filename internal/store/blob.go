@@ -36,8 +36,8 @@ func (s *Store) Blob(digest string) (Blob, error) {
 }
 
 // Hold keeps other processes from removing a blob until the lock is released, even if no manifest
-// names it. If there is no such blob, the error wraps [fs.ErrNotExist]; if another process writes
-// or removes it, the error is a [BusyError].
+// names it. The error wraps [fs.ErrNotExist] if the store has no such blob, and is a [BusyError]
+// while another process writes or removes it.
 func (s *Store) Hold(digest string) (Blob, *Lock, error) {
 	if _, err := s.Blob(digest); err != nil {
 		return Blob{}, nil, err

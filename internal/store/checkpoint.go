@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// saveDurable syncs the data, and then writes and syncs the state as it was before that sync. If
-// no byte was written since the last sync, it does nothing, unless always is set.
+// saveDurable syncs the data, and then writes and syncs the state as it was before that sync.
+// Unless always is set, it does nothing if no byte was written since the last sync.
 func (i *Ingest) saveDurable(always bool) error {
 	i.mu.Lock()
 	resets, unsynced := i.resets, i.unsynced
@@ -27,8 +27,9 @@ func (i *Ingest) saveDurable(always bool) error {
 	return nil
 }
 
-// writeDurable writes a state, unless bytes were dropped or replaced since the state was taken: it
-// would claim bytes that are gone. The lock saving keeps a reset from happening meanwhile.
+// writeDurable writes the durable state s, unless i.resets is no longer resets, its value when s
+// was copied: bytes were dropped or replaced since then, and s would claim them. It holds i.saving,
+// so that no bytes are dropped meanwhile.
 func (i *Ingest) writeDurable(s *state, resets int) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
@@ -44,7 +45,8 @@ func (i *Ingest) writeDurable(s *state, resets int) error {
 	return i.disk.writeState(i.path(durableLeaf), s, true)
 }
 
-// syncLoop saves durable states until the ingest is stopped.
+// syncLoop saves a durable state every durableTime, and when i.wake is signalled, until the ingest
+// is stopped.
 func (i *Ingest) syncLoop() {
 	ticker := time.NewTicker(durableTime)
 	defer ticker.Stop()

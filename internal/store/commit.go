@@ -79,8 +79,8 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	return digest, nil
 }
 
-// compare reports whether another program may have changed the data since the last write of this
-// ingest. If so, all of the data must be hashed again.
+// compare cuts off data beyond total. If another program may have changed the data since the last
+// write of this ingest, compare restarts the hash of all bytes and returns true.
 func (i *Ingest) compare(total int64) (again bool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -94,7 +94,7 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 		if err := i.noteFile(); err != nil {
 			return false, err
 		}
-		i.unsynced++ // the size must be synced, too
+		i.unsynced++ // so that saveDurable syncs the new size
 	}
 	if !i.suspicious {
 		return false, nil
@@ -117,8 +117,8 @@ func (i *Ingest) compare(total int64) (again bool, err error) {
 func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	blob := Blob{digest, i.state.Total, i.disk.path(blobPath(digest))}
 	if digest != i.ref {
-		// The content may already be a blob, and in use: an ingest of another name has committed
-		// it.
+		// The ingest is named by the hash of its URL, and does not hold the lock of the digest. Another
+		// ingest may have committed the same content, and the blob may be in use.
 		if there, err := i.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
 		} else if there {
@@ -138,7 +138,8 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	if err := i.saveDurable(true); err != nil {
 		return Blob{}, err
 	}
-	// Check again under the lock: an ingest of another name may have committed meanwhile.
+	// Check again under the lock: an ingest that is named by a URL may have committed the same content
+	// meanwhile.
 	if there, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
 		return Blob{}, err
 	} else if there {
@@ -168,7 +169,7 @@ func (i *Ingest) place(digest string) (exposed bool, err error) {
 	if err := i.disk.rename(i.path(tempLeaf), blobPath(digest)); err != nil {
 		return false, err
 	}
-	// A file of another user keeps its mode: only its owner may change it.
+	// A file of another user keeps its mode, which only the owner may change.
 	if err := i.disk.chmod(blobPath(digest), blobMode); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return false, err
 	}
@@ -207,7 +208,7 @@ func (i *Ingest) markCommitted() {
 	i.committed = true
 }
 
-// end closes the data of an ingest if its content is already a blob; Close removes it.
+// end closes the data of an ingest whose content is already a blob. Close then removes the data.
 func (i *Ingest) end() error {
 	i.markCommitted()
 	return i.closeFile()
@@ -248,7 +249,7 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 		}
 		got, err := s.digestOf(ctx, f, info, d.path(blobPath(digest)), digest, phase)
 		if err != nil {
-			replaced := ctx.Err() == nil && !d.isAt(f, blobPath(digest)) // a rename changes ctime
+			replaced := ctx.Err() == nil && !d.isAt(f, blobPath(digest)) // the hash failed because its removal changed ctime
 			if err = errors.Join(err, f.Close()); replaced {
 				continue
 			}
@@ -266,10 +267,10 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
 }
 
-// expel moves a damaged blob to the quarantine if the file at its path is still the hashed file;
-// otherwise it reports replaced. A shared lock, which users of the blob may also hold, keeps a
-// writer from renaming a good blob to that path meanwhile. If a writer holds the lock, expel does
-// nothing: the writer will find the damage itself.
+// expel moves a damaged blob to the quarantine. If another file than the hashed one is at its path
+// by now, it reports replaced instead; if no file is there, it does nothing. A shared lock, which
+// users of the blob may also hold, keeps a writer from renaming a good blob to that path meanwhile.
+// If a writer holds the lock, expel does nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
 	name := blobPath(q.Expected)
 	if !held {

@@ -118,8 +118,8 @@ func (d *disk) do(op store.Op) {
 	}
 }
 
-// content returns the content of a file after a power cut. survives decides for each write since
-// the last sync whether it is there.
+// content returns the content of a file after a power cut. survives reports for each write since
+// the last sync, in order, whether it reached the disk.
 func (f *file) content(survives func() bool) []byte {
 	b := f.synced
 	for _, w := range f.writes {
@@ -130,8 +130,9 @@ func (f *file) content(survives func() bool) []byte {
 	return b
 }
 
-// crash writes to dir the files and folders that are there after a power cut. entry decides for
-// each change of entries whether it survives, data for each write.
+// crash writes to dir the files and folders that are left after a power cut. entry reports for each
+// change of entries that is not synced whether it reached the disk, and data does so for each
+// write.
 func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 	t.Helper()
 	names := maps.Clone(d.durable)

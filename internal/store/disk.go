@@ -31,8 +31,8 @@ const (
 	OpLink     OpKind = "link"  // a hard link to a file outside of the store
 )
 
-// An Op is a change that the store is about to make. The fields after Path are set if the kind has
-// them.
+// An Op is a change that the store is about to make. A field after Path is zero if the kind does
+// not use it.
 type Op struct {
 	Kind   OpKind
 	Path   string // relative to the store's folder, with slashes
@@ -51,10 +51,10 @@ type disk struct {
 
 	lockFile func(f *os.File, shared bool) error // [filelock.File], or a replacement for tests
 
-	mu sync.Mutex // held during a change if before is set, so that before sees them in order
+	mu sync.Mutex // held during each change if before is set, so that before sees the changes in order
 }
 
-// do calls before and then change.
+// do calls before, if it is set, and then change. An error of before prevents the change.
 func (d *disk) do(op Op, change func() error) error {
 	if d.before != nil {
 		d.mu.Lock()
@@ -75,8 +75,8 @@ func (d *disk) full(err error) error {
 }
 
 // Modes of folders and files. In a shared store the group may write, and new entries belong to the
-// group of the store. Files that are replaced only by a rename have fileMode even there, so that
-// the owner of such a file is always the user who wrote its content.
+// group of the store. The state files of ingests have fileMode even there, so that the owner of a
+// state file is always the user who wrote its content.
 const (
 	dirMode        fs.FileMode = 0o755
 	sharedDirMode              = 0o775 | fs.ModeSetgid
@@ -117,8 +117,8 @@ func (d *disk) mkdirAll(dir string) error {
 	return d.syncDir(path.Dir(dir))
 }
 
-// create creates a file, which must not exist. Its mode is fileMode, or shared in a shared store,
-// whatever the umask.
+// create creates a file, which must not exist. Its mode is fileMode less the umask; in a shared
+// store it is shared, whatever the umask.
 func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
 		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
@@ -195,7 +195,7 @@ func (d *disk) chmod(name string, mode fs.FileMode) error {
 	return d.do(Op{Kind: OpChmod, Path: name}, func() error { return d.root.Chmod(name, mode) })
 }
 
-// remove removes a file or an empty folder. It returns nil if it does not exist.
+// remove removes a file or an empty folder. A missing one is no error.
 func (d *disk) remove(name string) error {
 	err := d.do(Op{Kind: OpRemove, Path: name}, func() error { return d.root.Remove(name) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -261,7 +261,7 @@ func (d *disk) replace(name string, data []byte, shared fs.FileMode, durable boo
 func tempPrefix(name string) string { return "." + path.Base(name) + "." }
 
 // removeTemps removes the temporary files of processes that were killed while they replaced the
-// file. The caller must be the only writer of the file.
+// file name. The caller must be the only writer of that file.
 func (d *disk) removeTemps(name string) error {
 	entries, err := d.readDir(path.Dir(name))
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Functions on ranges, the identity of a file, and the save of a durable state at a chosen time.
+// Functions on ranges and on the identity of a file, for the tests.
 var (
 	Insert     = insert
 	Clip       = clip

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// follow reads the leading contiguous bytes back from disk and hashes them, until the ingest
-// stops.
+// follow reads the leading contiguous bytes back from disk and hashes them, until the ingest stops
+// or a background task fails.
 func (i *Ingest) follow() {
 	var h hash.Hash
 	last := -1
@@ -57,7 +57,7 @@ func (i *Ingest) follow() {
 	}
 }
 
-// wasReset reports whether bytes were dropped or replaced since the counter was read.
+// wasReset reports whether bytes were dropped or replaced since i.resets had the value resets.
 func (i *Ingest) wasReset(resets int) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -92,7 +92,8 @@ func (i *Ingest) settle(end int64) {
 	}
 }
 
-// wait waits until all total bytes are hashed.
+// wait waits until the first total bytes are hashed. It returns the error of a background task, or
+// the cause of the end of ctx.
 func (i *Ingest) wait(ctx context.Context, total int64) error {
 	stop := context.AfterFunc(ctx, func() {
 		i.mu.Lock()

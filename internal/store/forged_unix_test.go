@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// forge writes an unfinished blob with the bytes evil. Its state claims that all bytes are there,
-// and has the hash of the bytes genuine.
+// forge writes the bytes evil as the data of an unfinished ingest of the bytes genuine. It returns
+// the paths of the data and of the durable state, which claim writes.
 func forge(t *testing.T, home string, genuine, evil []byte) (data, state string) {
 	t.Helper()
 	digest := digestOf(genuine)
@@ -31,7 +31,9 @@ func forge(t *testing.T, home string, genuine, evil []byte) (data, state string)
 	return data, state
 }
 
-// claim writes the state of a forged blob. It is called after the last change of the data.
+// claim writes the state of a forged ingest: all bytes are there, and their hash is that of
+// genuine. It must be called after the last change of the data, because the state contains the
+// identity of that file.
 func claim(t *testing.T, data, state string, genuine []byte) {
 	t.Helper()
 	h := sha256.New()

@@ -29,7 +29,7 @@ func tmpfs(t *testing.T, size int, options string) string {
 	return dir
 }
 
-// fill makes a file of size bytes that takes up space, without writing them.
+// fill makes a file that occupies size bytes of the disk, without writing to it.
 func fill(t *testing.T, path string, size int) {
 	t.Helper()
 	f, err := os.Create(path)

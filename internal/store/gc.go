@@ -81,8 +81,8 @@ type collection struct {
 	failed   []error // one for each file that could not be removed
 }
 
-// skip records the error of one file and returns nil, so that the collection continues. An error that
-// would occur for every file, that of a read-only disk, is returned instead.
+// skip records the error of one file and returns nil, so that the collection continues. The error
+// of a read-only disk is returned instead, because every other file would fail, too.
 func (c *collection) skip(err error) error {
 	if err == nil || errors.Is(err, syscall.EROFS) {
 		return err
@@ -100,7 +100,8 @@ func (c *collection) damaged() (bool, error) {
 	return len(problems) > 0, err
 }
 
-// shards visits the folders that hold blobs and ingests.
+// shards removes the blobs and ingests that are not needed. A shard is the folder of all digests
+// with the same first two digits.
 func (c *collection) shards() error {
 	shards, err := c.disk.readDir(blobsDir)
 	if err != nil {
@@ -122,7 +123,7 @@ func (c *collection) shards() error {
 	return nil
 }
 
-// shard removes a blob or an ingest if it is not needed.
+// shard removes the blob or the ingest in the folder leaf of the shard dir if it is not needed.
 func (c *collection) shard(dir, leaf string) error {
 	ref, partial := strings.CutPrefix(leaf, partialPrefix)
 	if !isDigest(ref) {
@@ -177,7 +178,7 @@ func (c *collection) blob(digest string) error {
 }
 
 // locked calls act while it holds the lock of a blob or an ingest. If another process holds the
-// lock, it does not call act, and returns nil.
+// lock, locked does nothing. A dry run does not take the lock, but only checks it.
 func (c *collection) locked(ref string, act func() error) error {
 	if c.DryRun {
 		if _, used := c.disk.user(ref); used || c.disk.isHeld(ref) {
@@ -246,7 +247,8 @@ func (c *collection) old(dir, what string, age time.Duration, match func(leaf st
 	return nil
 }
 
-// namesOf returns the names of the models with the blob in their manifests.
+// namesOf returns the sorted names of the models whose manifests contain the blob. It skips
+// manifests that cannot be used.
 func (d *disk) namesOf(digest string) ([]string, error) {
 	manifests, _, err := d.manifests()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/filelock"
 )
 
-// errNoHome is the error for a model by name while no folder of models is configured.
+// errNoHome is the error of [Store.open] if no folder of models is configured.
 var errNoHome = errors.New("no folder of models is configured")
 
 // open returns the store's folder, which it opens on the first call. If write is set, it creates

@@ -2,8 +2,8 @@ package store
 
 import "os"
 
-// An Identity is the state of a file: if it is unchanged, the content is unchanged. Programs cannot
-// set ctime. A field that the platform does not report is 0.
+// An Identity is the state of a file: if it is unchanged, the content is unchanged, since no
+// program can set ctime (but see isFresh). A field that the platform does not report is 0.
 type Identity struct {
 	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`

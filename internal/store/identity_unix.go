@@ -16,8 +16,8 @@ func links(info os.FileInfo) uint64 {
 	return 1
 }
 
-// isShared reports whether a folder is for a group of users: the group may write, or new
-// entries belong to it. The group may be the primary one of this process.
+// isShared reports whether a folder is for a group of users: the group may write, or new entries
+// belong to it. This holds even if the group is the primary group of this process.
 func isShared(info os.FileInfo) bool {
 	return info.Mode()&0o020 != 0 || info.Mode()&fs.ModeSetgid != 0
 }

@@ -39,7 +39,7 @@ const localImport = "local-import"
 // Import copies a file of this machine, or all parts of a split model, into the store under a name.
 // Each copy is read back and compared with the file, which is not changed. Content that the store
 // already has is not copied again. After an error the store is as it was before. progress, which
-// may be nil, gets the number of bytes of all parts.
+// may be nil, gets the number of copied bytes and the total, both over all parts.
 func (s *Store) Import(ctx context.Context, im Import, progress func(done, total int64)) (*Imported, error) {
 	im, err := im.check()
 	if err != nil {
@@ -133,7 +133,8 @@ func (im Import) check() (Import, error) {
 	return im, err
 }
 
-// openParts opens a model of one file, or all parts of a split model, given its first part.
+// openParts opens a model of one file, or all parts of a split model, given the path of its first
+// part. The path of another part is an error.
 func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	stem := filepath.Base(path)
 	if match := anyPart.FindStringSubmatch(stem[:len(stem)-len(filepath.Ext(stem))]); match != nil && match[2] != "00001" {
@@ -204,7 +205,7 @@ func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import)
 		return Blob{}, err
 	}
 	_, known := c.store.knownDigest(keyOf(identityOf(info), f.Name()))
-	if taken != "" || im.SHA256 != "" || known { // else the copy is hashed
+	if taken != "" || im.SHA256 != "" || known { // otherwise the digest is computed during the copy
 		digest, err := c.store.digestOf(ctx, f, info, f.Name(), cmp.Or(im.SHA256, taken), nil)
 		if err != nil {
 			return Blob{}, err
@@ -306,7 +307,7 @@ func (c *copying) stream(ctx context.Context, in *Ingest, from io.Reader, h hash
 		}
 		n, err := io.ReadFull(from, buffers[turn])
 		chunk := buffers[turn][:n]
-		<-hashed // the previous chunk: frees its buffer, and keeps the chunks in order
+		<-hashed // wait for the previous chunk: its buffer is free then, and the chunks stay in order
 		go func() {
 			h.Write(chunk)
 			hashed <- struct{}{}
@@ -334,7 +335,8 @@ func (c *copying) report(n int64) {
 	}
 }
 
-// undo removes the blobs that this import has added, unless a manifest names them by now.
+// undo removes the blobs that this import has added, except those that a manifest names by now. It
+// returns err, joined with the errors of the removals.
 func (c *copying) undo(err error) error {
 	for _, digest := range c.blobs {
 		err = errors.Join(err, c.store.removeUnnamed(digest))

@@ -79,7 +79,7 @@ type Ingest struct {
 	mu         sync.Mutex // guards the fields below
 	changed    *sync.Cond // on mu: bytes were written or hashed, or the ingest stopped
 	state      state
-	resets     int   // counts drops and replacements of bytes: a chunk read before one is not hashed
+	resets     int   // counts drops and replacements of bytes: a chunk that was read before the latest is not hashed
 	unsaved    int64 // bytes since the last checkpoint
 	unsynced   int64 // bytes since the last sync
 	suspicious bool  // the file was changed by another program since the last write of this ingest
@@ -174,7 +174,8 @@ func (i *Ingest) SetUpstream(u Upstream) error {
 	return i.Checkpoint()
 }
 
-// Reset drops all bytes, for example because the content of the source has changed.
+// Reset drops all bytes and sets the source, for example because the content of the source has
+// changed.
 func (i *Ingest) Reset(u Upstream) error {
 	if err := i.drop(u); err != nil {
 		return fmt.Errorf("drop the bytes of an ingest: %w", err)
@@ -182,7 +183,8 @@ func (i *Ingest) Reset(u Upstream) error {
 	return i.Checkpoint()
 }
 
-// drop removes the states first, and then the bytes.
+// drop does the work of Reset. It removes the states before the bytes, so that no state claims
+// bytes that are gone.
 func (i *Ingest) drop(u Upstream) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
@@ -243,8 +245,8 @@ func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// writeAt also reports whether a checkpoint is due. It holds mu throughout, so that it notices a
-// write of another program between two writes of this ingest.
+// writeAt does the work of WriteAt, and reports whether a checkpoint is due. It holds mu
+// throughout, so that it notices a write of another program between two writes of this ingest.
 func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -28,7 +28,7 @@ type Entry struct {
 	Manifest
 	State State
 	Why   string // reason for a state other than OK
-	// PIDs are the known processes that use one of its blobs.
+	// PIDs are the IDs of the processes that use one of its blobs; 0 stands for an unknown process.
 	PIDs []int
 	File string // path of the blob, of the first part, or of the file that the manifest refers to
 }
@@ -43,7 +43,7 @@ type Listing struct {
 	Models     []Entry // sorted by name
 	Unfinished []Unfinished
 	Torn       []Problem // manifests that cannot be used
-	Problems   []Problem // all problems, including Torn; none hides another part of the store
+	Problems   []Problem // all problems, including Torn; the rest of the store is listed in spite of them
 }
 
 // List returns the content of the store, without reading blobs. If the store does not exist, the
@@ -95,8 +95,8 @@ func (q *Quarantined) what() string {
 	return fmt.Sprintf("content%s came %d times with SHA-256 %s instead of %s, from %s", model, q.Times, q.Actual, q.Expected, q.URL)
 }
 
-// manifests reads all manifests, and returns them by name. Those that cannot be used become
-// problems.
+// manifests reads all manifests, and returns them by name. A manifest that cannot be used becomes a
+// problem.
 func (d *disk) manifests() (map[string]*Manifest, []Problem, error) {
 	entries, err := d.readDir(manifestsDir)
 	if err != nil {

@@ -52,10 +52,11 @@ func (s *Store) lockBlob(d *disk, digest string, shared bool) (*Lock, error) {
 }
 
 // maxLockTries bounds how often lock tries again because the lock file was removed after it was
-// opened.
+// opened, and how often check tries again because the blob was replaced.
 const maxLockTries = 10
 
-// lock opens the lock file read-only: it may belong to another user of the store.
+// lock takes the lock of the file leaf. It opens that file read-only, because it may belong to
+// another user of the store.
 func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	name := path.Join(locksDir, leaf)
 	for range maxLockTries {
@@ -86,8 +87,8 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 	return nil, fmt.Errorf("lock %s: others keep removing it", d.path(name))
 }
 
-// Listing a store takes each lock for a moment, to see whether it is held. So a lock counts as held
-// only if probeTries attempts fail, with probePause between them.
+// A lock counts as held only after probeTries failed attempts, with probePause between them:
+// listing a store takes each lock for a moment, to see whether it is held.
 const (
 	probeTries = 6
 	probePause = 10 * time.Millisecond

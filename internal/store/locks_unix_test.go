@@ -146,8 +146,10 @@ func started(t *testing.T, role, home, want string) (*exec.Cmd, io.Closer, *bufi
 	return cmd, in, lines
 }
 
-// Five processes bring one model into the store at once, one of them from a source that sends wrong
-// bytes. Some are killed.
+// manyWriters lets five processes bring one model into the store at once, one of them from a source
+// that sends wrong bytes; in every second round it kills one. In the end one more call of get
+// brings in the whole model. If exact is set, the locks work: then no other process fails, and no
+// ingest is left.
 func manyWriters(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Helper()
 	rounds := 12
@@ -220,7 +222,9 @@ func whole(t *testing.T, s *store.Store) bool {
 	return true
 }
 
-// While a process uses a model, its removal is refused, or the process keeps its open file.
+// userBesideRemoval removes a model that another process uses. If exact is set, the locks work, and
+// the removal is refused; otherwise it succeeds. In both cases the other process can still read the
+// file that it has open.
 func userBesideRemoval(t *testing.T, lock func(*os.File, bool) error, exact bool) {
 	t.Helper()
 	home := shortdir.InMemory(t)

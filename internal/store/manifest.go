@@ -35,7 +35,7 @@ type Manifest struct {
 	Parts      []Part          `json:"parts,omitempty"`      // all parts of a split model, in order
 	Companions map[string]Part `json:"companions,omitempty"` // by purpose, such as "mmproj"
 	Refers     *Refers         `json:"refers,omitempty"`     // a file outside of the store, in place of the blob
-	GGUF       *Header         `json:"gguf,omitempty"`       // from the file's header
+	GGUF       *Header         `json:"gguf,omitempty"`       // from the header of the first file
 	Asked      []string        `json:"asked,omitempty"`      // names by which users asked for the model
 
 	Unknown jsontext.Value `json:",embed"`
@@ -308,8 +308,8 @@ func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	return unlock, d.syncUp(blobsDir)
 }
 
-// removeRest removes the folder of an ingest that was committed: its data has become the blob. The
-// caller holds a lock of the blob.
+// removeRest removes the folder of an ingest if its data has become the blob. The caller holds a
+// lock of the blob.
 func (d *disk) removeRest(digest string) error {
 	dir := partialDir(digest)
 	if _, err := d.root.Lstat(dir); err != nil {

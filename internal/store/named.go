@@ -31,7 +31,7 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 	switch {
 	case err == nil && ref.SHA256 != "" && m.Digest() != ref.SHA256:
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
-	case err == nil && ref.SHA256 == "": // the digest comes from the manifest
+	case err == nil && ref.SHA256 == "": // the manifest decides the digest: refuse one that every user can replace
 		err = errors.Join(d.judge("."), d.judge(manifestsDir))
 	}
 	if err != nil && ref.SHA256 != "" {

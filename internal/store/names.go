@@ -19,7 +19,7 @@ const (
 	locksDir      = "locks"
 	quarantineDir = "locks/quarantine"
 
-	partialPrefix = ".partial-" // followed by the digest: the folder of an ingest
+	partialPrefix = ".partial-" // followed by [Want.ref]: the folder of an ingest
 	tempLeaf      = "data.tmp"  // the bytes of an ingest
 	stateLeaf     = "state.json"
 	durableLeaf   = "durable.json"

@@ -24,15 +24,15 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// roleEnv is the environment variable that makes the test binary play a role in another process, a
-// key of roles.
+// roleEnv is the environment variable with the role that the test binary plays in another process,
+// a key of roles.
 const roleEnv = "STORE_TEST_ROLE"
 
 // shortEnv is the environment variable that makes another process use the sizes of a short test.
 const shortEnv = "STORE_TEST_SHORT"
 
-// roles are the programs of another process, which works in the store s and prints lines. A program
-// ends with an error, or when its input ends.
+// roles are the functions that another process may run on the store s. They print lines for the
+// test. Some then wait for the end of the input.
 var roles = map[string]func(s *store.Store) error{
 	// write writes chunks in order, and prints the offset of each.
 	"write": func(s *store.Store) error {
@@ -184,7 +184,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process returns a command that runs the test binary with a role.
+// process returns a command that runs the test binary exe with a role; an empty exe means the
+// binary of this process.
 func process(t *testing.T, exe, role, home string) *exec.Cmd {
 	t.Helper()
 	if exe == "" {
@@ -322,7 +323,7 @@ func TestTwoUsers(t *testing.T) {
 	} {
 		got := as(step.uid, step.role)
 		if step.role == "list" {
-			got = strings.ReplaceAll(got, "unverified", "ok") // this user does not know the digest
+			got = strings.ReplaceAll(got, "unverified", "ok") // this user has not hashed the blob
 		}
 		if got != step.want {
 			t.Errorf("step %d: %d %s: %q, want %q", n, step.uid, step.role, got, step.want)

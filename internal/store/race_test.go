@@ -162,8 +162,8 @@ func TestBlobIsCommittedMeanwhile(t *testing.T) {
 	}
 }
 
-// A state that was written on another machine, or in another container of this one, is respected
-// while it is recent.
+// A recent state with a writer on another machine, or in another container of this one, makes Begin
+// return a BusyError; an old state does not.
 func TestWriterOfAnotherHost(t *testing.T) {
 	s, home := open(t)
 	w := store.Want{SHA256: sum("right"), Upstream: store.Upstream{Total: 5}}

@@ -53,7 +53,8 @@ func sum(ranges []Range) (n int64) {
 	return n
 }
 
-// valid reports whether ranges are sorted, not empty, and do not touch, as insert leaves them.
+// valid reports whether the ranges are sorted, none is empty and no two touch, as insert leaves
+// them.
 func valid(ranges []Range) bool {
 	last := int64(-1)
 	for _, r := range ranges {

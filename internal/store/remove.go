@@ -189,7 +189,7 @@ func (r *removal) rests(parts []Part) error {
 	return errors.Join(failed...)
 }
 
-// ingest removes an unfinished ingest, unless a process writes it.
+// ingest removes an unfinished ingest. If a process writes it, the error is a [BusyError].
 func (r *removal) ingest(u Unfinished) error {
 	lock, err := r.store.lockBlob(r.disk, path.Base(u.dir)[len(partialPrefix):], false)
 	if err != nil {

@@ -85,8 +85,8 @@ func (s *Store) Unfinished() ([]Unfinished, error) {
 	return all, err
 }
 
-// ingests reads the states of all ingests but the one in the folder except. Folders that cannot be
-// read become problems.
+// ingests returns all ingests; it leaves out the one whose folder is except, if any. Folders that
+// cannot be read become problems.
 func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)
 	if err != nil {

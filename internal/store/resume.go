@@ -39,7 +39,7 @@ func (i *Ingest) openData(last *state) error {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
-	case last == nil || links(info) != 1: // a second link is a blob: a power cut lost the end of a commit
+	case last == nil || links(info) != 1: // its second link is the blob: a power cut left the rename of a commit half done
 		if err := errors.Join(f.Close(), i.disk.remove(i.path(tempLeaf))); err != nil {
 			return err
 		}

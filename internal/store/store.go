@@ -1,8 +1,8 @@
 // Package store keeps models: it writes their bytes to disk, verifies them, and opens them. It
 // returns a model as open files, so that an engine loads the verified content even if the files are
-// replaced at their paths. Models are in a folder that other programs may share, found by name; or
-// they are files of an operator, or built in. The package does not know the sources of bytes, nor
-// the engines that load them.
+// replaced at their paths. A model is found by its name in a folder that other programs may share,
+// or it is a file of the operator, or built in. Fetching bytes and loading models is left to other
+// packages.
 //
 // A model is added like this:
 //
@@ -74,9 +74,8 @@ func (m *Model) Close() {
 	}
 }
 
-// A Store is a folder of models that other programs and users may share. It opens models for use.
-// The zero value finds models by the paths of their files only. Its methods may be called from any
-// goroutine.
+// A Store is a folder of models that other programs and users may share. The zero value opens
+// models by the paths of their files only. Its methods may be called from any goroutine.
 //
 // The folder has blobs, named by their digests, and manifests: each gives a name to a model, and
 // lists the digests of its blobs. Every blob and manifest is whole or absent, even if a process is
@@ -216,7 +215,7 @@ func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 }
 
 // openRegular opens a regular file. It checks the type before the open, so that no device is
-// opened, and again by the descriptor, which decides.
+// opened, and again by the descriptor: the path may have got another file in between.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -255,7 +254,8 @@ func (s *Store) verify(ctx context.Context, m *Model, want string, phase func(st
 	return nil
 }
 
-// digest reads size bytes of a file, without moving its offset.
+// digest returns the SHA-256 of the first size bytes of a file, in hex. It does not move the offset
+// of the file.
 func digest(ctx context.Context, f *os.File, size int64) (string, error) {
 	h := sha256.New()
 	content := io.NewSectionReader(f, 0, size)

@@ -8,8 +8,9 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// A writer was killed, and its parent has not waited for it: the kernel still keeps its pid and its
-// start time. Without locks only the state names the writer, and it must not stop the next one.
+// A killed writer for which its parent has not yet waited does not block the next writer. The
+// kernel still reports its pid and its start time, and without locks the state names it as the
+// writer.
 func TestUnreapedWriter(t *testing.T) {
 	for name, lock := range locks {
 		t.Run(name, func(t *testing.T) {

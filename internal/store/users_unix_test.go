@@ -149,7 +149,8 @@ func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	}
 }
 
-// In a shared store, a file that others cannot read is not made a blob.
+// In a shared store, a file that others cannot read is not adopted by a hard link, which would keep
+// its mode.
 func TestAdoptOfAPrivateFile(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "models")
 	if err := errors.Join(os.Mkdir(home, 0o755), os.Chmod(home, 0o775|os.ModeSetgid)); err != nil {
