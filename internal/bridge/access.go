@@ -196,8 +196,7 @@ func (a *Access) find(h http.Header) (name string, given bool) {
 	return name, given
 }
 
-// forwarders are headers that only proxies add to a request. X-Forwarded-* headers also belong to
-// them.
+// forwarders are headers that only proxies add to a request, in addition to X-Forwarded-*.
 var forwarders = []string{"Forwarded", "X-Real-Ip", "Via"}
 
 func forwarded(h http.Header) bool {

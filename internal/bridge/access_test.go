@@ -26,8 +26,8 @@ func key(t *testing.T, name, secret string) *bridge.Key {
 	return k
 }
 
-// Over TCP a Host that is not this machine is refused: another site may make its name resolve to
-// this machine.
+// A request over TCP is refused if its Host header does not name this machine: another site can
+// make its own name resolve to this machine.
 func TestHosts(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Hosts = []string{"box.example"} })
 	for host, status := range map[string]int{

@@ -50,7 +50,7 @@ func (c *call) readBody() ([]byte, bool) {
 	if err == nil {
 		memory, err = wire.Weigh(body)
 	}
-	if len(body) > frame.FreeBytes { // decoding and joining copies the texts
+	if len(body) > frame.FreeBytes { // decoding and joining copy the texts
 		memory += copies * len(body)
 	}
 	if err == nil && memory > frame.FreeBytes {
@@ -112,8 +112,9 @@ func (c *call) collect() ([]byte, error) {
 	}
 }
 
-// dropBody refuses a body that is too large. The client gets the answer at once. It may continue to
-// send for dropTime; otherwise it would get a connection error in place of the answer.
+// dropBody refuses a body that is too large. The client gets the answer at once, and may continue
+// to send for dropTime: if the connection were closed earlier, the client would see a connection
+// error in place of the answer.
 func (c *call) dropBody(control *http.ResponseController) {
 	c.w.Header()["Connection"] = []string{"close"}
 	waits := c.r.Header.Get("Expect") != ""

@@ -1,7 +1,7 @@
 // Package bridge serves the daemon's models over HTTP, in the dialects of other servers. For each
 // dialect a package below wire decodes requests and encodes answers. The bridge has the common
-// parts: routes, keys, origins, limits, the time at which headers are sent, and keep-alives. It
-// knows neither the queue of requests nor the source of answers.
+// parts: routes, keys, origins, limits, the time at which headers are sent, and keep-alives. The
+// queue of requests and the source of answers are behind [exchange.Runner].
 //
 // A request passes these checks in order,
 //
@@ -267,7 +267,7 @@ func (c *call) screen() error {
 	return nil
 }
 
-// health answers whether the bridge is loading, draining or ready.
+// health answers GET /health: the bridge is loading, draining or ready.
 func (c *call) health() {
 	switch {
 	case !c.bridge.isOpen():

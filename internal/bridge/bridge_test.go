@@ -478,7 +478,7 @@ func TestFailureInTheMiddle(t *testing.T) {
 	}
 }
 
-// Requests are refused before they reach a model, with a status and a code.
+// A request that cannot be served is refused before it reaches a model, with a status and a code.
 func TestRefusals(t *testing.T) {
 	h := open(t, words("a"), nil)
 	deep := strings.Repeat("[", 1000)

@@ -109,8 +109,9 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// In each dialect each class of error has its own status, even if a stream was requested. Headers
-// tell the client whether to retry, and after what time. The time is rounded up to whole seconds.
+// In each dialect each class of error has its own status, even if a stream was requested. Busy and
+// Unavailable come with Retry-After, the estimate rounded up to whole seconds; Malformed comes with
+// X-Should-Retry: false.
 func TestFailuresOfDialects(t *testing.T) {
 	for _, l := range tongues {
 		for code, want := range l.failures {

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// ignoredHeader is the header that lists the members of a request without effect.
+// ignoredHeader is the header that lists the members of a request that have no effect.
 const ignoredHeader = "Inferd-Ignored"
 
 // read reads the body of a request, and waits until the bridge is open. It reports false if the
@@ -97,7 +97,8 @@ func (c *call) generate(ask *web.Ask, a answer) {
 // decoding is full while a request decodes its images: only one may do so at a time.
 var decoding = make(chan struct{}, 1)
 
-// decodeImages decodes the images of a request, within the memory of its caller.
+// decodeImages decodes the images of a request. The memory for them counts against the caller's
+// quota.
 func (c *call) decodeImages(ask *web.Ask) error {
 	memory := ask.Images()
 	if memory == 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The members of the group need no key, whether or not it is their primary group. Root does not
-// count as a member, because programs that pass on requests of other users often run as root.
+// A member of the group needs no key; here the group is the primary group of the member. Root does
+// not count as a member, because programs that pass on requests of other users often run as root.
 func TestGroupMembers(t *testing.T) {
 	member, err := user.Lookup("daemon")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// hiTo is a valid request for each path.
+// hiTo has the body of a valid request for each path.
 var hiTo = map[string]string{
 	"/api/chat":       `{"model":"gen","messages":[{"role":"user","content":"hi"}]}`,
 	"/api/generate":   `{"model":"gen","prompt":"hi"}`,

@@ -18,7 +18,8 @@ func checkHost(host string, more []string) error {
 	return web.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
 }
 
-// Headers in which browsers describe a request (fetch metadata).
+// The header in which a browser says how the page that sends a request is related to this server
+// (fetch metadata), and two of its values.
 const (
 	siteHeader = "Sec-Fetch-Site"
 	crossSite  = "cross-site"
@@ -63,8 +64,8 @@ func sameHost(origin, host string) bool {
 	return err == nil && u.Host != "" && u.Host == host
 }
 
-// preflight reports whether a request is a preflight: a browser asks whether a page may send a
-// request.
+// preflight reports whether a request is a preflight, which a browser sends to find out whether a
+// page may send the actual request.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }

@@ -27,8 +27,8 @@ func (sign) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 
 const asksHTML = "Accept: text/html"
 
-// The files of the page need no key, but its live paths do. The host and the origin are checked for
-// both.
+// The files of the page need no key, but its paths with live data do. The host and the origin are
+// checked for both.
 func TestPage(t *testing.T) {
 	const own, other = 1000, 1001
 	right := "Authorization: Bearer " + secret

@@ -81,7 +81,7 @@ func (r *reply) ping() (wait time.Duration) {
 	}
 	r.beginLocked("application/json")
 	r.latest = time.Now()
-	_, _ = r.call.w.Write(blank) // as above
+	_, _ = r.call.w.Write(blank) // a hang-up ends the context of the request
 	_ = http.NewResponseController(r.call.w).Flush()
 	return silence
 }

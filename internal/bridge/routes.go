@@ -12,7 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A dialect encodes the errors that occur on any route, also before a request is decoded.
+// A dialect is the wire form of a route. It encodes errors, including those that occur before a
+// request is decoded.
 type dialect struct {
 	name   wire.Dialect
 	stream string // content type of a stream

@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// once returns a script in which the first request for the content from byte from on meets the
+// once returns a script that answers the first request for content at the offset from with the
 // fault.
 func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
 	var mu sync.Mutex
@@ -139,8 +139,8 @@ func (b *bench) paused(seconds int) {
 	}
 }
 
-// stallSoon shortens the time-out for stalls if the fault is one. In other tests it would pass on a
-// busy machine.
+// stallSoon shortens the time-out for stalls if the fault is a stall. In other tests a short
+// time-out could expire on a busy machine.
 func (b *bench) stallSoon(fault hubtest.Fault) {
 	if fault.StallAfter > 0 {
 		b.SetHooks(pull.Hooks{Sleep: b.sleep, Stall: time.Second, Ranges: rangeOf, Several: 2 * rangeOf})
@@ -238,7 +238,7 @@ func TestProgressResetsTheCount(t *testing.T) {
 	b := newBench(t)
 	size, cuts := 40<<20, 15 // of 19
 	if testing.Short() {
-		size, cuts = 20<<20, 9 // one more than end a pull if they are in a row
+		size, cuts = 20<<20, 9 // 8 in a row would end the pull
 	}
 	c := content(size, 4)
 	b.repo(c)
@@ -331,7 +331,7 @@ func TestResumeIsBoundToTheVersion(t *testing.T) {
 	}
 }
 
-// If the length is unknown, the file ends with the body. A limit applies.
+// A file of unknown length ends with the body. MaxBytes limits it, too.
 func TestWithoutLength(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf+5, 10)
@@ -690,7 +690,7 @@ func TestRefusedWhileBytesCome(t *testing.T) {
 }
 
 // A write to disk that takes longer than the time-out for stalls does not count as a stall. The
-// store holds a mutex meanwhile, so the test cannot run on the clock of a bubble.
+// store holds a mutex meanwhile, so the test cannot use the fake clock of a synctest bubble.
 func TestSlowDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes four seconds")

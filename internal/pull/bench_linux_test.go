@@ -20,8 +20,8 @@ import (
 	"github.com/inferd-go/inferd/internal/hubtest"
 )
 
-// mapped writes a file of random bytes that begins like a GGUF file. It returns its content, mapped
-// into memory, and its digest.
+// mapped writes a file of random bytes that begins like a GGUF file. It returns the content, mapped
+// into memory, and the digest.
 func mapped(b *testing.B, file string, size int64) (content []byte, digest string) {
 	b.Helper()
 	f, err := os.Create(file)
@@ -49,7 +49,7 @@ func mapped(b *testing.B, file string, size int64) (content []byte, digest strin
 	return content, hex.EncodeToString(h.Sum(nil))
 }
 
-// A served model can be pulled from a server on this machine.
+// A served is a model that can be pulled from a server on this machine.
 type served struct {
 	hub               *hubtest.Server
 	dir               string // for the stores

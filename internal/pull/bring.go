@@ -120,7 +120,8 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 	}
 }
 
-// beginOnce does not wait: if another process fetches the file, it returns a [store.BusyError].
+// beginOnce does the work of begin, but does not wait: if another process fetches the file, the
+// error is a [store.BusyError].
 func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
 	for {
 		if there, err := s.hold(ctx, p); there || err != nil {
@@ -175,7 +176,7 @@ func (s *session) giveBack(p *part) error {
 }
 
 // judgeHistory returns an error if the sources of a digest have already sent the same wrong content
-// twice. With Options.Update it clears that record instead.
+// twice. With Options.Update it removes the record of that content instead.
 func (s *session) judgeHistory(p *part, o Options) error {
 	if p.sha256 == "" {
 		return nil

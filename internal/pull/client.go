@@ -226,7 +226,7 @@ func (c *client) once(ctx context.Context, method string, a *answer, header http
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote = info.Conn.RemoteAddr() }}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), method, a.url.String(), http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the address is not valid", display(a.url)) // err holds the query
+		return nil, fmt.Errorf("%s: the address is not valid", display(a.url)) // err contains the query, which may be secret
 	}
 	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", c.agent)

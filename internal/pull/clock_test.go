@@ -45,8 +45,8 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	}
 }
 
-// A failure, an answer with Retry-After and a stall take the real pauses and time-outs, on the
-// clock of a bubble.
+// A failure, an answer with Retry-After and a stall take the real pauses and time-outs, on the fake
+// clock of a synctest bubble.
 func TestRealPauses(t *testing.T) {
 	hub := hubtest.New(t)
 	certificate, roots := hub.Certificate(), hub.Roots()

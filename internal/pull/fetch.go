@@ -66,7 +66,7 @@ type run struct {
 	proven  bool    // the source has answered with a range
 	flowed  bool    // the source has answered with content
 	denied  int     // refusals since the source last sent bytes
-	epoch   int     // pauses so far: failures of earlier requests do not count
+	epoch   int     // number of pauses so far; a failure of a request that was sent before the last one does not count
 	fails   int     // failures in a row
 	best    int64   // largest number of bytes that the ingest has had
 	mark    int64   // value of best when fails was last reset
@@ -271,8 +271,8 @@ func (r *run) limit() int {
 	return 1
 }
 
-// choose switches to another source if the current one is dead. If all sources are dead, it returns
-// the reasons as an error.
+// choose switches to another source if the current one is dead, and then returns true. If all
+// sources are dead, it returns the reasons as an error.
 func (r *run) choose() (again bool, err error) {
 	if r.dead[r.at] == nil {
 		return false, nil

@@ -105,7 +105,8 @@ func TestDiskFills(t *testing.T) {
 	}
 }
 
-// lacks checks the error of a pull onto a full disk, and what the store holds after it.
+// lacks checks that err, from a pull onto a full disk, names the lack of space, and that the store
+// has no model. If the size of the file was known, no ingest may be left.
 func (b *bench) lacks(n int, err error, known bool) {
 	b.t.Helper()
 	_, early := errors.AsType[*store.NoSpaceError](err)

@@ -16,7 +16,8 @@ import (
 
 // get requests a range and writes its bytes. If plain is set, it requests the whole content. first
 // means that no byte has been received and no other request runs, so that an answer with the whole
-// content is acceptable in place of the range.
+// content is acceptable in place of the range. started receives a value once a range has been
+// accepted. here is as in upstream.
 func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first bool, here string, started chan<- struct{}) (o outcome) {
 	o = outcome{r: r, next: r.Start}
 	header := http.Header{}
@@ -101,14 +102,14 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 	return nil
 }
 
-// unbounded reports whether the body ends only with the connection. Then a failure half way looks
-// like the end.
+// unbounded reports whether the body ends only with the connection. Then a cut body looks like a
+// complete one.
 func unbounded(resp *http.Response) bool {
 	return resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 }
 
-// admit compares the version of an answer with that of the bytes received so far. It records the
-// version of the first answer.
+// admit compares the version and the size of an answer with the expected ones and with those of the
+// bytes received so far. It records the version of the first answer.
 func (f *fetcher) admit(h *head, a *answer, here string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -63,7 +63,7 @@ func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, err
 		source: store.Source{Registry: s.hub.Host, Repo: repo, Revision: info.SHA, Filename: choice.Parts[0].Path},
 	}
 	if made.name, err = store.NameOf(path.Base(choice.Parts[0].Path)); err != nil {
-		made.name = "" // --as must name the model, or get returns an error
+		made.name = "" // Pull returns an error unless Options.As names the model
 	}
 	for _, part := range choice.Parts {
 		src := source{url: under(s.hub, "/"+repo+"/resolve/"+info.SHA+"/"+part.Path, ""), cred: s.hubCred}

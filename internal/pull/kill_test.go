@@ -82,8 +82,8 @@ func child(name string) error {
 const (
 	killSize    = 32 << 20 // size of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20 // a process is killed while it receives at most that many bytes and killSlack
-	killSlack   = 2 << 20  // bytes that the hub may still send after the moment of a kill was chosen
+	killWindow  = 24 << 20 // a process is killed before it has received more than this and killSlack
+	killSlack   = 2 << 20  // bytes that the hub may send beyond those at which a process is to be killed
 	killBuffer  = 64 << 10 // write buffer of the hub's sockets
 	connections = 4        // requests at once
 	checkpoint  = 8 << 20  // most bytes between two saved states
@@ -174,14 +174,14 @@ func (b *bench) killAnywhere(g *gate, random *rand.Rand, most int) (killed int) 
 // A gate holds back bytes that a hub is about to send.
 type gate struct {
 	mu      sync.Mutex
-	at      int64          // number of sent bytes, with killSlack, at which the gate is shut
+	at      int64          // the gate is shut once at+killSlack bytes have been sent
 	delay   time.Duration  // from the moment at which at was reached
 	moment  chan time.Time // nil once at was reached
 	opening chan struct{}  // closed by open; nil while the gate is open
 }
 
-// shut holds back all bytes after the first at and killSlack. The channel receives a value delay
-// after at bytes have been sent.
+// shut holds back all bytes beyond the first at+killSlack. The returned channel receives a value
+// when delay has passed since at bytes were sent.
 func (g *gate) shut(at int64, delay time.Duration) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -20,8 +20,9 @@ func (s *session) whole(name string) *store.Manifest {
 	return m
 }
 
-// known returns, without a request, the manifest of a model that the store has: by its own name, or
-// by a typed name that was resolved to it before. It returns nil if there is none.
+// known returns the manifest of the model that ref stands for if the store has all of its blobs,
+// otherwise nil: the model of that name, or a model to which ref was resolved before. If as is set,
+// the model must also have that name. known sends no request.
 func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	asked := askedOf(ref)
 	if as != "" {
@@ -46,7 +47,7 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	return nil
 }
 
-// already returns the result for a model that was in the store before.
+// already returns the result for a model that is in the store, fetched by this session or before.
 func (s *session) already(m *store.Manifest) Result {
 	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
 	if first := m.Blobs()[0]; first.Refers != nil {
@@ -125,7 +126,7 @@ func (s *session) publish(ctx context.Context, made *plan, parts []part, o Optio
 	if made.asked != "" {
 		m.Asked = []string{made.asked}
 	}
-	replace := made.asked == "" && made.files[0].sha256 != "" // the contract: log a warning, and replace the manifest
+	replace := made.asked == "" && made.files[0].sha256 != "" // the digest is fixed: replace the manifest of another model
 	old, err := s.Store.Manifest(made.name)
 	if err == nil {
 		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)

@@ -18,7 +18,7 @@ const (
 type meter struct {
 	report func(status.Phase)
 	every  time.Duration
-	frame  status.Download // Name and Parts are set
+	frame  status.Download // the next report; Name, Digest and Parts never change
 
 	mu     sync.Mutex // guards the fields below; held while report runs
 	base   int64      // bytes of the parts before the current one
@@ -27,7 +27,8 @@ type meter struct {
 	begun  bool
 }
 
-// begin reports 0 bytes, and then the bytes that are in the store already.
+// begin reports 0 bytes, and then the bytes that are in the store already. Later calls only set the
+// address and the total.
 func (m *meter) begin(url string, there, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -57,7 +57,8 @@ func TestSplitModel(t *testing.T) {
 	}
 }
 
-// Names that are refused before the first byte of content is fetched.
+// A name that cannot be resolved to a usable model is refused before the first byte of content is
+// fetched.
 func TestRefusedNames(t *testing.T) {
 	c := content(100, 33)
 	file := func() *hubtest.File { return &hubtest.File{Content: c} }
@@ -93,7 +94,7 @@ func TestRefusedNames(t *testing.T) {
 	}
 }
 
-// A hub's API that fails for a moment is asked again. Wrong answers fail the pull.
+// A request to a hub's API is repeated after a transient failure. A wrong answer fails the pull.
 func TestHubAPI(t *testing.T) {
 	c := content(100, 34)
 	at := func(suffix string, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {

@@ -248,7 +248,8 @@ func TestRedirectToPrivateAddress(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			// A proxy gets no request for a private address. It resolves names itself.
+			// A proxy gets no request for a private address by number. A name cannot be checked, since the
+			// proxy resolves it.
 			if what == "by number" {
 				host := strings.TrimPrefix(public, "https://")
 				proxy := hubtest.NewProxy(t, map[string]string{host: host})

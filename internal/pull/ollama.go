@@ -57,7 +57,7 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 		name += "-" + ref.Tag
 	}
 	if made.name, err = store.NameOf(name + ".gguf"); err != nil {
-		made.name = "" // --as must name the model, or get returns an error
+		made.name = "" // Pull returns an error unless Options.As names the model
 	}
 	for _, l := range m.Layers {
 		digest := strings.TrimPrefix(l.Digest, "sha256:")
@@ -85,8 +85,8 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 
 var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// anonymous fetches a token from a registry without a login. The rules for redirects also apply to the
-// address of the token, so a public registry cannot cause a request to a private address.
+// anonymous fetches a token for a registry, without a login. The rules for redirects also apply to
+// the address of the token, so a public registry cannot cause a request to a private address.
 func (s *session) anonymous(ctx context.Context, what string, denied *challengeError) (*credential, error) {
 	if scheme, _, _ := strings.Cut(denied.header, " "); !strings.EqualFold(scheme, "Bearer") {
 		return nil, fmt.Errorf("%s: the registry wants a login, which inferd does not do", what)

@@ -28,7 +28,7 @@ const (
 // hubHosts are the host names of Hugging Face, which HF_ENDPOINT replaces.
 var hubHosts = []string{"huggingface.co", "www.huggingface.co", "hf.co"}
 
-// resolve returns the plan with the files for which a name stands.
+// resolve returns the plan for the model that a name stands for.
 func (s *session) resolve(ctx context.Context, ref modelname.Ref) (*plan, error) {
 	switch ref.Kind {
 	case modelname.Plain:
@@ -72,7 +72,7 @@ func (s *session) resolveLink(ref modelname.Ref) (*plan, error) {
 	leaf := path.Base(src.url.Path)
 	name, err := store.NameOf(leaf)
 	if err != nil {
-		name = "" // --as must name the model, or get returns an error
+		name = "" // Pull returns an error unless Options.As names the model
 	}
 	return &plan{
 		name: name, asked: askedOf(ref), source: describe(src.url, leaf),
@@ -111,7 +111,8 @@ func (s *session) sourceOf(address string) (source, error) {
 	return src, nil
 }
 
-// under returns the address of the path where, which is not escaped, below an endpoint.
+// under returns the address below an endpoint with the path where, which is not escaped, and the
+// query.
 func under(endpoint *url.URL, where, query string) *url.URL {
 	u := *endpoint
 	u.Path, u.RawPath = strings.TrimSuffix(endpoint.Path, "/")+where, ""

@@ -1,7 +1,7 @@
-// Package trust decides whether another user of the machine could change or replace a file
-// that the daemon depends on, and opens files for the daemon to write, without following a
-// link. It does not know the use of the files. It ignores access lists beyond the mode bits. On
-// Windows it checks nothing, because inherited access lists protect the user's own folders there.
+// Package trust decides whether another user of the machine could change or replace a file that the
+// daemon depends on, and opens files without following a link. It ignores access lists beyond the
+// mode bits. On Windows it checks nothing, because inherited access lists protect the user's own
+// folders there.
 //
 // The rule is that a file belongs to this user or to root, and that at most its owner and the
 // owner's primary group can write to it. The rule also applies to the folder of a file, except that
@@ -38,7 +38,7 @@ type Judge struct {
 // mode and owner, and the command that corrects them.
 func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
 
-// CheckParent is Check for the folder of a file or of another folder, which may be sticky.
+// CheckParent is Check for a parent folder, which may also be sticky and writable for everyone.
 func (j Judge) CheckParent(path string, f Facts) error { return j.check(path, f, true) }
 
 const (
@@ -179,9 +179,8 @@ func judge(path string, info fs.FileInfo, parent bool) error {
 // ErrLink is the error of [OpenFile] for a symbolic link.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] for a file to write. It returns an error for a symbolic link, which
-// it neither follows nor changes, for any other irregular file, and for a file that other users
-// can change.
+// OpenFile is [os.OpenFile] with checks. It returns an error for a symbolic link, which it neither
+// follows nor changes, for any other irregular file, and for a file that other users can change.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
 	if err != nil {
