@@ -637,7 +637,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The memory of bodies is bounded, and is returned after the answer.
+// The memory reserved for a body is returned after the answer, for a body with Content-Length and
+// for chunks.
 func TestMemory(t *testing.T) {
 	memory := &quota.Quota{PerCaller: 10 << 20, Total: 10 << 20}
 	h := open(t, words("a"), func(b *bridge.Bridge) { b.Memory = memory })

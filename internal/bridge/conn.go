@@ -113,7 +113,7 @@ func (c *conn) end(p []byte, n int, err *error) bool {
 	if n == 0 && errors.Is(*err, os.ErrDeadlineExceeded) {
 		switch {
 		case c.alone && len(p) == 1:
-			*err = nil // as in begin
+			*err = nil // net/http looks for a hang-up, as in begin
 		case c.limit.IsZero() || time.Now().Before(c.limit):
 			if *err = c.setLocked(c.limit); *err == nil {
 				return false

@@ -36,7 +36,7 @@ var (
 
 // A collector makes an answer in one piece.
 type collector interface {
-	// Collect takes an event. For the Done it returns the body of the answer, otherwise nil. An
+	// Collect takes an event. For an [infer.Done] it returns the body of the answer, otherwise nil. An
 	// [infer.Error] means that the answer has failed.
 	Collect(ev infer.Event) ([]byte, error)
 }

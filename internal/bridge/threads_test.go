@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Faults that were reported for other servers do not occur in any dialect. Each case is named by
+// Faults that were reported for other servers do not occur in any dialect. Each case is named after
 // its report.
 func TestThreads(t *testing.T) {
 	t.Run("earendil-works/pi#1887: a request waits while models are loaded", func(t *testing.T) {

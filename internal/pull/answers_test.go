@@ -125,8 +125,8 @@ func TestAnswersOnce(t *testing.T) {
 	}
 }
 
-// paused checks the pauses. If seconds is 0 there must be none; if it is 1, one pause after a first
-// failure; otherwise one pause of that many seconds.
+// paused checks the pauses. If seconds is 0 there must be none; if it is 1, one pause as after a
+// first failure, of 0.25 to 0.75 s; otherwise one pause of that many seconds.
 func (b *bench) paused(seconds int) {
 	b.t.Helper()
 	switch {
@@ -256,7 +256,7 @@ func TestProgressResetsTheCount(t *testing.T) {
 	}
 }
 
-// If a body is cut, at any twentieth of its length, no byte is fetched twice.
+// If a body is cut at any of twenty points, no byte is fetched twice.
 func TestCutAnywhere(t *testing.T) {
 	c := content(4*rangeOf, 5)
 	for i := range 20 {
@@ -279,8 +279,8 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// If the file changes upstream during the pull, after any tenth, the pull starts again and returns
-// the new content.
+// If the file changes upstream during the pull, after any tenth of its bytes, the pull starts again
+// and returns the new content.
 func TestChangedUpstream(t *testing.T) {
 	old, changed := content(10*rangeOf, 6), content(10*rangeOf, 7)
 	for i := range 10 {
@@ -613,7 +613,7 @@ func TestBodyBeyondContentRange(t *testing.T) {
 	if kept := b.kept(); kept > 0 {
 		t.Errorf("%d bytes are kept", kept)
 	}
-	// A part that is shorter than the requested range is written.
+	// An answer with less than the requested range is accepted.
 	b.hub.Script = once(0, hubtest.Fault{Status: http.StatusPartialContent, Header: header, Body: body[:100]})
 	b.pull("O/R", pull.Options{})
 	b.holds("m-q4_k_m", c)

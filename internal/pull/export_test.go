@@ -23,7 +23,7 @@ func (p *Puller) SetHooks(h Hooks) {
 	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, follow: 5 * time.Millisecond, follows: h.Follow}
 }
 
-// For tests of the pure parts.
+// Pure functions, for the tests.
 var (
 	IsPublic     = isPublic
 	Pause        = pause

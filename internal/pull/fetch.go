@@ -61,7 +61,7 @@ type run struct {
 	*fetcher
 	at      int     // index of the current source
 	dead    []error // by source: why it is no longer used
-	link    *target // end of the source's redirects, for further requests; nil: ask the source
+	link    *target // end of the source's redirects, for further requests; nil: request from the source itself
 	plain   bool    // the source does not support ranges
 	proven  bool    // the source has answered with a range
 	flowed  bool    // the source has answered with content
@@ -167,7 +167,8 @@ func (f *fetcher) size() int64 {
 }
 
 // missing returns the ranges to request, cut to the size of one request. It leaves out ranges that
-// were received or are being requested.
+// were received or are being requested. If the source does not support ranges, it returns one empty
+// range, which stands for the whole file.
 func (r *run) missing() []store.Range {
 	total := r.size()
 	if r.plain && (total < 0 || r.ingest.Done() < total) {
@@ -262,8 +263,8 @@ func (r *run) drain() {
 	}
 }
 
-// limit returns the number of requests that may run at once: one until the source has answered with
-// a range.
+// limit returns the number of requests that may run at once: one for a small file, and one until
+// the source has answered with a range.
 func (r *run) limit() int {
 	if r.proven && r.size() >= r.several {
 		return connections

@@ -293,8 +293,8 @@ func TestFiveAtOnce(t *testing.T) {
 	}
 }
 
-// With NoWait, a model that another process is pulling is an error. Without it, a pull waits, and
-// continues from the other's bytes if the other fails.
+// With NoWait, the pull of a model that another process is pulling is an error. Without it, the
+// pull waits, and continues from the bytes of the other pull if that fails.
 func TestFollowerTakesOver(t *testing.T) {
 	b := newBench(t)
 	c := content(8*rangeOf, 40)
@@ -478,7 +478,8 @@ func TestLinksWithQueries(t *testing.T) {
 	}
 }
 
-// refer writes a manifest that refers to files outside of the store.
+// refer writes a manifest that refers to files outside of the store, one for each of contents. It
+// returns the paths of the files.
 func (b *bench) refer(name, asked string, contents ...[]byte) (paths []string) {
 	b.t.Helper()
 	m := &store.Manifest{Name: name, Asked: []string{asked}}
@@ -526,7 +527,7 @@ func TestReferredModels(t *testing.T) {
 	}
 }
 
-// A symbolic link in place of a blob is an error, as for the daemon.
+// A symbolic link in place of a blob fails a pull, as it fails [store.Store.Ensure].
 func TestLinkedBlob(t *testing.T) {
 	b := newBench(t)
 	c := content(1000, 96)

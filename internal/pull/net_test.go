@@ -165,7 +165,8 @@ func TestTokenFromPrivateAddress(t *testing.T) {
 	}
 }
 
-// All requests go through the proxy to the mirror, and to the addresses to which it redirects.
+// Requests to the mirror, and to the addresses to which the mirror redirects, all go through the
+// proxy.
 func TestMirrorAndProxy(t *testing.T) {
 	b := newBench(t)
 	c := content(5*rangeOf, 24)

@@ -35,7 +35,7 @@ type outcome struct {
 	end   *target     // end of the redirects; nil if there was no answer
 	err   error       // nil if all bytes of r that the source has were written
 	epoch int
-	used  bool // the request was sent to the link of an earlier one
+	used  bool // the request was sent to run.link, where the redirects of an earlier one ended
 }
 
 // decide acts on an outcome. It returns true if the round must end and another one must begin.
@@ -188,7 +188,9 @@ func (r *run) beyond(ctx context.Context, o outcome) (again bool, err error) {
 	return true, nil
 }
 
-// failure acts on a transient error: it queues the rest of the range again, and pauses.
+// failure acts on a transient error: it queues the rest of the range again, and pauses. After
+// maxFails failures in a row, or if the source asks for a pause longer than maxAfter, it returns an
+// error.
 func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, err error) {
 	if o.next < o.r.End || o.r.End == 0 {
 		r.pending = append(r.pending, store.Range{Start: o.next, End: o.r.End})
@@ -251,8 +253,8 @@ func (e *deniedError) Error() string {
 	return text
 }
 
-// denied returns the error for an answer that denies access. Only the hub has gated models: its
-// token is valid nowhere else.
+// denied returns the error for an answer that denies access. The error mentions a token only if the
+// hub denied access, because the hub's token is valid nowhere else.
 func (c *client) denied(a *answer, h *head) *deniedError {
 	return &deniedError{display(a.url), h.status, h.verdict == refused && originOf(a.url) == c.hub}
 }

@@ -58,8 +58,8 @@ func digestsOf(m *store.Manifest) (all []string) {
 }
 
 // askedOf returns the form of a name for the member "asked" of manifests. The query of an address
-// may be a secret, so its hash replaces it; if the SHA-256 of the content is known, neither is
-// needed.
+// may be a secret, so it is replaced by its hash, or by the SHA-256 of the content if that is
+// known.
 func askedOf(ref modelname.Ref) string {
 	u, err := url.Parse(ref.URL)
 	if ref.Kind != modelname.Link || err != nil {

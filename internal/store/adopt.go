@@ -224,8 +224,8 @@ func unchanged(f *os.File, before Identity) error {
 	return err
 }
 
-// rememberAdopted records the digest of a new blob as verified. If the content has changed since
-// it was hashed, the blob is removed.
+// rememberAdopted records the digest of a new blob, and of the tool's file f, as verified. If the
+// content has changed since it was hashed, the blob is removed.
 func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, how How) error {
 	now, err := f.Stat()
 	if err != nil {

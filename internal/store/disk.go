@@ -177,7 +177,8 @@ func (d *disk) syncDir(dir string) error {
 	return d.do(Op{Kind: OpSyncDir, Path: dir}, func() error { return syncDir(d.root, dir) })
 }
 
-// syncUp syncs a folder and its parents up to the store's, so that its path survives a power cut.
+// syncUp syncs a folder and its parents up to the folder of the store, so that dir is found again
+// after a power cut.
 func (d *disk) syncUp(dir string) error {
 	for ; dir != "."; dir = path.Dir(dir) {
 		if err := d.syncDir(dir); err != nil {

@@ -85,7 +85,7 @@ type Ingest struct {
 	suspicious bool  // the file was changed by another program since the last write of this ingest
 	resumed    bool  // other programs may have changed the resumed bytes
 	// firstSum is the digest that was computed before all bytes were hashed again. It equals the
-	// second one if only the times of the file had changed.
+	// second digest if only the times of the file had changed, but not its content.
 	firstSum  string
 	stopped   bool // ends the background tasks
 	committed bool // committed or quarantined: only the states are left
@@ -246,7 +246,7 @@ func (i *Ingest) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // writeAt does the work of WriteAt, and reports whether a checkpoint is due. It holds mu
-// throughout, so that it notices a write of another program between two writes of this ingest.
+// throughout: if the identity of the file changes between two calls, another program wrote to it.
 func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

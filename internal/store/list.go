@@ -33,7 +33,7 @@ type Entry struct {
 	File string // path of the blob, of the first part, or of the file that the manifest refers to
 }
 
-// A Problem is a file of the store that cannot be used, or that needs an operator.
+// A Problem is a file of the store that cannot be used, or that an operator should look at.
 type Problem struct {
 	Path, What string
 }

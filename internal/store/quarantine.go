@@ -33,8 +33,8 @@ type Quarantined struct {
 // A MismatchError means that the content of an ingest does not have the expected digest.
 type MismatchError struct {
 	Quarantined
-	// Damaged means that the source may not be at fault: the bytes were changed on disk, or were
-	// resumed after a power cut.
+	// Damaged means that the source may not be at fault: another program may have changed the bytes on
+	// disk, or a power cut may have damaged bytes that were resumed.
 	Damaged bool
 }
 

@@ -160,8 +160,8 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes the unfinished and quarantined files of the model. The error names each file that
-// could not be removed.
+// rests removes the unfinished and quarantined files that belong to the model by their name or by a
+// digest of parts. The error names each file that could not be removed.
 func (r *removal) rests(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })

@@ -108,7 +108,8 @@ func (i *Ingest) lastState(w Want) (*state, error) {
 	return nil, err
 }
 
-// age returns the time since a file of the ingest was written.
+// age returns the time since a file of the ingest was written. If that is unknown, it returns
+// foreignTime, so that the writer does not count as alive.
 func (i *Ingest) age(leaf string) time.Duration {
 	info, err := i.disk.root.Stat(i.path(leaf))
 	if err != nil {

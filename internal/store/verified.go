@@ -21,9 +21,9 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// digests maps files in a given state to their digests. Its file on disk must not be writable by
-// other users. It is valid on one machine only, since device and inode numbers mean nothing
-// elsewhere.
+// digests maps files in a given state to their digests. It is saved in [Store.VerifiedFile], which
+// other users must not be able to write. That file is valid on one machine only, since device and
+// inode numbers mean nothing elsewhere.
 type digests struct {
 	mu    sync.Mutex // guards the fields below
 	read  bool       // the file on disk has been read
@@ -43,7 +43,7 @@ type known struct {
 	passing bool // kept in this process only
 }
 
-// A verifiedFile is the content of the file on disk.
+// A verifiedFile is the content of [Store.VerifiedFile].
 type verifiedFile struct {
 	Files []verifiedEntry `json:"files"`
 }
@@ -154,8 +154,8 @@ func (s *Store) rememberKey(k key, digest string, lasting bool) {
 	}
 }
 
-// loadDigestsLocked reads the file on disk, once. If the file cannot be used, no digest is known,
-// and files are hashed again.
+// loadDigestsLocked reads [Store.VerifiedFile], once. If the file cannot be used, no digest is
+// known, and files are hashed again.
 func (s *Store) loadDigestsLocked() {
 	if s.digests.read {
 		return
