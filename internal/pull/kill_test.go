@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child pulls a model in a process of its own.
+// child pulls the model name, as the variables above say. It is the main function of a child
+// process.
 func child(name string) error {
 	roots := x509.NewCertPool()
 	pem, err := os.ReadFile(os.Getenv(childRoots))

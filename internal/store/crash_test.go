@@ -365,8 +365,8 @@ func check(t *testing.T, dir, boot string, steps []string) error {
 
 var writerPID = regexp.MustCompile(`"pid": *[0-9]+`)
 
-// killWriters changes the states of ingests so that they name no process as the writer, as if it
-// had been killed.
+// killWriters removes the writer from the states of ingests, so that it counts as killed although
+// this process runs on.
 func killWriters(t *testing.T, dir string) {
 	t.Helper()
 	states, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*/.partial-*/state.json"))

@@ -436,8 +436,8 @@ func gaps(ranges []store.Range, size int64) (all []store.Range) {
 	return all
 }
 
-// If only the times of a file change, as on some network file systems, a right digest is accepted
-// and a wrong one refused.
+// If another program, or a network file system, changes only the times of the data, a right digest
+// is accepted, and a wrong one does not count as damage on disk.
 func TestTimesChangeAlone(t *testing.T) {
 	for content, right := range map[string]bool{"right": true, "wrong": false} {
 		s, home := open(t)
