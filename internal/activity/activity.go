@@ -1,9 +1,8 @@
 // Package activity writes the daemon's activity log: lines of JSON in a file that is rotated. It
 // takes the typed records of requests and connections ([exchange.Journal]), and any record of a
-// [slog.Logger]; it does not know how requests are answered. It removes secrets from every text;
-// prompts and answers never reach it. Logging puts a record into a queue. One goroutine formats the
-// records and writes those of some 200 ms in one write. If the disk fails, lines are lost and
-// counted, but no request fails.
+// [slog.Logger]. It removes secrets from every text; prompts and answers never reach it. Logging
+// puts a record into a queue. One goroutine formats the records and writes those of some 200 ms in
+// one write. If the disk fails, lines are lost and counted, but no request fails.
 package activity
 
 import (
@@ -48,7 +47,7 @@ const (
 	// for each record costs more than writing it. A warning or an error is written at once,
 	// together with the records before it.
 	coalesce = 200 * time.Millisecond
-	many     = 256 // this many records are also written at once; a longer queue would only take memory
+	many     = 256 // queued records that are written at once: a longer queue would only take memory
 )
 
 // A Log writes to one folder. Any number of goroutines may use it.
@@ -57,13 +56,13 @@ type Log struct {
 	limit  int64
 	queue  chan entry
 	due    *time.Timer   // fires when records have been queued for coalesce
-	set    atomic.Bool   // due is set or about to be set
+	set    atomic.Bool   // due is running, or is about to be started
 	urgent chan struct{} // buffered: wakes the writer at once
-	closed chan struct{} // the queue takes no more entries
+	closed chan struct{} // closed by Close: the queue takes no more entries
 	ended  chan struct{} // the queued entries are written
 	once   sync.Once     // closes closed
-	// stalled means that a caller has waited for patience, and that no record has been written
-	// since then.
+	// stalled is set when a caller has waited for the whole of patience in vain, and cleared when a
+	// batch is written. While it is set, records that find the queue full are lost at once.
 	stalled atomic.Bool
 	lost    atomic.Int64 // lines
 
@@ -89,9 +88,9 @@ type entry struct {
 }
 
 // Open opens the log in a folder, which it creates with mode 0700 if it is missing. If a crash has
-// torn the last line, it adds a newline. It refuses a folder or a file that other users can change
-// (package trust), and a link in place of the file. A link in place of an older file is replaced by
-// the rotation.
+// torn the last line, a newline is written before the next one. Open refuses a folder or a file
+// that other users can change (package trust), and a link in place of the file. A link in place of
+// an older file is replaced by the rotation.
 func Open(dir string) (*Log, error) {
 	return open(dir, Limit)
 }
@@ -142,8 +141,8 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// enqueue passes an entry to the writer. If the queue is full, it waits for patience at most; after
-// that, calls do not wait until a record has been written.
+// enqueue passes an entry to the writer. If the queue is full, it waits for patience at most; then
+// the entry is lost, and further calls do not wait until a batch has been written.
 func (l *Log) enqueue(e entry) {
 	select {
 	case <-l.closed:

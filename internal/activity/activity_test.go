@@ -127,7 +127,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// The size of an existing file counts towards its limit, and a line that a crash has torn is ended.
+// The size of an existing file counts towards its limit, and a line that a crash has torn is
+// followed by a newline.
 func TestReopened(t *testing.T) {
 	dir := t.TempDir()
 	for range 20 {
@@ -239,8 +240,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// While the folder is read-only, lines are lost. Later lines are written again. Root can write to
-// any folder except on a read-only file system.
+// Lines that are logged while the folder is read-only are lost; later ones are written. Root can
+// write to any folder, so for root the file system is made read-only instead.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	shut, open := func() error { return os.Chmod(dir, 0o500) }, func() error { return os.Chmod(dir, 0o700) }
@@ -260,7 +261,7 @@ func TestReadOnly(t *testing.T) {
 	log := slog.New(l.Handler("x"))
 	log.Info("before")
 	l.Flush()
-	_ = l.file.Close() // a file system with an open file for writing cannot become read-only; no write is under way
+	_ = l.file.Close() // a file system with a file open for writing cannot become read-only; no write is under way
 	if err := shut(); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +284,8 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// On a device that stays full every write fails, and no caller waits for it.
+// On a device that stays full every write fails: all lines are counted as lost, and Flush still
+// returns.
 func TestFullDevice(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)
@@ -374,7 +376,8 @@ func TestRecordsAreGathered(t *testing.T) {
 	})
 }
 
-// If the disk hangs, a caller waits only once, and lost records are counted.
+// If the disk hangs, only one call waits, for patience; the records that find the queue full are
+// counted as lost.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Log{queue: make(chan entry, 2), due: time.NewTimer(coalesce), closed: make(chan struct{}), ended: make(chan struct{})}

@@ -47,8 +47,8 @@ func (l *Log) write(lines []byte) {
 	}
 }
 
-// fits returns the size of the lines that fit into the file before it is rotated, in bytes. It
-// returns at least the size of one line, which may need a rotation first.
+// fits returns the size, in bytes, of the first of the lines that fit into the file together. It is
+// at least the size of one line, even if the file must be rotated before that line.
 func (l *Log) fits(lines []byte) int {
 	if l.size+int64(len(lines)) <= l.limit {
 		return len(lines)
@@ -78,8 +78,8 @@ func (l *Log) append(lines []byte) error {
 	}
 	n, err := l.file.Write(lines)
 	if err != nil {
-		// A full disk takes only a part of the lines. That part is cut off, so the next line begins
-		// there.
+		// A full disk may take only a part of the lines. It is cut off, so that the file still ends
+		// in a complete line.
 		if n > 0 && l.file.Truncate(l.size) != nil {
 			l.size, l.torn = l.size+int64(n), true
 		}

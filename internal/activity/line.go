@@ -22,7 +22,7 @@ type handler struct {
 	log       *Log
 	component string
 	attrs     []slog.Attr
-	group     string // prefix of the names of members
+	group     string // prefix of the members' names: the names of the open groups, each with a dot
 }
 
 // Enabled reports whether records of a level are logged: from Info on.
@@ -42,7 +42,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 }
 
 const (
-	ownMembers = 4  // members of every line
+	ownMembers = 4  // members that appendLine adds to every line
 	maxMembers = 32 // at least the number of members in the line of a request
 )
 
@@ -86,14 +86,16 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &more
 }
 
-// WithGroup returns a handler that prefixes the names of members with the group's.
+// WithGroup returns a handler that prefixes the names of later members with the group's name and a
+// dot.
 func (h *handler) WithGroup(name string) slog.Handler {
 	more := *h
 	more.group += name + "."
 	return &more
 }
 
-// appendValue appends numbers and booleans in JSON, and other values as text without secrets.
+// appendValue appends a value: numbers and booleans in JSON, a duration as a number of
+// milliseconds, and anything else as text without secrets.
 func appendValue(line []byte, v slog.Value) []byte {
 	switch v = v.Resolve(); v.Kind() {
 	case slog.KindInt64:

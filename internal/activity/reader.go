@@ -33,7 +33,7 @@ const maxLine = 1 << 20
 
 const chunk = 64 << 10 // bytes of one read
 
-// Found reports whether any file of the log was found.
+// Found reports whether [Reader.Next] has found a file of the log.
 func (r *Reader) Found() bool { return r.file != nil }
 
 // Torn returns the number of lines that were skipped because they are not records. A daemon that is
@@ -121,8 +121,8 @@ func (r *Reader) fill() (bool, error) {
 	return false, err
 }
 
-// advance continues with the next newer file at the end of a file. It reports false if there is
-// nothing to read at present.
+// advance goes on to the next newer file once the present one is read to its end. It reports false
+// if there is nothing to read at present.
 func (r *Reader) advance() (bool, error) {
 	if len(r.queue) > 0 {
 		return true, r.begin()
@@ -137,7 +137,8 @@ func (r *Reader) advance() (bool, error) {
 		r.queue = newer
 		return true, nil
 	}
-	// A partial line is read again from its beginning: if the disk is full, the daemon cuts it off.
+	// The next call reads a partial line again from its beginning, because the daemon cuts it off
+	// if the disk is full.
 	r.rest = len(r.buf) > 0
 	r.buf = nil
 	if r.file != nil {
@@ -163,9 +164,9 @@ func (r *Reader) begin() error {
 	return err
 }
 
-// newer opens the files that are newer than the present one, oldest first; at the beginning, all
-// files. Rotation moves a file only to higher numbers, so a walk in the order of the numbers finds
-// each file, some twice.
+// newer opens the files that are newer than the present one, oldest first. At the beginning, these
+// are all files that may hold records since r.Since. Rotation moves a file only to higher numbers,
+// so a walk in the order of the numbers finds each file, some twice.
 func (r *Reader) newer() (all []*os.File, err error) {
 	defer func() {
 		if err != nil {

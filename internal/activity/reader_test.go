@@ -145,8 +145,8 @@ func TestReaderBesideWriters(t *testing.T) {
 	}
 }
 
-// Lines that are not records are skipped and counted. A line without an end is returned once it has
-// one.
+// Lines that are not records are skipped and counted. A line without a newline is returned once the
+// newline is there.
 func TestReaderOfTornLines(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)

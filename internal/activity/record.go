@@ -28,7 +28,7 @@ type Record struct {
 
 	Entry      string `json:"entry"`
 	Model      string `json:"model"`
-	Prompt     int64  `json:"prompt_tokens"` // of v1, which has no input and output tokens
+	Prompt     int64  `json:"prompt_tokens"` // lines of v1 have it and completion_tokens in place of input_tokens and output_tokens
 	Completion int64  `json:"completion_tokens"`
 	Input      int64  `json:"input_tokens"`
 	Output     int64  `json:"output_tokens"`
@@ -61,7 +61,8 @@ func (r *Record) valid() *Record {
 	return r
 }
 
-// An outcome is the end of a request, as a suffix of the name of the event. The set is closed.
+// An outcome is how a request ended: the suffix of the name of its event. There are no others than
+// these four.
 type outcome string
 
 // The values of outcome.
@@ -96,8 +97,9 @@ func (r *Record) User() string {
 	return r.SID
 }
 
-// IsOf reports whether a record is about the given client: its uid or SID, its pid, the name of its
-// key, or its executable, as a path or only the last element. It reports false for an empty text.
+// IsOf reports whether a record is about a client. The client is given by its uid or SID, its pid,
+// the name of its key, or its executable (the path or its last element). An empty text stands for
+// no client.
 func (r *Record) IsOf(client string) bool {
 	if client == "" {
 		return false
@@ -161,7 +163,7 @@ func (u *Usage) Add(r *Record) {
 	}
 }
 
-// Sums returns all sums, sorted by user, executable, key and entry.
+// Sums returns all sums, sorted by user, executable, key, entry and model.
 func (u *Usage) Sums() []*Sum {
 	all := make([]*Sum, 0, len(u.sums))
 	for _, s := range u.sums {

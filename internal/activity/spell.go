@@ -50,7 +50,7 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	if r.Outcome != exchange.Unreadable {
 		attrs = appendCourse(attrs, r)
 	}
-	if r.Outcome == exchange.Done || r.Dialect.OverHTTP() { // the names of HTTP's events do not have the dialect
+	if r.Outcome == exchange.Done || r.Dialect.OverHTTP() { // the event names of the HTTP dialects do not contain the dialect
 		attrs = appendWire(attrs, r.Dialect)
 	}
 	switch r.Outcome {
@@ -107,7 +107,7 @@ func appendPeer(attrs []slog.Attr, peer *infer.Peer) []slog.Attr {
 	return attrs
 }
 
-// appendCourse appends the times, the destination and the token counts of a request.
+// appendCourse appends the IDs, the times, the destination and the token counts of a request.
 func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	attrs = append(attrs, requestID(r.ID))
 	if r.TraceID != "" {
@@ -134,7 +134,8 @@ func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return append(attrs, slog.Int("input_tokens", r.Usage.In), slog.Int("output_tokens", r.Usage.Out))
 }
 
-// reasons are the values of stop_reason: those of the wire, in camel case. The first map is for v1.
+// reasons are the values of stop_reason, which are those of the wire in camel case. The first map
+// is for v1, the second for the other dialects.
 var reasons = [...]map[infer.Reason]string{
 	{
 		infer.EndOfTurn: "End", infer.StopSequence: "End", infer.CalledTool: "End",
@@ -171,7 +172,8 @@ func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 // maxID is the number of bytes of a request's ID that are logged.
 const maxID = 128
 
-// requestID returns the beginning of an ID without secrets. They are removed before the ID is cut.
+// requestID returns the attribute req_id: the first maxID bytes of an ID. Secrets are removed
+// before it is cut, because a part of a secret might not be recognised.
 func requestID(id string) slog.Attr {
 	const key = "req_id"
 	text := redact.Text(id)

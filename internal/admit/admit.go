@@ -1,7 +1,7 @@
 // Package admit is the handler in front of all entries, for all surfaces. It passes a request on
 // when the request gets a slot. Package gate makes the decisions; this package adds the lock, the
-// clock and the channels, and counts the text of the answers. It knows neither the engine of an
-// entry nor how a request is answered.
+// clock and the channels, and counts the text of the answers. It depends neither on the engine of
+// an entry nor on the way in which a request is answered.
 package admit
 
 import (
@@ -28,13 +28,13 @@ type Destination struct {
 	NoPreempt bool
 }
 
-// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: a
-// request that arrives, leaves, or has generated a quantum starts the next one.
+// A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: the
+// goroutine of a request that arrives, leaves, or has generated a quantum starts the next requests.
 type Gate struct {
-	// Choose returns the present destination of a request; its error refuses the request.
-	// Requests with the same model and the same [infer.Needs] have the same destination at any
-	// time: when several of them might run, Choose is called for one. It is called with the
-	// gate locked and must not block.
+	// Choose returns the present destination of a request; its error refuses the request. At any
+	// time, it must return the same destination for all requests with the same model and the same
+	// [infer.Needs]: when several of them might run, it is called for only one. It is called with
+	// the gate locked and must not block.
 	Choose func(*infer.Request) (Destination, error)
 	// Begin, if not nil, is called when a request gets a slot for the first time, and end when
 	// the request is over: with nil after a complete answer, with an [infer.Error] if the
@@ -47,7 +47,7 @@ type Gate struct {
 	// Memory bounds the text that is buffered for clients that do not read; nil means no bound.
 	Memory *quota.Quota
 
-	mu      sync.Mutex // guards machine, and the fields of tickets that are marked so
+	mu      sync.Mutex // guards machine, and the lower fields of tickets
 	machine gate.Machine[*ticket]
 }
 
@@ -68,17 +68,17 @@ type (
 // A ticket is the state of a request at the gate.
 type ticket struct {
 	req *infer.Request
-	// The tokens so far: reported by the handler when they were generated, and taken by the client.
-	// reported stays zero if the handler does not report tokens.
+	// reported counts the tokens that the handler has reported as generated, taken those in the
+	// events of the answer. reported stays zero if the handler does not report tokens.
 	reported, taken usage
 	admission       infer.Admitted // written and read by the goroutine of Handle only
 
-	// The gate's lock guards the fields below. to and refused do not change after the wait and are
-	// then read without the lock.
+	// The gate's lock guards the fields below. After the wait, to and refused do not change, and
+	// are read without the lock.
 	gate.Request[*ticket]
 	turn    chan struct{} // closed when the wait is over; nil if there is none
-	began   time.Time     // since then it has had its slot; zero without one
-	held    time.Duration // with a slot, before began
+	began   time.Time     // when it got its slot; zero if it has none
+	held    time.Duration // time with a slot, without the time since began
 	to      Destination
 	end     func(error)             // of Gate.Begin; nil once it has been called
 	cancel  context.CancelCauseFunc // ends a request that has begun; nil if it cannot stall
@@ -239,8 +239,8 @@ func (g *Gate) chargeRunningLocked() (now time.Time) {
 }
 
 // settleLocked carries out the decisions that follow from the latest event. It calls Choose again
-// after each request that begins, because a backend whose breaker tries it with one request may not
-// take another.
+// after each request that begins, because the breaker of a failed backend may let only one request
+// through.
 func (g *Gate) settleLocked() {
 	for {
 		for r := g.machine.Undecided(); r != nil; r = g.machine.Undecided() {

@@ -10,8 +10,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A refused request is told when it would get a slot, from the queue and from the time of the
-// requests before it. Counts, and requests that no backend takes, are told 1 s.
+// RetryAfter estimates when a refused request would get a slot, from the queue and from the time
+// for which earlier requests had their slots. For counts, and for requests that no backend takes,
+// it is 1 s.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 10)

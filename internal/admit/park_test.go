@@ -187,8 +187,8 @@ func TestParkedIsBounded(t *testing.T) {
 	}
 }
 
-// When Active requests run at all backends together, a request is preempted for a request of
-// another backend. Requests that are not preemptible keep their slots.
+// While Active requests run at all backends together, a request can be preempted for one of another
+// backend. Requests that are not preemptible keep their slots.
 func TestParksForAnotherPlace(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
@@ -219,8 +219,9 @@ func TestParksForAnotherPlace(t *testing.T) {
 	})
 }
 
-// At an entry that generates and embeds, vectors use the slots of answers: they neither preempt
-// an answer nor are preempted, and do not delay a request that may preempt.
+// At an entry that generates and embeds, both kinds of requests share the slots. A request for
+// vectors neither preempts an answer nor is preempted, and does not delay a request that may
+// preempt.
 func TestDoesNotPreempt(t *testing.T) {
 	embeds := func(d *desk) {
 		d.gate.Choose = func(req *infer.Request) (admit.Destination, error) {

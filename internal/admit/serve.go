@@ -22,8 +22,8 @@ var (
 	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
 )
 
-// deadlineGrace is the time after the deadline of a request in which its handler may end the answer
-// itself.
+// deadlineGrace is how long after the deadline of a request the gate waits for the handler to end
+// the answer, before it cancels the handler.
 const deadlineGrace = time.Second
 
 // Handle waits until req gets a slot, emits [infer.Admitted], and passes req on. It fails with
@@ -168,8 +168,8 @@ func (a *answer) outcome(client context.Context, err error) error {
 	return errNoEnd
 }
 
-// charger returns a function that calls add, and settles the gate after each quantum of tokens. Its
-// calls must not overlap.
+// charger returns a function that calls add, and settles the gate after each quantum of tokens.
+// Calls of that function must not overlap.
 func (g *Gate) charger(add func(tokens, cost int)) func(tokens, cost int) {
 	fresh := 0
 	return func(tokens, cost int) {

@@ -85,8 +85,8 @@ func TestStalledWhileParked(t *testing.T) {
 	})
 }
 
-// Stalled requests count in the queue depth and in the memory of their caller. Beyond either they
-// end with queue_full, and their caller's next request gets the slot.
+// Stalled requests count towards the queue depth and the memory of their caller. A request that
+// stalls beyond either limit ends with queue_full, and the caller's next request gets the slot.
 func TestStalledIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		depth  int
@@ -149,8 +149,8 @@ func TestStalledEnds(t *testing.T) {
 	})
 }
 
-// A caller with many stalled requests cannot preempt other callers: each stalled request has begun,
-// and holds memory.
+// A caller with as many stalled requests as its queue is deep cannot preempt other callers: each
+// preemption would let one more request begin, stall and hold memory.
 func TestStalledCrowd(t *testing.T) {
 	bubble(t, 1, 3, func(d *desk) {
 		ctx, cancel := context.WithCancel(d.t.Context())
@@ -228,7 +228,7 @@ func TestResultsKeepNoSlot(t *testing.T) {
 	}
 }
 
-// A request is charged for the tokens that it has generated, even if its client takes none: it
+// A request is charged for the tokens that it has generated even if its client takes none, so it
 // takes turns with another request.
 func TestTurnsByWrittenTokens(t *testing.T) {
 	for name, piece := range pieces {

@@ -1,6 +1,6 @@
 // Package frame reads and writes messages on a byte stream: [Lines] for NDJSON, [Prefixed] for
-// length-prefixed frames. It does not know the meaning of a message, and never buffers more of
-// a message than a given limit.
+// length-prefixed frames. It does not interpret messages, and never buffers more of a message than
+// a given limit.
 package frame
 
 import (
@@ -37,14 +37,15 @@ type MalformedError struct{ What string }
 
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
-// A Reader returns one message at a time. The slice is valid until the next call, or for ever if
-// Detach is called before that. At the end of the stream between two messages, the error is io.EOF.
+// A Reader returns one message at a time. The slice is valid until the next call of ReadFrame, or
+// without end if Detach is called before that. At the end of the stream between two messages, the
+// error is io.EOF.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Detach passes the ownership of the last message to the caller: its memory is not reused.
 	Detach()
-	// Reserve must be called before n bytes are allocated for values decoded from the last
-	// message. If the stream is a Limiter, it calls its Reserve.
+	// Reserve must be called before n bytes are allocated for values decoded from the last message.
+	// It calls the stream's own Reserve if the stream is a [Limiter], and does nothing otherwise.
 	Reserve(n int) error
 }
 

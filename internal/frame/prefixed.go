@@ -67,8 +67,9 @@ func (r *prefixReader) ReadFrame() (Kind, []byte, error) {
 	return kind, r.buf, nil
 }
 
-// readPayload reads n bytes into r.buf. An announced length alone does not allocate 64 MiB: the
-// buffer for the whole payload is allocated only once 1/32 of it has arrived, so little is copied.
+// readPayload reads n bytes into r.buf. A head alone must not cause an allocation of 64 MiB, so the
+// buffer for the whole payload is allocated only once 1/32 of it has arrived. Little is copied,
+// since the part before that is small.
 func (r *prefixReader) readPayload(n int) error {
 	r.buf = reuse(r.buf)
 	if n > keep {
@@ -92,8 +93,8 @@ func (r *prefixReader) readPayload(n int) error {
 	return nil
 }
 
-// readLen reads the length. An end of the stream is an error, because the first byte has
-// arrived.
+// readLen reads the length. The end of the stream is a MalformedError here, because the first byte
+// has already arrived.
 func (r *prefixReader) readLen() (uint64, error) {
 	var n uint64
 	for i := range maxLenBytes {

@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// maxIdle is the maximum number of callers that are remembered while they have no request at the
-// gate.
+// maxIdle bounds the callers in memory: from this number on, a new caller replaces an idle one, if
+// there is one.
 const maxIdle = 1024
 
 // A tally counts requests by state.
@@ -34,7 +34,8 @@ func (t *tally) count(s State, n int) {
 	}
 }
 
-// places returns the number of places in the queue that are taken. A parked request takes none.
+// places returns the number of places in the queue that are taken: by requests that wait to begin,
+// and by stalled ones.
 func (t *tally) places() int { return t.waiting - t.parked + t.stalled }
 
 // preempted returns the number of requests that have begun and have no slot.
@@ -100,8 +101,7 @@ func (m *Machine[T]) set(r *Request[T], s State) {
 // unbegun reports whether s is the state of a request that is at the gate and has not begun.
 func (s State) unbegun() bool { return s == Arrived || s == Waiting }
 
-// countTokens adds the tokens that were generated for r since the last call to the rates. n is
-// their total.
+// countTokens updates the rates, given the number n of tokens generated for r so far.
 func (r *Request[T]) countTokens(now time.Time, n int64) {
 	more := float64(n - r.counted)
 	if more == 0 {

@@ -93,7 +93,7 @@ func (m *Machine[T]) run(r *Request[T]) {
 	}
 	m.set(r, Running)
 	m.emit(Begin, r, nil)
-	m.asked++ // a backend whose breaker tries it with one request may not take another
+	m.asked++ // the breaker of a failed backend may let only this request through
 }
 
 // preempt gives the slot of a running request to a waiting request ahead of it in fair order. It
@@ -145,9 +145,9 @@ func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 	return all
 }
 
-// overParkLimit reports whether a caller or its user has so many parked and stalled requests that a
-// new one must not preempt another. Otherwise a caller could bypass its queue limit with many
-// client names, or a user with many programs, and every request that has begun holds KV in an
+// overParkLimit reports whether the caller of r or its user has so many parked and stalled requests
+// that r must not preempt another request. Otherwise a caller could bypass its queue limit with
+// many client names, or a user with many programs, and every request that has begun holds KV in an
 // engine.
 func (m *Machine[T]) overParkLimit(r *Request[T]) bool {
 	limit := max(m.Limits.Depth, r.at.slots)

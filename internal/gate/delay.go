@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Bounds of a [Delay]. The SDKs of OpenAI and Anthropic take no Retry-After above 60 s: they retry
+// Bounds of a [Delay]. The SDKs of OpenAI and Anthropic ignore a Retry-After above 60 s, and retry
 // after some seconds instead.
 const (
 	minDelay = time.Second
@@ -21,8 +21,8 @@ func Delay(waiting, slots int, mean time.Duration) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// Delay returns the [Delay] of the backend with a name. Without a name it is the longest one of all
-// backends. A closed machine serves no later request: its delay is the shortest.
+// Delay returns the [Delay] of the backend with the given name, or the longest one of all backends
+// if the name is empty. It is the shortest one for an unknown name, and after Close.
 func (m *Machine[T]) Delay(name string) time.Duration {
 	longest := minDelay
 	for at, a := range m.backends {

@@ -33,8 +33,8 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// The delay of a backend is that of its own queue, slots and requests, without the backend that of
-// the slowest one, and the shortest after the close.
+// The delay of a backend depends only on its own queue, slots and requests. Without a backend's
+// name it is that of the slowest one, and after Close it is the shortest.
 func TestDelayOfBackends(t *testing.T) {
 	m := gate.Machine[string]{Limits: gate.Limits{Depth: 100, Total: 100}}
 	now := time.Unix(0, 0)

@@ -116,8 +116,8 @@ func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
 	}
 }
 
-// obey changes the state of a life by an effect. It fails the test if the diagram has no such
-// transition.
+// obey changes the state of a life by an effect. It fails the test if the diagram at gate.State has
+// no such transition.
 func (d *driver) obey(e gate.Effect[*life]) {
 	l := e.Request.Item
 	from := map[gate.Kind][]gate.State{
@@ -202,8 +202,8 @@ func (d *driver) resume(l *life) {
 
 func (l *life) key() string { return l.Caller().User + "/" + l.Caller().Program }
 
-// queueFull returns the decision that the machine must make, from a recount of the places in the
-// queue.
+// queueFull reports whether the queue has no place for a request, from a recount of the taken
+// places.
 func (d *driver) queueFull(of *life) bool {
 	caller, user, all := 0, 0, 0
 	for _, l := range d.in(gate.Waiting, gate.Stalled) {
@@ -219,8 +219,8 @@ func (d *driver) queueFull(of *life) bool {
 	return caller >= l.Depth || user >= max(l.Depth, l.Total/2) || all >= l.Total
 }
 
-// overParkLimit returns the decision that the machine must make, from a recount of the parked and
-// stalled requests other than but.
+// overParkLimit reports whether a request must not preempt another, from a recount of the parked
+// and stalled requests other than but.
 func (d *driver) overParkLimit(of, but *life) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {

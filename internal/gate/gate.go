@@ -3,8 +3,8 @@
 // are served fairly between callers (see package sched), by the real cost of the answers, which is
 // charged while they are generated.
 //
-// The package is pure: it reads no clock, takes no lock, starts nothing and calls nothing back. It
-// does not know how requests are answered, nor how a backend is chosen.
+// The package is pure: it reads no clock, takes no lock, starts no goroutine and calls no callback.
+// It contains nothing about how requests are answered or how a backend is chosen.
 package gate
 
 import (
@@ -61,7 +61,7 @@ type Request[T any] struct {
 	job     *sched.Job[*Request[T]] // job, caller and at are nil before the request arrives
 	caller  *caller
 	at      *account  // of the backend
-	route   *route[T] // while it is Arrived or Waiting
+	route   *route[T] // nil unless the state is Arrived or Waiting
 	member  int       // index in the members of route
 	counted int64     // tokens that are in the rates
 	charged int64     // tokens and cost that the queue has charged
@@ -112,7 +112,7 @@ const (
 	Cancel             // the request ends with Err after it has begun
 )
 
-// An Effect is an order to carry out for a request.
+// An Effect is a decision about a request, which the machine's user carries out.
 type Effect[T any] struct {
 	Kind    Kind
 	Request *Request[T]
@@ -157,7 +157,7 @@ type Machine[T any] struct {
 
 	routes []*route[T] // with members
 	spare  *route[T]   // for reuse; nil if there is none
-	asked  uint64      // round of Undecided
+	asked  uint64      // number of the present round, see Undecided
 
 	all      tally
 	users    map[string]*user
@@ -165,7 +165,7 @@ type Machine[T any] struct {
 	backends map[string]*account
 	arrivals uint64
 
-	// Buffers of the methods with these names.
+	// Buffers that candidates and Assign reuse.
 	candidateBuf []*sched.Job[*Request[T]]
 	moved        []*Request[T]
 }
@@ -202,7 +202,8 @@ func (m *Machine[T]) Charge(now time.Time, r *Request[T], u Usage) {
 // Running returns the requests that have a slot. The slice is valid until the next event.
 func (m *Machine[T]) Running() []*Request[T] { return m.running }
 
-// ChargeFlow charges a flow for work that needed no slot, in tokens. Idle flows keep no charges.
+// ChargeFlow charges a flow for work that needed no slot, in tokens. The charge is forgotten once
+// the machine has no request.
 func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
 	job := m.queue.Push(p, tokens, nil)
 	m.queue.Start(job)

@@ -190,8 +190,8 @@ func TestRejectEach(t *testing.T) {
 	}
 }
 
-// After a request has begun, the backend is chosen again, even for requests of the same route: a
-// backend whose breaker tries it with one request may not take another.
+// After a request has begun, the backend is chosen again, even for requests of the same route: the
+// breaker of a failed backend may let only one request through.
 func TestChoiceAfterBegin(t *testing.T) {
 	m, first := oneRuns()
 	m.Leave(time.Time{}, first, gate.Usage{}, nil)
@@ -208,9 +208,9 @@ func TestChoiceAfterBegin(t *testing.T) {
 	}
 }
 
-// A caller's place is that of its first waiting request among the first ones of all flows, for each
-// backend apart. A caller with many requests does not set the others back, and a running request has
-// no place.
+// A caller's place is that of its first waiting request among the first requests of all flows at
+// the same backend. A caller with many requests does not push the others back, and a running
+// request has no place.
 func TestPlaces(t *testing.T) {
 	m := &gate.Machine[string]{Limits: gate.Limits{Depth: 9, Total: 99}}
 	of := func(model string) (gate.Backend, error) { return gate.Backend{Name: model}, nil }

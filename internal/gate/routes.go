@@ -10,10 +10,10 @@ type route[T any] struct {
 	asked   uint64 // the round in which the backend was assigned
 }
 
-// Undecided returns a request for which the machine needs the present choice of a backend, by
-// [Machine.Assign] or [Machine.Reject]. It returns nil if the machine has all choices. It returns
-// one request for each route and round, however many requests wait, and only while one of them
-// might run.
+// Undecided returns a request whose backend must be chosen now, with [Machine.Assign] or
+// [Machine.Reject], or nil if all choices are made. It returns one request for each route and
+// round, however many requests wait, and only while one of them might run. A round begins with each
+// event that may free a slot, and with each request that begins.
 func (m *Machine[T]) Undecided() *Request[T] {
 	if !m.unsettled || m.next < len(m.effects) {
 		return nil

@@ -49,9 +49,9 @@ func (m *Machine[T]) Stats(now time.Time) Stats {
 	return s
 }
 
-// places returns the place in the queue of each caller's first waiting request: among the requests
-// that wait for its backend, of which only the first of each flow counts, because flows take turns.
-// The place is an estimate: a costly answer sets its flow back.
+// places returns the place of each caller's first waiting request in the queue for its backend. Of
+// each flow, only the first request counts, because flows take turns. The place is an estimate: a
+// costly answer sets its flow back.
 func (m *Machine[T]) places() map[*caller]int {
 	if m.queue.Len() == 0 {
 		return nil
