@@ -1,7 +1,7 @@
-// Package backend describes backends for all parts of the daemon: a [Backend] answers the requests of
-// one entry of the config, and a [Kind] makes the backends of its entries. The router, the gate, the
-// admin socket, the control socket and the daemon itself use the same value. The package knows neither
-// the kinds, each of which is a package below this one, nor processes, models or protocols.
+// Package backend describes backends for all parts of the daemon: a [Backend] answers the requests
+// of one entry of the config, and a [Kind] makes the backends of its entries. The router, the gate,
+// the admin socket, the control socket and the daemon itself use the same value. Each kind is a
+// package below this one, which depends on none of them.
 package backend
 
 import (
@@ -29,7 +29,8 @@ type Backend struct {
 	// Abilities returns the tasks and features that requests may use; known is false before the
 	// first report of an engine.
 	Abilities func() (can infer.Abilities, known bool)
-	// State returns the readiness of the backend; for Down with the reason, if one is known.
+	// State returns the readiness of the backend. If that is Down, reason says why; it may be
+	// empty.
 	State func() (s State, reason string)
 	// Origin returns the source of the vectors or scores for a task. Nil means an unknown source.
 	Origin func(infer.Task) Origin
@@ -37,8 +38,8 @@ type Backend struct {
 	Model func() string
 	// Capabilities returns the backend's description for the admin socket.
 	Capabilities func() status.Capabilities
-	// Stats adds the backend's own statistics to into. It returns when ctx ends at the latest. Nil
-	// means that the backend has none.
+	// Stats adds the backend's own statistics to into. It returns at the latest when ctx ends. It
+	// is nil for a backend without statistics.
 	Stats func(ctx context.Context, into *stats.Backend)
 
 	// Run keeps the backend running until ctx ends. It fails only if the backend never became ready.

@@ -22,23 +22,23 @@ type Kind struct {
 	Start func(h *Host, entries []*Entry) (all []*Backend, stop func(), err error)
 }
 
-// Settings are the settings of one entry that only its kind knows.
+// Settings are the settings of one entry that only its kind interprets.
 type Settings interface {
 	// Table returns the settings that have a row in a table, by which they are read and documented.
 	Table() settings.Table
-	// ReadModel reads an entry that consists only of a model, which is the member "model" of o.
-	// o keeps errors.
+	// ReadModel reads an entry that consists only of a model, which is the member "model" of o. It
+	// records errors in o.
 	ReadModel(o *settings.Object, e *Entry)
-	// Read reads the members of an entry, including those of the table. The name and the limits have
-	// been read before. o keeps errors.
+	// Read reads the members of an entry, including those of the table. The name and the limits
+	// have been read before. It records errors in o.
 	Read(o *settings.Object, e *Entry) (warnings []string)
 	// FromFlags completes the settings of an entry that the command line describes, after the flags of
 	// the table were set.
 	FromFlags(e *Entry, m ModelFlags) error
-	// Members returns the members of the entry that are set and have no row in the table, for a config
-	// that is shown.
+	// Members returns the members of the entry that are set and have no row in the table. They are
+	// needed to print the config.
 	Members() map[string]any
-	// Role returns the use of the entry's limits.
+	// Role returns how the entry uses its context.
 	Role() Role
 }
 
@@ -86,7 +86,7 @@ type Limits struct {
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: one for each core of the machine
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
-	MaxStallMS int // the most milliseconds between two tokens of a stream while prompts are prefilled; default 100, or 4 steps
+	MaxStallMS int // milliseconds between two tokens of a stream, at most, while prompts are prefilled; default 100, or 4 steps if longer
 	// Exact makes an answer independent, bit for bit, of other requests, both concurrent and earlier.
 	Exact bool
 }

@@ -14,7 +14,8 @@ type Origin struct {
 }
 
 // Same reports whether values of both origins may be compared: their settings are equal, and their
-// model has the same known digest or the same unchanged file. An unknown source is the same as none.
+// model has the same known digest or the same unchanged file. An unknown source is not the same as
+// any other, known or unknown.
 func (o Origin) Same(other Origin) bool {
 	if o.Settings != other.Settings {
 		return false

@@ -1,6 +1,6 @@
 // Package breaker decides whether requests may go to a target that has failed recently. It is pure:
-// it reads no clock, and its caller reports the outcomes. It knows neither the target nor the
-// causes of failures.
+// it reads no clock, and its caller reports the outcomes. It does not depend on the kind of the
+// target or on the causes of failures.
 package breaker
 
 import (
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A breaker opens after this number of failures within Window. After OpenFor it lets one request
-// pass, the probe, whose outcome closes or reopens it.
+// A breaker opens after the number Failures of failures within Window. After OpenFor it lets one
+// request pass, the probe, whose outcome closes or reopens it.
 const (
 	Failures = 3
 	Window   = 60 * time.Second

@@ -1,6 +1,6 @@
-// Package broadcast serves the admin socket: it sends every client the backlog of the board,
-// and then each event as it is published. It discards all input, never waits for a slow
-// client, and does not know the meaning of the events nor their wire form.
+// Package broadcast serves the admin socket: it sends every client the backlog of the board, and
+// then each event as it is published. It discards all input and never waits for a slow client.
+// Package status defines the events, and package admin their wire form.
 package broadcast
 
 import (

@@ -398,7 +398,8 @@ func TestClientThatNeverReadsIsCutOff(t *testing.T) {
 				if test.stop {
 					cancel()
 				}
-				// A write is discarded by the server, so it fails when the server closes.
+				// The server discards what it reads, so a write fails only once the server has
+				// closed the connection.
 				for err := error(nil); err == nil; {
 					_, err = here.Write([]byte("."))
 					time.Sleep(time.Millisecond)

@@ -47,8 +47,8 @@ func pieces() []string {
 	return all
 }
 
-// embed maps a text to the sum of random vectors, one per piece of its words. Texts with
-// words in common are close to each other, texts without are orthogonal.
+// embed maps a text to the sum of random vectors, one per piece of its words. Texts with words in
+// common are close to each other, texts without are about orthogonal.
 func embed(name string) *gguf.File {
 	f := reader(name, pooledMean, 1)
 	r := rand.NewPCG(5, 6)
@@ -62,11 +62,11 @@ func embed(name string) *gguf.File {
 	return f
 }
 
-// Dimensions of rerank that are 0 in all pieces of text.
+// Parameters of rerank. The first four are dimensions that are 0 in all pieces of text.
 const (
 	markClass    = readWidth - 4 // set in [CLS] only; in the end, its value falls with the number of repeated pieces
 	markSpecial  = readWidth - 3 // set in [CLS] and [SEP]
-	balance      = readWidth - 2 // makes the mean of their embeddings 0
+	balance      = readWidth - 2 // makes the mean of the embeddings of [CLS] and [SEP] 0
 	alone        = readWidth - 1 // attention of a piece to [CLS]: large if no other piece is equal
 	textual      = readWidth - 4 // number of dimensions for pieces of text
 	bertEpsilon  = 1e-12
@@ -136,7 +136,7 @@ func rerank(name string) *gguf.File {
 			values[markClass] = -8
 		}
 	}, readWidth, readWidth)
-	f.F32("cls.bias", func(_ int, values []float32) { values[0] = 26 }, readWidth) // half way
+	f.F32("cls.bias", func(_ int, values []float32) { values[0] = 26 }, readWidth) // a mark of 3.25, half way in its range, scores 0
 	f.F32("cls.output.weight", func(_ int, values []float32) { values[0] = 8 }, readWidth, 1)
 	f.F32("cls.output.bias", nothing, 1)
 	return f
@@ -209,8 +209,8 @@ func addNorm(f *gguf.File, name string) {
 	f.F32(name+".bias", nothing, readWidth)
 }
 
-// A readerLayer is the attention of a layer of a BERT: rows of matrices; nil is a matrix of
-// zeros. Its feed-forward network adds nothing.
+// A readerLayer is the attention of a layer of a BERT. Each function fills the rows of a matrix,
+// which is 0 if the function is nil. The feed-forward network of the layer adds nothing.
 type readerLayer struct {
 	query, key, value, output func(row int, values []float32)
 	queryBias                 func(values []float32)

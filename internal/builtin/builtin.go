@@ -1,9 +1,8 @@
-// Package builtin generates small models, so that a first try and the tests of the real
-// engine need no download: chain and loop recite the alphabet, fim does so in the gap of a
-// text, tiny generates random text, embed and rerank compare texts by their words. They are
-// complete GGUF files that llama.cpp loads like any other, with the same bytes on every
-// platform. The package knows how these files are generated and stored; it does not know the
-// engine or the daemon.
+// Package builtin generates small models, so that a first try and the tests of the real engine need
+// no download: chain and loop recite the alphabet, fim does so in the gap of a text, tiny generates
+// random text, embed and rerank compare texts by their words. They are complete GGUF files that
+// llama.cpp loads like any other, with the same bytes on every platform. The package generates and
+// stores these files; it depends neither on the engine nor on the daemon.
 package builtin
 
 import (
@@ -155,7 +154,8 @@ func (m model) save(root *os.Root, leaf string) (err error) {
 		return err
 	}
 	if err := root.Rename(temp, leaf); err != nil {
-		// Windows refuses while another process reads the file that it has just written.
+		// Windows does not replace a file while another process reads it, which may have just
+		// written it.
 		if isWhole(root, leaf, m.digest) {
 			return root.Remove(temp)
 		}

@@ -530,7 +530,7 @@ func TestEnsureReplacesALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(target, path); err != nil {
-		t.Skipf("links: %v", err) // Windows asks for a privilege
+		t.Skipf("links: %v", err) // Windows requires a privilege
 	}
 	if _, err := builtin.Ensure(dir, "chain"); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// On a full disk Ensure fails and leaves nothing behind. A limit on the file size simulates the
-// disk: a write is short.
+// On a full disk Ensure fails and leaves nothing behind. A limit on the file size stands in for the
+// full disk: a write is cut short.
 func TestEnsureOnFullDisk(t *testing.T) {
 	// Unhandled, the signal would kill the process.
 	exceeded := make(chan os.Signal, 1)

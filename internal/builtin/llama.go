@@ -155,8 +155,8 @@ func Big(w io.Writer) error {
 	return nil
 }
 
-// quiet is a dimension that has the same value in every token's embedding and that no layer
-// writes. The output weights on it make a token unlikely in any context.
+// quiet is a dimension that has the same value in every token's embedding and that no layer writes.
+// A negative output weight on it makes a token unlikely in any context.
 const quiet = 0
 
 func isControl(token int) bool { return token >= beginning && token < vocabulary }
@@ -174,7 +174,7 @@ const (
 	mostlyQ8 uint32 = 7
 )
 
-// A matrix adds a tensor of rows of length width.
+// A matrix adds a tensor to f, with the given number of rows of width numbers each.
 type matrix func(f *gguf.File, name string, width, rows uint64)
 
 func f32(fill func(row int, values []float32)) matrix {
@@ -185,7 +185,7 @@ func q8(fill func(row int, blocks []gguf.Block)) matrix {
 	return func(f *gguf.File, name string, width, rows uint64) { f.Q8(name, fill, width, rows) }
 }
 
-// The weights of a llama, except its norms, which are all 1.
+// weights are the weights of a llama, except its norms, which are all 1.
 type weights struct {
 	embedding, output matrix
 	read              matrix // q, k, v, gate and up: their input is the residual stream
@@ -229,7 +229,7 @@ func (s shape) file(name string, x *lexicon, w weights) *gguf.File {
 	return f
 }
 
-// always fills rows with a constant.
+// always returns a function that fills rows with a constant.
 func always(value float32) func(row int, values []float32) {
 	return func(_ int, values []float32) {
 		for i := range values {
@@ -248,8 +248,8 @@ func fillF32(r *rand.PCG, values []float32, scale float32) {
 	}
 }
 
-// fillQ8 fills blocks with numbers from -127 to 127 with a σ of 52. They are means of two bytes,
-// which are cheap to compute, so zero is the most frequent.
+// fillQ8 fills blocks with numbers from -127 to 127 with a σ of 52. They are means of two random
+// bytes, which are cheap to compute, so numbers near zero are the most frequent.
 func fillQ8(r *rand.PCG, blocks []gguf.Block, scale uint16) {
 	for i := range blocks {
 		b := &blocks[i]

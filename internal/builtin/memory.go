@@ -11,7 +11,7 @@ import (
 // Models for tests of other kinds of KV cache than a llama's. They are small, their weights
 // are random, and their text depends on all of the context in the cache.
 
-// Window is the sliding window of most layers of [Sliding], in tokens.
+// Window is the size of the sliding window of [Sliding], in tokens.
 const Window = 64
 
 // Recurrent writes a mamba: its memory of a text is one state of fixed size, which can be

@@ -51,8 +51,8 @@ func script(pieces []string) (*gguf.File, error) {
 	}), nil
 }
 
-// learn adds a piece to the vocabulary, with its beginnings and the merges that lead to it,
-// and returns its token.
+// learn adds a piece to the vocabulary, with its prefixes and the merges that lead to it, and
+// returns its token.
 func (x *lexicon) learn(piece string) (token int) {
 	runes := byteRunes()
 	token = int(piece[0])

@@ -122,8 +122,8 @@ func (p *play) add(r *Recital) error {
 	return nil
 }
 
-// include adds a text to the vocabulary unless it is a token. It adds no merge, so the tokenizer
-// never yields the new token.
+// include adds a text to the vocabulary unless it already has a token. It adds no merge, so the
+// tokenizer never yields the new token.
 func (x *lexicon) include(text string) {
 	if text != "" && x.find(text) < 0 {
 		x.words = append(x.words, spelling(text))
@@ -295,7 +295,7 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 }
 
 // output fills the row of a token in the output matrix. The weights make the token of the script
-// likelier than those that have weights on liking only.
+// likelier than any other except those in p.wrong.
 func (p *play) output(token int, values []float32) {
 	if at := p.token(token); at >= 0 {
 		values[at] = 2 * gain

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// This file has the attention of a [Scripted] model: the products of its queries and keys yield the bits
-// of the distance from an anchor.
+// This file contains the attention of a [Scripted] model: the products of its queries and keys
+// yield the bits of the distance from an anchor.
 
 const ropeBase = 10000
 

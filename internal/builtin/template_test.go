@@ -23,7 +23,8 @@ func dict(pairs ...any) jinja.Value {
 
 func list(items ...jinja.Value) jinja.Value { return jinja.NewList(items) }
 
-// The templates are rendered with package jinja, as in the engine.
+// The chat templates give the expected prompts. They are rendered with package jinja, as in the
+// engine.
 func TestTemplates(t *testing.T) {
 	system := dict("role", "system", "content", "Be brief.")
 	hello := dict("role", "user", "content", "Hello")

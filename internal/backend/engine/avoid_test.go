@@ -45,7 +45,7 @@ func TestAvoidsVariants(t *testing.T) {
 	})
 }
 
-// If Avoid refuses a variant, the death counts as a crash.
+// If Avoid returns false, the death by an illegal instruction counts like any other.
 func TestCannotAvoid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := furnish(t, illegal("a"))

@@ -1,8 +1,8 @@
 // Package engine makes backends that answer with engine processes, one for each entry of kind
-// "llamacpp". A launcher checks the requirements of an engine and starts its process. A [Supervisor]
-// observes the load, passes requests on, replaces an engine that dies, and gives up after repeated
-// deaths during load. The package knows neither the protocol of the connection (see package link)
-// nor how an engine computes.
+// "llamacpp". A launcher checks the requirements of an engine and starts its process. A
+// [Supervisor] observes the load, passes requests on, replaces an engine that dies, and gives up
+// after repeated deaths during load. The protocol of the connection is in package link; how an
+// engine computes is of no concern here.
 //
 // The states of a [Supervisor], and the events that change them:
 //
@@ -85,7 +85,7 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 	return &backend.Backend{
 		Name: e.Name, Aliases: e.Aliases, Kind: e.Kind.Name, Slots: e.NSlots, Handler: sup,
 		Preemptible: true,
-		Faults:      []infer.Code{infer.Internal}, // not Unavailable, of a dead or loading engine: the supervisor replaces it
+		Faults:      []infer.Code{infer.Internal}, // not Unavailable: it comes from a dead or loading engine, which the supervisor handles
 		Abilities:   sup.Abilities,
 		State:       sup.State,
 		Origin:      func(t infer.Task) backend.Origin { return l.originOf(t, sup.LastReport()) },

@@ -181,5 +181,5 @@ func (c engineChild) Changed() <-chan struct{} {
 	return c.guard.Changed()
 }
 
-// Conn is the daemon's end of the link.
+// Conn returns the daemon's end of the link.
 func (c engineChild) Conn() net.Conn { return c.Child.Conn() }

@@ -72,8 +72,9 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 	return libraryChoice{set: set, backends: backends}, err
 }
 
-// avoid excludes a variant from later engines, after an engine with that choice has ended with an
-// illegal instruction in it. It reports false if the choice does not have the variant.
+// avoid excludes a CPU variant from later engines, after an engine with the given choice has ended
+// with an illegal instruction while it used the variant. It reports false if the choice does not
+// have the variant.
 func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry, variant string) bool {
 	if !choice.has(variant) {
 		return false
@@ -85,7 +86,7 @@ func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry
 	if err != nil {
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
 	}
-	if news { // another engine may have ended the same way
+	if news { // false if the variant is already avoided, because another engine ended the same way
 		avoid, _ := l.memory.Avoid(choice.set.Digest) // its error has been logged
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine ended with an illegal instruction while loading: this CPU variant is avoided on this machine from now on",
 			slog.String("backend", entry), slog.String("variant", variant), slog.String("next", choice.set.Lower(variant, avoid)))

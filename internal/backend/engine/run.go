@@ -21,7 +21,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	var (
 		policy restartPolicy
 		edits  restartPolicy  // for changes of the model's file, which do not count as deaths
-		watch  watchdog.State // for the next engine
+		watch  watchdog.State // the watchdog's first state for the next engine
 	)
 	for {
 		end := s.runOnce(ctx, watch)

@@ -31,7 +31,7 @@ type Child interface {
 	Wait() Exit
 }
 
-// An Exit is the end of an engine process.
+// An Exit describes how an engine process ended.
 type Exit struct {
 	Reason string // for an operator: "killed by SIGKILL"
 	Final  bool   // the next start would end the same way
@@ -194,7 +194,8 @@ func (s *Supervisor) set(state backend.State, client *link.Client, reason string
 	s.setLocked(state, client, reason)
 }
 
-// setLocked is the one place where the state changes.
+// setLocked changes the state and wakes the requests that wait for a change. No other code changes
+// the state.
 func (s *Supervisor) setLocked(state backend.State, client *link.Client, reason string) {
 	s.state, s.client, s.reason = state, client, reason
 	if s.changed != nil {

@@ -89,7 +89,7 @@ func (c *child) Changed() <-chan struct{} { return c.edited }
 
 var _ engine.Guarded = (*child)(nil)
 
-// A house is a supervisor with engines in memory. It notes the published events.
+// A house is a supervisor with engines in memory. It records the published events.
 type house struct {
 	*engine.Supervisor
 	t *testing.T

@@ -66,7 +66,8 @@ type look struct {
 	frozen    bool
 }
 
-// A verdict has the reason for the kill of an engine, and the calls that are suspected as its cause.
+// A verdict is the watchdog's finding about an engine that it kills: the reason, and the calls that
+// are suspected as the cause.
 type verdict struct {
 	client   *link.Client
 	reason   string
@@ -74,14 +75,14 @@ type verdict struct {
 	suspects []uint64 // numbers of the calls in the step that did not end; empty if unknown
 }
 
-// spares reports whether a call that has no event yet may be sent to the next engine. If the suspects
-// are unknown, no call may.
+// spares reports whether a call that has no event yet may be sent to the next engine. If the
+// process was not stopped and the suspects are unknown, no call may.
 func (v *verdict) spares(call uint64) bool {
 	return v.stopped || len(v.suspects) > 0 && !slices.Contains(v.suspects, call)
 }
 
-// run takes samples until ctx ends, and returns nil, or until it has killed the engine, and returns
-// the verdict. Its canaries have ended when it returns.
+// run takes samples until ctx ends or it has killed the engine. It returns the verdict on the
+// killed engine, or nil if ctx has ended. The canaries (see sendCanary) have ended when it returns.
 func (w *watch) run(ctx context.Context) *verdict {
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.canaries.Wait()
@@ -304,7 +305,7 @@ func (s *Supervisor) spares(client *link.Client, gone *link.GoneError) bool {
 	return !gone.Emitted && s.verdict != nil && s.verdict.client == client && s.verdict.spares(gone.Call)
 }
 
-// setSilence publishes a change of the engine's liveness.
+// setSilence records the engine's liveness, and logs and publishes it if it has changed.
 func (s *Supervisor) setSilence(ctx context.Context, why watchdog.Silence) {
 	s.mu.Lock()
 	changed := s.silence != why

@@ -255,7 +255,7 @@ func TestWedged(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		ill    func(b *body)
-		want   string // calls 1 (begun), 2 and 3 (quiet)
+		want   string // outcomes of calls 1 (begun), 2 and 3 (quiet)
 		reason string
 	}{
 		"spin in a call with an event":    {spin(1), "unavailable done done", "spin: no step for 5s with 3 calls open, 10s of CPU"},

@@ -46,11 +46,12 @@ type Tasks struct {
 type written struct {
 	generate              bool
 	embed, rerank         bool
-	pooling               settings.Word // a word of inferd, or a number of the reference
+	pooling               settings.Word // a word, or its number in llama.cpp
 	embedNCtx, rerankNCtx int           // 0 means the default
 }
 
-// rows are the settings with a row. Flags apply only to the entry of --model or --model-path.
+// rows are the rows of the table of settings. Their flags apply only to the entry of --model or
+// --model-path.
 var rows = []settings.Setting[written]{
 	{Flag: "llamacpp-generate", Key: "generate", Help: "whether the model generates, if it can", At: func(w *written) any { return &w.generate }},
 	{Flag: "llamacpp-embed", Key: "embed", Help: "whether it embeds, besides generating if it can (default: the model says)", At: func(w *written) any { return &w.embed }},
@@ -60,7 +61,7 @@ var rows = []settings.Setting[written]{
 	{Flag: "llamacpp-rerank-n-ctx", Key: "rerank_n_ctx", Help: "`tokens` of context to rerank with (default 2048)", Least: 1, Most: math.MaxInt32, At: func(w *written) any { return &w.rerankNCtx }},
 }
 
-// Table returns the settings that have a row.
+// Table returns the settings that are in rows.
 func (s *Settings) Table() settings.Table { return settings.Of(rows, &s.written) }
 
 // Read reads the members of an entry with an engine.

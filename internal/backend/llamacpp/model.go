@@ -46,7 +46,7 @@ func ParseModel(typed string) (backend.Model, error) {
 	return backend.Model{Name: typed}, nil
 }
 
-// readModel reads the member "model" of o, which is a name or an object. o keeps errors.
+// readModel reads the member "model" of o, which is a name or an object. It records errors in o.
 func readModel(o *settings.Object) (m backend.Model) {
 	if o.HasText("model") {
 		var (

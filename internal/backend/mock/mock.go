@@ -45,7 +45,7 @@ type Backend struct {
 	// NotReadyAfter is the number of requests after which the mock is no longer ready; 0 means no
 	// limit.
 	NotReadyAfter int
-	// NoEmbed and NoRerank make these tasks fail, whatever abilities the entry has.
+	// NoEmbed and NoRerank make embedding and reranking fail, whatever abilities the entry has.
 	NoEmbed, NoRerank bool
 	// NoV2 makes a request fail if its client accepts more than text. The error contains Name.
 	NoV2 bool

@@ -11,7 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// answer returns the answer of a backend to a plain request, as one line; see answerTo.
+// answer returns the events of a backend's answer to a plain request in one line, ending with the
+// error in parentheses if there is one.
 func answer(ctx context.Context, b *mock.Backend) string { return answerTo(ctx, b, &infer.Generate{}) }
 
 func answerTo(ctx context.Context, b *mock.Backend, task infer.Task) string {

@@ -35,7 +35,7 @@ func NewSettings() *Settings { return &Settings{V2: true, Embed: true, Rerank: t
 // maxMS bounds the delays: a day, in milliseconds.
 const maxMS = 24 * 60 * 60 * 1000
 
-// rows are the settings with a row.
+// rows are the rows of the table of settings.
 var rows = []settings.Setting[Settings]{
 	{Key: "token_delay_ms", Help: "`milliseconds` before every token", Most: maxMS, Unit: time.Millisecond, At: func(s *Settings) any { return &s.TokenDelay }},
 	{Key: "pre_stream_error", Help: "`failure` of every request: not_ready, invalid_request, unavailable or internal", At: func(s *Settings) any { return &s.PreStream }},
@@ -57,7 +57,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "tools", Help: "whether capabilities say that it takes tools", At: func(s *Settings) any { return &s.Tools }},
 }
 
-// Table returns the settings that have a row.
+// Table returns the settings that are in rows.
 func (s *Settings) Table() settings.Table { return settings.Of(rows, s) }
 
 // Read reads the members of an entry.
@@ -174,7 +174,7 @@ func (s *Settings) start(e *backend.Entry, timeout time.Duration) *backend.Backe
 			if err := pause(ctx, min(s.ReadyAfter, timeout)-time.Since(begun)); err != nil {
 				return err
 			}
-			if s.ReadyAfter > timeout { // as an engine that reports no progress
+			if s.ReadyAfter > timeout { // like an engine that reports no progress
 				return fmt.Errorf("mock of %s: backend not ready within %s", e.Name, timeout)
 			}
 			return nil
