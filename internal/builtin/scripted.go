@@ -201,7 +201,7 @@ type play struct {
 const (
 	present   = iota // 1 for all tokens
 	liking           // written for all tokens: output weights on it make some tokens likelier than others
-	firstFlag        // of the anchors
+	firstFlag        // the first of the dimensions that identify anchors
 )
 
 func (p *play) sign(bit int) int { return firstFlag + len(p.anchors) + bit }

@@ -1,7 +1,7 @@
-// Package caches finds GGUF models that other tools keep on this machine: in the caches of
-// Hugging Face's tools and of llama.cpp, and in the folders of Ollama and LM Studio. It reads
-// only names, links and small files, and writes nothing. The digests that it reports are claims of
-// the tools, not verified. It does not know the model store.
+// Package caches finds GGUF models that other tools keep on this machine: in the caches of Hugging
+// Face's tools and of llama.cpp, and in the folders of Ollama and LM Studio. It reads only names,
+// links and small files, and writes nothing. The digests that it reports are claims of the tools,
+// not verified. It does not use the model store.
 package caches
 
 import (
@@ -83,7 +83,7 @@ func Find(env Env) ([]Model, []Problem) {
 // A finder collects models and problems.
 type finder struct {
 	env      Env
-	foreign  bool // the folder is another user's, and no variable names it
+	foreign  bool // the folder being searched is another user's, and no variable names it
 	models   []Model
 	problems []Problem
 }

@@ -21,7 +21,7 @@ const huggingFace = "huggingface.co"
 
 // huggingFace finds the models in the cache of Hugging Face's tools, which llama.cpp uses, too:
 // models--OWNER--REPO/snapshots/COMMIT/FILE is a link to a file in blobs. That file is named by its
-// ETag, which is the SHA-256 of large files.
+// ETag, which for a large file is its SHA-256.
 func (f *finder) huggingFace() {
 	hub := f.env.Getenv("HF_HUB_CACHE")
 	if home := f.env.Getenv("HF_HOME"); hub == "" && home != "" {

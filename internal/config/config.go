@@ -1,8 +1,8 @@
 // Package config builds one validated struct from the command line, the environment and the config
 // file. Package daemon reads it and passes its values on as plain fields; no other package of
 // internal/ depends on it. The kinds of backends are passed to [ParseFlags]. Each kind owns the
-// settings of its entries, so config knows none of these settings. The package opens no model, and
-// only [Write] creates a file.
+// settings of its entries, so none of these settings are here. The package opens no model, and only
+// [Write] creates a file.
 package config
 
 import (
@@ -32,7 +32,7 @@ type Sockets struct {
 	HTTP                      string
 }
 
-// Surfaces tells which of the surfaces other than HTTP are enabled.
+// Surfaces has a field for each surface other than HTTP, which is true if the surface is enabled.
 type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 
 // A Config holds the settings of a daemon.
@@ -238,9 +238,9 @@ func (f *Flags) checkKind(kind string) error {
 	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
 }
 
-// readCatalog reads the catalog, with the file of the setting catalog, which must have been read
-// before. It ignores errors: without a catalog, no context size is suggested, and the daemon, which
-// needs the catalog to pull, returns the error.
+// readCatalog reads the catalog of the release and the file that f.Catalog names, which must be set
+// by then. It ignores errors: without a catalog, no context size is suggested, and the daemon,
+// which needs the catalog to pull, returns the error.
 func (f *Flags) readCatalog(env paths.Env) {
 	f.catalog, _ = models.Catalog(env.Expand(f.Catalog))
 }

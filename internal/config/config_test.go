@@ -169,8 +169,8 @@ func TestSurfaces(t *testing.T) {
 	}
 }
 
-// A flag of 0 means 1, as in the reference. In the config 0 means the sum of the slots, which is
-// also the default.
+// A flag of 0 means 1, as in the reference implementation. In the config 0 means the sum of the
+// slots, which is also the default.
 func TestActivePermits(t *testing.T) {
 	for name, test := range map[string]struct {
 		config string

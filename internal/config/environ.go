@@ -11,8 +11,8 @@ import (
 // variablePrefix begins the name of every variable of inferd.
 const variablePrefix = "INFERD_"
 
-// environmentOnly are the variables without a flag that this release or the reference reads. A name
-// that ends in * stands for every name with that prefix.
+// environmentOnly are the variables without a flag that this release or the reference
+// implementation reads. A name that ends in * stands for every name with that prefix.
 var environmentOnly = []string{
 	"INFERD_LOG*", "INFERD_ENGINE*", "INFERD_FORCE_BACKEND", "INFERD_CLI_LOG", "INFERD_HTTP_LOG",
 }
@@ -21,7 +21,7 @@ var environmentOnly = []string{
 // name, or empty.
 type variable struct{ name, near string }
 
-// unknownVariables lists the variables with our prefix that are neither in known nor in
+// unknownVariables lists the variables with variablePrefix that are neither in known nor in
 // environmentOnly.
 func unknownVariables(env paths.Env, known []string) (unknown []variable) {
 	if env.Environ == nil {

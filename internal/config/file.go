@@ -36,7 +36,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) 
 	for _, k := range c.HTTP.Keys {
 		keys = append(keys, k.Env)
 	}
-	root.Take("admin_addr") // of the reference; this release does not need it
+	root.Take("admin_addr") // a member of the reference implementation that this release does not need
 	var common backend.Limits
 	for _, s := range limitSettings {
 		if s.Key == "n_ctx" || s.Key == "n_gpu_layers" {
@@ -86,8 +86,8 @@ const (
 )
 
 // autoselect adds a generating entry before the other entries. It adds an embedding entry after
-// them, unless one of them embeds or reranks. If the file has a generating entry of an engine,
-// autoselect adds nothing.
+// them, unless one of them embeds or reranks. If the file has an entry of an engine that neither
+// embeds nor reranks, autoselect adds nothing.
 func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Flags) {
 	kind, embeds := f.kinds[0], false
 	for _, e := range c.Backends {

@@ -78,9 +78,9 @@ const (
 	LogJSON = "json"
 )
 
-// unimplemented are flags of the reference for surfaces or backends that are not implemented yet.
-// They are accepted with a warning, because service files that were written for the reference must
-// work.
+// unimplemented are flags of the reference implementation for surfaces or backends that are not
+// implemented yet. They are accepted with a warning, because service files that were written for
+// the reference must work.
 var unimplemented = []string{
 	"chat-template",
 	"openai-base-url", "openai-api-key", "openai-model", "openai-timeout-secs",
@@ -162,7 +162,7 @@ func (f *Flags) check(env paths.Env) error {
 		f.set["verify"] = true
 	}
 	if f.ActivePermits == 0 && f.IsSet("active-permits") {
-		f.ActivePermits = 1 // as in the reference; the config's 0 is the sum of the slots
+		f.ActivePermits = 1 // as in the reference implementation; the config's 0 is the sum of the slots
 	}
 	switch windows := env.GOOS == "windows"; {
 	case f.uds != "" && f.pipe != "":
@@ -180,7 +180,7 @@ func (f *Flags) check(env paths.Env) error {
 func (f *Flags) IsSet(name string) bool { return f.set[name] }
 
 // merge sets each flag that is not on the command line from its variable, and records which flags
-// are set. The variable of --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
+// are set. For example, the variable of --ready-timeout-secs is INFERD_READY_TIMEOUT_SECS.
 func (f *Flags) merge(fs *flag.FlagSet, env paths.Env) error {
 	getenv := env.Getenv
 	fs.Visit(func(fl *flag.Flag) { f.set[fl.Name] = true })

@@ -26,7 +26,7 @@ type HTTP struct {
 type HTTPAddr struct {
 	netip.AddrPort
 
-	// Optional reports that the address need not exist on this machine.
+	// Optional means that the address need not exist on this machine, such as [::1] without IPv6.
 	Optional bool
 }
 

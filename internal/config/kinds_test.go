@@ -102,7 +102,8 @@ func TestPooling(t *testing.T) {
 	}
 }
 
-// The config file that a release build of the reference writes at its first start can be loaded.
+// The config file that a release build of the reference implementation writes at its first start
+// can be loaded.
 func TestFirstBootFile(t *testing.T) {
 	const (
 		top = `{

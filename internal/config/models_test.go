@@ -163,7 +163,7 @@ func TestModelSettings(t *testing.T) {
 	}
 }
 
-// model_autoselect adds models only if no entry of an engine generates.
+// model_autoselect adds models only if every entry of an engine embeds or reranks.
 func TestAutoselect(t *testing.T) {
 	const (
 		gen   = `{"kind":"llamacpp","name":"g","model":"x"}`

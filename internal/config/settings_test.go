@@ -21,7 +21,7 @@ var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
 var update = flag.Bool("update", false, "rewrite docs/settings.md")
 
-// docs/settings.md is the page that the tables generate, so it is complete.
+// docs/settings.md equals the page generated from the tables, so it lists every setting.
 func TestSettingsPage(t *testing.T) {
 	const page = "../../docs/settings.md"
 	var b strings.Builder

@@ -40,7 +40,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// Each entry has the setting exact. The flag, true or false, overrides it in all entries.
+// Each entry has its own setting exact. The flag, true or false, overrides it in all entries.
 func TestExact(t *testing.T) {
 	const file = `{"backends":[{"kind":"llamacpp","name":"a","exact":true,"model":{"path":"m"}},{"kind":"llamacpp","name":"b","model":{"path":"m"}}]}`
 	for name, test := range map[string]struct {

@@ -1,6 +1,6 @@
 // Package control serves the control socket: it reads requests of an operator and answers them, one
-// after the other. It does not know what the verbs do: its caller passes them as functions. Their
-// wire form is in wire/control.
+// after the other. Its caller passes the functions that carry out the verbs; the wire form is in
+// wire/control.
 package control
 
 import (

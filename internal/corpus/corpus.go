@@ -1,7 +1,7 @@
 // Package corpus reads and plays transcripts: the messages that a client sends to a daemon, and the
 // answers that it must get. They are in spec/corpus and serve any implementation; the README there
-// describes the format. The package knows the framing of messages. It does not know their meaning,
-// nor how to connect to a daemon: its caller passes a function for that.
+// describes the format. The package handles the framing of messages, but not their meaning. Its
+// caller passes a function that connects to a daemon.
 package corpus
 
 import (
@@ -174,9 +174,9 @@ func Load(dir fs.FS) ([]*Transcript, error) {
 }
 
 // Play plays the connections of the transcript one after the other. dial connects to a socket of a
-// daemon that runs with the transcript's config. If the connection cannot be half-closed, the error
-// may be [ErrHalfClose]. Output is written in pieces of at most step bytes. An error names the line
-// and the difference.
+// daemon that runs with the transcript's config. The error wraps [ErrHalfClose] if the transcript
+// half-closes a connection that does not support it. Output is written in pieces of at most step
+// bytes. An error names the line and the difference.
 func (t *Transcript) Play(dial func(leaf string) (net.Conn, error), step int) error {
 	for _, c := range t.conns {
 		nc, err := dial(c.leaf)

@@ -204,8 +204,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The transcripts send the members that the reference's typed clients always send, and do not send
-// null where those clients never do. A daemon may require both.
+// The transcripts send the members that the typed clients of the reference implementation always
+// send, and do not send null where those clients never do. A daemon may require both.
 func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	all, err := filepath.Glob("../../spec/corpus/*/*.txtar")
 	if err != nil || len(all) == 0 {
@@ -229,8 +229,8 @@ func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	}
 }
 
-// missing returns the name of a member that the reference requires and the request lacks, or an
-// empty string.
+// missing returns the name of a member that the reference implementation requires and the request
+// lacks, or an empty string.
 func missing(m map[string]any) string {
 	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
 		if value, ok := m[name]; ok && value == nil {

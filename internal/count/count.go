@@ -1,6 +1,6 @@
-// Package count answers requests that only count tokens, in front of the gate. Counting needs
-// no slot, so it has bounds of its own: otherwise a caller could use up the CPU with it. The
-// package does not know how tokens are counted. It passes on all other requests.
+// Package count answers requests that only count tokens, in front of the gate. Counting needs no
+// slot, so it has bounds of its own: otherwise a caller could use up the CPU with it. The entries
+// themselves count the tokens. All other requests are passed on.
 package count
 
 import (
@@ -21,8 +21,8 @@ type Entry struct {
 	Handler infer.Handler
 }
 
-// A Desk is a Handler that answers requests to count, one at a time for each caller and two in
-// all, and passes all others to Next.
+// A Desk is a Handler that answers requests to count, one at a time for each user and two in all,
+// and passes all others to Next.
 type Desk struct {
 	Next infer.Handler
 	// Choose returns the entry for a request to count. Handle returns its error.

@@ -1,5 +1,5 @@
-// Package daemon starts inferd step by step, and shuts it down in the reverse order. It connects
-// the parts, and decides nothing that a part can decide. The kinds of backends are in [Kinds].
+// Package daemon starts inferd step by step, and shuts it down in the reverse order. It only
+// connects the packages that do the work. The kinds of backends are in [Kinds].
 package daemon
 
 import (
@@ -98,9 +98,10 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	return err
 }
 
-// journals opens the activity log. The logger both writes to log and to the activity log; journal
-// takes the records of requests. If there is neither a home folder nor INFERD_LOG_DIR, there is no
-// activity log: both is log, and journal and record are nil.
+// journals opens the activity log. both is a logger that writes to log and to the activity log;
+// journal takes the records of requests; record is the activity log itself. If there is neither a
+// home folder nor INFERD_LOG_DIR, there is no activity log: both is log, and journal and record are
+// nil.
 func journals(log *slog.Logger, env paths.Env) (both *slog.Logger, journal exchange.Journal, record *activity.Log, err error) {
 	dir := env.LogDir()
 	if dir == "" {
@@ -252,8 +253,8 @@ func (d *daemon) notify(ctx context.Context, assignments ...string) {
 	}
 }
 
-// When ctx ends, drainWith refuses all requests and publishes the drain. If ctx has ended, wait
-// waits for that; otherwise it cancels it.
+// drainWith arranges that, when ctx ends, all requests are refused and the drain is published. If
+// ctx has ended, wait returns once this is done; otherwise wait cancels the arrangement.
 func (d *daemon) drainWith(ctx context.Context) (wait func()) {
 	published := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

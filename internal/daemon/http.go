@@ -69,8 +69,8 @@ func (d *daemon) page() *page.Page {
 	return p
 }
 
-// identifyTCP lets the bridge ask the kernel for the users of TCP clients. It returns nil, and logs
-// a warning, if that is not possible.
+// identifyTCP makes the bridge look up the users of TCP clients in the kernel. It returns nil, and
+// logs a warning, if that is not possible.
 func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Resolver {
 	users, err := sockdiag.Open()
 	switch {

@@ -1,7 +1,7 @@
-// Package exchange takes one request from its arrival to its record: it calls the handler, ends
-// the request when the client hangs up or the daemon stops, sends exactly one terminal message,
-// and measures the times. All surfaces share it, whatever their framing. It knows no dialect and
-// no connection: a [Client] sends events in its own way, and may watch for the hang-up.
+// Package exchange takes one request from its arrival to its record: it calls the handler, ends the
+// request when the client hangs up or the daemon stops, sends exactly one terminal message, and
+// measures the times. All surfaces share it, whatever their framing. It depends on no dialect and
+// no kind of connection: a [Client] encodes and sends the events, and may watch for the hang-up.
 package exchange
 
 import (

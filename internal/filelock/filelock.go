@@ -1,6 +1,5 @@
 // Package filelock is a lock on a path for one process at a time. The kernel releases the lock when
-// the process ends, in any way. The file itself stays, and its content has no meaning. The package
-// does not know the purpose of the lock.
+// the process ends, however it ends. The file itself stays, and its content has no meaning.
 package filelock
 
 import (

@@ -109,8 +109,8 @@ func describe(t *testing.T, path string) string {
 	return strings.Join(all, "\n")
 }
 
-// A lock file, or a folder of it, that other users can change is refused: a user who replaces the file
-// could lock another file of that name.
+// A lock file or its folder that other users can change is refused: another user could replace the
+// file, and a second daemon would then lock the new file.
 func TestRefusedFolders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	path := filepath.Join(dir, "inferd.lock")
