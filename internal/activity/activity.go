@@ -23,7 +23,8 @@ import (
 // File is the name of the newest file; older ones are File.1 to File.3.
 const File = "inferd.ndjson"
 
-// Limit is the size of a file before it is rotated, in bytes.
+// Limit is the size in bytes at which a file is rotated: the line that would exceed it begins a new
+// file.
 const Limit = 16 << 20
 
 const older = 3 // number of files beside the newest

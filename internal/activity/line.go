@@ -25,10 +25,11 @@ type handler struct {
 	group     string // prefix of the members' names: the names of the open groups, each with a dot
 }
 
-// Enabled reports whether records of a level are logged: from Info on.
+// Enabled reports whether records of a level are logged: those below Info are not.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-// Handle logs a record. It returns no error: lines that cannot be written are counted.
+// Handle logs a record. It returns no error: lines that cannot be written are counted, see
+// [Log.Lost].
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	attrs := make([]slog.Attr, 0, len(h.attrs)+r.NumAttrs()+ownMembers)
 	attrs = append(attrs, h.attrs...)
@@ -46,7 +47,7 @@ const (
 	maxMembers = 32 // at least the number of members in the line of a request
 )
 
-// appendLine appends the line of an entry. Its members are sorted by name.
+// appendLine appends the line of an entry: a JSON object whose members are sorted by name.
 func (e *entry) appendLine(line []byte) []byte {
 	members := append(e.attrs,
 		slog.String("t", e.at.UTC().Format("2006-01-02T15:04:05.000000-07:00")),

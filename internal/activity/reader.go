@@ -72,7 +72,7 @@ func (r *Reader) Close() error {
 	return errors.Join(errs...)
 }
 
-// line returns the next complete line without its newline.
+// line returns the next complete line without its newline, or [io.EOF] if there is none at present.
 func (r *Reader) line() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {

@@ -61,8 +61,8 @@ func (r *Record) valid() *Record {
 	return r
 }
 
-// An outcome is how a request ended: the suffix of the name of its event. There are no others than
-// these four.
+// An outcome is how a request ended: the suffix of the name of its event. It has only the values
+// below.
 type outcome string
 
 // The values of outcome.

@@ -14,7 +14,7 @@ import (
 
 var _ exchange.Journal = (*Log)(nil)
 
-// component is the component of the records of connections and requests.
+// component is the value of the member "component" in the lines of connections and requests.
 const component = "activity"
 
 // Connection logs a new connection.
@@ -169,7 +169,7 @@ func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return attrs
 }
 
-// maxID is the number of bytes of a request's ID that are logged.
+// maxID is the maximum number of bytes of a request's ID in a line.
 const maxID = 128
 
 // requestID returns the attribute req_id: the first maxID bytes of an ID. Secrets are removed

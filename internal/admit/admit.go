@@ -198,7 +198,8 @@ func (g *Gate) withdraw(t *ticket) {
 
 // stall starts or ends the stall of a request. The stall starts when the client does not read, and
 // takes the slot of the request. When the client reads again, the request is parked until it gets a
-// slot. A stalled request takes memory for its text.
+// slot. While it is stalled, it holds MaxUntaken bytes of the gate's memory for its text, if they
+// are available.
 func (g *Gate) stall(t *ticket, on bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -219,7 +220,7 @@ func (g *Gate) stall(t *ticket, on bool) {
 	g.settleLocked()
 }
 
-// releaseLocked returns the memory that t holds, unless it is stalled.
+// releaseLocked returns the memory that t holds, unless t is stalled.
 func (g *Gate) releaseLocked(t *ticket) {
 	if t.memory && t.State() != gate.Stalled {
 		t.memory = false
@@ -259,7 +260,7 @@ func (g *Gate) settleLocked() {
 	}
 }
 
-// direct sets the destination of the moved requests.
+// direct sets the destination of moved, the requests whose backend has changed.
 func direct(moved []*gate.Request[*ticket], to Destination) {
 	for _, r := range moved {
 		r.Item.to = to
@@ -302,8 +303,8 @@ func (t *ticket) endWait() {
 	}
 }
 
-// report passes the outcome of the request to the router, once. why is nil after a complete answer.
-// The gate must be locked.
+// report passes the outcome of the request to the function that Gate.Begin returned, at most once.
+// why is nil after a complete answer. The gate must be locked.
 func (t *ticket) report(why error) {
 	if t.end != nil {
 		t.end(why)

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The router receives the outcome of each request once, before the next one begins: an answer, a
-// failure of the backend, or the client's departure.
+// The function that Begin returned gets the outcome of its request once, before the next request
+// begins: an answer, a failure of the backend, or the client's departure.
 func TestPlaceIsToldTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
 	lost := errors.New("broken pipe")

@@ -319,7 +319,7 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
-// In random lives with stalls and hang-ups, every answer is complete, refused or canceled, and the
+// With stalls and hang-ups at random times, every answer is complete, refused or canceled, and the
 // gate is empty at the end.
 func TestParkingLife(t *testing.T) {
 	lives := uint64(8)

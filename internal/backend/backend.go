@@ -32,7 +32,8 @@ type Backend struct {
 	// State returns the readiness of the backend. If that is Down, reason says why; it may be
 	// empty.
 	State func() (s State, reason string)
-	// Origin returns the source of the vectors or scores for a task. Nil means an unknown source.
+	// Origin returns the source of the vectors or scores for a task. It is nil if the source is
+	// unknown.
 	Origin func(infer.Task) Origin
 	// Model returns the name in the model's metadata. It is nil for a backend without a model.
 	Model func() string

@@ -58,7 +58,7 @@ type Model struct {
 	Name   string
 	SHA256 string // of the file, or of the model of that name, in lower-case hex; empty: unknown
 
-	// Facts about a model with a name and a digest; zero values are unknown.
+	// Facts about a model with a name and a digest; zero values mean unknown.
 	URL, License string
 	Size         int64 // bytes
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A breaker opens after the number Failures of failures within Window. After OpenFor it lets one
+// A breaker opens once Failures requests have failed within Window. After OpenFor it lets one
 // request pass, the probe, whose outcome closes or reopens it.
 const (
 	Failures = 3
@@ -16,7 +16,7 @@ const (
 	OpenFor  = 30 * time.Second
 )
 
-// State determines which requests pass. The set is closed.
+// State determines which requests pass. It has only the values below.
 type State string
 
 // States.
@@ -26,7 +26,7 @@ const (
 	HalfOpen State = "half_open" // the probe is under way, no other request passes
 )
 
-// Outcome is the result of a request that passed. The set is closed.
+// Outcome is the result of a request that passed. It has only the values below.
 type Outcome int
 
 // Outcomes.

@@ -22,11 +22,12 @@ import (
 )
 
 const (
-	// writeTimeout bounds the write of one frame. Without it the connection of a client that
-	// never reads would stay open for ever, blocked in a write after its subscription has lagged
-	// out.
+	// writeTimeout bounds the write of one frame. Without it the connection of a client that never
+	// reads would stay open for ever, blocked in a write, even after its subscription was ended
+	// because it lagged.
 	writeTimeout = time.Minute
-	// flushTimeout is the time after the end of ctx in which all clients get the last events.
+	// flushTimeout bounds the time after the end of ctx in which the last events are sent to all
+	// clients.
 	flushTimeout = time.Second
 )
 

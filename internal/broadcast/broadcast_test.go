@@ -122,7 +122,7 @@ func (c *client) wantEnd() {
 	}
 }
 
-// event is a numbered state, padded so that sockets fill up.
+// event returns an event with the number i, padded so that unread events soon fill a socket.
 func event(i int) status.Event {
 	return status.Loading{Backend: strings.Repeat("x", 4000), Phase: status.KVCache{NCtx: i}}
 }

@@ -78,10 +78,10 @@ const (
 // rerank scores a document by the number of pieces that occur more than once in query and
 // document together.
 //
-// In the first layer a piece attends equally to each piece equal to it, itself included, and
-// to [CLS]: its attention to [CLS] is a half if it occurs once, a third if twice. It copies
-// that share of the mark of [CLS]. In the second layer [CLS] takes the mean of these shares
-// over all pieces, and the head inverts it.
+// In the first layer a piece attends equally to each piece equal to it, itself included, and to
+// [CLS]: its attention to [CLS] is a half if it occurs once, a third if twice. It copies that share
+// of the mark of [CLS]. In the second layer [CLS] takes the mean of these shares over all pieces,
+// and the classification head inverts it.
 func rerank(name string) *gguf.File {
 	f := reader(name, pooledRank, 2)
 	r := rand.NewPCG(7, 8)
@@ -144,7 +144,7 @@ func rerank(name string) *gguf.File {
 
 func nothing(int, []float32) {}
 
-// isText reports whether a piece is text.
+// isText reports whether a piece is text, and not [CLS], [SEP] or [PAD].
 func isText(piece int) bool { return piece == unknownPiece || piece >= firstPiece }
 
 // signs fills values with equal numbers of 1 and -1, in random order.
@@ -193,7 +193,8 @@ func reader(name string, pooling, layers uint32) *gguf.File {
 	return f
 }
 
-// addReading adds the input embeddings other than those of the pieces, and their norm.
+// addReading adds the embeddings of token types and positions, which are 0, and the norm of the
+// input embeddings.
 func addReading(f *gguf.File) {
 	f.F32("token_types.weight", nothing, readWidth, 1)
 	f.F32("position_embd.weight", nothing, readWidth, readLength)

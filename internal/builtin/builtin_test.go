@@ -27,7 +27,8 @@ func generate(t *testing.T, name string) []byte {
 	return b.Bytes()
 }
 
-// The vocabulary of embed and rerank covers any ASCII text, and their matrices fit.
+// The vocabulary of embed and rerank has every printable ASCII character except the capital
+// letters, at the start of a word and inside one, and no piece twice.
 func TestReaders(t *testing.T) {
 	for name, pooling := range map[string]uint32{"embed": 1, "rerank": 4} {
 		t.Run(name, func(t *testing.T) {

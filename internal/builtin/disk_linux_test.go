@@ -63,7 +63,7 @@ func TestEnsureInReadOnlyFolder(t *testing.T) {
 	}
 }
 
-// A named pipe in place of the file must not block.
+// A named pipe in place of the file does not block Ensure, which replaces it.
 func TestEnsureReplacesPipe(t *testing.T) {
 	dir := t.TempDir()
 	path, err := builtin.Ensure(dir, "tiny")

@@ -163,8 +163,8 @@ func spelling(text string) string {
 	return string(all)
 }
 
-// periods are the divisors whose remainders identify a distance: they have no common divisor, so
-// all distances below their product differ in a remainder. Remainders are written in binary.
+// periods are the divisors whose remainders identify a distance: they are pairwise coprime, so all
+// distances below their product differ in a remainder. Remainders are written in binary.
 var periods = [...]int{9, 11, 13}
 
 // scriptWidth is the width of an attention head of a scripted model. On a processor with AVX-512,
@@ -214,7 +214,7 @@ func (p *play) token(token int) int {
 	return -1
 }
 
-// Magnitudes of the residual stream.
+// Magnitudes of the values in the residual stream.
 const (
 	signSize    = 4.0   // of the bits
 	writtenSize = 100.0 // of the tokens and of liking

@@ -18,8 +18,8 @@ func sign(index, bit int) float64 {
 	return -1
 }
 
-// pairs calls each for the pairs of dimensions that rotate, with the index of its period and its
-// frequency in radians per token. The last pair of a head does not rotate.
+// pairs calls each for every pair of dimensions that rotates, with the index of the pair's period
+// and its frequency in radians per token. The last pair of a head does not rotate.
 func pairs(each func(pair, period int, frequency float64)) {
 	pair := 0
 	for i, period := range periods {
@@ -42,7 +42,8 @@ func factors() []float32 {
 	return all
 }
 
-// query returns a dimension of the query of a head: a coefficient of the Fourier series of its bit.
+// query returns a dimension of the query of a head: a coefficient of the Fourier series of the
+// head's bit.
 func query(head, dimension int) (value float64) {
 	if head == signBits {
 		if dimension == still {

@@ -15,11 +15,11 @@ type HTTP struct {
 	Sock     bool // listen on a socket
 	Listen   []HTTPAddr
 	Keys     []HTTPKey
-	Open     bool // accept every user of this machine over TCP, without a key
-	AnyModel bool // send requests with an unknown model to the default entry
-	Page     bool // serve the page for browsers
-	Hosts    []string
-	Origins  []string
+	Open     bool     // accept every user of this machine over TCP, without a key
+	AnyModel bool     // send requests with an unknown model to the default entry
+	Page     bool     // serve the page for browsers
+	Hosts    []string // names of this machine for the header Host, besides localhost
+	Origins  []string // origins of the web pages that may use HTTP
 }
 
 // An HTTPAddr is a TCP address of the HTTP surface.

@@ -20,7 +20,7 @@ import (
 // prefixedLeaf is the socket with length-prefixed messages.
 const prefixedLeaf = "inferd.sock"
 
-// DefaultConfig is the config of a transcript without one.
+// DefaultConfig is the daemon's config for a transcript without a section config.
 const DefaultConfig = `{"backends":[{"kind":"mock","name":"mock"}]}`
 
 // A Transcript is one file.

@@ -48,7 +48,7 @@ func emptyChain(log *slog.Logger, board *status.Board) *chain {
 	return c
 }
 
-// refuse refuses all requests from now on.
+// refuse refuses waiting and new requests from now on. Requests that have begun may finish.
 func (c *chain) refuse() {
 	c.gate.Close()
 	c.counter.Close()
@@ -115,8 +115,8 @@ func (c *chain) close() {
 	}
 }
 
-// run starts all backends, which load at the same time. stop ends them and waits for their end. A
-// backend that cannot become ready ends the daemon with fail.
+// run starts all backends, which load at the same time. stop ends them and waits for their end. The
+// failure of a backend that never became ready is passed to fail, which ends the daemon.
 func (c *chain) run(ctx context.Context, fail context.CancelCauseFunc) (stop func()) {
 	var tasks []*task.Task
 	for _, b := range c.backends {
@@ -210,7 +210,7 @@ func (c *chain) retry(name string) error {
 	return infer.Errorf(infer.Invalid, "invalid request: no engine is called %.64q", name)
 }
 
-// tasks returns the tasks of all backends together.
+// tasks returns the tasks that at least one backend supports.
 func (c *chain) tasks() (all infer.Abilities) {
 	for _, b := range c.backends {
 		can, _ := b.Abilities()

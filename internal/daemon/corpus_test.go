@@ -85,7 +85,7 @@ func serve(t *testing.T, cfg string) (dial func(leaf string) (net.Conn, error)) 
 	return func(leaf string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, leaf)) }
 }
 
-// onMessage is a log handler that closes a channel when a certain message is logged.
+// onMessage is a log handler that closes the channel logged when the given message is logged.
 type onMessage struct {
 	slog.Handler
 	message string

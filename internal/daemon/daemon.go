@@ -29,7 +29,7 @@ import (
 	"github.com/inferd-go/inferd/internal/task"
 )
 
-// Limits of callers.
+// Limits of connections and memory, for each caller and in total.
 const (
 	connsPerCaller  = 1024
 	connsTotal      = 4096

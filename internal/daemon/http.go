@@ -19,10 +19,10 @@ import (
 	"github.com/inferd-go/inferd/internal/sockdiag"
 )
 
-// openHTTP binds the addresses of HTTP, and serves them until ctx ends. Requests wait until the
-// bridge is opened. A later bind would let another user of the machine take the port while the
-// models load, and collect prompts and keys. The handler of runner may be set until the bridge is
-// opened. drained ends ctx, and returns once all connections have ended; it is never nil.
+// openHTTP binds the addresses of HTTP, and serves them until ctx ends. It is called before the
+// models load: otherwise another user of the machine could take the port meanwhile, and collect
+// prompts and keys. Requests wait until the bridge is opened, and until then the handler of runner
+// may be set. drained ends ctx, and returns once all connections have ended; it is never nil.
 func (d *daemon) openHTTP(ctx context.Context, fail context.CancelCauseFunc, cfg *config.Config, runner *exchange.Runner) (b *bridge.Bridge, drained func(), err error) {
 	var serving sync.WaitGroup
 	var users *sockdiag.Resolver

@@ -44,7 +44,7 @@ type Record struct {
 	Documents, Results int // of a Rerank; Results is 0 unless the scores were sent
 }
 
-// Outcome is the end of a request. The set is closed.
+// Outcome is how a request ended. It has only the values below.
 type Outcome string
 
 // The values of Outcome.
@@ -56,7 +56,7 @@ const (
 	Unreadable Outcome = "unreadable" // the message is not a request; only Peer, Dialect and Code are set
 )
 
-// Stage is the stage of a request when its client left. The set is closed.
+// Stage is the stage of a request when its client left. It has only the values below.
 type Stage string
 
 // The values of Stage.
@@ -67,7 +67,7 @@ const (
 	Unread  Stage = "unread"  // the client did not read the events
 )
 
-// Task is the kind of an [infer.Task]. The set is closed.
+// Task is the kind of an [infer.Task]. It has only the values below.
 type Task string
 
 // The values of Task.

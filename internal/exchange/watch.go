@@ -24,8 +24,8 @@ const (
 )
 
 // watched is the context of a request, which ends when the client hangs up. The client is watched
-// only if the handler calls Done. A handler that does not call it does not wait for the end of its
-// context, and gets an error when it emits the next event.
+// only if the handler calls Done. A handler that never calls it does not wait for the end of its
+// context; it gets an error when it emits the next event.
 type watched struct {
 	context.Context //nolint:containedctx // a watched is itself a context
 

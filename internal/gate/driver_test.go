@@ -116,8 +116,8 @@ func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
 	}
 }
 
-// obey changes the state of a life by an effect. It fails the test if the diagram at gate.State has
-// no such transition.
+// obey applies an effect to the expected state of its request. It fails the test if the diagram at
+// gate.State has no such transition.
 func (d *driver) obey(e gate.Effect[*life]) {
 	l := e.Request.Item
 	from := map[gate.Kind][]gate.State{

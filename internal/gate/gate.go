@@ -203,7 +203,7 @@ func (m *Machine[T]) Charge(now time.Time, r *Request[T], u Usage) {
 func (m *Machine[T]) Running() []*Request[T] { return m.running }
 
 // ChargeFlow charges a flow for work that needed no slot, in tokens. The charge is forgotten once
-// the machine has no request.
+// no request waits or runs.
 func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
 	job := m.queue.Push(p, tokens, nil)
 	m.queue.Start(job)

@@ -23,11 +23,11 @@ const DefaultLoadTimeout = 30 * time.Second
 type Child interface {
 	// Conn is the daemon's end of the link to it.
 	Conn() net.Conn
-	// Kill ends it at once, even if it is stopped. It may be called at any time.
+	// Kill ends the process at once, even if a signal has stopped it. It may be called at any time.
 	Kill()
 	// PID is its process id.
 	PID() int
-	// Wait waits for its end.
+	// Wait returns when the process has ended.
 	Wait() Exit
 }
 
@@ -42,8 +42,8 @@ type Exit struct {
 	Changed bool
 }
 
-// A Guarded is a [Child] whose model's files are watched. The supervisor kills it when they change;
-// its Wait then lets blocked writers proceed.
+// A Guarded is a [Child] whose model's files are watched. The supervisor kills the engine when they
+// change; Wait then lets blocked writers of the files proceed.
 type Guarded interface {
 	// Changed returns a channel that is closed when a file has changed or is about to change. Nil means
 	// that no change will be reported.
@@ -70,7 +70,7 @@ type Supervisor struct {
 	// death then does not count. Avoid must not return true twice for a variant. If it is nil, no
 	// variant is avoided.
 	Avoid func(ctx context.Context, variant string) bool
-	// OnReady is called with the ready report of every engine.
+	// OnReady is called with the ready report of every engine. It must not be nil.
 	OnReady func(context.Context, link.Report)
 	Log     *slog.Logger
 

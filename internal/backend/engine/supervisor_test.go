@@ -63,7 +63,7 @@ func slow(ctx context.Context, srv *link.Server) string {
 	return serves(ctx, srv)
 }
 
-// A child is an engine in memory.
+// A child is an engine that is simulated in this process.
 type child struct {
 	pid    int
 	conn   net.Conn

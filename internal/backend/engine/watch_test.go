@@ -39,7 +39,7 @@ type body struct {
 	cpu time.Duration
 }
 
-// is changes the body from now on: the time until now is accounted to the former state.
+// is changes the body from now on; the CPU time until now is computed with the former state.
 func (b *body) is(change func(b *body)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

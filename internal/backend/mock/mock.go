@@ -69,8 +69,8 @@ func (b *Backend) Ready() bool {
 	return b.NotReadyAfter == 0 || b.asked.Load() < int64(b.NotReadyAfter)
 }
 
-// Handle answers req as the fields say. A generated answer ends early, as canceled, at the request's
-// deadline.
+// Handle answers req as the fields of b determine. A generated answer ends early, as canceled, at
+// the request's deadline.
 func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	n := b.asked.Add(1)
 	switch {

@@ -106,7 +106,7 @@ func (s *Settings) ReadModel(o *settings.Object, _ *backend.Entry) {
 	o.Child("model").Failf("", ": a mock has no model")
 }
 
-// Members returns the members that are set and have no row.
+// Members returns the members that are set and are not in rows.
 func (s *Settings) Members() map[string]any {
 	all := make(map[string]any)
 	for key, list := range map[string][]string{"tokens": s.Tokens, "thinking_tokens": s.Thoughts} {
