@@ -60,7 +60,7 @@ type Log struct {
 	set    atomic.Bool   // due is running, or is about to be started
 	urgent chan struct{} // buffered: wakes the writer at once
 	closed chan struct{} // closed by Close: the queue takes no more entries
-	ended  chan struct{} // the queued entries are written
+	ended  chan struct{} // closed when the queued entries are written
 	once   sync.Once     // closes closed
 	// stalled is set when a caller has waited for the whole of patience in vain, and cleared when a
 	// batch is written. While it is set, records that find the queue full are lost at once.

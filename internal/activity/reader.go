@@ -155,7 +155,7 @@ func (r *Reader) begin() error {
 		r.torn++
 	}
 	if r.file != nil {
-		_ = r.file.Close() // only read
+		_ = r.file.Close() // no error matters: it was only read
 	}
 	r.file, r.queue = r.queue[0], r.queue[1:]
 	r.buf, r.at, r.over, r.rest = nil, 0, false, false

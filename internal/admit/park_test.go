@@ -67,7 +67,8 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// A parked request ends like any other if its client hangs up or its handler fails.
+// A parked request ends like any other if its client hangs up, or if its handler fails or completes
+// the answer.
 func TestEndsWhileParked(t *testing.T) {
 	hangUp := errors.New("hung up")
 	for name, test := range map[string]struct {
@@ -292,8 +293,8 @@ func TestDoesNotPark(t *testing.T) {
 	})
 }
 
-// A request is refused when its deadline passes while it waits. Once it runs, the handler ends it
-// at the deadline, and the gate does so after deadlineGrace.
+// A request is refused when its deadline passes while it waits. If the handler does not end a
+// running request at its deadline, the gate ends it deadlineGrace later.
 func TestDeadline(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		due := func(id string, in time.Duration) *infer.Request {

@@ -63,7 +63,8 @@ func TestStalledAlone(t *testing.T) {
 	})
 }
 
-// A parked request may stall, and may be preempted again after its client has read.
+// A parked request may stall. While it is stalled, it takes no turns; when its client reads again,
+// it takes turns as before.
 func TestStalledWhileParked(t *testing.T) {
 	bubble(t, 1, 10, func(d *desk) {
 		d.send(d.t.Context(), "1", "a", 100)

@@ -47,7 +47,8 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// No request passes while the breaker is open; after OpenFor one passes.
+// No request passes while the breaker is open; after OpenFor one passes. The outcomes of requests
+// that began before the last change of state are ignored.
 func TestOpen(t *testing.T) {
 	var b breaker.Breaker
 	now := time.Unix(0, 0)

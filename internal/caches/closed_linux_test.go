@@ -30,8 +30,8 @@ func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	return <-found
 }
 
-// An Ollama that runs as a system service may have closed its folder to other users. That problem is
-// marked as Closed; a closed folder that this user has named, or in this user's home, is not.
+// An Ollama that runs as a system service may have closed its folder to other users. That problem
+// is marked as Closed; the same problem with a folder that a variable names is not.
 func TestClosedFolderOfAnotherUser(t *testing.T) {
 	for _, closed := range []string{"ollama", "ollama/models", "ollama/models/manifests"} {
 		dir := t.TempDir()

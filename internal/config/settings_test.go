@@ -80,8 +80,8 @@ func section(b *strings.Builder, title string, table settings.Table) {
 	}
 }
 
-// Every setting can be set as a flag, a variable and a member of the file; the flag overrides the
-// variable, which overrides the file.
+// Every setting of the daemon that has both a flag and a member of the file can be set as either,
+// and as a variable. The flag overrides the variable, which overrides the file.
 func TestEverySetting(t *testing.T) {
 	for _, s := range daemonSettings {
 		if s.Flag == "version" || s.Key == "" || s.Flag == "" {
@@ -151,7 +151,8 @@ func deref(p any) any {
 	return p
 }
 
-// The time to read a file of unknown members is proportional to its size.
+// Each of 40,000 unknown members causes a warning with its line. If the time to read them were
+// quadratic in their number, this test would be slow.
 func TestManyUnknownMembers(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"backends":[{"kind":"mock","name":"m"`)

@@ -229,8 +229,8 @@ func TestCorpusSendsWhatTheReferenceRequires(t *testing.T) {
 	}
 }
 
-// missing returns the name of a member that the reference implementation requires and the request
-// lacks, or an empty string.
+// missing describes a member that the reference implementation requires and that the request lacks
+// or sends as null. It returns an empty string if there is none.
 func missing(m map[string]any) string {
 	for _, name := range []string{"id", "grammar", "tools", "attachments"} {
 		if value, ok := m[name]; ok && value == nil {

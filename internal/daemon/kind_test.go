@@ -51,7 +51,7 @@ func TestANewKind(t *testing.T) {
 	}
 }
 
-// An echo answers with the last message.
+// An echo is the settings of an entry that answers with Prefix and the last message.
 type echo struct{ Prefix string }
 
 func (e *echo) Table() settings.Table {

@@ -19,7 +19,7 @@ type Runner struct {
 	// Grace is the time after Drain in which running requests may finish; 0 ends them at once.
 	Grace time.Duration
 
-	draining atomic.Bool // reports that state is not open; read without mu
+	draining atomic.Bool // state is not open; read without mu
 
 	mu      sync.Mutex // guards the fields below
 	state   state

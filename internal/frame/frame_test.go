@@ -197,8 +197,8 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// The memory of a message depends on the bytes that have arrived, not on the announced length.
-// Large buffers are not retained.
+// The memory for a prefixed message depends on the bytes that have arrived, not on the announced
+// length. For a line without an end, at most eight times the limit is allocated.
 func TestMemoryIsBounded(t *testing.T) {
 	allocated := func(f func()) uint64 {
 		var before, after runtime.MemStats

@@ -78,7 +78,8 @@ func (d *driver) arrive(user, program, model string, background bool) *life {
 	return l
 }
 
-// drain carries out all effects.
+// drain carries out all effects. It fails the test if the machine needs the choice for a model
+// twice before a request begins.
 func (d *driver) drain() {
 	asked := make(map[string]int)
 	for {

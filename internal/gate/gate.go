@@ -152,7 +152,7 @@ type Machine[T any] struct {
 	running   []*Request[T]
 	arriving  *Request[T] // in state Arrived
 	unsettled bool        // a change may give another request a slot
-	effects   []Effect[T] // for Next, from next on
+	effects   []Effect[T] // for Next; those before the index next have been returned
 	next      int
 
 	routes []*route[T] // with members

@@ -115,7 +115,7 @@ func (d *driver) randomEvent() {
 }
 
 // Callers with unlimited demand get equal shares of the slots, whatever the sizes of their
-// requests. The difference is bounded by a quantum and a preemption for each slot.
+// requests. The difference is at most two quanta for each slot.
 func TestSharesAreEqual(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const steps = 600

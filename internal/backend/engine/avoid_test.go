@@ -21,8 +21,8 @@ func illegal(variant string) life {
 	}
 }
 
-// After each death by an illegal instruction, the next engine starts without that CPU variant. The
-// deaths do not count, so any number of variants can be tried.
+// After each death by an illegal instruction, Avoid is called with the CPU variant. These deaths do
+// not count, so any number of variants can be tried.
 func TestAvoidsVariants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := furnish(t, illegal("a"), illegal("b"), illegal("c"), illegal("d"), crashes, crashes, serves)

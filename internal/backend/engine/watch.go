@@ -53,7 +53,7 @@ type watch struct {
 	samples  []string   // the last keptSamples, as text
 
 	canaries sync.WaitGroup
-	canary   atomic.Bool // one is open
+	canary   atomic.Bool // a canary is open
 }
 
 // A look has the readings at one time; a sample is the difference of two looks.

@@ -245,8 +245,9 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// An engine that spins or is deadlocked is replaced. The calls in its step are suspected as the cause;
-// if these are unknown, every call is suspected.
+// An engine that spins or is deadlocked is replaced. The calls in its step are suspected as the
+// cause; if these are unknown, every call is suspected. An engine that is debugged or frozen,
+// cannot be observed, or waits for the compute lock is not replaced.
 func TestWedged(t *testing.T) {
 	spin := func(calls ...uint64) func(b *body) {
 		return func(b *body) {
@@ -369,7 +370,8 @@ func TestCanary(t *testing.T) {
 	})
 }
 
-// A launch that lacks a descriptor is retried without a limit.
+// A launch that lacks a descriptor is retried for as long as it takes, and logged and published
+// once.
 func TestLaunchWithoutResources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lacking := 100

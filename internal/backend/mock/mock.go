@@ -150,7 +150,7 @@ func (b *Backend) generate(ctx context.Context, t *infer.Generate, emit infer.Si
 		ev.Delta = append(ev.Delta[:0], token...)
 		ev.More = b.TokenDelay <= 0 || i == len(tokens)-1
 		if len(token) == 0 {
-			continue // an event has text
+			continue // an event must have text
 		}
 		if err := emit(&ev); err != nil {
 			return err
@@ -236,7 +236,7 @@ func (b *Backend) think(ctx context.Context, emit infer.Sink) (tokens int, err e
 		tokens++
 		ev.Delta = append(ev.Delta[:0], token...)
 		if len(token) == 0 {
-			continue // an event has text
+			continue // an event must have text
 		}
 		if err := emit(&ev); err != nil {
 			return tokens, err
