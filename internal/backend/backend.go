@@ -18,7 +18,7 @@ import (
 type Backend struct {
 	Name    string
 	Aliases []string
-	Kind    string // its name, as in the member Backend of [infer.Done]
+	Kind    string // name of the kind, as in the member Backend of [infer.Done]
 	Slots   int    // number of requests that it answers at once
 	Handler infer.Handler
 	// Preemptible is true if Handler obeys [infer.Request.Pause] while it generates.
