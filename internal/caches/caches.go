@@ -61,7 +61,8 @@ const (
 	maxParts   = 512
 )
 
-// Find returns the models of all tools, sorted by tool and name.
+// Find returns the models of all tools, sorted by tool and name, and the files and folders that it
+// skipped.
 func Find(env Env) ([]Model, []Problem) {
 	f := &finder{env: env}
 	f.huggingFace()
@@ -147,7 +148,9 @@ type found struct {
 	path string // with links resolved
 }
 
-// walk returns the model files below dir. Links are followed if they stay within root.
+// walk returns the model files below dir. It follows links that stay within root, skips folders
+// that are nested deeper than maxDepth, and records a problem if dir has more than maxEntries
+// entries.
 func (f *finder) walk(root, dir string) []found {
 	var all []found
 	entries := 0
@@ -264,7 +267,7 @@ func quantOf(file string) string {
 // digest matches a SHA-256 in lower-case hex.
 var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// readSmall reads a file of at most maxFile bytes.
+// readSmall reads a regular file. It fails if the file has more than maxFile bytes.
 func readSmall(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {

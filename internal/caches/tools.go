@@ -46,7 +46,8 @@ func (f *finder) huggingFace() {
 	}
 }
 
-// repo finds the models in the snapshots of a repository.
+// repo finds the models in the snapshots of the repository repo, OWNER/NAME, whose folder is dir.
+// Links must stay within root, the folder of all repositories.
 func (f *finder) repo(root, dir, repo string) {
 	snapshots, err := os.ReadDir(filepath.Join(dir, "snapshots"))
 	if err != nil {
@@ -176,7 +177,8 @@ func (f *finder) lmStudio() {
 	}
 }
 
-// plain adds the models of a tool that stores no digests.
+// plain adds the models of a tool that stores no digests. repo returns the repository of a file, or
+// an empty string if it is unknown.
 func (f *finder) plain(tool string, files []found, repo func(rel string) string) {
 	for _, parts := range f.group(files, func(found) string { return "" }) {
 		f.models = append(f.models, Model{Tool: tool, Name: nameOf(stemOf(parts[0].Name)), Files: parts, Repo: repo(parts[0].Name)})

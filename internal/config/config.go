@@ -225,7 +225,8 @@ func (f *Flags) kindNames() string {
 	return strings.Join(names, " or ")
 }
 
-// checkKind returns an error if the kind of an entry is unknown.
+// checkKind returns an error if the kind of an entry is unknown. Its text follows the name of the
+// member.
 func (f *Flags) checkKind(kind string) error {
 	switch {
 	case f.kind(kind) != nil:

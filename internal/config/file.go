@@ -85,9 +85,9 @@ const (
 	autoEmbedNCtx = 2048
 )
 
-// autoselect adds a generating entry before the other entries. It adds an embedding entry after
-// them, unless one of them embeds or reranks. If the file has an entry of an engine that neither
-// embeds nor reranks, autoselect adds nothing.
+// autoselect adds a generating entry, with the given limits, before the other entries. It adds an
+// embedding entry after them, unless one of them embeds or reranks. If the file has an entry of an
+// engine that neither embeds nor reranks, autoselect adds nothing.
 func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Flags) {
 	kind, embeds := f.kinds[0], false
 	for _, e := range c.Backends {
@@ -119,8 +119,9 @@ func (c *Config) autoselect(root *settings.Object, limits backend.Limits, f *Fla
 	}
 }
 
-// readEntry reads an entry of the file. It returns the name of the variable that holds the entry's
-// key, or an empty string.
+// readEntry reads an entry of the file. limits holds the limits at the top of the file, which the
+// entry's own override. It returns the name of the variable that holds the entry's key, or an empty
+// string.
 func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) (keyVariable string) {
 	var kind string
 	o.Text("kind", &kind)
@@ -143,7 +144,7 @@ func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) 
 	return keyVariable
 }
 
-// add checks an entry against the earlier ones, and appends it.
+// add checks an entry against the earlier ones, records errors in o, and appends the entry.
 func (c *Config) add(o *settings.Object, e *backend.Entry) {
 	for _, other := range c.Backends {
 		if other.Name == e.Name || slices.Contains(other.Aliases, e.Name) {
@@ -186,7 +187,8 @@ func readShared(root *settings.Object) (all []sharedPrefix) {
 	return all
 }
 
-// share adds the shared prefixes to their entries.
+// share adds the shared prefixes to their entries. A prefix without a suitable entry is an error of
+// its object.
 func (c *Config) share(all []sharedPrefix) {
 	for _, p := range all {
 		meant := c.meant(p.model)

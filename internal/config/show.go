@@ -49,7 +49,7 @@ func Effective(f *Flags, env paths.Env) (text []byte, warnings []string, err err
 	return append(text, '\n'), c.Warnings, nil
 }
 
-// showEntry returns the members of an entry.
+// showEntry returns the members of an entry, as in a config file.
 func showEntry(e *backend.Entry) map[string]any {
 	all := map[string]any{"kind": e.Kind.Name, "name": e.Name}
 	if len(e.Aliases) > 0 {

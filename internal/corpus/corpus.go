@@ -149,7 +149,7 @@ func parseLine(raw string) (line, error) {
 	return l, err
 }
 
-// Load reads all transcripts of a folder and its subfolders.
+// Load reads all transcripts of a folder and its subfolders. It fails if there are none.
 func Load(dir fs.FS) ([]*Transcript, error) {
 	var all []*Transcript
 	err := fs.WalkDir(dir, ".", func(name string, entry fs.DirEntry, err error) error {

@@ -12,7 +12,8 @@ import (
 // ioTimeout bounds each read and write. Its only purpose is to detect a daemon that hangs.
 const ioTimeout = 20 * time.Second
 
-// play plays one connection.
+// play plays one connection, and writes output in pieces of at most step bytes. Its errors begin
+// with the number of the line.
 func (c *conn) play(nc net.Conn, step int) error {
 	framing := frame.Lines
 	if c.leaf == prefixedLeaf {
@@ -28,7 +29,7 @@ func (c *conn) play(nc net.Conn, step int) error {
 	return nil
 }
 
-// step executes one line.
+// step executes one line: it adds output to s, or sends it and checks what follows from the daemon.
 func (c *conn) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
 	switch l.op {
 	case ">":

@@ -105,7 +105,8 @@ func (d *Desk) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) 
 	})
 }
 
-// wait waits for a turn and takes it.
+// wait waits for a turn and takes it. It fails with [infer.Busy] if that takes too long, or with
+// the cause of ctx.
 func (d *Desk) wait(ctx context.Context, req *infer.Request) error {
 	late := time.Now().Add(cmp.Or(d.Wait, defaultWait))
 	if !req.Deadline.IsZero() && req.Deadline.Before(late) {

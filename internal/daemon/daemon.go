@@ -220,7 +220,7 @@ func acquire(sockets config.Sockets, group string) (*filelock.Lock, error) {
 	return lock, nil
 }
 
-// openAdmin serves the admin socket.
+// openAdmin serves the admin socket until stop is called. If serving fails, it calls fail.
 func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (stop func(), err error) {
 	ln, err := listen.Local(d.sockets.Admin, listen.Options{Mode: ownerOnly})
 	if err != nil {
@@ -233,7 +233,7 @@ func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (s
 	}).Stop, nil
 }
 
-// openControl serves the control socket.
+// openControl serves the control socket until stop is called. If serving fails, it calls fail.
 func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, setLogLevel func(string)) (stop func(), err error) {
 	ln, err := listen.Local(d.sockets.Control, listen.Options{Mode: ownerOnly})
 	if err != nil {

@@ -111,7 +111,7 @@ func (d *daemon) listenHTTP(ctx context.Context, cfg *config.Config) (all []net.
 	return all, nil
 }
 
-// httpKeys reads the keys that the config names.
+// httpKeys reads the keys that the config names, and checks that they differ.
 func httpKeys(keys []config.HTTPKey, getenv func(string) string) (all []*bridge.Key, err error) {
 	for i, k := range keys {
 		var key *bridge.Key

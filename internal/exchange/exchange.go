@@ -146,8 +146,8 @@ func (x *exchange) stage() Stage {
 	return Queue
 }
 
-// emit sends an event. After a failure it sends nothing more, even if the handler emits further
-// events.
+// emit sends an event. After a failure or a Done it sends nothing more, even if the handler emits
+// further events, and returns an error.
 func (x *exchange) emit(ev infer.Event) error {
 	done, isDone := ev.(*infer.Done)
 	x.note(ev)

@@ -39,7 +39,8 @@ func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
 // A Reader returns one message at a time. The slice is valid until the next call of ReadFrame, or
 // without end if Detach is called before that. At the end of the stream between two messages, the
-// error is io.EOF.
+// error is io.EOF. A message over the limit is a [TooLongError]; other bytes that are not a message
+// are a [MalformedError].
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Detach passes the ownership of the last message to the caller: its memory is not reused.

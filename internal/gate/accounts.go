@@ -148,7 +148,7 @@ func (m *Machine[T]) callerOf(key infer.Caller, exe string) *caller {
 	return c
 }
 
-// forget drops the idle caller with the oldest last request.
+// forget drops the idle caller with the oldest last request, if any caller is idle.
 func (m *Machine[T]) forget() {
 	var key infer.Caller
 	var oldest *caller
