@@ -80,7 +80,8 @@ func (s *Server) answerHub(w http.ResponseWriter, r *http.Request, _ *Request, _
 
 func (r *repo) has(rev string) bool { return rev == "main" || rev == r.commit }
 
-// redirectLocked redirects the client to a new signed link for a file.
+// redirectLocked redirects the client to a new signed link for a file, which is valid until the
+// next Expire.
 func (s *Server) redirectLocked(w http.ResponseWriter, f *File, status int) {
 	s.links++
 	w.Header().Set("Location", fmt.Sprintf("%s/blob/%s?sig=%d&secret=hunter2", s.CDNURL(), s.digest(f), s.links))

@@ -56,7 +56,8 @@ func (s *Server) sum(content []byte) string {
 	return s.sums[key]
 }
 
-// A hashed identifies content that does not change by the address of its first byte and its size.
+// A hashed is the key of a content in Server.sums: the address of its first byte, and its size.
+// Content is never changed, so both identify it.
 type hashed struct {
 	first *byte
 	size  int
@@ -101,16 +102,16 @@ type Fault struct {
 	Body        string
 	Header      http.Header // added to the answer
 	IgnoreRange bool        // answer 200 with the whole content
-	Content     []byte      // send other content
-	ETag        string      // announce another ETag; "-" means none
-	Total       int64       // announce another total in Content-Range
-	Shift       int64       // begin the Content-Range that many bytes late
+	Content     []byte      // send this content instead
+	ETag        string      // announce this ETag instead; "-" means none
+	Total       int64       // announce this total in Content-Range instead
+	Shift       int64       // announce a Content-Range that is this many bytes too high
 	Unranged    bool        // answer 206 without Content-Range
-	Extra       int         // send that many bytes beyond the range
-	NoLength    bool        // announce no length; with IgnoreRange
-	CutAfter    int64       // if > 0, close the connection after that many bytes of content
+	Extra       int         // send this many bytes beyond the range
+	NoLength    bool        // announce no length; used with IgnoreRange
+	CutAfter    int64       // if > 0, close the connection after this many bytes of content
 	Empty       bool        // send the headers and no body
-	StallAfter  int64       // if > 0, stop sending after that many bytes, until the client hangs up
+	StallAfter  int64       // if > 0, stop sending after this many bytes, and wait until the client hangs up
 	Delay       time.Duration
 }
 
@@ -121,12 +122,12 @@ type Server struct {
 	Script func(Request) *Fault
 	// Token, if not empty, is required for repositories of the hub.
 	Token string
-	// RegistryToken, if not empty, is the token that the registry requires. It issues the token
-	// without a login.
+	// RegistryToken, if not empty, is the token that the registry requires, and issues without a
+	// login.
 	RegistryToken string
 	// PageSize bounds the files on a page of a listing; 0 means that there is one page.
 	PageSize int
-	// Slow is the time that each MiB of content takes; 0 means no limit.
+	// Slow is the time that the server takes to send each MiB of content; 0 means no delay.
 	Slow time.Duration
 	// Sending, if not nil, is called before each 64 KiB of content with the number of bytes that
 	// Sent returns. It may block. Several goroutines call it at once.
@@ -293,7 +294,7 @@ func (s *Server) AddFile(name string, f *File) string {
 	return s.CDNURL() + "/files/" + name
 }
 
-// Expire makes all signed links so far invalid.
+// Expire invalidates all signed links that the server has issued so far.
 func (s *Server) Expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -328,7 +329,8 @@ func (s *Server) Forget() {
 	s.requests, s.seen = nil, make(map[string]int)
 }
 
-// record keeps a request. It returns the record and the fault, which is not nil.
+// record appends a request to the records. It returns the record, and the fault that Script returns
+// for it; the fault is never nil.
 func (s *Server) record(origin string, r *http.Request) (*Request, *Fault) {
 	req := &Request{
 		Origin: origin, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,

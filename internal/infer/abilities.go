@@ -32,7 +32,8 @@ func AllAbilities() Abilities {
 	}
 }
 
-// Needs returns the abilities that a task needs. It reads every part of every message.
+// Needs returns the abilities that a task needs. It costs a pass over every part of every message,
+// so its result is stored in [Request.Needs].
 func Needs(t Task) Abilities {
 	switch t := t.(type) {
 	case *Embed:
@@ -60,7 +61,7 @@ func Needs(t Task) Abilities {
 	return Abilities{}
 }
 
-// mediaKinds returns the kinds of the attachments by id.
+// mediaKinds returns the kind of each attachment, by the attachment's id.
 func (g *Generate) mediaKinds() map[string]Media {
 	kinds := make(map[string]Media, len(g.Attachments))
 	for _, a := range g.Attachments {
@@ -113,7 +114,7 @@ func (a Abilities) Cover(need Abilities) bool {
 	return true
 }
 
-// Do reports whether a includes the kind of task that t is. A Count needs Generate.
+// Do reports whether a includes Generate, Embed or Rerank, as t requires. A Count requires Generate.
 func (a Abilities) Do(t Task) bool {
 	switch t.(type) {
 	case *Generate, *Count:
@@ -127,8 +128,8 @@ func (a Abilities) Do(t Task) bool {
 }
 
 // Check returns an error that names the first feature of t that a does not include: [Unsupported]
-// for attachments, [Invalid] for other features. It does not check the kind of t (see
-// [Abilities.Do]).
+// for attachments, [Invalid] for other features. It does not check whether a includes the task
+// itself (see [Abilities.Do]).
 func (a Abilities) Check(t Task) error {
 	var g *Generate
 	switch t := t.(type) {
@@ -171,8 +172,8 @@ func (a Abilities) Check(t Task) error {
 	return nil
 }
 
-// unsupported returns the error for a feature that is not supported: the name of a member, and
-// perhaps its value.
+// unsupported returns the error for a feature that is not supported. feature is the name of a member
+// of the request, which a space and the member's value may follow.
 func unsupported(feature string) error {
 	member, _, _ := strings.Cut(feature, " ")
 	return Refusef(member, "%s is not supported by this model", feature)
@@ -212,7 +213,8 @@ func errToolCalls(message int) error {
 	return unsupportedIn(Invalid, "invalid request: messages[%d]: tool calls are not supported by this model", message)
 }
 
-// checkMedia checks the kind of the attachment with that id.
+// checkMedia returns an error if a does not include the kind of the attachment with that id, or if
+// there is no such attachment.
 func (a Abilities) checkMedia(id string, kinds map[string]Media) error {
 	kind, known := kinds[id]
 	takes := false

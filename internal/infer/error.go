@@ -43,14 +43,15 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// A FeatureError is the cause of a refusal that is about one member of the request.
+// A FeatureError is the cause of an error that concerns one member of the request.
 type FeatureError struct {
 	// Member is the name of the member in v2: "tools", "response_format".
 	Member string
 	Err    error
 }
 
-// Refusef makes an error [Invalid] about a member of the request. Its cause is a [FeatureError].
+// Refusef returns an [Invalid] error that concerns a member of the request; its cause is a
+// [FeatureError].
 func Refusef(member, format string, args ...any) error {
 	return &Error{Invalid, &FeatureError{member, fmt.Errorf("invalid request: "+format, args...)}}
 }
@@ -60,11 +61,10 @@ func (e *FeatureError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FeatureError) Unwrap() error { return e.Err }
 
-// A PromptError is the cause if a request is refused because its prompt does not fit into the
-// context.
+// A PromptError is the cause of the error for a prompt that does not fit into the context.
 type PromptError struct {
 	Tokens  int  // of the prompt
-	AtLeast bool // it has more than Tokens
+	AtLeast bool // the prompt has more than Tokens
 	Most    int  // tokens that the context holds
 }
 

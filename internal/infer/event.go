@@ -21,9 +21,9 @@ type Admitted struct {
 	Model   string        // the model's own name; may be empty
 }
 
-// Prompt reports the size of the prompt before the first piece of the answer, and the parts that
-// Generate.Reveal asks for. A backend must send it only if Reveal asks for a part, and sends it
-// again if the request starts over.
+// Prompt reports the size of the prompt, and the parts of it that Generate.Reveal selects. It comes
+// before the first piece of the answer, and again if the request starts over. A backend may omit it
+// if Reveal selects nothing.
 type Prompt struct {
 	Tokens int
 	Cached int // as in Done; 0 if the backend does not know it yet

@@ -54,8 +54,8 @@ type Request struct {
 type Task interface{ task() }
 
 // CachePart returns the name of the part of the user's retained KV that the request uses and adds
-// to. The empty name is the part of all requests without a key and a salt. A request for which
-// [Peer.Owns] is false has no part.
+// to. Requests with neither key nor salt share the part with the empty name. If [Peer.Owns] is
+// false, the request uses no retained KV, and the name has no meaning.
 func (r *Request) CachePart() string {
 	if r.Peer.Key == "" && r.CacheSalt == "" {
 		return ""
@@ -128,7 +128,8 @@ type Defaults struct {
 	Sampling  Sampling
 }
 
-// Settled returns g with its defaults filled in.
+// Settled returns a copy of g in which Defaults have replaced absent members; the copy's own
+// Defaults are zero.
 func (g *Generate) Settled() *Generate {
 	whole := *g
 	whole.Defaults = Defaults{}
@@ -137,7 +138,7 @@ func (g *Generate) Settled() *Generate {
 	return &whole
 }
 
-// Embed asks for a vector for each of some texts.
+// Embed asks for one vector for each input text.
 type Embed struct {
 	Model      string   // entry name or alias; empty leaves the choice to the daemon
 	Inputs     []string // at least one, none empty
@@ -182,16 +183,17 @@ type Tool struct {
 	Schema            []byte // JSON Schema of its input; nil if there is none
 }
 
-// ToolChoice determines which tools must be called. The zero value leaves it to the model.
+// ToolChoice determines whether the model may, must or must not call tools. The zero value leaves
+// that to the model.
 type ToolChoice struct {
 	Mode ToolMode
 	Tool string // of ToolNamed
 }
 
-// ToolMode is the model's freedom in calling tools. The set is closed.
+// ToolMode is the rule of a [ToolChoice]. The set is closed.
 type ToolMode string
 
-// Modes.
+// Modes of a tool choice.
 const (
 	ToolAuto     ToolMode = ""         // the model decides
 	ToolRequired ToolMode = "required" // at least one call

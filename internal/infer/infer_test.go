@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Members of a request override the defaults of its surface.
+// Settled uses the defaults of the surface only for absent members: a sampling parameter that is
+// given as zero is not absent.
 func TestSettled(t *testing.T) {
 	every := infer.Sampling{
 		Temperature: new(1.0), TopK: new(40), TopP: new(0.9), MinP: new(0.1), RepeatPenalty: new(1.1), PresencePenalty: new(1.0),

@@ -8,7 +8,8 @@ import (
 // A Pause has the two reasons for which an admitted request must pause. A Handler that supports it
 // pauses the request while either switch is on. The zero value means no pause.
 //
-// A callback of Stalled may set Preempted; a callback of Preempted must not set Stalled.
+// A callback of Stalled may set Preempted; a callback of Preempted must not set Stalled, so that
+// the locks of the two switches are always taken in the same order.
 type Pause struct {
 	Preempted Switch // by the gate: another request has the slot
 	Stalled   Switch // by the Handler: the client does not take its events

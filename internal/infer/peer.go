@@ -12,8 +12,9 @@ type Peer struct {
 	Exe       string // path of its executable; empty if unknown
 	Program   string // the executable, by device and inode; empty if unknown
 	Key       string // name of the configured key that the client has sent; empty if none
-	// Relayed reports that the peer passes on the request of an unknown client. Its share and its
-	// records are the peer's, but it must not use the peer's retained KV.
+	// Relayed reports that the peer passes on the request of an unknown client. The request counts
+	// against the peer's share and is recorded under the peer, but it must not use the peer's
+	// retained KV.
 	Relayed bool
 }
 

@@ -7,13 +7,13 @@ type Count struct {
 	Of      *Generate
 	Bare    bool // without the token that the model puts before every prompt
 	Literal bool // spellings of special tokens in Of.Prompt are ordinary text
-	History bool // without the tokens that begin an answer, at the end of a conversation
+	History bool // of a conversation: without the tokens at its end that begin the answer
 }
 
 // Raw reports whether g continues a prompt, without the model's template.
 func (g *Generate) Raw() bool { return g.Prompt != nil || g.Tokens != nil }
 
-// A File is a text of a project.
+// A File is a text file of the project in which a gap is to be filled; see Generate.Files.
 type File struct{ Name, Text string }
 
 // Reveal selects the parts of the prompt that a [Prompt] event reports besides its size.

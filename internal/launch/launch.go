@@ -23,8 +23,9 @@ import (
 type Contract struct {
 	Parent int    `json:"parent"`  // process number of the daemon
 	LibDir string `json:"lib_dir"` // folder of llama.cpp's libraries
-	// Backends names the files in LibDir of the llama.cpp backends to load. Of several CPU variants the
-	// engine loads the first that the processor supports. Empty: all backends known by name.
+	// Backends names the files in LibDir that contain the llama.cpp backends to load. Of several CPU
+	// variants the engine loads the first that the processor supports. If Backends is empty, the engine
+	// loads every file of LibDir that has the name of a known backend.
 	Backends []string `json:"backends"`
 	Model    Model    `json:"model"`
 	Tasks    Tasks    `json:"tasks"`
@@ -44,8 +45,8 @@ type Contract struct {
 	// MaxStallMS bounds the time between two tokens of a stream, in milliseconds, while other prompts
 	// are prefilled; 0: the engine decides.
 	MaxStallMS int `json:"max_stall_ms"`
-	// ComputeLock is the file that engines lock when they compute on the same cores; empty: no
-	// other engine does.
+	// ComputeLock is the file by whose lock engines on the same cores compute in turn; empty: no
+	// other engine computes on these cores.
 	ComputeLock string `json:"compute_lock"`
 	// Exact asks for answers that are the same bit for bit, whichever other requests share their steps.
 	Exact bool `json:"exact"`

@@ -94,7 +94,7 @@ func file(t *testing.T, text string) *os.File {
 	return f
 }
 
-// receive returns the report of a test engine, which it ends after the test.
+// receive returns the report of a test engine. It kills the engine at the end of the test.
 func receive(t *testing.T, child *proc.Child) (r reception) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -142,7 +142,8 @@ func TestContractArrives(t *testing.T) {
 	}
 }
 
-// Receive refuses a contract of another build, and its error names an invalid value.
+// Receive refuses a contract that another build has written, or that has an invalid value; its error
+// says which.
 func TestContractThatIsNone(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {
@@ -193,7 +194,7 @@ func TestContractThatIsNone(t *testing.T) {
 	})
 }
 
-// A contract that every engine would refuse is not sent.
+// Start starts no engine with a contract that every engine would refuse.
 func TestStartRefuses(t *testing.T) {
 	c := contract()
 	c.Slots = 0

@@ -1,7 +1,7 @@
-// Package lease watches open files that another process maps: a mapped file that is written to, or
-// truncated, changes or kills that process. Where the system grants a lease on the file, it blocks
-// writers until the lease is given up, which leaves time to stop the process first. Elsewhere a change
-// is detected afterwards. The package knows neither models nor engines, and stops no process.
+// Package lease watches open files that another process maps: a write to such a file changes what the
+// process reads, and a truncation can kill the process. Where the system grants a lease on the file, it
+// blocks writers until the lease is given up, which leaves time to stop the process first. Elsewhere a
+// change is detected afterwards. The package knows neither models nor engines, and stops no process.
 package lease
 
 import (

@@ -26,8 +26,9 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// The SHA-256 of each library in the pinned package that engines load, as sha256sum prints them.
-// scripts/engine.sh installs nothing else; a test compares the tables with an installed folder.
+// For each platform, the SHA-256 of the libraries that engines load from the pinned package of
+// llama.cpp, in the format of sha256sum. scripts/engine.sh installs no other file; a test compares
+// the tables with an installed folder.
 var (
 	//go:embed linux-x64.sums
 	linuxX64 string
@@ -113,10 +114,11 @@ type seen struct {
 type Set struct {
 	// Verified is true if each library has the digest of the packaged one.
 	Verified bool
-	// SearchPath is true if the system's loader should also search the folder, because it has a
-	// libffi for systems that lack one.
+	// SearchPath is true if the system's loader should also search the folder, because the folder
+	// contains a libffi, which some systems lack.
 	SearchPath bool
-	// Digest identifies the content of the CPU variants.
+	// Digest is a digest over the names and contents of the CPU variants; it is the key of the set
+	// in a [Memory].
 	Digest string
 
 	folder string
@@ -135,7 +137,7 @@ func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	if _, err := os.Stat(filepath.Join(f.Path, File("llama"))); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", File("llama"), f.Path)
 	}
-	// A sticky folder is refused, too: another user could add a file that a library needs.
+	// A sticky folder is refused, too: another user could add a file that a library loads.
 	if err := trust.Path(f.Path); err != nil {
 		return nil, fmt.Errorf("llama.cpp's libraries: %w", err)
 	}
@@ -298,7 +300,8 @@ func (s *Set) Backends(avoid []string) ([]string, error) {
 	return files, nil
 }
 
-// Lower returns the variant that an engine tries after name, and "" if there is none.
+// Lower returns the variant that an engine tries after name, or "" if there is none. The variants in
+// avoid are left out.
 func (s *Set) Lower(name string, avoid []string) string {
 	i := slices.Index(s.cpu, name)
 	return cmp.Or(append(Remaining(s.cpu[i+1:], avoid), "")...)

@@ -32,7 +32,7 @@ func sums(t *testing.T, platform string) map[string]string {
 	return all
 }
 
-// The tables list exactly the files that are loaded, and are of the release that
+// The tables list exactly the libraries that engines load, and belong to the release that
 // scripts/engine.sh installs.
 func TestTables(t *testing.T) {
 	script, err := os.ReadFile("../../scripts/engine.sh")

@@ -18,9 +18,9 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// A Memory keeps the CPU variants that ended with an illegal instruction, so that no later start
-// tries them again. It keeps them by processor and set of libraries, because they may run with
-// another one. Several goroutines may use it.
+// A Memory keeps in a file the CPU variants that ended with an illegal instruction, so that no later
+// start tries them again. Each entry is for one processor and one set of libraries, because a variant
+// may run on another processor or in another set. Several goroutines may use it.
 type Memory struct {
 	Path      string // of the file
 	Processor Processor
@@ -46,8 +46,8 @@ const (
 	maxMachines = 64      // entries in the file; several machines may share a home
 )
 
-// Avoid returns the avoided variants of a set of libraries. A file that cannot be read counts as
-// empty; its error is returned once.
+// Avoid returns the avoided variants of the set of libraries with that digest. A file that cannot be
+// read counts as empty; the error is returned once.
 func (m *Memory) Avoid(digest string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,8 +71,8 @@ func (m *Memory) Remember(digest, variant string) (news bool, err error) {
 	return true, errors.Join(err, m.saveLocked(m.machines, key))
 }
 
-// Forget removes a set of libraries from the file: if none of its variants runs, the next
-// process should try them all again. This process still avoids them.
+// Forget removes the entry of a set of libraries from the file. It is called if no variant of the set
+// is left, so that the next process tries them all again. This process still avoids them.
 func (m *Memory) Forget(digest string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,8 +108,8 @@ func (m *Memory) loadLocked() error {
 	return nil
 }
 
-// saveLocked replaces the file, or a link in its place. If there are more than maxMachines, it drops
-// some other than keep.
+// saveLocked writes machines to a new file, which replaces the old one or, if the path is a link, the
+// link. Of more than maxMachines entries it drops the excess, but never the one with the key keep.
 func (m *Memory) saveLocked(machines map[string]machine, keep string) (err error) {
 	defer func() {
 		if err != nil {

@@ -128,7 +128,8 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-// Each variant has a file of its own that names it.
+// VariantOf returns the variant that a file name stands for, and refuses other names. In the list of
+// each architecture, the generic variant is last.
 func TestVariantOf(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64", "riscv64"} {
 		names := libraries.Variants(arch)
