@@ -30,7 +30,7 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// BenchmarkCall measures the cost of a call with a short answer.
+// BenchmarkCall measures the cost of a call with an answer of two words.
 func BenchmarkCall(b *testing.B) {
 	client := join(b, &link.Server{Handler: infer.HandlerFunc(words)})
 	drop := func(infer.Event) error { return nil }

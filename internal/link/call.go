@@ -85,14 +85,15 @@ func (c *call) addTool(ev *infer.ToolCall) {
 	c.added(stalls, ev.Tokens, ev.Cost)
 }
 
-// growLocked counts the bytes of a new event, and reports whether the call has stalled because of
-// it.
+// growLocked adds the bytes of a new event to untaken, and reports whether that has stalled the
+// call; added must then be called with the result.
 func (c *call) growLocked(bytes int) (stalls bool) {
 	c.untaken += bytes
 	return c.untaken >= infer.MaxUntaken && c.stallLocked(true)
 }
 
-// added reports a new event to the gate and to relay.
+// added reports a new event to the gate, which charges its tokens and cost, and to relay. stalls is
+// the result of growLocked for the event.
 func (c *call) added(stalls bool, tokens, cost int) {
 	if stalls {
 		c.publishStalled()
@@ -113,7 +114,7 @@ func (c *call) finish(last *response) {
 }
 
 // active reports whether the engine is expected to make progress on the call. It is false for a
-// request to count tokens: no computing loop works on it, and it waits while the machine is busy.
+// request to count tokens, because no computing loop works on it, and a busy machine may delay it.
 func (c *call) active() bool {
 	if _, counts := c.req.Task.(*infer.Count); counts {
 		return false
@@ -149,8 +150,8 @@ func (c *call) cancel() {
 // settleTime is the longest time for which settle waits.
 const settleTime = 10 * time.Second
 
-// settle waits until the engine has ended the call, for settleTime at most. relay must have
-// returned.
+// settle waits until the engine has ended the call, or settleTime has passed. relay must have
+// returned, because both receive from wake.
 func (c *call) settle() {
 	timer := time.NewTimer(settleTime)
 	defer timer.Stop()
@@ -209,7 +210,7 @@ func (c *call) publishStalled() {
 	})
 }
 
-// watch begins to check for a stall, until close is called.
+// watch starts the timer that calls check; close stops it.
 func (c *call) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -223,7 +224,8 @@ func (c *call) close() {
 	c.timer.Stop()
 }
 
-// check stalls the call if its client does not read, and sets the time of the next check.
+// check stalls the call if the present call of emit has lasted for StallAfter, and sets the time of
+// the next check.
 func (c *call) check() {
 	c.mu.Lock()
 	wait, stalls := StallAfter, false
@@ -241,7 +243,8 @@ func (c *call) check() {
 	}
 }
 
-// relay emits the events of the call until the call ends, ctx ends, or emit fails.
+// relay emits the events of the call until the call ends, ctx ends, or emit fails. Its error is the
+// one that Handle returns.
 func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	var ready, spare pieces // ready was taken from pending; spare will replace it
 	emitted := false
@@ -282,8 +285,8 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	}
 }
 
-// taken records that the client has taken an event of that size. If more is set, another event is
-// emitted next.
+// taken records that the client has taken an event of that size. more says that relay emits the next
+// event at once.
 func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
 	c.untaken -= bytes
@@ -298,7 +301,7 @@ func (c *call) taken(bytes int, more bool) {
 	}
 }
 
-// emit emits the last events of a call.
+// emit emits the events of a response that ends a call: vectors or scores, if any, and the Done.
 func (r *response) emit(emit infer.Sink) error {
 	if r.Vectors != nil {
 		if err := emit(r.Vectors); err != nil {

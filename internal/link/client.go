@@ -61,16 +61,17 @@ type Client struct {
 
 var _ infer.Handler = (*Client)(nil)
 
-// NewClient returns the daemon's end of the link over conn. Run closes conn.
+// NewClient returns the daemon's end of the link over conn. The caller must call Run, which closes
+// conn.
 func NewClient(conn net.Conn) *Client {
 	return &Client{
 		conn: conn, calls: make(map[uint64]*call), opened: make(chan struct{}, 1), out: sendQueue{wake: make(chan struct{}, 1)},
 	}
 }
 
-// Run reads the engine's messages until the connection ends, and calls report with its reports.
-// When it returns, every call has ended, and later calls fail. It returns an error only if the
-// engine violated the protocol.
+// Run reads the engine's messages until the connection ends, and passes the engine's reports to
+// report. When Run returns, every call has ended, and later calls fail. It returns an error only if
+// the engine violated the protocol.
 func (c *Client) Run(report func(Report)) error {
 	var writer sync.WaitGroup
 	writer.Go(func() { c.out.writeTo(c.conn) })
@@ -96,9 +97,8 @@ func (c *Client) Run(report func(Report)) error {
 	}
 }
 
-// protocolFault returns err if the engine sent bytes that are not a message, and nil if the
-// connection has ended. How a connection ends has no meaning, because an engine may be killed at
-// any time.
+// protocolFault returns err if the engine sent bytes that are not a message. It returns nil for an
+// error of the connection, in whatever way that ended: an engine may be killed at any time.
 func protocolFault(err error) error {
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
 		return err
@@ -109,10 +109,10 @@ func protocolFault(err error) error {
 	return nil
 }
 
-// Close ends the connection, and with it Run.
+// Close closes the connection, which makes Run return.
 func (c *Client) Close() { _ = c.conn.Close() }
 
-// takeBlob handles a blob of text or thinking.
+// takeBlob handles a blob of text or thinking. It returns an error if the blob violates the protocol.
 func (c *Client) takeBlob(msg []byte) error {
 	c.frames.Add(1)
 	if len(msg) == 0 || msg[0] > thinkingBlob {
@@ -139,7 +139,7 @@ func (c *Client) takeBlob(msg []byte) error {
 	return nil
 }
 
-// take handles a JSON message of the engine.
+// take handles a JSON message of the engine. It returns an error if the message violates the protocol.
 func (c *Client) take(msg []byte, report func(Report)) error {
 	var r response
 	if err := json.Unmarshal(msg, &r); err != nil {
@@ -166,7 +166,8 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	return c.takeEvent(&r)
 }
 
-// takeEvent handles an event or the end of a call.
+// takeEvent handles an event or the end of a call. It drops events of a call whose Handle has
+// returned.
 func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {
@@ -205,7 +206,7 @@ func (c *Client) call(n uint64) *call {
 	return c.calls[n]
 }
 
-// end ends every call and the open query, because the engine is gone.
+// end ends every call and the open query after the end of the connection.
 func (c *Client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -37,7 +37,7 @@ type Report struct {
 	NCtx     int     // of Caching and Ready: tokens of the context; of Ready, of the first task's context
 	Slots    int     // of Ready: sequences that run at once
 	Model    string  // of Ready: the model's own name
-	// Of Ready: facts of the model's file. 0 and empty mean unknown.
+	// Of Ready: facts from the model's file. 0 and empty mean unknown.
 	Params       uint64 // weights
 	Size         uint64 // of the weights, in bytes
 	Architecture string // such as "llama"
@@ -82,12 +82,12 @@ const (
 // it arrives even while a step hangs.
 //
 // An engine has a computing loop for each task. If any of several loops computes, the beat
-// describes only one, chosen as for Loop: otherwise the progress of one loop could hide that
+// describes only the loop that Loop names: otherwise the progress of one loop could hide that
 // another one hangs.
 type Beat struct {
 	// Loop is the number, from 1, of the loop that the beat describes. Of several loops it is the
-	// one whose phase has lasted longest, where "idle" and "lock" do not count. 0 means all loops:
-	// there is only one, or none computes.
+	// one whose phase has lasted longest; loops in phase "idle" or "lock" do not count. 0 means
+	// that the beat describes all loops, because there is only one, or none computes.
 	Loop int
 	// Steps counts finished units of work: steps, prefill jobs, samples, encode batches.
 	Steps   uint64
@@ -97,8 +97,9 @@ type Beat struct {
 	// StepCPUMS is the expected CPU time of the present step, in milliseconds over all threads; 0
 	// means unknown.
 	StepCPUMS int64
-	// Overrun names the phase, such as "render", of a call that failed because it exceeded its CPU
-	// time, while its thread still runs. OverrunCPUMS is the CPU time of that thread since then.
+	// Overrun names the phase, such as "render", of a call that has failed because it exceeded its
+	// CPU time, but whose thread still runs. OverrunCPUMS is the CPU time, in milliseconds, that
+	// the thread has used since the failure.
 	Overrun      string
 	OverrunCPUMS int64
 }

@@ -103,7 +103,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// The numbers of a prompt that does not fit cross the link.
+// A PromptError crosses the link with its numbers, as the cause of an error of the same class.
 func TestPromptDoesNotFit(t *testing.T) {
 	want := infer.PromptError{Tokens: 12, AtLeast: true, Most: 10}
 	client := join(t, &link.Server{Handler: infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -133,7 +133,8 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// The user, the deadline, the tokens of text, and a pause and its end cross the link.
+// The user, the deadline and the number of tokens of a text cross the link, and so do a pause and
+// its end.
 func TestPauseAndTokens(t *testing.T) {
 	deadline := time.Now().Add(time.Hour)
 	states := make(chan bool, 2)
@@ -395,7 +396,7 @@ func blob(kind frame.Kind, payload string) []byte {
 	return append(frame.AppendHead(nil, kind, len(payload)), payload...)
 }
 
-// Run returns an error for a violation of the protocol.
+// Each violation of the protocol by the engine ends Run with an error.
 func TestProtocolFaultEndsTheLink(t *testing.T) {
 	for name, bytes := range map[string][]byte{
 		"not a frame":         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
@@ -442,7 +443,8 @@ func TestTextOfUnknownCallsIsDropped(t *testing.T) {
 	}
 }
 
-// Texts of an engine and its model are cut to one short line of printable characters.
+// Texts of reports and failures, which an engine or its model may choose, arrive as one short line of
+// printable characters.
 func TestForeignTextIsCut(t *testing.T) {
 	near, far := net.Pipe()
 	client := link.NewClient(near)
@@ -624,7 +626,7 @@ func TestEngineDiesInsteadOfSayingHowItIs(t *testing.T) {
 	near, far := net.Pipe()
 	client := link.NewClient(near)
 	go func() {
-		_, _ = far.Read(make([]byte, 1)) // the question
+		_, _ = far.Read(make([]byte, 1)) // the query
 		_ = far.Close()
 	}()
 	var running sync.WaitGroup

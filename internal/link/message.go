@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// limit bounds the bytes of a message, and of the attachments of a request together. A request is
-// within the limits of its surface, and the encoding of the link takes at most twice as many bytes.
+// limit bounds the bytes of a message, and the bytes of all attachments of a request. A request has at
+// most frame.Limit bytes on its surface, and the encoding of the link at most doubles them.
 const limit = 2 * frame.Limit
 
 // A request is a message of the daemon: a task, a change of a call, or a query. Queries

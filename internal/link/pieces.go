@@ -80,7 +80,8 @@ func (ps *pieces) end(k pieceKind) *piece {
 	return p
 }
 
-// addText copies the bytes of ev, and retains its logprobs. It adds carry and clears it.
+// addText copies the bytes of ev, and retains its logprobs. It adds the tokens, the cost and the
+// logprobs of carry, and clears carry.
 func (ps *pieces) addText(ev, carry *infer.Text) {
 	t := &ps.end(textPiece).text
 	t.Delta = append(t.Delta, ev.Delta...)

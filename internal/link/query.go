@@ -46,7 +46,7 @@ func (c *Client) openStats() (*statsCall, error) {
 	return c.query, nil
 }
 
-// onStats takes the answer to the open query.
+// onStats takes the answer to the open query. It returns an error if no query is open.
 func (c *Client) onStats(s *stats.Engine) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +68,8 @@ type Pulse struct {
 	Answered bool   // a call has been answered to its end
 }
 
-// AskBeat asks the engine for a [Beat], unless one is outstanding. It does not block.
+// AskBeat requests a [Beat] from the engine, unless an earlier request is unanswered. It does not
+// block.
 func (c *Client) AskBeat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +87,7 @@ func (c *Client) onBeat(b *Beat) {
 	c.beats++
 }
 
-// Pulse returns the engine's progress.
+// Pulse returns the engine's progress, without a query to the engine; see [Client.AskBeat].
 func (c *Client) Pulse() Pulse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +104,8 @@ func (c *Client) Pulse() Pulse {
 	return p
 }
 
-// Opened receives when a call becomes active after a [Client.Pulse] that saw none.
+// Opened returns a channel that receives a value when a call becomes active after a [Client.Pulse]
+// that found no active call.
 func (c *Client) Opened() <-chan struct{} { return c.opened }
 
 // open notes that a call has become active.

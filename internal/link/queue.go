@@ -10,9 +10,9 @@ import (
 // one write; the other messages stay in the queue, where they can be dropped.
 const writeBytes = 64 << 10
 
-// A sendQueue holds messages for the engine. Because of it, an engine that does not read blocks no
-// call after the end of its context. Admission bounds the number of requests in the queue, because
-// a call that ends removes its request.
+// A sendQueue holds messages for the engine, so that an engine that does not read cannot delay the
+// end of a call whose context has ended. A call that ends removes its request, so admission also
+// bounds the number of requests in the queue.
 type sendQueue struct {
 	wake chan struct{} // of capacity 1
 
@@ -74,7 +74,7 @@ func (q *sendQueue) writeTo(conn net.Conn) {
 	}
 }
 
-// take removes the frames of the next write.
+// take removes the messages of the next write from the queue, and returns their frames.
 func (q *sendQueue) take() (frames net.Buffers, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

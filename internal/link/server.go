@@ -22,14 +22,14 @@ type Server struct {
 	Conn net.Conn
 	// Handler answers the calls, each in its own goroutine.
 	Handler infer.Handler
-	// Deferred keeps events in a buffer until Flush is called. A step that decodes a token of
-	// several sequences then costs one write and wakes the daemon once. The end of a call is always
-	// written at once.
+	// Deferred keeps events in a buffer until Flush is called, so a step that decodes one token of
+	// each of several sequences costs one write and wakes the daemon once. The end of a call is
+	// always written at once.
 	Deferred bool
 	// Stats returns the engine's statistics. It may be called from any goroutine, and must not wait
 	// for a computing loop. If it is nil, zeros are sent.
 	Stats func() stats.Engine
-	// Beat returns the engine's progress, under the rules of Stats.
+	// Beat returns the engine's progress. The rules of Stats hold for it, too.
 	Beat func() Beat
 
 	mu  sync.Mutex // guards the fields below, and writing to Conn
@@ -37,7 +37,7 @@ type Server struct {
 	err error      // of the first write that failed
 }
 
-// Report sends r to the daemon.
+// Report sends r to the daemon at once.
 func (s *Server) Report(r Report) error {
 	return s.put(response{Report: &r}, true)
 }
@@ -117,8 +117,8 @@ func readRequest(r frame.Reader) (*request, error) {
 	return &req, nil
 }
 
-// answer runs one call. It returns no error: a write that fails closes the connection, which ends
-// Serve.
+// answer runs one call. It returns no error, because a write that fails closes the connection, which
+// ends Serve.
 func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	end := response{Call: call}
 	err := s.Handler.Handle(ctx, req, func(ev infer.Event) error {
@@ -161,7 +161,7 @@ func (s *Server) sendStats() {
 	if s.Stats != nil {
 		now = s.Stats()
 	}
-	_ = s.put(response{Stats: &now}, true) // as in answer
+	_ = s.put(response{Stats: &now}, true) // a write that fails ends Serve
 }
 
 func (s *Server) sendBeat() {
@@ -169,7 +169,7 @@ func (s *Server) sendBeat() {
 	if s.Beat != nil {
 		now = s.Beat()
 	}
-	_ = s.put(response{Beat: &now}, true) // as in answer
+	_ = s.put(response{Beat: &now}, true) // a write that fails ends Serve
 }
 
 // blob sends text or thinking.
@@ -189,7 +189,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 	return s.flushLocked()
 }
 
-// put appends a message to the buffer. If now is set, it also sends the buffer.
+// put appends a message to the buffer. If now is set, it also writes the buffer to the connection.
 func (s *Server) put(r response, now bool) error {
 	msg, err := json.Marshal(&r, spelling)
 	if err != nil {
@@ -225,7 +225,8 @@ type running struct {
 	pause  *infer.Pause
 }
 
-// begin enters a call. It returns the context of the call, and the function that removes the call.
+// begin adds a call. It returns the context of the call, and a function that ends the context and
+// removes the call.
 func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	t.mu.Lock()

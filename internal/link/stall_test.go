@@ -53,7 +53,7 @@ func (w *writer) event(token []byte) infer.Event {
 	return &infer.Text{Delta: token, Tokens: 1, Cost: 2}
 }
 
-// A reader is a client that takes an event for each value of take.
+// A reader is a client that takes one event for each value that is sent on take.
 type reader struct {
 	take         chan struct{}
 	tokens, cost atomic.Int64
@@ -95,7 +95,7 @@ func play(t *testing.T, size, tokens int, act func(s *scene)) {
 	playPieces(t, nil, size, tokens, act)
 }
 
-// playPieces is play with events of another kind than text.
+// playPieces is play with another kind of event than text: piece makes the event of a token.
 func playPieces(t *testing.T, piece func(token []byte) infer.Event, size, tokens int, act func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -211,7 +211,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// Untaken tool calls also stall a call. They are not joined: each is taken separately.
+// Untaken tool calls also stall a call. Unlike text, tool calls are not joined: the client takes each
+// separately.
 func TestStallOfToolCalls(t *testing.T) {
 	const tokens = 70
 	call := func(token []byte) infer.Event {
@@ -230,7 +231,8 @@ func TestStallOfToolCalls(t *testing.T) {
 	})
 }
 
-// A call that is stalled and preempted resumes when both reasons have ended, in either order.
+// A call that is both stalled and preempted resumes only when both reasons have ended, in either
+// order.
 func TestTwoReasons(t *testing.T) {
 	for _, clientFirst := range []bool{true, false} {
 		play(t, 1, 1_000_000, func(s *scene) {

@@ -17,8 +17,8 @@ import (
 const acceptPause = 50 * time.Millisecond
 
 // Slots bound the accepted connections of several acceptors, so that descriptors remain for other
-// purposes. Refused connections count too, because each needs a descriptor until its error is sent.
-// Use [NewSlots].
+// purposes. Refused connections count, too, because each needs a descriptor until its error is sent.
+// Use [NewSlots]; a nil *Slots sets no bound.
 type Slots struct {
 	free     chan struct{} // its capacity is the number of slots; each element is a taken slot
 	identify chan struct{} // a lock: identifying a peer needs one more descriptor
@@ -30,8 +30,7 @@ func NewSlots(n int) *Slots {
 }
 
 // take waits for a slot. It reports false if ctx ends first. If a slot is free, take succeeds even
-// after the end of ctx, so that clients that connect during a drain get an error message. A nil
-// Slots has no bound.
+// after the end of ctx, so that clients that connect during a drain get an error message.
 func (s *Slots) take(ctx context.Context) bool {
 	if s.tryTake() {
 		return true
@@ -63,7 +62,8 @@ func (s *Slots) give() {
 	}
 }
 
-// peerOf calls identify, or [PeerOf] if it is nil, for one connection at a time.
+// peerOf calls identify, or [PeerOf] if identify is nil. Calls with the same slots run one after the
+// other.
 func (s *Slots) peerOf(nc net.Conn, identify func(net.Conn) infer.Peer) infer.Peer {
 	if s != nil {
 		s.identify <- struct{}{}

@@ -75,7 +75,8 @@ func asleep(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// unmoved cancels a wait, and checks that it ends because of that, not because of an earlier event.
+// unmoved checks that no earlier event has ended a wait: it cancels the context of the wait, which must
+// then return errEnough.
 func unmoved(t *testing.T, done <-chan error, cancel context.CancelCauseFunc) {
 	t.Helper()
 	cancel(errEnough)
@@ -188,7 +189,8 @@ func TestContextThatHasEnded(t *testing.T) {
 	receive(t, server, "x")
 }
 
-// If ctx ends while the peer hangs up, AwaitHangUp leaves no read deadline, whatever it returns.
+// If ctx ends while the peer hangs up, AwaitHangUp returns nil or the cause of ctx, and leaves no
+// read deadline in either case.
 func TestContextEndsBesideAHangUp(t *testing.T) {
 	ln := local(t, filepath.Join(shortdir.New(t), "s"), listen.Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -357,7 +359,7 @@ func TestManyTurns(t *testing.T) {
 		done := await(ctx, server)
 		receive := fmt.Sprintf("%04d\n", i)
 		if i%2 == 0 {
-			runtime.Gosched() // so that some are cancelled before they wait, some after
+			runtime.Gosched() // so that some calls are cancelled before they wait, others during the wait
 		}
 		cancel(errEnough)
 		if err := result(t, done); !errors.Is(err, errEnough) {
@@ -430,7 +432,7 @@ func TestHoldsNoThread(t *testing.T) {
 		server, client := connect(t, ln)
 		clients = append(clients, client)
 		done = append(done, await(t.Context(), server))
-		send(t, client, "x") // wakes it up, to sleep again
+		send(t, client, "x") // an event that wakes the wait, but does not end it
 	}
 	if after := threads(t); after > before+waits/4 {
 		t.Errorf("%d waits took %d threads", waits, after-before)

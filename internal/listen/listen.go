@@ -17,13 +17,13 @@ type Options struct {
 	Group string      // name of the group of the socket and of its folder, if that is created; empty: unchanged
 }
 
-// Local listens on the socket at path. The new socket appears at once: with its final mode and
-// group, and already accepting. The listener's connections are *net.UnixConn. Closing it
-// removes the socket, unless the path holds another one by then.
+// Local listens on the socket at path. The new socket appears in one step: with its final mode
+// and group, and already accepting. The listener's connections are *net.UnixConn. Closing the
+// listener removes the socket, unless the path holds another one by then.
 //
-// A file at the path is replaced; a symbolic link or a folder is an error. The caller must
-// know, from a lock, that no other daemon listens on an old socket. The folder is made as by
-// [Folder].
+// A file at the path is replaced; a symbolic link or a folder is an error. The caller must hold
+// a lock which ensures that no other daemon listens on an old socket at the path. The folder is
+// made as by [Folder].
 //
 // On Windows path is the name of a pipe, \\.\pipe\NAME. A pipe ends with the last of its
 // connections, so none is left to replace; a name in use is an error.
@@ -34,9 +34,10 @@ func Local(path string, opt Options) (net.Listener, error) {
 	return local(path, opt)
 }
 
-// Folder makes a folder for sockets, and its missing parents: 0700, or 0750 and the group if one is
-// named. It leaves an existing folder as it is, and returns an error if a user other than this one
-// and root can change it. On Windows, where pipes have no folder, it does nothing.
+// Folder makes a folder for sockets, and its missing parents, with mode 0700 or, if group is not
+// empty, with that group and mode 0750. It leaves an existing folder as it is, and returns an error
+// if a user other than this one and root can change it. On Windows, where pipes have no folder, it
+// does nothing.
 func Folder(dir, group string) error { return folder(dir, group) }
 
 // Dial connects to the socket at path; the connection is a *net.UnixConn. If the folder of the

@@ -316,8 +316,8 @@ func TestFolderOfAnotherUser(t *testing.T) {
 	}
 }
 
-// Users who can write to the folder or its parent could replace our sockets or the folder. In a
-// sticky folder they cannot.
+// Local refuses a folder if other users can write to it or to its parent, because they could replace
+// our sockets or the folder. In a sticky folder they cannot, so that is accepted.
 func TestFolderThatOthersCanWrite(t *testing.T) {
 	top := shortdir.New(t)
 	dir := filepath.Join(top, "run")

@@ -63,8 +63,8 @@ func local(path string, opt Options) (net.Listener, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		ln, err := bind(path, opt.Mode, gid)
-		// Another process may sweep the staging folder before it is locked; the name may be
-		// in use.
+		// Another process may have swept the staging folder before bind locked it, or the random
+		// name may be in use.
 		if attempt < 10 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)) {
 			continue
 		}
@@ -117,7 +117,8 @@ func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	return &listener{UnixListener: ln, path: path, made: info}, nil
 }
 
-// finish sets the socket's group and mode, then renames it.
+// finish sets the socket's group and mode, then renames it to path. It returns the socket's file
+// information, which identifies it.
 func finish(temp, path string, mode fs.FileMode, gid int) (fs.FileInfo, error) {
 	if err := grant(temp, mode, gid); err != nil {
 		return nil, err

@@ -162,7 +162,7 @@ func (l *pipeListener) await() error {
 	return net.ErrClosed
 }
 
-// Close ends Accept. Connections stay open.
+// Close ends Accept. Open connections are not closed.
 func (l *pipeListener) Close() error {
 	if l.over.Swap(true) {
 		return fmt.Errorf("close %s: %w", l.name, net.ErrClosed)
@@ -173,7 +173,7 @@ func (l *pipeListener) Close() error {
 	return errors.Join(err, windows.CloseHandle(l.free), windows.CloseHandle(l.came), windows.CloseHandle(l.closed))
 }
 
-// Addr is the name of the pipe.
+// Addr returns the name of the pipe.
 func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.name) }
 
 type pipeAddr string
@@ -184,7 +184,7 @@ func (a pipeAddr) Network() string { return "pipe" }
 // String returns the name of the pipe.
 func (a pipeAddr) String() string { return string(a) }
 
-// A pipe is one end of a connection. It cannot be half-closed.
+// A pipe is one end of a connection over a named pipe. It cannot be half-closed.
 type pipe struct {
 	*os.File
 	addr pipeAddr
@@ -218,7 +218,8 @@ func (p *pipe) control(f func(windows.Handle)) error {
 	return nil
 }
 
-// A pipe has no backlog: clients that connect at the same time find it busy for a moment.
+// dial retries a busy pipe after busyPause, for busyLimit in all: a pipe has no backlog, so clients
+// that connect at the same time find it busy for a moment.
 const (
 	busyPause = 5 * time.Millisecond
 	busyLimit = time.Second

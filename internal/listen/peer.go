@@ -15,8 +15,8 @@ import (
 //   - other systems: the transport.
 //   - over TCP: the transport; all TCP clients are one caller.
 //
-// The executable is empty if the process that connected has ended, so that a reused pid cannot
-// be mistaken for it.
+// The executable is empty if the process that connected has ended, because a new process may have
+// its pid.
 func PeerOf(nc net.Conn) infer.Peer {
 	switch nc := nc.(type) {
 	case *net.UnixConn:

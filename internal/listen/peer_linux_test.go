@@ -53,8 +53,8 @@ func copyOf(t *testing.T, to string) string {
 	return to
 }
 
-// visit connects to ln from a process with that executable and user, and returns the identity of
-// the peer. If dead is set, the process ends before it is identified.
+// visit starts a process with that executable and user, which connects to ln. It returns the peer as
+// PeerOf reports it. If dead is set, the process ends before PeerOf is called.
 func visit(t *testing.T, ln net.Listener, exe string, uid int, dead bool) (infer.Peer, *exec.Cmd) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), exe)

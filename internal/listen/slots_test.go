@@ -16,7 +16,7 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// While no slot is free, connections wait, even those that will be refused. The end of the context
+// While no slot is free, new connections wait, even if they will be refused. The end of the context
 // ends the wait.
 func TestSlots(t *testing.T) {
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
@@ -65,7 +65,7 @@ func TestSlots(t *testing.T) {
 	if _, err := third.Read(make([]byte, 1)); !isTimeout(err) {
 		t.Errorf("a connection without a slot: %v", err)
 	}
-	close(release) // the second gives its slot back, the third is refused, then the fourth
+	close(release) // frees the slot of the second connection: the third is refused, and then the fourth
 	expect(third, "refused")
 	expect(fourth, "refused")
 	_ = first.Close()

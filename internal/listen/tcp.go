@@ -16,7 +16,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Bounds for connections that have not sent the key.
+// Bounds for connections on which the key has not been received.
 const (
 	maxPending  = 64 // at once
 	authTimeout = 10 * time.Second
@@ -53,8 +53,8 @@ func Loopback(addr netip.AddrPort, key string, pendingAuth *PendingAuth, refused
 	return g, nil
 }
 
-// PendingAuth counts the connections that have not sent the key, over all listeners that
-// share it.
+// PendingAuth bounds the connections on which the key has not been received, over all listeners
+// that share it. The zero value is ready for use.
 type PendingAuth struct {
 	Max   int64  // at once; 0 means 64
 	Slots *Slots // each connection takes one; nil means no bound
@@ -62,8 +62,8 @@ type PendingAuth struct {
 	n atomic.Int64
 }
 
-// enter counts one more connection and takes its slot. It reports false, and does neither, if there
-// are too many connections or no slot is free.
+// enter counts a new connection and takes a slot for it. It reports false, and does neither, if Max
+// connections are counted already or no slot is free.
 func (s *PendingAuth) enter() bool {
 	if s.n.Add(1) > cmp.Or(s.Max, maxPending) || !s.Slots.tryTake() {
 		s.n.Add(-1)
@@ -109,7 +109,8 @@ func (g *authListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close also closes the connections that have not sent the key.
+// Close also closes the connections on which the key has not been received, and waits for their
+// goroutines.
 func (g *authListener) Close() error {
 	g.mu.Lock()
 	if g.over {
@@ -127,7 +128,8 @@ func (g *authListener) Close() error {
 	return err
 }
 
-// run accepts until the listener is closed.
+// run accepts connections and starts their authentication, until the listener is closed. It passes
+// errors to Accept.
 func (g *authListener) run() {
 	for {
 		nc, err := g.AcceptTCP()
@@ -170,7 +172,8 @@ func (g *authListener) leave(nc net.Conn) {
 	g.pendingAuth.leave()
 }
 
-// authenticate reads the first line, and passes the connection to Accept if it has the key.
+// authenticate reads the first line of nc. If the line has the key, it passes nc to Accept; otherwise
+// it calls refused and closes nc.
 func (g *authListener) authenticate(nc halfCloser) {
 	_ = nc.SetReadDeadline(time.Now().Add(authTimeout)) // fails if nc is closed; then readLine fails, too
 	line, err := readLine(nc)
@@ -206,8 +209,8 @@ func (g *authListener) validKey(line []byte) bool {
 
 var errAuthLine = errors.New("the first line is too long")
 
-// readLine reads a line, and no byte after it, because the rest belongs to the reader of the
-// connection. It returns the line without its line feed.
+// readLine reads a line, and no byte after it: what follows is for the user of the connection. It
+// returns the line without its line feed.
 func readLine(r io.Reader) ([]byte, error) {
 	var line []byte
 	var b [1]byte

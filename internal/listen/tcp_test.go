@@ -152,8 +152,8 @@ func TestWithoutKey(t *testing.T) {
 	}
 }
 
-// Beyond the bound, new connections are closed at once. A pending client that sends the key is
-// accepted. Close closes the connections that are still pending.
+// Beyond the bound of PendingAuth, which two listeners share, new connections are closed at once. A
+// pending client that sends the key is accepted. Close closes the connections that are still pending.
 func TestStrangers(t *testing.T) {
 	var pendingAuth PendingAuth
 	ln, _ := guardedFrom(t, &pendingAuth)
@@ -196,7 +196,7 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// A client without the key has ten seconds, however much it sends.
+// A client that does not send the key is closed after ten seconds, even if it sends all the time.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &authListener{pendingAuth: new(PendingAuth), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}

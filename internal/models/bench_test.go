@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// BenchmarkOpenVerified opens a model of 300 MB by name that was verified before, as the daemon does at
+// BenchmarkOpenVerified opens by name a model of 300 MB that was verified before, as the daemon does at
 // its start. The model is not hashed, and no request is sent.
 func BenchmarkOpenVerified(b *testing.B) {
 	dir := b.TempDir()

@@ -52,8 +52,8 @@ type Source struct {
 	closed  bool
 }
 
-// Close waits for running calls of [Source.Pull] and closes the store. The caller must end their
-// contexts, or Close may wait for long. Later calls of Pull fail.
+// Close waits for running calls of [Source.Pull], and then closes the store. The caller must end the
+// contexts of these calls, or Close may wait for long. Later calls of Pull fail.
 func (s *Source) Close() error {
 	s.pulling.Lock()
 	defer s.pulling.Unlock()
@@ -61,8 +61,8 @@ func (s *Source) Close() error {
 	return s.Puller.Store.Close()
 }
 
-// Pull brings a model into the store for a client of Ollama's interface, which knows the model as name.
-// It ignores AutoPull. It returns the name of the model in the store.
+// Pull brings a model into the store for a client of Ollama's interface; name is the model's name
+// there. It returns the name of the model in the store. It does so even if AutoPull is false.
 func (s *Source) Pull(ctx context.Context, name string, report func(status.Phase)) (stored string, err error) {
 	s.pulling.RLock()
 	defer s.pulling.RUnlock()
@@ -102,8 +102,8 @@ func (s *Source) typed(name string) string {
 }
 
 // Open opens a model and checks its digest. If the store has a manifest of the model's name, Open
-// sends no request, and hashes the model only if it was not verified before. Phases are reported to
-// phase, [status.CheckingLocal] first and only once.
+// sends no request, and hashes the model only if it was not verified before. Open passes its phases
+// to phase; the first is [status.CheckingLocal], which comes only once.
 func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
 	if m.Name == "" {
 		return s.Puller.Store.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -167,9 +167,9 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 	return m, nil
 }
 
-// Known returns the reference of a model, and reports whether the store has it with a manifest. The
-// reference has the digest of the config, if there is one; the catalog's is used only for a model that
-// the store lacks.
+// Known returns the reference of a model, and reports whether the store has the model with a manifest.
+// The reference has the digest that the config gives, if any. The catalog's digest is used only for a
+// model that the store lacks.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil
@@ -184,7 +184,8 @@ func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	return store.Ref{}, false, nil
 }
 
-// missing returns the error for a model that is not in the store and is not pulled.
+// missing returns the error for a model that is not in the store, and that Open does not pull because
+// AutoPull is false. It names the command that brings the model into the store.
 func (s *Source) missing(m backend.Model) error {
 	shown := modelname.Public(m.Name)
 	command := "inferdctl pull " + m.Name

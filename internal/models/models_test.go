@@ -150,8 +150,8 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// A blob with the right digest needs no manifest if none can be written, or if models are not
-// pulled.
+// Open uses a blob with the right digest without a manifest if no manifest can be written, or if
+// AutoPull is false.
 func TestOpenWithoutManifest(t *testing.T) {
 	b := newBench(t)
 	b.put(b.content)
@@ -174,7 +174,8 @@ func TestOpenWithoutManifest(t *testing.T) {
 	}
 }
 
-// If the context ends, Open returns its cause, and does not look for a blob.
+// If the context ends during the pull, Open returns the cause, and does not try to use a blob without
+// a manifest.
 func TestOpenCanceled(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -263,7 +264,7 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// The store is closed once the pulls of clients have ended, and none begins after that.
+// Close closes the store only after the running pulls have ended, and no pull begins after that.
 func TestCloseWaitsForPulls(t *testing.T) {
 	b := newBench(t)
 	begun, closed := make(chan struct{}), make(chan error)

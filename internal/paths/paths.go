@@ -45,8 +45,8 @@ func Default() Env {
 }
 
 // RunDir returns the folder of the lock and, except on Windows, of the sockets. Clients of every
-// release compute the same folder, so the rules must not change. One rule was added: a relative
-// XDG_RUNTIME_DIR is ignored, because it would be a different folder for each program.
+// release must compute the same folder, so the rules must not change. Only one rule was added later:
+// a relative XDG_RUNTIME_DIR is ignored, because it would be a different folder for each program.
 func (e Env) RunDir() string {
 	switch e.GOOS {
 	case "windows":
@@ -63,8 +63,8 @@ func (e Env) RunDir() string {
 			return e.join(home, ".inferd", "run")
 		}
 	}
-	// Any user may create files in /tmp. The name contains the uid, but users of the folder
-	// must check its owner, too.
+	// The name contains the uid, but any user may create it in /tmp, so programs that use the
+	// folder must also check its owner.
 	return "/tmp/inferd-" + strconv.Itoa(e.UID)
 }
 
@@ -76,9 +76,9 @@ func (e Env) Warnings() []string {
 	return nil
 }
 
-// Socket returns the address of the surface with that leaf: a path in the folder dir. On Windows it
-// is the name of a pipe, which is not in a folder; there dir is the prefix of the name. An empty
-// dir means the default.
+// Socket returns the address of the surface that leaf names: a path in the folder dir. On Windows
+// it is the name of a pipe, which is not in a folder; there dir is the beginning of the name. An
+// empty dir means the default.
 func (e Env) Socket(dir, leaf string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	switch {
@@ -97,10 +97,10 @@ func (e Env) socketDir() string {
 	return e.RunDir()
 }
 
-// Beside returns two facts about the address of a generation socket: dir is the argument of
-// [Env.Socket] for the other sockets, and leaf names the surface at the address itself. A path is a
-// v1 socket unless it has the name of the length-prefixed socket; a pipe is length-prefixed unless
-// its name ends like the name of the v1 pipe.
+// Beside splits the address of a generation socket: dir is the argument of [Env.Socket] for the
+// sockets beside it, and leaf names the surface at the address itself. A path is a v1 socket unless
+// it has the name of the length-prefixed socket; a pipe is length-prefixed unless its name ends like
+// the name of the v1 pipe.
 func (e Env) Beside(socket string) (dir, leaf string) {
 	if e.GOOS == "windows" {
 		if dir, ok := strings.CutSuffix(socket, "-infer"); ok {
@@ -150,7 +150,7 @@ func (e Env) Expand(file string) string {
 }
 
 // VerifiedFile returns the path of the file with the digests of the model files that were verified
-// on this machine. If the file is lost, they are hashed again.
+// on this machine. If it is lost, the model files are hashed again.
 func (e Env) VerifiedFile() string { return e.join(e.stateDir(), "verified.json") }
 
 // stateDir returns the folder of inferd's state on this machine.
@@ -181,7 +181,7 @@ func (e Env) LogDir() string {
 func (e Env) BuiltinDir() string { return e.join(e.cacheDir(), "builtin") }
 
 // VariantsFile returns the path of the file with the CPU variants of llama.cpp's libraries that do
-// not run on this machine. It is in the cache because its content can be found out again, and
+// not run on this machine. It is in the cache because its content can be determined again, and
 // because a service with a read-only home still has a cache.
 func (e Env) VariantsFile() string { return e.join(e.cacheDir(), "cpu-variants.json") }
 

@@ -23,8 +23,8 @@ type Quota struct {
 	released chan struct{} // closed at the next Release; nil while no Acquire waits
 }
 
-// A count is the number of units taken. waiting is the part of them that belongs to holders that
-// wait for more.
+// A count is a number of units taken, and the part of them that belongs to holders whose Acquire
+// waits for more.
 type count struct{ taken, waiting int64 }
 
 // TryAcquire takes n units for a caller. It reports false, and takes none, if they do not fit.
@@ -42,9 +42,9 @@ func (q *Quota) TryAcquire(c infer.Caller, n int64) bool {
 // holder already has and does not release before it gets n more. Acquire returns the cause of ctx
 // if ctx ends first.
 //
-// If all taken units belong to holders that wait for more, no unit would ever be released. Then one
-// of these holders gets its units although they exceed the bounds, if held and n together are at
-// most PerCaller.
+// If all taken units belong to holders that wait for more, none of them would ever be released. Then
+// one of these holders gets its units even beyond the bounds, if its held and n together are at most
+// PerCaller.
 func (q *Quota) Acquire(ctx context.Context, c infer.Caller, n, held int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -68,7 +68,7 @@ func (q *Quota) Acquire(ctx context.Context, c infer.Caller, n, held int64) erro
 	return nil
 }
 
-// Release returns n units of a caller.
+// Release returns n units that the caller has taken, and lets waiting calls of Acquire try again.
 func (q *Quota) Release(c infer.Caller, n int64) {
 	if n == 0 {
 		return
@@ -82,7 +82,8 @@ func (q *Quota) Release(c infer.Caller, n int64) {
 	}
 }
 
-// fitsLocked reports whether a holder that has held units may take n more.
+// fitsLocked reports whether a holder that already has held units may take n more: within the bounds,
+// or to resolve the deadlock that Acquire describes.
 func (q *Quota) fitsLocked(c infer.Caller, n, held int64) bool {
 	within := func(now count, bound int64) bool {
 		deadlock := 0 < held && held < now.taken && now.taken == now.waiting && held+n <= q.PerCaller

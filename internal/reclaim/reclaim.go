@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Memory is returned after a request that held at least large bytes, once delay has passed.
+// Memory is returned delay after the end of a request that held at least large bytes.
 const (
 	large = 1 << 20
 	delay = time.Second
