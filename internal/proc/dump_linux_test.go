@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The behaviour of this platform.
+// The behaviour of this platform: dumpableAfter is what dumpable returns after ForbidDumps.
 const (
 	inheritsAll   = false // children inherit descriptors that another program left open in the parent
 	dumpableAfter = "0"

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/printable"
 )
 
-// maxOutput bounds the kept output of a process: its last 16 KiB.
+// maxOutput is the number of bytes that are kept of a process's output: the last 16 KiB.
 const maxOutput = 16 << 10
 
 // crashLine matches the first line of a process that crashes. "error" and "failed" do not

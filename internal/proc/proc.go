@@ -46,11 +46,11 @@ type Child struct {
 // Start starts cmd. On Windows it fails.
 func Start(cmd Command) (*Child, error) { return start(cmd) }
 
-// Conn is the parent's end of the connection. The caller closes it. Until then the bytes that the
-// child has sent can be read, even after the child has ended.
+// Conn returns the parent's end of the connection. The caller must close it. Until then the bytes
+// that the child has sent can be read, even after the child has ended.
 func (c *Child) Conn() net.Conn { return c.conn }
 
-// PID is the process number of the child.
+// PID returns the process number of the child.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Kill ends the process at once, even if it is stopped. It may be called at any time and more
@@ -67,13 +67,15 @@ func (c *Child) Resume() { resume(c.cmd.Process) }
 func (c *Child) Dump() { dump(c.cmd.Process) }
 
 // Done returns a channel that is closed when the process has ended and its output is complete. If
-// processes that the child has started keep that output open, Done waits at most 250 ms for them.
+// processes that the child has started keep the output open, the channel is closed at most 250 ms
+// after the child's end.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Exit describes the end of the process. It may be called once Done is closed.
+// Exit describes the end of the process. It must not be called before the channel of Done is closed.
 func (c *Child) Exit() Exit { return c.exit }
 
-// outputDelay bounds the wait for the output of an ended process: its children may keep it open.
+// outputDelay bounds the wait for the end of an ended process's output, which the process's children
+// may keep open.
 const outputDelay = 250 * time.Millisecond
 
 // An Exit describes the end of a process, with the end of its output.
@@ -116,9 +118,9 @@ func lastLine(text string) string {
 func InheritedConn() (net.Conn, error) { return inheritedConn() }
 
 // ForbidDumps keeps the memory of this process private. The system writes no core file of this
-// process or of its children. On Linux no other process of the same user may trace it or read its
-// memory, and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task stay
-// readable. An execve undoes this protection of Linux, so each program must call ForbidDumps first.
+// process or of its children. On Linux, moreover, no other process of the same user may trace it or
+// read its memory, and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task
+// stay readable. An execve undoes what is said of Linux, so each program must call ForbidDumps first.
 func ForbidDumps() error {
 	if err := forbidDumps(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)

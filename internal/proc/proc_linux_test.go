@@ -18,8 +18,9 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// family starts a process in role middle, in a process group of its own as a shell would. It returns
-// that process, its output, and the pid and a pidfd of the child that it has started in the given role.
+// family starts a process in role middle, in a process group of its own, as a shell does. It returns
+// that process and its output, and the pid and a pidfd of the child in the given role that role middle
+// starts.
 func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, child, childFD int) {
 	t.Helper()
 	plain := command(t, "middle")
@@ -48,8 +49,8 @@ func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, ch
 	return parent, says, child, childFD
 }
 
-// ended reports whether a process ends within a time. A pidfd shows the end even of a process that has
-// not been reaped.
+// ended reports whether the process of a pidfd ends within a time. The end is seen even if the process
+// has not been reaped.
 func ended(t *testing.T, pidfd int, within time.Duration) bool {
 	t.Helper()
 	for {
@@ -129,7 +130,7 @@ func TestChildrenOutliveOtherThreads(t *testing.T) {
 		})
 	}
 	starts.Wait()
-	// Occupy every idle thread, and end them all.
+	// Occupy every idle thread of this process, and end these threads.
 	var locked, ended sync.WaitGroup
 	const threads = 64
 	locked.Add(threads)

@@ -37,7 +37,7 @@ const noPause = "GORACE=atexit_sleep_ms=0"
 // roles are the programs that the test binary can act as, by the value of roleEnv. Each returns an
 // exit code.
 var roles = map[string]func(args []string) int{
-	// echo returns its input, until the end.
+	// echo returns its input over the connection, until the connection ends.
 	"echo": func([]string) int {
 		conn, err := proc.InheritedConn()
 		if err != nil {
@@ -96,8 +96,8 @@ var roles = map[string]func(args []string) int{
 		fmt.Println(n, err)
 		return 0
 	},
-	// stubborn ends neither at the end of its connection, nor by the SIGHUP that a stopped process
-	// gets when it loses its parent.
+	// stubborn ignores the end of its connection, and the SIGHUP that a stopped process gets when its
+	// parent ends.
 	"stubborn": func([]string) int {
 		signal.Ignore(syscall.SIGHUP)
 		io.WriteString(os.NewFile(3, "connection"), "ready\n")
@@ -131,7 +131,7 @@ var roles = map[string]func(args []string) int{
 		}
 		return 0
 	},
-	// private forbids dumps and prints the limits afterwards.
+	// private calls ForbidDumps, and prints the limit of core files and the dumpable flag afterwards.
 	"private": func([]string) int {
 		err := proc.ForbidDumps()
 		var core unix.Rlimit
@@ -170,8 +170,8 @@ func middle(args []string) int {
 	return 0
 }
 
-// forever never returns. In a program without cgo, a select of nothing would end it: the runtime takes
-// a process in which no goroutine can run for a deadlock.
+// forever never returns. It does not use an empty select: in a program without cgo, that would be a
+// deadlock to the runtime, which ends the process.
 func forever() {
 	for {
 		time.Sleep(time.Hour)
@@ -221,7 +221,7 @@ func wait(t *testing.T, c *proc.Child) proc.Exit {
 	}
 }
 
-// echo checks that the child answers.
+// echo checks that a child in role echo returns text.
 func echo(t *testing.T, conn net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {
@@ -441,7 +441,8 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// A process that the child leaves behind does not delay the report of the child's end.
+// A process that the child leaves behind, and that keeps the child's output open, does not delay the
+// report of the child's end.
 func TestProcessThatLeavesAnotherBehind(t *testing.T) {
 	c := start(t, "leave")
 	got := wait(t, c)

@@ -67,13 +67,13 @@ func (c *Child) run(started chan<- error) {
 	close(c.done)
 }
 
-// noCoreFiles bounds core files to 0 bytes. A kernel that pipes cores to a program ignores that;
+// noCoreFiles bounds core files to 0 bytes. A kernel that pipes cores to a program ignores the bound;
 // see forbidDumps.
 func noCoreFiles() error {
 	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
 
-// The errors below are dropped: a signal fails only if the process has ended.
+// resume and dump drop the error of the signal, which fails only if the process has ended.
 
 func resume(p *os.Process) { _ = p.Signal(syscall.SIGCONT) }
 

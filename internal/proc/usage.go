@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Usage is a reading of a child's resources. Durations and counts are totals that never fall. They
-// lack the CPU time that a thread used between the last reading and its own end.
+// A Usage is a reading of a child's resources. Durations and counts are totals since the child's start,
+// and never fall. CPU and Wait lack what a thread used after the last reading before its end.
 type Usage struct {
 	// State is 'T' if the process is stopped, else 'D' if any thread is in uninterruptible sleep,
 	// else 'R' if any thread runs or waits for a CPU, else the state letter of the main thread in
@@ -21,8 +21,8 @@ type Usage struct {
 	Faults int64         // major page faults
 }
 
-// A meter adds up the CPU and wait times of a process's threads. The kernel no longer reports those of
-// a thread that has ended; the meter keeps them.
+// A meter adds up the CPU and wait times of a process's threads. It keeps the times of threads that
+// have ended, which the kernel no longer reports.
 type meter struct {
 	mu    sync.Mutex // guards the fields below
 	total Usage
@@ -51,7 +51,7 @@ func (m *meter) add(u Usage, threads map[int]threadUsage) Usage {
 }
 
 // Usage reads the child's resources. It fails with [errors.ErrUnsupported] if the platform does
-// not report them. Any other error is no evidence that the child has ended: the parent may have
+// not report them. Any other error does not imply that the child has ended: the parent may have
 // no descriptor left to read a file.
 func (c *Child) Usage() (Usage, error) {
 	u, threads, err := usageOf(c.PID())
@@ -65,7 +65,7 @@ func (c *Child) Usage() (Usage, error) {
 }
 
 // Frozen reports whether the child's cgroup is frozen. On a platform without cgroups it returns false.
-// As with Usage, an error is no evidence that the child has ended.
+// As with Usage, an error does not imply that the child has ended.
 func (c *Child) Frozen() (bool, error) {
 	frozen, err := frozenOf(c.PID())
 	if err == nil {
@@ -77,8 +77,8 @@ func (c *Child) Frozen() (bool, error) {
 	return frozen, nil
 }
 
-// unreaped returns an error if the process has been reaped, since its number may then be reused. A
-// reading is valid only if a later call of unreaped succeeds.
+// unreaped returns an error if the process has been reaped. Then another process may have its number,
+// so a reading is valid only if a later call of unreaped succeeds.
 func (c *Child) unreaped() error { return c.cmd.Process.Signal(syscall.Signal(0)) }
 
 // OutOfResources reports whether an error means that the system has run out of descriptors,

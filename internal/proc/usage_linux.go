@@ -58,7 +58,7 @@ func usageOf(pid int) (Usage, map[int]threadUsage, error) {
 	return u, threads, nil
 }
 
-// gone reports whether err means that a file could not be read because its thread has ended.
+// gone reports whether err means that a file of /proc could not be read because its thread has ended.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
 type stat struct {

@@ -24,8 +24,8 @@ func usage(t *testing.T, c *proc.Child) proc.Usage {
 	return u
 }
 
-// until waits up to 20 s for is to return true. It polls, because the kernel announces none of these
-// changes. In the error, what names the condition.
+// until calls is until it returns true, for up to 20 s. It polls, because the kernel does not announce
+// the changes for which the tests wait. In the error, what names the condition.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
@@ -46,7 +46,7 @@ func TestUsageOfASleeper(t *testing.T) {
 	}
 }
 
-// The figures of ended threads stay in the totals.
+// Usage never falls: the times of ended threads stay in the totals.
 func TestUsageNeverFalls(t *testing.T) {
 	long := 2 * time.Second // many threads end in that time
 	if testing.Short() {

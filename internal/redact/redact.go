@@ -18,10 +18,10 @@ const (
 	awsSession = "[REDACTED:aws-session]"
 )
 
-// White space may be escaped: \t, \n, \r, \u0020 and the like.
+// White space, which may be escaped as \t, \n, \r, \u0020 and the like.
 const space = `(?:\s|\\+[tnr]|\\+u00(?:20|09|0a|0d))`
 
-// A quote is one of three characters, escaped any number of times.
+// A quotation mark: one of three characters, escaped any number of times.
 const quote = "\\\\*[\"'`]"
 
 // An escape sequence may precede a word, and its last letter must not hide the start of the word. A
@@ -70,7 +70,7 @@ var signs = [256][]string{
 	'x': {"xox"},
 }
 
-// suspect reports, in one pass over text, whether a rule may match.
+// suspect reports whether a rule may match text. It takes one pass over the text.
 func suspect(text string) bool {
 	for i := range len(text) {
 		for _, sign := range signs[text[i]|0x20] {
@@ -96,7 +96,7 @@ func Text(text string) string {
 	return text
 }
 
-// values replaces the values that follow names of secrets.
+// values replaces each value that follows the name of a secret by a marker.
 func values(text string) string {
 	var out strings.Builder
 	for {
@@ -123,7 +123,8 @@ func values(text string) string {
 // minUnquoted is the minimum length, in bytes, of an unquoted value that is redacted.
 const minUnquoted = 4
 
-// unquoted returns the length of the unquoted value at the start of rest, or 0 if there is none.
+// unquoted returns the length of the unquoted value at the start of rest. It returns 0 if the value is
+// shorter than minUnquoted.
 func unquoted(rest string) int {
 	n := strings.IndexAny(rest, " \t\r\n\"',&}")
 	if n < 0 {
@@ -138,8 +139,8 @@ func unquoted(rest string) int {
 	return n
 }
 
-// quoted returns the length of a quoted value. It ends at a quote with at most as many
-// escapes as the opening one, or at the end of the text.
+// quoted returns the length of the quoted value at the start of rest, which follows the opening quote
+// open. The value ends before a quote with at most as many escapes as open, or at the end of rest.
 func quoted(rest, open string) int {
 	escapes, mark := len(open)-1, open[len(open)-1]
 	run := 0

@@ -40,7 +40,7 @@ func inJSON(s string) string {
 	return string(b)
 }
 
-// forms returns a text in several contexts: alone, inside another text, quoted.
+// forms returns a text in several contexts, such as alone, inside another text, or quoted.
 func forms(text string) map[string]string {
 	return map[string]string{
 		"plain": text, "within": "req_id is " + text + ", and so on", "in JSON": inJSON(text), "in JSON twice": inJSON(inJSON(text)), "in Go": strconv.Quote(text),
@@ -50,7 +50,7 @@ func forms(text string) map[string]string {
 	}
 }
 
-// Every spelling is redacted in every form.
+// Text removes the secret parts of every spelling, in every form.
 func TestSecrets(t *testing.T) {
 	if len(secrets) < 40 {
 		t.Fatalf("only %d spellings", len(secrets))
@@ -71,7 +71,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// A line is redacted even if it is written in two pieces, wherever it is divided.
+// A Writer redacts a line even if the line is written in two pieces, wherever it is divided.
 func TestWriter(t *testing.T) {
 	for _, marked := range secrets {
 		text, parts := cut(marked)

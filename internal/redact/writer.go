@@ -12,7 +12,7 @@ import (
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString, slog.KindAny:
-		if _, ok := v.Any().(slog.Level); !ok { // the level of the record
+		if _, ok := v.Any().(slog.Level); !ok { // the level of the record stays as it is
 			a.Value = slog.StringValue(Text(v.String()))
 		}
 	default:
@@ -29,7 +29,7 @@ type Writer struct {
 	rest []byte
 }
 
-// Write always consumes all of p, even if W fails.
+// Write always consumes all of p. Its error is that of W, for the lines that p completes.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -31,7 +31,7 @@ func failing(name string, state func() backend.State) *backend.Backend {
 
 func ready() backend.State { return backend.Ready }
 
-// Only repeated faults of a backend itself open its breaker.
+// Only repeated errors with one of the backend's fault codes open its breaker.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
@@ -148,7 +148,7 @@ func TestOrderIsKept(t *testing.T) {
 			switch before {
 			case breaker.Closed:
 				t.Fatalf("%v opened the breaker", err)
-			case breaker.HalfOpen: // the client of the probe has gone, so the next request is a probe at once
+			case breaker.HalfOpen: // the probe ended without a verdict, so the next request is a probe at once
 				rests[i] = now
 			case breaker.Open:
 			}

@@ -20,7 +20,8 @@ import (
 // A Router chooses among its backends.
 type Router struct {
 	Backends []*backend.Backend // in order of preference
-	// Changed, if not nil, is called with each new state of a backend's breaker. It must not block.
+	// Changed, if not nil, is called with each new state of a backend's breaker, while the router's
+	// lock is held. It must not block, and must not call methods of the Router.
 	Changed func(*backend.Backend, breaker.State)
 	Now     func() time.Time // the clock; nil means time.Now
 
@@ -123,8 +124,8 @@ func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backe
 	return able, named
 }
 
-// compared reports whether the answers to a task are compared with each other. Then all of them
-// must come from one model.
+// compared reports whether clients compare the answers to tasks of this kind with each other. All
+// such answers must come from one model.
 func compared(t infer.Task) bool {
 	switch t.(type) {
 	case *infer.Embed, *infer.Rerank:
@@ -163,7 +164,7 @@ func (r *Router) Breaker(b *backend.Backend) breaker.State {
 	return r.breakerLocked(b).State()
 }
 
-// noticeLocked calls event. If that changes the state of the breaker, it calls Changed.
+// noticeLocked calls event. If event changes the state of the breaker of b, it then calls Changed.
 func (r *Router) noticeLocked(b *backend.Backend, event func()) {
 	one := r.breakerLocked(b)
 	before := one.State()
@@ -173,7 +174,8 @@ func (r *Router) noticeLocked(b *backend.Backend, event func()) {
 	}
 }
 
-// outcome classifies err. Only a fault of the backend itself is a failure.
+// outcome classifies the result of a request for the breaker of b. Only an error with a code in
+// b.Faults is a failure.
 func outcome(b *backend.Backend, err error) breaker.Outcome {
 	failure, ok := errors.AsType[*infer.Error](err)
 	switch {

@@ -118,7 +118,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	}
 }
 
-// A model file that has been changed does not count as the same model.
+// A model file whose content has changed is another origin.
 func TestOriginOfAChangedFile(t *testing.T) {
 	path, before := fileInfo(t, "")
 	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {
