@@ -22,12 +22,12 @@ type machine struct {
 	preemptions int
 }
 
-// A load is the item of a job that runs until it has used its size. Then its source pushes the next
-// one.
+// A load is the item of a job that ends when it has used size units. Its source then pushes the next
+// load.
 type load struct {
 	*source
 	size, used int
-	waits      int // steps from its arrival until it first ran; -1 before that
+	waits      int // steps from its arrival until it first ran; -1 until then
 	arrived    int // the step in which it was pushed
 }
 
@@ -128,8 +128,8 @@ func TestSharesAreEqual(t *testing.T) {
 	})
 }
 
-// equal checks that the users together got want units, which means that no slot was ever free, and
-// that their shares are equal.
+// equal checks that all users together were served want units, so that no slot was ever free, and that
+// their shares are equal.
 func (m *machine) equal(t *rapid.T, want int) {
 	total, least, most := 0, want, 0
 	for _, n := range m.served {
@@ -166,7 +166,7 @@ func TestPreemptionIsBounded(t *testing.T) {
 	})
 }
 
-// Beside normal work, the background gets a sixteenth of the service, and it never starves.
+// While there is normal work, background work gets a sixteenth of the service, and never starves.
 func TestBackground(t *testing.T) {
 	for name, test := range map[string]struct{ slots, normal, size int }{
 		"one slot, endless answers":           {1, 2, 100_000},
@@ -203,8 +203,8 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// A user without debt gets a slot at once while others hold all slots and have long queues, however
-// often it returns, as long as it takes no more than its share.
+// A user without debt gets a slot at once although other users hold all slots and have long queues. It
+// does so at each return, as long as it takes no more than its share.
 func TestNewcomer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slots := rapid.IntRange(1, 6).Draw(t, "slots")

@@ -23,9 +23,9 @@ type Path struct {
 // band gets this many times the service of the background.
 const backgroundWeight = 15
 
-// Quantum is the number of units that a flow gets before the next flow has its turn, as far as the
-// queue can control it. For each slot, it bounds the difference between two flows with unlimited
-// demand, and the frequency with which they preempt each other.
+// Quantum is the number of units that a flow is served before the next flow has its turn, as far as
+// the queue controls that. For each slot, it bounds the difference in service between two flows with
+// unlimited demand, and how often they preempt each other.
 const Quantum = 32
 
 // A Queue holds waiting and running jobs. The zero value is empty. It is not safe for
@@ -119,9 +119,8 @@ func (q *Queue[T]) Waiting() iter.Seq[*Job[T]] {
 	return func(yield func(*Job[T]) bool) { q.root.each(yield) }
 }
 
-// Heads yields waiting jobs in fair order, but of each leaf flow only the first job of each kind,
-// because a job must not overtake earlier jobs of its flow and kind. The queue must not be changed
-// meanwhile.
+// Heads yields, in fair order, the first waiting job of each kind of each leaf flow: a job must not
+// overtake earlier jobs of its flow and kind. The queue must not be changed meanwhile.
 func (q *Queue[T]) Heads(kind func(T) string) iter.Seq[*Job[T]] {
 	return func(yield func(*Job[T]) bool) {
 		var leaf *node[T]
@@ -157,8 +156,8 @@ func (q *Queue[T]) Start(j *Job[T]) {
 	j.charge(j.used)
 }
 
-// Charge sets the total usage of a running job since it was pushed, including the cost given to
-// Push. A value below the present one changes nothing.
+// Charge sets the total usage of a running job since Push, including the cost that Push was given.
+// A value below the present usage changes nothing.
 func (q *Queue[T]) Charge(j *Job[T], used int) {
 	j.used = max(j.used, float64(used))
 	j.charge(j.used)
@@ -174,7 +173,7 @@ func (q *Queue[T]) Preempt(j *Job[T]) {
 	}
 }
 
-// Suspend takes a waiting or running job out of the tree until [Queue.Resume].
+// Suspend takes a waiting or running job out of the tree until [Queue.Resume] or [Queue.Done].
 func (q *Queue[T]) Suspend(j *Job[T]) {
 	j.lastLeaf = j.leaf
 	j.remove()
@@ -189,8 +188,8 @@ func (q *Queue[T]) Resume(j *Job[T]) {
 }
 
 // Done ends a job in any state. used is its final usage, which may be less than the amount charged
-// so far; a job that has never run is not charged. The usage of a flow is kept while any job waits
-// or runs: otherwise a flow that has just received a long answer would be first again.
+// so far; a job that has never run is not charged. The queue keeps the usage of a flow while any job
+// waits or runs: otherwise a flow that has just received a long answer would be first again.
 func (q *Queue[T]) Done(j *Job[T], used int) {
 	if j.leaf == nil { // suspended
 		if j.lastLeaf.attached() {
@@ -220,7 +219,7 @@ func (j *Job[T]) remove() {
 	j.leaf = nil
 }
 
-// charge sets the job's charge, on all levels, to total.
+// charge sets the job's charge, on all levels, to total, or to minCharge if that is more.
 func (j *Job[T]) charge(total float64) {
 	total = max(total, j.minCharge)
 	if total == j.charged {

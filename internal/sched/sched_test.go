@@ -15,7 +15,7 @@ func always(string) bool { return true }
 
 func user(name string) sched.Path { return sched.Path{User: name} }
 
-// order runs all jobs one after the other, and returns their items in that order.
+// order runs all jobs one after the other, and returns their items in the order in which they ran.
 func order(q *sched.Queue[string], costs map[string]int) string {
 	var all []string
 	for {
@@ -109,8 +109,8 @@ func TestIneligible(t *testing.T) {
 	}
 }
 
-// Usage of a flow while others waited counts against the flow until no job waits or runs. Then it
-// is dropped.
+// What a flow used while others waited counts against the flow until no job waits or runs. Then that
+// usage is dropped.
 func TestDebt(t *testing.T) {
 	var q sched.Queue[string]
 	three := func() {
@@ -143,7 +143,7 @@ func TestDebt(t *testing.T) {
 	}
 }
 
-// Usage without competition is no debt, and an idle flow earns no credit.
+// What a flow used without competition is no debt, and an idle flow earns no credit.
 func TestWithoutCompetition(t *testing.T) {
 	var q sched.Queue[string]
 	e := q.Push(user("a"), 1, "runs")
@@ -171,8 +171,8 @@ func TestWithoutCompetition(t *testing.T) {
 	}
 }
 
-// Victim chooses a running job by shares. The running jobs are started in the order of the table,
-// before the waiting job is pushed.
+// Victim chooses the running job to preempt by the shares of the flows. The running jobs are started
+// in the order of the table, before the waiting job is pushed.
 func TestVictim(t *testing.T) {
 	type start struct {
 		flow sched.Path
@@ -350,8 +350,8 @@ func (l *life) state(t *rapid.T, label string) *[]*work {
 
 func (w *work) kind() int { return w.nth % 2 }
 
-// begins moves w to running. It checks that w does not overtake an earlier job of its flow, or, if
-// kinds are given, an earlier job of its flow and one of the kinds.
+// begins moves w to running. It checks that w does not overtake an earlier job of its flow. If kinds
+// are given, only jobs of these kinds count.
 func (l *life) begins(t *rapid.T, w *work, kinds ...int) {
 	for _, other := range l.waiting {
 		if other.path == w.path && other.nth < w.nth && (len(kinds) == 0 || slices.Contains(kinds, other.kind())) {
@@ -400,8 +400,8 @@ func without(all []*work, w *work) []*work {
 	return slices.DeleteFunc(slices.Clone(all), func(x *work) bool { return x == w })
 }
 
-// A flow is idle while all its jobs are suspended: it neither stops the clock of the other flows
-// nor earns credit. A resumed job goes before the later jobs of its flow.
+// A flow is idle while all its jobs are suspended: it neither holds back the virtual time of the other
+// flows nor earns credit. A resumed job goes before the later jobs of its flow.
 func TestSuspended(t *testing.T) {
 	var q sched.Queue[string]
 	slow := q.Push(user("a"), 10, "slow")
@@ -437,8 +437,8 @@ func TestSuspended(t *testing.T) {
 	}
 }
 
-// A job that is resumed after its flow was dropped gives the flow no credit when it ends below
-// its estimate.
+// A job that is resumed after its flow was dropped gives the flow no credit if its final usage is
+// below the estimate that it was charged.
 func TestSuspendedAndDropped(t *testing.T) {
 	var q sched.Queue[string]
 	slow := q.Push(user("a"), 100_000, "slow") // estimated
@@ -468,7 +468,7 @@ func TestSuspendedAndDropped(t *testing.T) {
 	}
 }
 
-// The memory is bounded, however many programs have one job each.
+// The number of flows in memory is bounded, however many programs have one job each.
 func TestMemoryIsBounded(t *testing.T) {
 	var q sched.Queue[int]
 	q.Push(user("other"), 1, 0) // waits for ever, so that there is always competition

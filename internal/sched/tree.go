@@ -9,8 +9,8 @@ import (
 // levels is the number of levels below the root.
 const levels = 4
 
-// maxChildren is the number of children of a node from which on idle flows are dropped even if they
-// have been served more than their share.
+// maxChildren is the number of children at which a node drops idle flows before it adds another
+// child, even flows that have been served more than their share.
 const maxChildren = 1024
 
 // A node is a flow, or the root. Flows are scheduled by virtual time: a flow's served cost is
@@ -30,7 +30,7 @@ type node[T any] struct {
 	candidates       int     // jobs in this subtree that [Queue.Victim] considers
 }
 
-// The keys of the bands.
+// The keys of the bands, which are the children of the root.
 const (
 	normal     = "normal"
 	background = "background"
@@ -67,13 +67,13 @@ func (n *node[T]) child(key string, level int) *node[T] {
 func (n *node[T]) idle() bool { return n.waiting == 0 && n.running == 0 }
 
 // virtualStart returns the value by which flows are ordered; the flow with the smallest value goes
-// next. It includes one quantum in advance for each running job.
+// next. The value includes one quantum in advance for each running job.
 func (n *node[T]) virtualStart() float64 {
 	return n.served + n.weight*Quantum*float64(n.running)
 }
 
-// catchUp returns the position one quantum behind n. A sibling that becomes active is placed there,
-// not level with n, so it gets a quantum before n gets the next one.
+// catchUp returns the position one quantum behind n. A sibling that becomes active is placed there
+// rather than level with n, so it is served a quantum before n is served the next one.
 func (n *node[T]) catchUp() float64 { return n.served - n.weight*Quantum }
 
 // activate sets the position of a flow that begins to wait among its siblings. A flow earns no
@@ -130,8 +130,8 @@ func (n *node[T]) leastServed() float64 {
 	return least
 }
 
-// each yields the waiting jobs of the subtree: first all jobs of the child that goes next, then
-// those of the following children. It reports false if yield has stopped the iteration.
+// each yields the waiting jobs of the subtree: all jobs of the child that goes next, then all jobs of
+// the child after it, and so on. It reports false if yield has stopped the iteration.
 func (n *node[T]) each(yield func(*Job[T]) bool) bool {
 	for _, j := range n.jobs {
 		if !yield(j) {
@@ -163,7 +163,7 @@ func (n *node[T]) waitingChildren() []*node[T] {
 	return all
 }
 
-// oldest returns the number of the waiting job that was pushed first.
+// oldest returns the nth of the waiting job in the subtree that was pushed first.
 func (n *node[T]) oldest() uint64 {
 	if len(n.jobs) > 0 {
 		return n.jobs[0].nth
@@ -177,8 +177,9 @@ func (n *node[T]) oldest() uint64 {
 	return least
 }
 
-// prune removes idle nodes from the leaf n upwards. A flow that has been served more than its share
-// stays in the tree, but is no longer active.
+// prune removes the idle nodes among the leaf n and its ancestors. An idle flow that has been served
+// more than its share stays in the tree, but is no longer active. If the whole tree is idle, all flows
+// are removed.
 func (n *node[T]) prune() {
 	for ; n.parent != nil; n = n.parent {
 		if !n.idle() {

@@ -5,11 +5,18 @@ import "cmp"
 // Victim returns the running job to preempt so that the waiting job w can run, or nil. The
 // candidates are the running jobs with a slot that w could use.
 //
-// Two jobs are compared where their paths through the tree diverge. A flow with no running job
-// there does not wait for the end of another flow's answer: if it is new, it gets a slot at once,
-// from the flow with the most running jobs. The same holds for a flow with fewer running jobs that
-// has not been served more, or hardly more if only one of its jobs waits: exact costs are known
-// only at the end. All other flows alternate, one quantum each.
+// Two jobs are compared by the sibling flows at which their paths through the tree diverge:
+//
+//   - If the flow of w has no candidate and was idle until w was pushed, it gets a slot at once, from
+//     the flow with the most candidates. If it was not idle, a flow with several candidates yields a
+//     slot after the victim has run for a quantum.
+//   - If the flow of w has candidates, but at least two fewer than the other flow, it gets a slot at
+//     once.
+//   - Otherwise the flows alternate, one quantum each. The background gets slots of the normal band
+//     only in this way.
+//
+// The first two rules do not hold for a flow that has been served more than the other one; in some
+// cases a quantum more is allowed, because exact costs are known only at the end of a job.
 func (q *Queue[T]) Victim(w *Job[T], candidates []*Job[T]) *Job[T] {
 	for _, r := range candidates {
 		r.countCandidate(1)

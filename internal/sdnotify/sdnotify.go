@@ -19,7 +19,8 @@ const (
 	Stopping = "STOPPING=1"
 )
 
-// Status returns the assignment of a line of text, which systemctl status shows.
+// Status returns the assignment that makes systemctl status show a line of text. The text must not
+// contain a line break.
 func Status(text string) string { return "STATUS=" + text }
 
 // Notify sends assignments in one datagram to the manager at socket, the value of [Variable]:

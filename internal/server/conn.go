@@ -49,7 +49,7 @@ const (
 	timed // the read deadline is set
 )
 
-// Write sends a message. It returns an error if the client does not read it in time.
+// Write sends a message. It returns an error if the client does not read the message in time.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.refresh(); err != nil {
 		return 0, err
@@ -77,13 +77,13 @@ func (c *conn) refresh() error {
 	return c.SetWriteDeadline(now.Add(due + more))
 }
 
-// limitWrite limits the current write, or else the next one, to d from now.
+// limitWrite sets the deadline of the present write, or else of the next one, to d from now.
 func (c *conn) limitWrite(d time.Duration) error {
 	return c.SetWriteDeadline(time.Now().Add(d))
 }
 
-// FrameActive begins or ends the time limit for a message to arrive. under is true when its first
-// byte has arrived.
+// FrameActive begins or ends the time limit for the arrival of a message. The codec's reader calls it
+// with true when the first byte has arrived, and with false when the message is whole or has failed.
 func (c *conn) FrameActive(under bool) {
 	if under {
 		c.frame, c.began = begun, time.Now()
@@ -128,9 +128,9 @@ func (c *conn) releaseMemory() {
 	}
 }
 
-// linger closes the server's half of the connection. For at most d it discards the bytes that the
-// client still sends. Without it the client might lose the last message, or get an error in place
-// of the end of the stream, because closing a connection with unread bytes resets it.
+// linger closes the server's half of the connection, and then discards the bytes that the client
+// still sends, for at most d. Without linger the client might lose the last message, or get an error
+// in place of the end of the stream, because closing a connection with unread bytes resets it.
 func (c *conn) linger(d time.Duration) {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(d)) != nil {
@@ -179,8 +179,8 @@ func (srv *Server) untrack(c *conn) {
 	delete(srv.conns, c)
 }
 
-// close closes the listeners and the idle connections. The runner has canceled the requests on the
-// other connections, which get lastWrite for each message.
+// close closes the listeners and the idle connections. On the other connections, whose requests the
+// runner has canceled, each further write may take lastWrite.
 func (srv *Server) close() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -54,7 +54,8 @@ func TestMemoryOfLargeRequests(t *testing.T) {
 		}
 		return emit(&infer.Done{Backend: "x"})
 	})
-	// The buffer of a line grows in steps, to less than four times the length of the line.
+	// The buffer of a line at least doubles when it grows, so a line of 2*size takes between 2*size
+	// and 4*size of memory.
 	srv := &server.Server{Runner: &exchange.Runner{Handler: hold}, Memory: &quota.Quota{PerCaller: 4 * size, Total: 100 * size}}
 	h := serveUnix(t, srv)
 	large := func(id string) *net.UnixConn {

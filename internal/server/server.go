@@ -24,8 +24,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Codec speaks a dialect on one connection. One goroutine at a time uses it. Events and failures
-// belong to the last request that it has read.
+// A Codec reads and writes a dialect on one connection. One goroutine at a time uses it. The events
+// and failures that it writes belong to the last request that it has read.
 type Codec interface {
 	exchange.Client
 	// Read returns the next request. An [infer.Error] is sent to the client with Fail, and the
@@ -34,7 +34,7 @@ type Codec interface {
 	Read() (*infer.Request, error)
 }
 
-// A Surface is a dialect on a socket.
+// A Surface is a name and a dialect for the connections of one or more listeners.
 type Surface struct {
 	Name    string
 	Dialect wire.Dialect
@@ -175,7 +175,7 @@ func (srv *Server) serveConn(ctx context.Context, nc net.Conn, peer infer.Peer, 
 	}
 }
 
-// A client is the [exchange.Client] of a connection.
+// A client is the [exchange.Client] of a connection: the codec, and the watch for a hang-up.
 type client struct {
 	Codec
 

@@ -128,7 +128,8 @@ func (r *room) end() time.Duration {
 	return time.Since(r.start)
 }
 
-// seconds is a handler that emits one text, and ends the answer after the duration in the prompt.
+// seconds is a handler that emits one text, and ends the answer after the duration that the prompt
+// spells.
 func seconds(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d, err := time.ParseDuration(prompt(req))
 	if err != nil {
@@ -313,13 +314,13 @@ func TestWriteTimeout(t *testing.T) {
 	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		start := time.Now()
 		_ = emit(&infer.Text{Delta: []byte("a")})
-		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // after a failed event, all later ones fail
+		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // fails, because the event before it has failed
 			told <- time.Since(start)
 		}
 		return nil
 	})
 	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
-		told = make(chan time.Duration, 1) // made in this bubble
+		told = make(chan time.Duration, 1) // a channel must belong to the bubble that uses it
 		deaf := r.dial(true)
 		send(t, deaf, "1", "")
 		if at := <-told; at < 10*time.Second || at > 10200*time.Millisecond {
@@ -575,7 +576,7 @@ func TestWatchBegins(t *testing.T) {
 				t.Errorf("%s: the client is watched", quick)
 			}
 		}
-		for i := range 50 { // at different times since the last round
+		for i := range 50 { // at different times since the runner's last round of watches
 			begin := time.Now()
 			send(t, c, "2", "61ms")
 			time.Sleep(62 * time.Millisecond)

@@ -133,8 +133,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // A message over the limit is refused while it is being read, and takes bounded memory. The client
-// gets the error and then the end of the connection, although the rest of the message is never
-// read.
+// gets the error and then the end of the connection, although the server never reads the rest of
+// the message.
 func TestEndlessLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()
@@ -256,7 +256,7 @@ func TestPipelinedAtTheEnd(t *testing.T) {
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	send(t, nc, "1", "a wait")
 	<-started
-	// The server reads fewer bytes ahead, so a part stays in the socket.
+	// The server reads less than 64 KiB ahead, so a part of these bytes stays in the socket.
 	_, _ = io.WriteString(nc, strings.Repeat(" ", 64<<10))
 	if err := h.stop(); err != nil {
 		t.Error(err)
@@ -275,7 +275,7 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	h := serveUnix(t, &server.Server{
 		Runner: &exchange.Runner{Handler: infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 			ev := &infer.Text{Delta: []byte(" token")}
-			for range 5000 { // the buffer of the whole answer must grow before the measurement
+			for range 5000 { // the codec keeps the answer's text, so its buffer must have room before the measurement
 				if err := emit(ev); err != nil {
 					return err
 				}
