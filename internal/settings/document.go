@@ -20,8 +20,8 @@ import (
 const maxFile = 1 << 20
 
 // readFile returns the content of a regular file of at most maxFile bytes. It refuses a file that
-// another user can change or replace. It also refuses a named pipe or a device, whose content might
-// never end, before it reads a byte.
+// another user can change or replace. It reads no byte of a named pipe or a device, whose content
+// might never end.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -35,7 +35,8 @@ func readFile(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	// The file names programs, libraries and models.
+	// Only this user and root may change the file, because it names programs, libraries and
+	// models.
 	if err := trust.File(f); err != nil {
 		return nil, err
 	}
@@ -65,8 +66,8 @@ func Open(path string) (*Document, error) {
 	return parse(path, data)
 }
 
-// A Document is a config file that is being read. It keeps the first error, and reading goes on
-// after it, so every unknown member is found.
+// A Document is a config file that is being read. It keeps the first error. Reading continues after
+// an error, so that every unknown member is found.
 type Document struct {
 	path string
 	data []byte
@@ -111,8 +112,8 @@ func (d *Document) failf(at jsontext.Pointer, format string, args ...any) {
 	d.err = fmt.Errorf("%s:%d: %s%w", d.path, d.line(at), position, fmt.Errorf(format, args...))
 }
 
-// line returns the number, from 1, of the line that holds the value or, if it is missing, the
-// nearest object around it.
+// line returns the number, from 1, of the line on which the value at a position begins. If there is
+// no such value, it returns the line of the nearest object around the position.
 func (d *Document) line(at jsontext.Pointer) int {
 	if d.at == nil {
 		d.at = make(map[jsontext.Pointer]int64)
@@ -134,18 +135,19 @@ func (d *Document) line(at jsontext.Pointer) int {
 	return d.lineAt(0)
 }
 
-// lineAt returns the number, from 1, of the line that holds the offset, or the next value
-// after it.
+// lineAt returns the number, from 1, of the line of an offset. White space, commas and colons at the
+// offset are skipped first, so that the line is that of the next value.
 func (d *Document) lineAt(offset int64) int {
 	rest := d.data[min(int(offset), len(d.data)):]
 	skip := len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))
 	return 1 + bytes.Count(d.data[:int(offset)+skip], []byte("\n"))
 }
 
-// Err returns the first error of the document. It names the file and the line.
+// Err returns the first error of the document, or nil. The error names the file and the line.
 func (d *Document) Err() error { return d.err }
 
-// Unknown returns a warning for every member that was not read, in order.
+// Unknown returns a warning for every member that was not read, in the order of the file. Call it
+// after all settings have been read.
 func (d *Document) Unknown() (warnings []string) {
 	var at []jsontext.Pointer
 	d.Root.unknown(&at)
@@ -161,7 +163,7 @@ var kindNames = map[jsontext.Kind]string{
 	jsontext.KindNumber: "a number", jsontext.KindBeginObject: "an object", jsontext.KindBeginArray: "an array",
 }
 
-// spell returns a pointer as messages show it, such as backends[0].model.
+// spell returns a position in the form in which messages show it, such as backends[0].model.
 func spell(p jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range p.Tokens() {

@@ -21,7 +21,7 @@ type Object struct {
 	foreign bool                      // of an unknown kind: its members are not checked
 }
 
-// object parses the object at a position of the document.
+// object returns the Object for value, a JSON object at the position at of the document.
 func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
 	o := &Object{doc: d, at: at, members: make(map[string]jsontext.Value), inner: make(map[string]*Object)}
 	if err := json.Unmarshal(value, &o.members); err != nil {
@@ -42,13 +42,14 @@ func (d *Document) object(at jsontext.Pointer, value jsontext.Value) *Object {
 	}
 }
 
-// Failf records an error at the member of that name, or at o if the name is empty, unless there is
-// an earlier error. The text follows the position, without a space if it begins with a colon.
+// Failf records an error at the member of that name, or at o if the name is empty, unless the document
+// has an earlier error. The text follows the position after a space, or at once if it begins with a
+// colon.
 func (o *Object) Failf(name, format string, args ...any) {
 	o.doc.failf(o.pointer(name), format, args...)
 }
 
-// FailElementf is Failf for an element of an array.
+// FailElementf is Failf for element i of the array that is the member of that name.
 func (o *Object) FailElementf(name string, i int, format string, args ...any) {
 	o.doc.failf(o.pointer(name).AppendToken(strconv.Itoa(i)), format, args...)
 }
@@ -63,11 +64,10 @@ func (o *Object) pointer(name string) jsontext.Pointer {
 // Key returns the position of a member, such as backends[0].model.
 func (o *Object) Key(name string) string { return spell(o.pointer(name)) }
 
-// Ignore keeps the members of o from being reported as unknown. It is for an entry of an unknown
-// kind.
+// Ignore prevents reports of unknown members in o. It is used for an entry of an unknown kind.
 func (o *Object) Ignore() { o.foreign = true }
 
-// Take returns a member, or nil if there is none or it is null.
+// Take takes a member out of o and returns it. It returns nil if the member is absent or null.
 func (o *Object) Take(name string) jsontext.Value {
 	value := o.members[name]
 	delete(o.members, name)
@@ -94,7 +94,8 @@ func (o *Object) Text(name string, to *string) {
 	}
 }
 
-// boolean is Text for true or false.
+// boolean takes true or false into to. It leaves to unchanged if the member is absent, and records an
+// error if the member is not a boolean.
 func (o *Object) boolean(name string, to *bool) {
 	switch value := o.Take(name); {
 	case value == nil:
@@ -129,7 +130,8 @@ func (o *Object) Number(name string, to *int, least, most int) {
 	}
 }
 
-// Texts takes an array of strings. It returns nil if the member is absent.
+// Texts takes an array of strings. It returns nil if the member is absent. It records an error for a
+// member that is not an array, and for each element that is not a string; it omits these elements.
 func (o *Object) Texts(name string) (all []string) {
 	value := o.Take(name)
 	if value == nil {
@@ -146,8 +148,8 @@ func (o *Object) Texts(name string) (all []string) {
 	return all
 }
 
-// Child reads a member that is an object. If the member is absent or not an object, Child returns
-// an empty object.
+// Child takes a member that is an object; a second call returns the same object. If the member is
+// absent, Child returns an empty object. If it is not an object, Child also records an error.
 func (o *Object) Child(name string) *Object {
 	if o.inner[name] == nil {
 		value := o.Take(name)
@@ -163,7 +165,8 @@ func (o *Object) Child(name string) *Object {
 	return o.inner[name]
 }
 
-// Children takes an array of objects. An element that is null counts as an empty object.
+// Children takes an array of objects. An element that is null counts as an empty object. It records an
+// error for each other element that is not an object, and omits the element.
 func (o *Object) Children(name string) (all []*Object) {
 	value := o.Take(name)
 	if value == nil {
@@ -198,7 +201,7 @@ func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Val
 	return all
 }
 
-// HasText reports whether a member is a string. It does not take it.
+// HasText reports whether a member is a string, without taking it.
 func (o *Object) HasText(name string) bool { return o.members[name].Kind() == jsontext.KindString }
 
 // PeekText returns a member that is a string, without taking it. It returns an empty string if the
@@ -210,14 +213,14 @@ func (o *Object) PeekText(name string) string {
 	return unquote(o.members[name])
 }
 
-// Has reports whether a member exists and is not null. It does not take it.
+// Has reports whether a member exists and is not null, without taking it.
 func (o *Object) Has(name string) bool {
 	value, there := o.members[name]
 	return there && value.Kind() != jsontext.KindNull
 }
 
-// unknown appends the members that were not read, in the order of the file, including those of inner
-// objects. A null counts as absent.
+// unknown appends to all the positions of the members that were not read, in the order of the file,
+// including the members of inner objects. A member that is null counts as absent.
 func (o *Object) unknown(all *[]jsontext.Pointer) {
 	if o.foreign {
 		return
@@ -238,7 +241,8 @@ func (o *Object) unknown(all *[]jsontext.Pointer) {
 	}
 }
 
-// word takes a string or a number into to. A number stays as it is written.
+// word takes a string or a number into to; a number keeps its spelling. It leaves to unchanged if the
+// member is absent, and records an error if the member has another type.
 func (o *Object) word(name string, to *Word) {
 	switch value := o.Take(name); {
 	case value == nil:

@@ -26,23 +26,23 @@ type Setting[T any] struct {
 	At func(*T) any
 
 	Least, Most int           // bounds of a number; Most 0 stands for 2^30
-	Unit        time.Duration // of a *time.Duration
+	Unit        time.Duration // of a *time.Duration: the number in a flag or a file counts these
 }
 
 // A Word is a string or a number, as it is written.
 type Word string
 
-// Words are the values of a flag that may be repeated and may be given without a value. In the
-// config file they are an array of strings.
+// Words are the values of a flag that may be given several times, and may be given without a value. In
+// the config file they are an array of strings.
 type Words []string
 
-// Bare is the value of a flag of [Words] that is given without a value.
+// Bare is the value that package flag passes to [Words.Set] for a flag without a value.
 const Bare = "true"
 
 // String returns the words, for package flag.
 func (w *Words) String() string { return strings.Join(*w, ",") }
 
-// Set appends the words of a list that is separated by commas.
+// Set appends the words of text, which commas separate. It ignores empty words.
 func (w *Words) Set(text string) error {
 	for word := range strings.SplitSeq(text, ",") {
 		if word = strings.TrimSpace(word); word != "" {
@@ -55,8 +55,8 @@ func (w *Words) Set(text string) error {
 // IsBoolFlag tells package flag that the flag may be given without a value.
 func (*Words) IsBoolFlag() bool { return true }
 
-// JoinValues joins each flag of fs that is [Words] to the value that follows it, if any, with an
-// equals sign. Package flag needs this form for a flag whose value is optional.
+// JoinValues returns args with each flag that is [Words] joined by an equals sign to the value that
+// follows it, if any. Package flag needs this form for a flag whose value is optional.
 func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -83,14 +83,14 @@ func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 type Table interface {
 	// Define defines the flags, with the present values as their defaults.
 	Define(fs *flag.FlagSet)
-	// Check returns an error for the first number of a flag that is out of bounds.
+	// Check returns an error for the first setting with a flag whose number is out of bounds.
 	Check() error
 	// Read reads the members of all settings from o into the values.
 	Read(o *Object)
 	// Rows describes the settings.
 	Rows() []Row
-	// Members returns the present values as the config file has them, by their keys. Absent
-	// members, which stand for a default, are left out.
+	// Members returns the present values in the form of the config file, by key. Values for which
+	// the file has no spelling, such as an empty string, are left out.
 	Members() map[string]any
 }
 
@@ -155,7 +155,8 @@ func (t table[T]) Members() map[string]any {
 	return all
 }
 
-// member returns the present value as the config file has it, or nil if the file omits it.
+// member returns the present value in the form of the config file. It returns nil for a value that
+// the file would leave out.
 func (s Setting[T]) member(from *T) any {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -182,8 +183,8 @@ func (s Setting[T]) member(from *T) any {
 	return nil
 }
 
-// value returns the present value as text. A number of 0 gives an empty text, because the help
-// states its meaning.
+// value returns the present value as text. The text is empty for the number 0, whose meaning the help
+// states.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:
@@ -230,8 +231,8 @@ func (s Setting[T]) define(fs *flag.FlagSet, to *T) {
 	}
 }
 
-// check returns an error for a flag's number that is out of bounds. 0 is never out of bounds here,
-// because it is the default of most settings.
+// check returns an error for a number that is out of bounds. Unlike Read, it never refuses 0, which is
+// the default of most settings.
 func (s Setting[T]) check(from *T) error {
 	var n int
 	switch p := s.At(from).(type) {

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// values has a field for each type of value.
+// values has a field for each type that Setting.At may point to.
 type values struct {
 	name    string
 	pooling settings.Word
@@ -148,7 +148,8 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A mistake is reported with its line and position. Of several mistakes the first is reported.
+// A mistake is reported with its line and position. Of several mistakes, only the first that is found
+// is reported.
 func TestMistakes(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"a number for a name":        {`{"name":7}`, `:1: name: a number does not fit here`},

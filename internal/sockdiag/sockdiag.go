@@ -1,6 +1,6 @@
-// Package sockdiag asks the kernel for the user of the other end of a TCP connection within this
+// Package sockdiag asks the kernel for the user at the other end of a TCP connection within this
 // machine. It is implemented only for Linux. The package decides nothing about users, and does not
-// find out which program has the other end.
+// find out which program is at the other end.
 package sockdiag
 
 import (
@@ -24,7 +24,7 @@ type Resolver struct {
 // Linux the error is [errors.ErrUnsupported].
 func Open() (*Resolver, error) { return open() }
 
-// Close releases the Resolver. Later lookups fail.
+// Close closes the Resolver's socket. Later lookups fail.
 func (r *Resolver) Close() error { return r.close() }
 
 // UserOf returns the uid of the user that created the socket at the other end of nc. It takes at

@@ -78,7 +78,7 @@ const (
 	sizeofReply   = 4 + sizeofID + 20 // struct inet_diag_msg
 )
 
-// lookup returns the user of the socket from, which is connected to the address to.
+// lookup returns the user of the socket that has the address from and is connected to the address to.
 func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 	return k.ask(from, to, func(r reply) bool {
 		// The kernel may return a listener if no socket is connected.
@@ -86,14 +86,15 @@ func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 	})
 }
 
-// lookupListener returns the user of the socket that listens at an address. The kernel chooses it
-// as for a connection: it may listen at this address or at every address.
+// lookupListener returns the user of the socket that listens at an address. The kernel chooses the
+// socket as for a connection to the address: it may listen at this address or at every address.
 func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
 	return k.ask(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
 }
 
-// ask asks the kernel for one socket and returns its user. A socket for which matches reports false
-// is ErrUnknown.
+// ask asks the kernel for the socket from, connected to the address to, and returns the socket's user.
+// It returns ErrUnknown if there is no such socket, or if matches reports false for the one that the
+// kernel returns.
 func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -151,7 +152,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// putID writes a struct inet_diag_sockid for any interface and cookie.
+// putID writes a struct inet_diag_sockid that matches any network interface and any cookie.
 func putID(id []byte, from, to netip.AddrPort) {
 	binary.BigEndian.PutUint16(id[0:], from.Port())
 	binary.BigEndian.PutUint16(id[2:], to.Port())
@@ -162,7 +163,8 @@ func putID(id []byte, from, to netip.AddrPort) {
 	}
 }
 
-// States of TCP in which the other end may still send or read.
+// States of TCP, as the kernel numbers them. openStates are those in which the other end may still
+// send or read.
 const (
 	established = 1
 	finWait1    = 4
@@ -180,7 +182,7 @@ type reply struct {
 	uid, inode uint32
 }
 
-// answer reads the kernel's answer about a socket.
+// answer returns the user in the kernel's answer about a socket, under the rules of ask.
 func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uint32, error) {
 	native := binary.NativeEndian
 	switch {
@@ -209,7 +211,7 @@ func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uin
 	return r.uid, nil
 }
 
-// addrIn reads a port and an address of a struct inet_diag_sockid.
+// addrIn returns the address that a struct inet_diag_sockid holds in the bytes port and addr.
 func addrIn(family byte, port, addr []byte) netip.AddrPort {
 	size := 16
 	if family == unix.AF_INET {

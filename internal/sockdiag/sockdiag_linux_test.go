@@ -18,7 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sockdiag"
 )
 
-// The test binary is also the program of another user: it connects or listens, and waits.
+// The test binary is also the program that the tests run as another user: it connects or listens, and
+// waits.
 func TestMain(m *testing.M) {
 	if addr := os.Getenv("SOCKDIAG_DIAL"); addr != "" {
 		nc, err := net.Dial("tcp", addr)
@@ -50,7 +51,7 @@ func open(tb testing.TB) *sockdiag.Resolver {
 	return r
 }
 
-// pair returns both ends of a connection over the address.
+// pair returns both ends of a connection. It skips the test if this machine has no address listenAt.
 func pair(tb testing.TB, listenAt, dialAt string) (server, client *net.TCPConn) {
 	tb.Helper()
 	ln, err := net.Listen("tcp", listenAt)
@@ -142,8 +143,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// Clients of other users are identified, and a user without a uid here is unknown. The test needs
-// root.
+// UserOf identifies clients of other users. A user without a uid in our user namespace is unknown. The
+// test needs root.
 func TestOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can run a client of another user")
@@ -211,7 +212,7 @@ func BenchmarkUserOf(b *testing.B) {
 	}
 }
 
-// ListenerOf finds a listener at the address, and one that listens at every address.
+// ListenerOf finds a socket that listens at the address, and one that listens at every address.
 func TestListenerOf(t *testing.T) {
 	r := open(t)
 	for name, at := range map[string]struct{ listen, dial string }{

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Room is the number of events by which a subscriber may lag. A subscriber that lags further is
+// Room is the number of unread events that a subscription holds. A subscriber that lags further is
 // dropped.
 const Room = 256
 
@@ -33,7 +33,7 @@ func NewBoard(initial Event) *Board {
 	}
 }
 
-// Publish records ev and sends it to all subscribers.
+// Publish records ev in the state of the board, and sends it to all subscribers. It does not block.
 func (b *Board) Publish(ev Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -106,7 +106,7 @@ type Subscription struct {
 // when the subscriber lags by more than [Room] events.
 func (s *Subscription) Events() <-chan Event { return s.events }
 
-// Close ends the subscription.
+// Close ends the subscription, and closes the channel of Events. It may be called more than once.
 func (s *Subscription) Close() {
 	s.board.mu.Lock()
 	defer s.board.mu.Unlock()

@@ -106,7 +106,7 @@ func TestCloseEndsOnlyItsOwnSubscription(t *testing.T) {
 	there.Close()
 }
 
-// event is a numbered state.
+// event returns a lifecycle event that carries the number i.
 func event(i int) status.Event {
 	return status.Loading{Backend: "gen", Phase: status.KVCache{NCtx: i}}
 }
@@ -151,8 +151,8 @@ func number(ev status.Event) int {
 	return -1
 }
 
-// The state of a breaker does not replace the lifecycle event, and is in backlogs while it is
-// not closed.
+// The state of a breaker does not replace the lifecycle event, and backlogs contain it while the
+// breaker is not closed.
 func TestBackendStateIsNoLifecycleEvent(t *testing.T) {
 	b := status.NewBoard(status.Starting{})
 	b.Publish(status.Ready{})
@@ -179,8 +179,8 @@ func TestBackendStateIsNoLifecycleEvent(t *testing.T) {
 	}
 }
 
-// Silence replaces neither the state of the breaker nor the lifecycle event, and is in backlogs
-// while it lasts.
+// The silence of an engine replaces neither the state of the breaker nor the lifecycle event, and
+// backlogs contain it while it lasts.
 func TestSilenceIsNoLifecycleEvent(t *testing.T) {
 	b := status.NewBoard(status.Ready{})
 	open := status.BackendState{Backend: "a", State: "open"}

@@ -14,7 +14,7 @@ type Event interface{ event() }
 // Starting is the first state, before the config and the models are read.
 type Starting struct{}
 
-// Loading is the progress of loading an entry's model at boot.
+// Loading reports a phase of loading an entry's model at boot.
 type Loading struct {
 	Backend string // entry name
 	Phase   Phase
@@ -23,7 +23,7 @@ type Loading struct {
 // Ready means that every socket accepts and every entry answers.
 type Ready struct{}
 
-// Restarting means that an entry's engine is being replaced; other entries are not affected.
+// Restarting reports a phase of the replacement of an entry's engine; other entries are not affected.
 type Restarting struct {
 	Backend string // entry name
 	Phase   Phase
@@ -74,7 +74,7 @@ type Liveness struct {
 	Reason  string // for the silence
 }
 
-// healthy is the state of a breaker that a backlog omits.
+// healthy is the BackendState.State that a backlog omits.
 const healthy = "closed"
 
 func (Starting) event()     {}
