@@ -1,7 +1,7 @@
-// Package gguf writes GGUF files, version 3, and reads the header of one, by ggml's specification
-// (docs/gguf.md of the ggml project). It knows the container and a few keys that describe a model,
-// but not which tensors an architecture needs. Reading is bounded, because files are untrusted;
-// tensors are parsed only in the engine's process.
+// Package gguf writes GGUF files, version 3, and reads the headers of GGUF files, after ggml's
+// specification (docs/gguf.md of the ggml project). It knows the container and a few keys that
+// describe a model, but not which tensors an architecture needs. Reading is bounded, because files
+// are untrusted; tensors are parsed only in the engine's process.
 //
 // The rows of a tensor are produced one at a time while the file is written, so a file may be
 // larger than memory.
@@ -63,10 +63,11 @@ const (
 	blockSize = 2 + blockLen // bytes
 )
 
-// A File is the content of a GGUF file: metadata and tensors, each in the order in
-// which they were added. The zero File is empty and ready for use. [File.WriteTo] fails with
-// the error of the first invalid addition: a key or name that is a duplicate, empty or too long, a key
-// with other characters than allowed, text that is not UTF-8, or impossible dimensions.
+// A File is the content of a GGUF file: metadata and tensors, each in the order in which they were
+// added. The zero File is empty and ready for use. The methods that add something return no error;
+// [File.WriteTo] fails with the error of the first invalid addition: a key or name that is a
+// duplicate, empty or too long, a key with a character that is not allowed, text that is not UTF-8,
+// or impossible dimensions.
 type File struct {
 	keys, names map[string]bool
 	meta        []byte // the metadata, encoded
@@ -85,19 +86,19 @@ type tensor struct {
 	row func(i int) []byte
 }
 
-// String adds a string. It must be UTF-8.
+// String adds a string, which must be valid UTF-8.
 func (f *File) String(key, value string) {
 	f.key(key, typeString)
 	f.text(key, value)
 }
 
-// Uint32 adds a number.
+// Uint32 adds an unsigned number.
 func (f *File) Uint32(key string, value uint32) {
 	f.key(key, typeUint32)
 	f.meta = binary.LittleEndian.AppendUint32(f.meta, value)
 }
 
-// Float32 adds a number.
+// Float32 adds a floating-point number.
 func (f *File) Float32(key string, value float32) {
 	f.key(key, typeFloat32)
 	f.meta = binary.LittleEndian.AppendUint32(f.meta, math.Float32bits(value))
@@ -113,7 +114,7 @@ func (f *File) Bool(key string, value bool) {
 	f.meta = append(f.meta, b)
 }
 
-// Strings adds an array of strings, which may be empty. Each must be UTF-8.
+// Strings adds an array of strings, which may be empty. Each string must be valid UTF-8.
 func (f *File) Strings(key string, values []string) {
 	f.array(key, typeString, len(values))
 	for _, v := range values {

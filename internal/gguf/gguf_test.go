@@ -15,7 +15,7 @@ import (
 
 func zeros(int, []float32) {}
 
-// The expected bytes were written by hand after the specification.
+// WriteTo writes exactly the expected bytes, which were composed by hand after the specification.
 func TestWriteTo(t *testing.T) {
 	var f gguf.File
 	f.String("s", "é")
@@ -120,7 +120,7 @@ func (l *limited) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo stops to produce rows once the disk is full.
+// WriteTo produces no more rows once the disk is full.
 func TestFullDisk(t *testing.T) {
 	const rows, room = 4096, 100_000
 	produced := 0
@@ -144,7 +144,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// Each row is passed to fill as zeros, although one buffer serves all rows.
+// fill gets each row as zeros, although one buffer serves all rows.
 func TestRows(t *testing.T) {
 	var f gguf.File
 	f.F32("f", func(row int, values []float32) {

@@ -18,7 +18,7 @@ const (
 	maxString = 1 << 20   // bytes of a value that is kept
 	maxKeys   = 1 << 16   // metadata entries
 	maxDepth  = 4         // of arrays in arrays
-	maxNoted  = 256       // numbers kept until the architecture shows which of their keys count
+	maxNoted  = 256       // numbers kept until the architecture's name is known, which selects among them
 
 	minEntry  = 8 + 1 + 4 + 1     // bytes of the smallest metadata entry
 	minTensor = 8 + 4 + 8 + 4 + 8 // bytes of the smallest description of a tensor
@@ -36,9 +36,9 @@ type Header struct {
 	Tensors    uint64 // in this file
 }
 
-// ReadHeader reads the metadata of a file of size bytes. It reads no tensors, and skips
-// unneeded values. It checks every count and length against the remaining size before use.
-// On an error it returns nil.
+// ReadHeader reads the metadata of a file of size bytes. It reads no tensors, and skips values
+// that a Header does not need. It checks every count and length against the remaining size
+// before use. On an error it returns nil.
 func ReadHeader(file io.ReaderAt, size int64) (*Header, error) {
 	r := &headerReader{file: file, end: min(size, maxHeader), buf: bufio.NewReaderSize(nil, 1<<16)}
 	r.seek(0)
@@ -49,8 +49,8 @@ func ReadHeader(file io.ReaderAt, size int64) (*Header, error) {
 	return h, nil
 }
 
-// A headerReader reads values in order. It keeps the first error, after which all values are
-// zero.
+// A headerReader reads values in order. It keeps the first error; after that, all values that it
+// returns are zero.
 type headerReader struct {
 	file io.ReaderAt
 	buf  *bufio.Reader
@@ -75,7 +75,7 @@ func (r *headerReader) seek(at int64) {
 // left returns how many bytes may still be read.
 func (r *headerReader) left() uint64 { return uint64(r.end - r.at) }
 
-// read fills p with the next bytes, or keeps an error.
+// read fills p with the next bytes, or keeps an error and leaves p undefined.
 func (r *headerReader) read(p []byte) {
 	if r.err != nil {
 		return
@@ -206,12 +206,12 @@ type metadata struct {
 	header   Header
 	fileType uint64
 	typed    bool              // fileType has been read
-	noted    map[string]uint64 // by key: numbers that count if their key begins with the architecture
+	noted    map[string]uint64 // by key: numbers whose key may turn out to begin with the architecture's name
 	tokens   uint64            // length of the array of tokens
 }
 
-// result returns the header. Only now are the keys of the architecture looked up, because they
-// may come before its name.
+// result returns the header. It is called after the last entry, because keys that begin with the
+// architecture's name may come before the entry with that name.
 func (m *metadata) result() *Header {
 	h := m.header
 	h.NCtx = m.noted[h.Arch+contextKey]
@@ -231,7 +231,7 @@ const (
 	vocabKey   = ".vocab_size"
 )
 
-// entry reads a key and its value, or skips the value.
+// entry reads a key, and reads or skips its value.
 func (r *headerReader) entry(m *metadata) {
 	key := r.text("a key", maxKey)
 	kind := r.uint32()
@@ -295,7 +295,7 @@ func (r *headerReader) number(key string, kind uint32) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// value skips a value, which is inside depth arrays.
+// value skips a value of any type. depth is the number of arrays around it.
 func (r *headerReader) value(key string, kind uint32, depth int) {
 	switch size := scalarSize(kind); {
 	case size > 0:

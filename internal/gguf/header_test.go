@@ -136,7 +136,7 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// Of a huge file whose header announces huge arrays, a bounded number of bytes is read.
+// ReadHeader reads a bounded number of bytes of a huge file whose header announces huge arrays.
 func TestHugeFileIsReadInBounds(t *testing.T) {
 	elements := uint64(1 << 24)
 	if testing.Short() {

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Errors of package flag, which writes names of flags with one dash.
+// The texts of package flag's errors, which spell names of flags with one dash.
 var (
 	undefined = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
 	noValue   = regexp.MustCompile(`^flag needs an argument: -(.*)$`)
@@ -50,8 +50,8 @@ func Dashed(name string) string {
 	return "--" + name
 }
 
-// Nearest returns the element of names that is nearest to a misspelt name, or "" if none is near.
-// It ignores case.
+// Nearest returns the element of names that is nearest to a misspelt name, or "" if each differs in
+// more than a third of the name's letters. It ignores case.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
 	best, least := "", len(name)/3+1 // up to a third of the letters may differ
@@ -66,7 +66,8 @@ func Nearest(name string, names []string) string {
 	return best
 }
 
-// longest bounds the length of a misspelt name, and so the work. No flag or setting has a longer name.
+// longest bounds the length of a misspelt name, and with it the work of distance. No flag or setting
+// has a longer name.
 const longest = 64
 
 // distance returns the number of edits that turn a into b: a letter is inserted, deleted or replaced,

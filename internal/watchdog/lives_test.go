@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// A life is a State, with the evidence in the samples that led to it, counted independently.
+// A life is a State, and the evidence in the samples that led to it. The test counts the evidence
+// itself, to check the State's decisions.
 type life struct {
 	s        watchdog.State
 	standing int // samples in a row with active calls and without progress, at most 3
@@ -17,7 +18,7 @@ type life struct {
 	dry      int // samples in a row without a wait for the disk, at most 3
 }
 
-// next returns the life after the sample x, and the watchdog's action.
+// next returns the life after the sample x, and the action that State.Next returned for it.
 func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	var a watchdog.Action
 	l.s, a = l.s.Next(x)
@@ -52,9 +53,9 @@ func alphabet() (all []watchdog.Sample) {
 		sample(free), sample(free, spins), sample(free, halted), sample(locked))
 }
 
-// The test tries every sequence of samples up to a depth, for a first engine and for a replacement.
-// Each kill has evidence. After each sequence, a lasting spin, deadlock or stop leads to a kill within
-// a bound.
+// TestEveryLife tries every sequence of samples up to a depth, for a first engine and for a
+// replacement. It checks that there is evidence for each kill, and that after each sequence a lasting
+// spin, deadlock or stop leads to a kill within a bound.
 func TestEveryLife(t *testing.T) {
 	depth := 10
 	if testing.Short() {
@@ -64,7 +65,7 @@ func TestEveryLife(t *testing.T) {
 	seen := map[life]bool{{}: true, {s: watchdog.Replaced()}: true}
 	layer := []life{{}, {s: watchdog.Replaced()}}
 	kills := make(map[string]int)
-	ends := make(map[watchdog.State]bool) // states from which every wedge is known to be killed
+	ends := make(map[watchdog.State]bool) // states from which every kind of wedge has been tried
 	for range depth {
 		var next []life
 		for _, l := range layer {
@@ -104,7 +105,7 @@ func TestEveryLife(t *testing.T) {
 		for name, wedge := range map[string]watchdog.Sample{
 			"spin": sample(spins), "deadlock": sample(), "deadlock without beats": sample(mute), "spin without beats": sample(mute, spins), "stop": sample(halted),
 		} {
-			const bound = 32 // 30 s of cooldown, else 12
+			const bound = 32 // samples of 1 s: the cooldown takes 30 s; without it, 12 would suffice
 			if !killed(l.s, wedge, bound) {
 				t.Fatalf("%s: not killed within %d samples after %+v", name, bound, l)
 			}
@@ -116,7 +117,8 @@ func TestEveryLife(t *testing.T) {
 	}
 }
 
-// wrong returns why a kill after x is wrong, or "" if it is right. l includes x.
+// wrong returns the reason why a kill after the sample x is wrong, or "" if it is right. l is the life
+// after x.
 func wrong(l life, x *watchdog.Sample) string {
 	switch {
 	case x.Traced:

@@ -2,7 +2,8 @@ package watchdog
 
 import "time"
 
-// still counts adjacent windows of at least stillWindow in which the engine's process is inactive.
+// A still counts the windows in a row, of at least stillWindow each, in which the engine's process was
+// inactive.
 type still struct {
 	windows          int           // completed, in a row
 	samples, running int           // in the current window: all, and those with a runnable thread
@@ -11,9 +12,10 @@ type still struct {
 
 // add adds a sample. A wait for the disk or a major page fault restarts the count.
 //
-// A still window may have some running samples: the thread that sends beats runs now and then, and on
-// a busy machine waits briefly for a CPU. A starved thread, in contrast, is runnable in every sample.
-// Its waiting time alone would not show it, because the kernel counts that only once the thread runs.
+// A window may count although some of its samples found a runnable thread: the thread that sends beats
+// runs now and then, and waits briefly for a CPU on a busy machine. A starved thread, in contrast, is
+// runnable in every sample. Its waiting time alone would not show that, because the kernel counts
+// waiting time only once the thread runs.
 func (w *still) add(x *Sample) {
 	if x.disk() {
 		*w = still{}

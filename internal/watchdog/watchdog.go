@@ -30,12 +30,12 @@ import (
 const (
 	activeInterval = 1 * time.Second // between samples
 	idleInterval   = 5 * time.Second
-	lateFactor     = 3 // intervals after which a sample is late
+	lateFactor     = 3 // a sample is late after more than this many planned intervals
 
 	minSamples = 3 // samples before a kill
 
-	minQuiet    = 2 * time.Second // without a step, before a kill
-	quietSteps  = 20              // the same, in planned wall times of the step
+	minQuiet    = 2 * time.Second // the least time without a step before a kill
+	quietSteps  = 20              // the same, in planned wall times of the step; the longer time counts
 	minBudget   = 10 * time.Second
 	budgetSteps = 10              // the CPU budget, in planned CPU times of the step
 	unknownStep = 5 * time.Minute // CPU budget of a step whose cost is unknown
@@ -60,7 +60,7 @@ const (
 
 	overrunCPU = 5 * time.Second // CPU time of an overrun, before a kill
 
-	spinIdle    = 60 * time.Second // of computing without calls, before a canary
+	spinIdle    = 60 * time.Second // of computing without active calls, before a canary
 	spinPercent = 50               // percent of a sample: the CPU time above which an idle engine computes
 	canaryPause = time.Minute      // between two canaries
 
@@ -79,10 +79,10 @@ const (
 	Stopped                 // stopped by a signal (T)
 )
 
-// A Sample is one observation of an engine. Durations and counts without another note
-// cover the time since the sample before.
+// A Sample is one observation of an engine. Unless noted otherwise, durations and counts
+// cover the time since the previous sample.
 type Sample struct {
-	Elapsed   time.Duration // since the sample before
+	Elapsed   time.Duration // since the previous sample
 	Planned   time.Duration // the planned interval; 0 or less means 1 s
 	Suspended bool          // the machine was suspended during the interval
 
@@ -95,13 +95,13 @@ type Sample struct {
 	// StepCPU is the planned CPU time of the current step, over all threads, and StepWall is its
 	// planned wall time. 0 is unknown.
 	StepCPU, StepWall time.Duration
-	// Overrun is the CPU time that a phase, such as "render", has used since its call
-	// failed. 0 means that no such phase runs.
+	// Overrun is the CPU time that a phase, such as "render", has used since its call failed
+	// because it exceeded its CPU time. 0 means that no such phase runs.
 	Overrun      time.Duration
 	OverrunPhase string
 
-	// Known reports whether the platform reports the fields below. Without them no engine is
-	// killed.
+	// Known reports whether the fields below are known. If the platform does not report them,
+	// no engine is killed.
 	Known   bool
 	Process Process
 	Traced  bool          // a debugger is attached
@@ -141,10 +141,10 @@ type Action struct {
 	Reason string
 }
 
-// A State is the watchdog's memory of one engine process. The zero State is for a first engine;
-// [Replaced] returns that for an engine that replaces a killed one. States are comparable.
+// A State is what the watchdog remembers of one engine process. The zero State is the start for a
+// first engine, [Replaced] the start for an engine that replaces a killed one. States are comparable.
 type State struct {
-	cooldown time.Duration // left; until then no kill, unless answered
+	cooldown time.Duration // left of the time without a kill, unless answered
 	answered bool          // the engine has answered a call
 	canary   time.Duration // left until the next canary may be sent
 	resumed  time.Duration // left of the probation after a SIGCONT
@@ -155,7 +155,7 @@ type State struct {
 	over     int // samples in a row that reported an overrun
 }
 
-// stop is the time in state T.
+// A stop describes a period in state T.
 type stop struct {
 	samples int
 	dur     time.Duration
@@ -163,9 +163,9 @@ type stop struct {
 	again   bool // it began within the probation of an earlier SIGCONT
 }
 
-// standing describes a period of active calls without progress.
+// A standing describes a period in which calls are active and nothing progresses.
 type standing struct {
-	open   bool // a sample had active calls; the fields below count from then on
+	open   bool // calls are active; each sample that shows progress resets the fields below
 	dur    time.Duration
 	missed int           // beats in a row, at most missedBeats
 	beat   bool          // the last sample brought a beat
@@ -176,7 +176,7 @@ type standing struct {
 	still  still
 }
 
-// idle describes a period in which an engine without calls uses much CPU time.
+// An idle describes a period in which an engine without active calls uses much CPU time.
 type idle struct {
 	samples  int
 	dur, cpu time.Duration
@@ -194,7 +194,8 @@ func (s State) Interval(active bool) time.Duration {
 	return idleInterval
 }
 
-// Suspicious reports whether the next sample needs every field. If not, Frozen may be omitted.
+// Suspicious reports whether the next sample needs every field. If it returns false, the sample may
+// omit Frozen.
 func (s State) Suspicious() bool {
 	return s.standing.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
 }
@@ -223,7 +224,7 @@ func (s State) Silence() Silence {
 	return Responding
 }
 
-// Next adds a sample, and returns the new State and the action to take.
+// Next returns the State after the sample x, and the action that the caller must take.
 func (s State) Next(x Sample) (State, Action) {
 	s.cooldown = max(0, s.cooldown-x.Elapsed)
 	s.canary = max(0, s.canary-x.Elapsed)
@@ -253,8 +254,8 @@ func (s State) Next(x Sample) (State, Action) {
 	return s.addStanding(&x)
 }
 
-// kill returns the action Kill with that reason, or Nothing during the cooldown of an engine that has
-// not answered yet.
+// kill returns s, and the action Kill with that reason. During the cooldown of an engine that has not
+// answered a call, the action is Nothing.
 func (s State) kill(format string, args ...any) (State, Action) {
 	if s.cooldown > 0 && !s.answered {
 		return s, Action{}
@@ -262,8 +263,8 @@ func (s State) kill(format string, args ...any) (State, Action) {
 	return s, Action{Verb: Kill, Reason: fmt.Sprintf(format, args...)}
 }
 
-// overran counts samples with an overrun and reports whether they suffice for a kill. Samples
-// without a beat are skipped: they repeat an old figure.
+// overran counts samples in a row with an overrun, and reports whether they suffice for a kill.
+// Samples without a beat are skipped, because they repeat the figure of an earlier beat.
 func (s *State) overran(x *Sample) bool {
 	switch {
 	case x.Beat && x.Overrun > 0:
@@ -274,7 +275,7 @@ func (s *State) overran(x *Sample) bool {
 	return x.Known && x.Beat && x.Overrun >= overrunCPU && s.over >= minSamples
 }
 
-// addStopped adds a sample of a stopped process. It decides on SIGCONT and on a kill.
+// addStopped adds a sample of a stopped process. Its action is Resume, Kill or Nothing.
 func (s State) addStopped(x *Sample) (State, Action) {
 	if s.stop.samples == 0 { // it stopped at an unknown time within the interval
 		s.stop = stop{samples: 1, again: s.resumed > 0}
@@ -295,7 +296,7 @@ func (s State) addStopped(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// addIdle adds a sample without active calls. It decides on a canary.
+// addIdle adds a sample without active calls. Its action is Canary or Nothing.
 func (s State) addIdle(x *Sample) (State, Action) {
 	if !x.Known || percent(x.CPU, x.Elapsed) <= spinPercent {
 		s.idle = idle{}
@@ -311,7 +312,7 @@ func (s State) addIdle(x *Sample) (State, Action) {
 	return s, Action{Verb: Canary}
 }
 
-// addStanding adds a sample of active calls without progress. It decides on a kill.
+// addStanding adds a sample of active calls without progress. Its action is Kill or Nothing.
 func (s State) addStanding(x *Sample) (State, Action) {
 	t := &s.standing
 	t.dur += x.Elapsed

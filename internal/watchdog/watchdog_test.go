@@ -23,7 +23,7 @@ func sample(changes ...func(*watchdog.Sample)) watchdog.Sample {
 	return x
 }
 
-// Changes for sample.
+// Changes to the sample that sample returns.
 func moved(x *watchdog.Sample)     { x.Moved = true }
 func mute(x *watchdog.Sample)      { x.Beat = false }
 func free(x *watchdog.Sample)      { x.Active = 0 }
@@ -70,8 +70,8 @@ func times(n int, x watchdog.Sample) []watchdog.Sample { return slices.Repeat([]
 
 func join(parts ...[]watchdog.Sample) []watchdog.Sample { return slices.Concat(parts...) }
 
-// play passes the samples to s until the first Kill. It returns the actions other than Nothing, each
-// with the number of its sample, counted from 1, and the last State.
+// play passes the samples to s, up to the first that leads to a Kill. It returns the actions other than
+// Nothing, each with the number of its sample, counted from 1, and the last State.
 func play(s watchdog.State, samples []watchdog.Sample) (actions []string, end watchdog.State) {
 	for i, x := range samples {
 		var a watchdog.Action
