@@ -83,7 +83,7 @@ func (a *authority) leaf(tb testing.TB) tls.Certificate {
 // quiet returns a logger that drops the log of http.Server: tests break connections on purpose.
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// A Proxy connects clients to hosts. It serves only CONNECT.
+// A Proxy is an HTTP proxy that serves only CONNECT.
 type Proxy struct {
 	URL *url.URL
 	// Hosts maps "HOST:PORT" of a request to the address that is dialled for it.

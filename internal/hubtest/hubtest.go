@@ -30,7 +30,7 @@ type File struct {
 	Digest string
 	// Size is announced as the size of the content; 0 means the true one.
 	Size int64
-	// Small files are in git itself: the listing has no digest for them.
+	// Small marks a file that is in git itself, for which the listing has no digest.
 	Small bool
 }
 
@@ -56,8 +56,8 @@ func (s *Server) sum(content []byte) string {
 	return s.sums[key]
 }
 
-// A hashed is the key of a content in Server.sums: the address of its first byte, and its size.
-// Content is never changed, so both identify it.
+// A hashed is a key of Server.sums: the address of the content's first byte, and the content's size.
+// Content is never changed, so the two identify it.
 type hashed struct {
 	first *byte
 	size  int

@@ -184,7 +184,8 @@ func unsupportedIn(code Code, format string, args ...any) error {
 	return &Error{code, &FeatureError{"messages", fmt.Errorf(format, args...)}}
 }
 
-// checkParts checks parts of a message.
+// checkParts returns an error for the first of parts that a does not include. message is the index
+// of the message that has the parts.
 func (a Abilities) checkParts(message int, parts []Part, kinds map[string]Media) error {
 	for _, part := range parts {
 		switch part := part.(type) {

@@ -36,7 +36,7 @@ type Request struct {
 	Background bool
 	// Deadline is the time after which the answer is useless; zero means that there is none.
 	Deadline time.Time
-	// Pause pauses the request after it has been admitted.
+	// Pause pauses and resumes the request once it has been admitted.
 	Pause Pause
 	// Written, if not nil, is called with the tokens and the cost of an event ([Text], [Thinking]
 	// or [ToolCall]) when the backend emits it. That may be long before the client takes the event.
@@ -88,7 +88,7 @@ func ModelOf(t Task) string {
 // Generate asks for the next message of a conversation, or for the continuation of a prompt.
 type Generate struct {
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
-	Messages []Message // at least one, unless there is a Prompt
+	Messages []Message // at least one, unless Prompt or Tokens is set
 	// Prompt, if not nil, is continued as it is: the model's template is not used, and the spelling
 	// of a special token in it stands for that token. Messages, Attachments and Tools are empty
 	// then.

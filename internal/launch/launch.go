@@ -70,7 +70,7 @@ type Model struct {
 	Files []string `json:"files"` // paths to open, in order, one for each part
 }
 
-// MaxStall is MaxStallMS as a duration.
+// MaxStall returns MaxStallMS as a duration.
 func (c *Contract) MaxStall() time.Duration { return time.Duration(c.MaxStallMS) * time.Millisecond }
 
 // maxSize bounds an encoded contract, in bytes. Its largest part, the shared prefixes, comes from a

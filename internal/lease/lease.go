@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// times are the times of a [Guard].
+// times are the intervals and the time limit of a [Guard]. Tests shorten them.
 type times struct {
 	compare time.Duration // between two comparisons of a file without a lease
 	writer  time.Duration // the longest that Add waits for a lease while the file is open for writing

@@ -79,10 +79,10 @@ const ffi = "libffi.so.8"
 // Mend is the advice for a folder with wrong libraries.
 const Mend = `run "make engine", or name another folder with --engine-lib`
 
-// A Folder has the libraries that engines load. Several goroutines may use it.
+// A Folder is a folder with the libraries that engines load. Several goroutines may use it.
 type Folder struct {
 	Path string
-	// Version is the release of llama.cpp of the packaged libraries.
+	// Version is the release of llama.cpp to which the packaged libraries belong.
 	Version string
 	// Packaged is true for the folder that "make engine" makes: there each library must be the
 	// packaged one. In another folder libraries may have any content, but users other than this

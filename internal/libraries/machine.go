@@ -50,7 +50,8 @@ func ParseProcessor(cpuinfo string) Processor {
 	return p
 }
 
-// key returns the key of a processor with the set of libraries that has the digest.
+// key returns the key, in the file of a [Memory], of this processor with the set of libraries that
+// has the digest.
 func (p Processor) key(digest string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
 	return hex.EncodeToString(sum[:])

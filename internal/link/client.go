@@ -21,8 +21,8 @@ var (
 	// ErrClosed is the failure of a call that began after the end of the connection. The engine has
 	// received no part of the call.
 	ErrClosed = errors.New("the link is closed")
-	// ErrGone is the failure of a call on a connection that ended before the answer. Calls return
-	// it as a [GoneError].
+	// ErrGone is the failure of a call on a connection that ended before the end of the answer.
+	// Calls return it as a [GoneError].
 	ErrGone = errors.New("the engine is gone")
 )
 

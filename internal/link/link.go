@@ -6,8 +6,8 @@
 //
 // # The protocol
 //
-// Both ends come from one build, so it has no version and may change freely. [frame.Prefixed]
-// delimits the messages.
+// Both ends come from one build, so the protocol has no version and may change freely.
+// [frame.Prefixed] delimits the messages.
 //
 // The daemon sends JSON messages: a request with a call number that is never used twice,
 // a change of a call (cancel, pause, resume), or a query of the engine's statistics or

@@ -144,7 +144,7 @@ func TestPauseAndTokens(t *testing.T) {
 		}
 		changed := make(chan bool, 3)
 		defer req.Pause.Preempted.OnChange(func(on bool) { changed <- on })()
-		held := <-changed // the state at first, which nothing has changed yet
+		held := <-changed // the state at the start of the call
 		if err := emit(&infer.Text{Delta: []byte("x"), Tokens: 3}); err != nil {
 			return err
 		}
@@ -380,7 +380,7 @@ func TestEngineDies(t *testing.T) {
 	if _, err := collect(t.Context(), client, ask("x")); !errors.Is(err, link.ErrGone) {
 		t.Errorf("in the middle: %v, want %v", err, link.ErrGone)
 	}
-	for { // until the client has noticed it, too
+	for { // until the client has noticed the end of the connection
 		_, err := collect(t.Context(), client, ask("x"))
 		if errors.Is(err, link.ErrClosed) {
 			break
@@ -659,7 +659,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if perToken := perRun / tokens; perToken > 0.02 { // the rest belongs to the call
+	if perToken := perRun / tokens; perToken > 0.02 { // what is left are the allocations of the call itself
 		t.Errorf("%.3f allocations a token", perToken)
 	}
 }

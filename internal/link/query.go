@@ -108,7 +108,8 @@ func (c *Client) Pulse() Pulse {
 // that found no active call.
 func (c *Client) Opened() <-chan struct{} { return c.opened }
 
-// open notes that a call has become active.
+// open is called when a call becomes active. It sends to opened if the last Pulse found no active call
+// and no call has become active since.
 func (c *Client) open() {
 	if c.idle.CompareAndSwap(true, false) {
 		select {

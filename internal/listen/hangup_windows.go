@@ -43,7 +43,8 @@ func awaitHangUp(ctx context.Context, nc net.Conn) error {
 }
 
 // FSCTL_PIPE_PEEK, and the header of its answer. The header has the state of the pipe, which shows
-// that the other end is closed even while unread bytes are left; PeekNamedPipe does not return it.
+// that the other end is closed even while unread bytes are left. PeekNamedPipe does not return the
+// state.
 const (
 	fsctlPipePeek  = 0x0011400C
 	peekHeader     = 16 // bytes

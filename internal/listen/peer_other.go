@@ -4,5 +4,5 @@ package listen
 
 import "github.com/inferd-go/inferd/internal/infer"
 
-// identify does nothing: for other systems, no system call that identifies a peer is known here.
+// identify does nothing, because the identification of a peer is not implemented for these systems.
 func identify(int, *infer.Peer) {}

@@ -186,7 +186,7 @@ func TestManyClients(t *testing.T) {
 	for i := range 40 {
 		clients.Go(func() {
 			nc, err := listen.Dial(t.Context(), pipeName(t))
-			for errors.Is(err, syscall.EAGAIN) { // a slow machine
+			for errors.Is(err, syscall.EAGAIN) { // the pipe stays busy on a slow machine
 				nc, err = listen.Dial(t.Context(), pipeName(t))
 			}
 			if err != nil {

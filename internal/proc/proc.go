@@ -120,7 +120,8 @@ func InheritedConn() (net.Conn, error) { return inheritedConn() }
 // ForbidDumps keeps the memory of this process private. The system writes no core file of this
 // process or of its children. On Linux, moreover, no other process of the same user may trace it or
 // read its memory, and /proc/PID/exe, cwd, fd, maps and environ belong to root; stat, status and task
-// stay readable. An execve undoes what is said of Linux, so each program must call ForbidDumps first.
+// stay readable. An execve ends that protection against other processes, so each program must call
+// ForbidDumps first.
 func ForbidDumps() error {
 	if err := forbidDumps(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes puts the child into a process group of its own, and makes the kernel kill it when
-// this process ends.
+// attributes returns the attributes that put the child into a process group of its own, and that
+// make the kernel kill the child when the thread that started it ends, and thus when this process
+// ends.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -173,7 +173,7 @@ func TestNoDescriptorAndNoProcessIsLeft(t *testing.T) {
 			t.Error("a program that is not there was started")
 		}
 	}
-	one() // the runtime opens some descriptors once
+	one() // the first start makes the runtime open descriptors that it keeps
 	before := descriptors(t)
 	for range 50 {
 		one()

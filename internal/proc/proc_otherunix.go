@@ -4,8 +4,8 @@ package proc
 
 import "syscall"
 
-// attributes puts the child into a process group of its own. These systems have no Pdeathsig, so only
-// the end of its connection shows the child that this process has ended.
+// attributes returns the attributes that put the child into a process group of its own. These systems
+// have no Pdeathsig, so the child notices the end of this process only by the end of its connection.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // forbidDumps prevents core files. These systems have no PR_SET_DUMPABLE, so another process of the

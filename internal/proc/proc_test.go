@@ -170,8 +170,8 @@ func middle(args []string) int {
 	return 0
 }
 
-// forever never returns. It does not use an empty select: in a program without cgo, that would be a
-// deadlock to the runtime, which ends the process.
+// forever never returns. It does not use an empty select, because the runtime of a program without cgo
+// would take that for a deadlock, and end the process.
 func forever() {
 	for {
 		time.Sleep(time.Hour)
@@ -209,7 +209,7 @@ func start(t *testing.T, role string, args ...string) *proc.Child {
 	return c
 }
 
-// wait returns the exit of c, which must end soon.
+// wait returns the exit of c. It fails the test if c has not ended after 20 s.
 func wait(t *testing.T, c *proc.Child) proc.Exit {
 	t.Helper()
 	select {
@@ -236,7 +236,7 @@ func echo(t *testing.T, conn net.Conn, text string) {
 func TestConnectionWorksBothWays(t *testing.T) {
 	c := start(t, "echo")
 	echo(t, c.Conn(), "hello")
-	if err := c.Conn().SetReadDeadline(time.Unix(1, 0)); err != nil { // deadlines work
+	if err := c.Conn().SetReadDeadline(time.Unix(1, 0)); err != nil { // the connection must support deadlines
 		t.Fatal(err)
 	}
 	if _, err := c.Conn().Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {

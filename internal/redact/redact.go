@@ -28,7 +28,8 @@ const quote = "\\\\*[\"'`]"
 // line break, for example, is spelt \n, so "password" after it looks like "npassword".
 const escape = `\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})`
 
-// The start of the name of a secret, and of a key without a name.
+// nameStart is what may precede the name of a secret, such as password. keyStart is what may precede a
+// key that is recognised by its own form, such as sk-….
 const (
 	nameStart = `(?:\b|_|` + escape + `)`
 	keyStart  = `(^|[^A-Za-z0-9]|` + escape + `)`

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/redact"
 )
 
-// secrets are spellings of secrets. The parts between « and » must be removed.
+// secrets are texts with secrets in various spellings. The parts between « and » must be removed.
 var secrets = func() []string {
 	raw, err := os.ReadFile(filepath.Join("testdata", "secrets.txt"))
 	if err != nil {
@@ -22,7 +22,7 @@ var secrets = func() []string {
 	return strings.Split(strings.TrimSpace(string(raw)), "\n")
 }()
 
-// cut returns a spelling without « and », and its secret parts.
+// cut returns an element of secrets without « and », and its secret parts.
 func cut(marked string) (text string, parts []string) {
 	for piece := range strings.SplitSeq(marked, "«") {
 		if part, _, ok := strings.Cut(piece, "»"); ok {

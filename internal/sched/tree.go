@@ -36,7 +36,7 @@ const (
 	background = "background"
 )
 
-// keys returns the keys of the nodes from below the root to the leaf.
+// keys returns the keys of the path's nodes, from the band to the leaf.
 func (p Path) keys() [levels]string {
 	band := normal
 	if p.Background {

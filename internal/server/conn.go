@@ -95,7 +95,8 @@ func (c *conn) FrameActive(under bool) {
 	c.frame = between
 }
 
-// Read reads bytes. It sets the read deadline of a message that did not arrive whole.
+// Read reads bytes. It sets the read deadline of a message of which an earlier read brought only a
+// part.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.frame == begun {
 		c.frame = timed

@@ -514,7 +514,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 		},
 	}
 	inBubble(t, srv, func(r *room) {
-		hungUp, causes = make(chan struct{}), make(chan error, 1) // made in this bubble
+		hungUp, causes = make(chan struct{}), make(chan error, 1) // channels must belong to the bubble that uses them
 		c := r.dial(false)
 		for range 3 {
 			send(t, c, "1", "quick")
@@ -567,7 +567,7 @@ func TestWatchBegins(t *testing.T) {
 		},
 	}
 	inBubble(t, srv, func(r *room) {
-		watched = make(chan time.Time, 100) // made in this bubble
+		watched = make(chan time.Time, 100) // a channel must belong to the bubble that uses it
 		c := r.dial(false)
 		for _, quick := range []string{"19ms", "deaf 1h", "0s", "19ms"} {
 			send(t, c, "1", quick)

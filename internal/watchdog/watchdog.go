@@ -44,7 +44,7 @@ const (
 	stillWindows = 2  // in a row
 	stillCPU     = 1  // percent of a window: the maximum CPU time of a deadlocked engine
 	stillWait    = 10 // percent of a window: its maximum wait for a CPU
-	stillRunning = 4  // at most one of that many samples finds a runnable thread
+	stillRunning = 4  // in a still window, at most one sample in this many finds a runnable thread
 
 	missedBeats = 5
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
@@ -167,7 +167,7 @@ type stop struct {
 type standing struct {
 	open   bool // calls are active; each sample that shows progress resets the fields below
 	dur    time.Duration
-	missed int           // beats in a row, at most missedBeats
+	missed int           // samples in a row without a beat, at most missedBeats
 	beat   bool          // the last sample brought a beat
 	step   time.Duration // planned CPU time of the step; 0 is unknown
 	wall   time.Duration // planned wall time of the step
@@ -203,7 +203,7 @@ func (s State) Suspicious() bool {
 // A Silence is the reason why an engine is published as silent. The set is closed.
 type Silence string
 
-// Reasons.
+// Reasons of a silence.
 const (
 	Responding Silence = ""
 	Halted     Silence = "its process is stopped"
