@@ -132,7 +132,7 @@ func (f *File) Int32s(key string, values []int32) {
 
 // F32 adds a tensor of 32-bit floats with one to four dimensions; dims[0] is the length of a
 // row. During [File.WriteTo], fill is called once for every row, in order, with dims[0] zeros
-// to overwrite. It must not keep the slice.
+// to overwrite; fill must not keep the slice.
 func (f *File) F32(name string, fill func(row int, values []float32), dims ...uint64) {
 	t, ok := f.tensor(name, tensorF32, 1, 4, dims)
 	if !ok {
@@ -157,7 +157,7 @@ func (f *File) F32(name string, fill func(row int, values []float32), dims ...ui
 
 // Q8 adds a tensor of type Q8_0 with one to four dimensions; dims[0] is the length of a row,
 // a multiple of 32. During [File.WriteTo], fill is called once for every row, in order, with
-// dims[0]/32 zero blocks to overwrite. It must not keep the slice.
+// dims[0]/32 zero blocks to overwrite; fill must not keep the slice.
 func (f *File) Q8(name string, fill func(row int, blocks []Block), dims ...uint64) {
 	t, ok := f.tensor(name, tensorQ8, blockLen, blockSize, dims)
 	if !ok {

@@ -217,8 +217,8 @@ func (s *Server) answerContent(w http.ResponseWriter, r *http.Request, req *Requ
 	}
 }
 
-// send writes a body in pieces, at the speed that Slow allows. It ends the body early, or stalls, as
-// fault says.
+// send writes a body in pieces, at the speed that Slow allows. If fault has Empty, CutAfter or
+// StallAfter, it ends the body early.
 func (s *Server) send(ctx context.Context, w http.ResponseWriter, req *Request, body []byte, fault *Fault) {
 	limit := int64(len(body))
 	switch {

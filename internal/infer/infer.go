@@ -201,7 +201,7 @@ const (
 	ToolNamed    ToolMode = "tool"     // a call of the named tool
 )
 
-// ThinkingMode says whether the model emits [Thinking] before the answer. The set is closed.
+// ThinkingMode determines whether the model emits [Thinking] before the answer. The set is closed.
 type ThinkingMode string
 
 // Modes of thinking.

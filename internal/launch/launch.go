@@ -48,7 +48,7 @@ type Contract struct {
 	// ComputeLock is the file by whose lock engines on the same cores compute in turn; empty: no
 	// other engine computes on these cores.
 	ComputeLock string `json:"compute_lock"`
-	// Exact asks for answers that are the same bit for bit, whichever other requests share their steps.
+	// Exact demands answers that are the same bit for bit, whichever other requests share their steps.
 	Exact bool `json:"exact"`
 	// SharedPrefixes are system messages, named by the operator, with which many conversations begin.
 	// Their KV is pinned.

@@ -142,8 +142,8 @@ func TestContractArrives(t *testing.T) {
 	}
 }
 
-// Receive refuses a contract that another build has written, or that has an invalid value; its error
-// says which.
+// Receive refuses a contract that another build has written, or that has an invalid value. Its error
+// distinguishes the two, and names the value.
 func TestContractThatIsNone(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {

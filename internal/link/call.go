@@ -285,8 +285,8 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	}
 }
 
-// taken records that the client has taken an event of that size. more says that relay emits the next
-// event at once.
+// taken records that the client has taken an event of that size. more reports that relay emits the
+// next event at once.
 func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
 	c.untaken -= bytes

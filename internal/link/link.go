@@ -57,8 +57,9 @@ type Report struct {
 	NoTemplate bool
 	// Template, of Ready, is the source of the model's chat template; empty if it has none.
 	Template string
-	// Exact, of Ready, reports that equal requests get the same bits, whatever other requests are
-	// computed with them. Inexact is the reason if Exact is false although the daemon asked for it.
+	// Exact, of Ready, reports that equal requests get answers that are the same bit for bit,
+	// whatever other requests are computed with them. Inexact is the reason if Exact is false
+	// although the launch contract demanded it.
 	Exact   bool
 	Inexact string
 	// Warnings, of Ready, are for the operator: the engine's assumptions about its model.

@@ -18,9 +18,9 @@ import (
 	"github.com/inferd-go/inferd/internal/proc"
 )
 
-// family starts a process in role middle, in a process group of its own, as a shell does. It returns
-// that process and its output, and the pid and a pidfd of the child in the given role that role middle
-// starts.
+// family starts a process in role middle, in a process group of its own, as a shell does. That process
+// starts a child in the given role. family returns the process and its output, and the pid and a pidfd
+// of the child.
 func family(t *testing.T, role string) (parent *exec.Cmd, says *bufio.Reader, child, childFD int) {
 	t.Helper()
 	plain := command(t, "middle")

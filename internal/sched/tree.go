@@ -163,7 +163,7 @@ func (n *node[T]) waitingChildren() []*node[T] {
 	return all
 }
 
-// oldest returns the nth of the waiting job in the subtree that was pushed first.
+// oldest returns the field nth of the waiting job in the subtree that was pushed first.
 func (n *node[T]) oldest() uint64 {
 	if len(n.jobs) > 0 {
 		return n.jobs[0].nth

@@ -100,7 +100,7 @@ func send(t *testing.T, w io.Writer, id, text string) {
 	}
 }
 
-// prompt returns the text of a request.
+// prompt returns the text of a request's first message.
 func prompt(req *infer.Request) string { return req.Task.(*infer.Generate).Messages[0].Text() }
 
 // words is a handler that answers with the words of the prompt. The word "wait" waits for the end

@@ -94,7 +94,7 @@ type Table interface {
 	Members() map[string]any
 }
 
-// A Row describes a setting and its present value.
+// A Row describes a setting; Value is the present value as text.
 type Row struct{ Flag, Key, Help, Value string }
 
 // Of returns the table of rows with the values in to.

@@ -152,7 +152,8 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// putID writes a struct inet_diag_sockid that matches any network interface and any cookie.
+// putID writes the struct inet_diag_sockid of a socket with the address from that is connected to the
+// address to, for any network interface and any cookie.
 func putID(id []byte, from, to netip.AddrPort) {
 	binary.BigEndian.PutUint16(id[0:], from.Port())
 	binary.BigEndian.PutUint16(id[2:], to.Port())

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// kernel is empty: the package knows no socket diagnostics of this system.
+// kernel is empty: the package does not support the socket diagnostics of this system.
 type kernel struct{}
 
 func open() (*Resolver, error) { return nil, errors.ErrUnsupported }

@@ -52,9 +52,9 @@ type Capabilities struct {
 
 	NoTemplate bool // the entry generates, but its model has no chat template
 	Unverified bool // the libraries that compute are not the packaged ones
-	// Exact reports that equal requests get the same bits, whatever other requests run. WantsExact
-	// reports that the operator asked for that; Inexact is the reason if Exact is false
-	// nevertheless.
+	// Exact reports that equal requests get answers that are the same bit for bit, whatever other
+	// requests run. WantsExact reports that the config demands that; Inexact is the reason if Exact
+	// is false nevertheless.
 	Exact, WantsExact bool
 	Inexact           string
 }
