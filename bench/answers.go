@@ -23,7 +23,7 @@ import (
 )
 
 // answers measures whether an answer depends only on its request: "bench answers", or make
-// bench-answers. First a fresh engine answers each prompt. Then one engine answers the same prompts
+// bench-answers. A fresh engine answers each prompt first. Then one engine answers the same prompts
 // in several situations, and each answer is compared with the fresh one bit for bit. The command
 // also compares texts that are sampled with one seed, vectors and scores, and repeats all
 // comparisons on engines that have the kernels of only one kind of CPU.
@@ -33,7 +33,7 @@ type answers struct {
 	lib     string          // folder with the kernels of one kind of CPU
 	cpu     string          // name of that kind
 	exact   bool
-	seeded  bool // requests of the row texts have a seed
+	seeded  bool // the requests of the row "texts" have a seed
 	threads int
 	prompts int // number of prompts of each length
 	draws   int // number of texts with one seed

@@ -2,10 +2,11 @@ package main
 
 import "fmt"
 
-// beside compares streams whose requests have an addition, named what, with streams without it. It
-// measures one and four streams on the same server, in turns, in the reverse order in every second
-// round. on prepares a server, and returns a function that measures the rate of n streams, with the
-// addition if with is 1, without it if with is 0.
+// beside compares streams whose requests have an addition, such as a schema, with streams without
+// it. what names the addition in the report. It measures one and four streams on the same server,
+// with and without the addition in turns, and in the reverse order in every second round. on
+// prepares a server, and returns a function that measures the rate of n streams: with the addition
+// if with is 1, without it if with is 0.
 func (p *peers) beside(what string, on func(s *side) (rate func(n, with int) (float64, error), err error)) error {
 	streams := []int{1, 4}
 	servers := p.inferds(inferdOptions{})

@@ -98,7 +98,7 @@ func (b *bench) chatRates(model string) error {
 }
 
 // tokenCost measures the CPU time and the allocations of a token in the daemon, over HTTP and over
-// the length-prefixed socket. Each token is sent at once. It does not wait for the next ones.
+// the length-prefixed socket. Each token is sent at once, not together with later ones.
 func (b *bench) tokenCost() error {
 	const tokens, streams, rounds = 1000, 8, 5
 	d, err := b.mocked(`"n_slots":8,"token_delay_ms":1,"tokens":[` + strings.TrimSuffix(strings.Repeat(`" token",`, tokens), ",") + `]`)

@@ -64,7 +64,7 @@ func (p *peers) stall() error {
 	return nil
 }
 
-// reportStalled prints the gaps and the slowdown on one server.
+// reportStalled prints the gaps between tokens, and how much slower the prefill is, on one server.
 func reportStalled(p *peers, what string, results []*stalled, reach func(step time.Duration) (gap, prefill string)) {
 	gaps := pooled(results, func(st *stalled) []time.Duration { return st.gaps })
 	step := time.Duration(medianOf(results, func(st *stalled) int { return int(st.step) }))

@@ -114,7 +114,8 @@ func echoHTTP(path string) error {
 	return server.Serve(ln)
 }
 
-// together sends each requests on each of n connections at once.
+// together runs n connections at once. On each it calls ask as often as each says, one call after
+// the other.
 func (d *daemon) together(leaf string, n, each int, ask func(net.Conn, *bufio.Reader) error) error {
 	errs := make(chan error, n)
 	for range n {
@@ -143,8 +144,8 @@ func askV2(nc net.Conn, r *bufio.Reader) error { return askLines(nc, r, v2Leaf) 
 
 var shortChat = chatOf("")
 
-// askHTTP sends a request, and parses only the length of the answer: the CPU time of the client
-// affects the rate.
+// askHTTP sends a request, and parses only the length of the answer, because the CPU time of the
+// client affects the rate.
 func askHTTP(nc net.Conn, r *bufio.Reader) error {
 	if _, err := io.WriteString(nc, shortChat); err != nil {
 		return err

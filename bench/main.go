@@ -1,6 +1,7 @@
 // Command bench measures the performance of inferd on this machine, and prints each figure beside
-// its goal. It uses ratios where possible, because machines differ and their speed varies. It knows
-// only the daemon's programs and sockets.
+// its goal. It uses ratios where possible, because machines differ and their speed varies. Nearly
+// all figures come from the real programs and their sockets, a few from single packages in this
+// process.
 //
 // "bench peers" measures inferd beside the programs of llama.cpp instead (see peers.go), "bench
 // reference" beside the published reference implementation (see reference.go), and "bench answers"

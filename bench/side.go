@@ -33,7 +33,7 @@ type inferdOptions struct {
 	queueDepth int    // 0 means the default
 }
 
-// inferd starts a server of the present build.
+// inferd starts a server of the present build, which is the first of p.builds.
 func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.builds[0], o) }
 
 // startBuild starts a server of a build. Other users can connect to it.

@@ -126,7 +126,9 @@ func (a *answers) texts(models []subject) error {
 // control is the number of prompts that a second fresh engine also answers.
 const control = 8
 
-// reference gets the answers of fresh engines.
+// reference collects the answers of fresh engines to each prompt and to the second question. For
+// about control of the prompts it compares the answer with that of a second fresh engine, and it
+// prints the result.
 func (t *trial) reference() error {
 	var c comparison
 	var in []int
@@ -155,8 +157,8 @@ func (t *trial) reference() error {
 	return nil
 }
 
-// A situation is the state in which an engine gets the prompts: before, beside and warm bring it about.
-// turn returns what to ask, and a fresh engine's answer to it.
+// A situation is the state in which an engine gets the prompts: before, beside and warm bring it
+// about. turn returns the turns to send, and a fresh engine's answer to them.
 type situation struct {
 	name   string
 	before func(*trial) error                          // called once before the prompts; may be nil

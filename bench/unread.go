@@ -72,7 +72,8 @@ func (p *peers) unread() error {
 	return nil
 }
 
-// An unreadResult has short requests of two users, on an idle server and beside a crowd.
+// An unreadResult has the outcomes of short requests by two users, on an idle server and beside a
+// crowd.
 type unreadResult struct {
 	idle, beside [2]*shorts // of the bystander, and of a user and program in the crowd
 	asked        int        // number of requests of the crowd

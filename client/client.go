@@ -10,10 +10,9 @@
 //		fmt.Print(ev.Text)
 //	}
 //
-// A context may end at any time: then the connection is closed, and the daemon stops the request.
-// If the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot
-// be reached, the error is a [*DialError]. The package does not know how the daemon computes
-// answers.
+// When the context of a call ends, the connection is closed, and the daemon stops the request. If
+// the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot be
+// reached, the error is a [*DialError]. Nothing here depends on how the daemon computes answers.
 package client
 
 import (
@@ -30,12 +29,13 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// A Client has the addresses of a daemon. It holds no connection, and is safe for concurrent use.
+// A Client holds the addresses of a daemon's sockets, but no connection. It is safe for concurrent
+// use.
 type Client struct {
 	// Dir is the folder of the daemon's sockets; empty means the folder of this user's daemon. On
 	// Windows it is the prefix of the pipe names, by default \\.\pipe\inferd.
 	Dir string
-	// Sockets gives the path of each socket that is in another folder or has another name.
+	// Sockets has the paths of sockets that are not at their usual places in Dir.
 	Sockets map[Surface]string
 	// Wait is the longest wait for a daemon that does not run or is not ready. 0 means no wait. If
 	// it is negative, only the context limits the wait.
@@ -121,8 +121,8 @@ const (
 	maxPause = time.Second
 )
 
-// bindGrace is the time for which a socket may be missing although the daemon is ready: some
-// daemons bind their sockets late.
+// bindGrace is how long a socket may still be missing after the daemon is ready: some
+// implementations of the daemon bind sockets late.
 const bindGrace = time.Second
 
 // Dial connects to a surface. A connection serves many requests, one after the other; requests on
@@ -215,7 +215,7 @@ type traced struct {
 	show func([]byte)
 }
 
-// ReadFrame returns the next message, and passes it to show first.
+// ReadFrame passes the next message to show, and returns it.
 func (t traced) ReadFrame() (frame.Kind, []byte, error) {
 	kind, msg, err := t.Reader.ReadFrame()
 	if err == nil {

@@ -99,8 +99,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// A request may have a prompt in place of messages. The first event has the number of its tokens,
-// which Count returns as well.
+// A request may have a prompt in place of messages. The first event of its answer has the number of
+// prompt tokens, and Count returns the same number.
 func TestPromptAndCount(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"prompt_tokens":7,"cached_tokens":3}]}`)
 	req := &client.Request{Prompt: new("once"), CacheSalt: "s"}
@@ -189,7 +189,7 @@ func TestEmbedAndRerankByModel(t *testing.T) {
 	}
 }
 
-// A refusal has a code, and the connection can be used again.
+// A refusal has a code, and the connection can be used again afterwards.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)
@@ -318,8 +318,8 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// A daemon may refuse a request and close the connection before it has read all of it. The client
-// gets the reason all the same.
+// If a daemon refuses a request and closes the connection before it has read all of it, the client
+// still gets the reason.
 func TestRefusedWhileSending(t *testing.T) {
 	dir := shortdir.New(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
@@ -356,8 +356,8 @@ func TestRefusedWhileSending(t *testing.T) {
 	}
 }
 
-// A client that waits gets its answer once the daemon is ready. If that takes too long, the error
-// has the daemon's state.
+// A client with Wait gets its answer once the daemon is ready. If that takes longer than Wait, the
+// error has the daemon's state.
 func TestWaitsForReady(t *testing.T) {
 	dir := shortdir.New(t)
 	var pauses atomic.Int64
@@ -391,7 +391,8 @@ func TestWaitsForReady(t *testing.T) {
 	}
 }
 
-// A client does not wait for a surface that is missing although the daemon is ready.
+// If the daemon is ready but a surface is missing, the client gives up after a second, even if Wait
+// is longer.
 func TestMissingSurface(t *testing.T) {
 	c := serve(t, `{"surfaces":{"rerank":false},"backends":[{"kind":"mock","name":"m"}]}`)
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {

@@ -18,7 +18,7 @@ type Stats struct {
 }
 
 type (
-	// Counts are the requests of a caller or an entry.
+	// Counts are the numbers of requests and tokens of a caller or an entry.
 	Counts = stats.Counts
 	// CallerStats are the counts of a caller: a user and an executable.
 	CallerStats = stats.Caller
@@ -41,7 +41,7 @@ func (c *Client) Stats(ctx context.Context) (*Stats, error) {
 	return &s, nil
 }
 
-// Retry restarts the engine of an entry that the daemon has given up.
+// Retry starts the engine of an entry again after the daemon has given it up.
 func (c *Client) Retry(ctx context.Context, backend string) error {
 	_, err := c.control(ctx, control.Retry{Backend: backend})
 	return err

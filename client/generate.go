@@ -28,7 +28,7 @@ type Request struct {
 	Model    string    // entry name or alias; empty leaves the choice to the daemon
 	Messages []Message // at least one, unless there is a Prompt
 	// Prompt, if not nil, is continued as it is, without the model's template. The text of a
-	// special token in it stands for that token.
+	// special token in it is read as that token.
 	Prompt *string
 	Suffix *string // with Prompt: the text after the answer, if the model can fill a gap
 
@@ -241,7 +241,7 @@ func (c *Client) generate(ctx context.Context, s Surface, req *Request) iter.Seq
 	}
 }
 
-// errLeft ends an exchange after the caller has left the loop.
+// errLeft ends an exchange when the caller has left the loop.
 var errLeft = errors.New("the loop has ended")
 
 // Generate is like [Client.Generate], but uses this connection, which must be to a generation
@@ -272,9 +272,9 @@ func (c *Conn) Generate(ctx context.Context, req *Request) iter.Seq2[Event, erro
 	}
 }
 
-// Count returns the number of tokens of the prompt that the request would have. It asks over the
-// length-prefixed v2 socket, on a new connection, and needs no slot. A daemon that cannot count
-// generates an answer, which Count discards; the number is correct then, too.
+// Count returns the number of prompt tokens that req would have. It uses a new connection to the
+// length-prefixed v2 socket; the daemon needs no slot for it. A daemon that cannot count generates
+// an answer, which Count discards; the number is correct then, too.
 func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
 	conn, err := c.Dial(ctx, LP)
 	if err != nil {
@@ -357,7 +357,7 @@ type Answer struct {
 	Done
 }
 
-// Collect reads all events of an answer, and returns the first error.
+// Collect returns the complete answer, or the first error.
 func Collect(events iter.Seq2[Event, error]) (*Answer, error) {
 	var a Answer
 	var text, thinking strings.Builder

@@ -127,8 +127,8 @@ type session interface {
 	next() (event, error)
 	// done detaches the connection from ctx. It reports false if ctx has ended before.
 	done() bool
-	// rest closes the connection. If it is to a socket of inferd that sends another byte, rest
-	// returns an error.
+	// rest closes the connection. It returns an error if a socket of inferd has sent a byte after
+	// the end of an answer.
 	rest() error
 	io.Closer
 }

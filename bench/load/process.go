@@ -11,14 +11,14 @@ import (
 	"sync"
 )
 
-// An order tells a process to send a shot, or to hang up on one.
+// An order is a command to the process of a [Caller]: send a shot, or hang up on one.
 type order struct {
 	Call  int
 	Shot  *Shot `json:",omitempty"`
 	Leave bool  `json:",omitempty"`
 }
 
-// news is the message of a process about a shot: its first text or its outcome.
+// news is a report from the process of a [Caller] about a shot: its first text or its outcome.
 type news struct {
 	Call    int
 	First   bool     `json:",omitempty"`

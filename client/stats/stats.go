@@ -1,8 +1,8 @@
 // Package stats declares the load and the counters of a daemon, once for all programs: an engine
 // counts in an [Engine], the link and the control socket carry it, and [Daemon] is the answer of
 // the control socket, which the client returns. A new counter needs a field here, and the code that
-// counts. The JSON members are specified in spec/control.md. The package only adds values up, and
-// does not know how they are measured.
+// counts. The JSON members are specified in spec/control.md. The package measures nothing; it only
+// adds values up.
 package stats
 
 // A Daemon is the load of a daemon, with its counts since it started.
@@ -40,8 +40,8 @@ type Caller struct {
 	Program string `json:"program"` // device and inode of its executable
 	Exe     string `json:"exe"`     // path of the executable
 	Counts
-	// Place is the place in the queue of the caller's first waiting request, among the first ones of all
-	// flows that wait for the same entry. It is 0 if none waits.
+	// Place is the position, from 1, of the caller's first waiting request among the first waiting
+	// requests of all flows that wait for the same entry. It is 0 if no request waits.
 	Place    int   `json:"place,omitzero"`
 	Refused  int64 `json:"refused"`   // requests refused because the queue was full
 	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for all programs of the user
@@ -99,7 +99,7 @@ type Engine struct {
 	KVStored      int     `json:"kv_stored_tokens"` // retained and offloaded to memory
 	KVDead        int     `json:"kv_dead_tokens"`   // in dead cells
 	Sequences     int     `json:"sequences"`        // unfinished sequences
-	Parked        int     `json:"parked"`           // part of those: paused or without room in the cache
+	Parked        int     `json:"parked"`           // part of Sequences: paused or without room in the cache
 	Steps         int64   `json:"steps"`
 	StepMS        float64 `json:"step_ms"`         // recent time of a step of the first task, in milliseconds
 	Stalls        int64   `json:"stalls"`          // steps that delayed a stream beyond max_stall_ms

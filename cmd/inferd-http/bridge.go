@@ -128,9 +128,9 @@ func (b *bridge) clientOf(r *http.Request) string {
 	return "key-" + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// read reads the whole body of a request before it is answered, because only then does the server
-// notice that a client hangs up. release, if not nil, must be called to free the body's share of
-// memory.
+// read reads the whole body of a request before the answer begins, because net/http notices a
+// client's hang-up only after the body has been read. release, if not nil, must be called to free
+// the body's share of memory.
 func (b *bridge) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	isJSON := kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
@@ -209,7 +209,7 @@ func (b *bridge) send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) //nolint:gosec // G705: nosniff, and never of the type of a page
 }
 
-// limitWrite sets the deadline of the next writes.
+// limitWrite sets the deadline of the next writes to writeTimeout from now.
 func limitWrite(w http.ResponseWriter) error {
 	return http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }

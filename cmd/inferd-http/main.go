@@ -31,8 +31,8 @@ import (
 // version is set by the linker in a release.
 var version = "0.1.0-dev"
 
-// tokenVariable is the environment variable with the token. A token on the command line can be read
-// by all users of the machine.
+// tokenVariable is the environment variable with the token: unlike a flag, it cannot be read by the
+// other users of the machine.
 const tokenVariable = "INFERD_HTTP_TOKEN" //nolint:gosec // the name of a variable
 
 func main() {

@@ -93,7 +93,7 @@ func chosen(offers []modelname.Entry, answer string) (name string, err error) {
 }
 
 // readLines reads up to maxTries lines in a goroutine, because a read of a terminal cannot be
-// canceled. The goroutine ends after them, at the end of the input, or with the process.
+// canceled. The goroutine ends after maxTries lines, at the end of the input, or with the process.
 func readLines(in io.Reader) <-chan string {
 	lines := make(chan string, maxTries)
 	go func() {

@@ -27,7 +27,7 @@ func (s *shelf) ollama(name, digest string) (blob string) {
 	if err := errors.Join(os.WriteFile(blob, data, 0o644), os.WriteFile(manifest, []byte(layer), 0o644)); err != nil {
 		s.t.Fatal(err)
 	}
-	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // the store trusts the times of a file only after a while
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; { // the store does not trust the times of a file that has just been written
 		runtime.Gosched()
 	}
 	return blob

@@ -177,7 +177,7 @@ func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, err
 		if ev.Done != nil {
 			note = notes[ev.Done.StopReason]
 			if ev.Done.StopReason == client.MaxTokens && req.Format.JSONSchema != nil {
-				note = "" // an answer with a schema is complete even then
+				note = "" // an answer with a schema is complete even at its limit
 			}
 		}
 	}

@@ -59,7 +59,8 @@ func TestConfigVerb(t *testing.T) {
 	}
 }
 
-// doctor looks up models by name in the store.
+// doctor looks up models by name in the store. A missing model is a failure only if the daemon does
+// not pull it.
 func TestDoctorNamedModel(t *testing.T) {
 	hub, _ := hubFor(t)
 	addRepo(hub, gguf(1000, 3))

@@ -41,8 +41,8 @@ func (d *diagnosis) fail(label, format string, args ...any) {
 }
 
 // doctor checks the requirements of a daemon and the reports of the running one, and prints a line
-// for each check. If no daemon is ready, that is a failure, and only the checks of the running
-// daemon are left out.
+// for each check. If no daemon is ready, it reports a failure, and leaves out only the checks of
+// the running daemon.
 func (c *command) doctor(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("doctor"), args); err != nil {
 		return err
@@ -140,8 +140,8 @@ func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 // kinds are the kinds of backends that the daemon has, without the code that starts them.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
-// model looks for the model of an entry. A missing model by name is not a failure if the daemon
-// pulls it.
+// model looks for the model of an entry. If a model by name is missing from the store, that is a
+// failure only if the daemon does not pull it.
 func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	label := "model[" + e.Name + "]"
 	s, hasModel := e.Settings.(*llamacpp.Settings)

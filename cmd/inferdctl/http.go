@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferdctl/internal/setup"
 )
 
-// A daemon is a client of a daemon, over its sockets or over HTTP.
+// daemon has the requests of verbs that work over HTTP, too: a client over the sockets or over HTTP
+// implements it.
 type daemon interface {
 	Generate(context.Context, *client.Request) iter.Seq2[client.Event, error]
 	Embed(context.Context, *client.EmbedRequest) (*client.Embeddings, error)

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// web serves canned answers by path, and returns its URL. asked has the key and the body of the
-// latest request for each path.
+// web starts a server that answers each path with a fixed text, and returns the server's URL. asked
+// has the Authorization header and the body of the latest request to each path.
 func web(t *testing.T, answers map[string]string) (url string, asked map[string]string) {
 	t.Helper()
 	asked = make(map[string]string)
@@ -49,7 +49,8 @@ const (
 	frames = "data: {\"backend\":\"gen\",\"status\":\"capabilities\",\"v2\":true}\n\ndata: {\"status\":\"ready\"}\n\n"
 )
 
-// The verbs that ask the daemon work over HTTP. The key comes from the environment variable.
+// The verbs of overHTTP work with --http, and the other verbs and --addr are refused with it. The
+// key comes from the environment variable.
 func TestOverHTTP(t *testing.T) {
 	t.Setenv("INFERD_HTTP_KEY", "0123456789abcdef")
 	url, asked := web(t, map[string]string{
@@ -92,7 +93,8 @@ func TestOverHTTP(t *testing.T) {
 	}
 }
 
-// listening returns a fake daemon that serves HTTP at an address and on a socket.
+// listening returns a fake daemon whose stats list HTTP on a socket and, if addr is not empty, at
+// addr.
 func listening(t *testing.T, addr string) *fake {
 	t.Helper()
 	f := newFake(t)
@@ -163,7 +165,7 @@ func TestClientsWithoutTCP(t *testing.T) {
 	at := ln.Addr().String()
 	_ = ln.Close()
 	if got := bare(t, "client", "codex", "--addr", at, "--model", "m"); got.Code != 2 && got.Code != 0 || got.Code == 2 && !strings.Contains(got.Stderr, "start inferd with --http") {
-		t.Errorf("nobody listens: %+v", got) // systems that cannot tell print the text
+		t.Errorf("nobody listens: %+v", got) // the text is printed where the system does not report listeners
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/usage"
 )
 
-// The linker sets version in a release.
+// version is set by the linker in a release.
 var version = "0.1.0-dev"
 
 // The exit codes.
@@ -41,7 +41,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// An exit is an error that has only an exit code, and no message.
+// An exit is an error that only sets the exit code: no message is printed.
 type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }

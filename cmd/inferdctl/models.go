@@ -203,7 +203,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// show prints a model.
+// show prints what the store records about a model, and the entries that use it.
 func (c *command) show(_ context.Context, args []string) error {
 	fs := c.flags("show")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -253,7 +253,7 @@ func (c *command) show(_ context.Context, args []string) error {
 	return nil
 }
 
-// remove removes models.
+// remove removes models from the store. If one fails, it goes on with the next.
 func (c *command) remove(_ context.Context, args []string) error {
 	fs := c.flags("rm")
 	force := fs.Bool("force", false, "remove a model even if a process uses it; the process keeps its open files")
@@ -290,7 +290,8 @@ func (c *command) printRemoved(verb string, removed []store.Removed) {
 	}
 }
 
-// gc removes unneeded files.
+// gc removes files that the store no longer needs; see [store.Store.GC]. It spares the blobs that
+// the config names.
 func (c *command) gc(ctx context.Context, args []string) error {
 	fs := c.flags("gc")
 	dry := fs.Bool("dry-run", false, "only print what would be removed")

@@ -108,8 +108,8 @@ func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	return c.modelStore(settings), settings.usersOf(), nil
 }
 
-// storeOrDefault returns the store of the config or, if the config file does not exist, the
-// default store, which the daemon would use. It is for verbs that do no harm in the wrong store.
+// storeOrDefault returns the store of the config or, if the config file does not exist, the default
+// store, which the daemon would use. Only verbs that cannot do harm in a wrong store call it.
 func (c *command) storeOrDefault() (*store.Store, error) {
 	s, _, err := c.storeVerb()
 	if errors.Is(err, os.ErrNotExist) {

@@ -100,7 +100,7 @@ func TestPullJSON(t *testing.T) {
 	}
 }
 
-// The query of an address is neither in stdout nor in stderr.
+// The query of an address, which may contain a secret, appears neither on stdout nor on stderr.
 func TestPullShowsNoQuery(t *testing.T) {
 	hub, _ := hubFor(t)
 	link := hub.AddFile("m.gguf", &hubtest.File{Content: gguf(1000, 7)})

@@ -152,7 +152,7 @@ func (v *plainView) message(text string) {
 
 func (v *plainView) failure(error) {}
 
-// end ends a line that would have been replaced.
+// end ends the open line, which the next line would otherwise replace.
 func (v *plainView) end() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -91,8 +91,8 @@ func (c *command) top(ctx context.Context, args []string) error {
 	return nil
 }
 
-// askTimeout bounds how long top waits for an answer. A daemon needs half a second if an engine is
-// stopped.
+// askTimeout bounds how long top waits for an answer. The daemon itself waits half a second for the
+// report of an engine that is stopped.
 const askTimeout = 5 * time.Second
 
 // userNames caches user names by uid.

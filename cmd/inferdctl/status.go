@@ -63,8 +63,7 @@ func notReached(err error) bool {
 	return err != nil && !errors.Is(err, client.ErrGone) && !errors.Is(err, errSilent)
 }
 
-// printListeners prints where the daemon listens. It prints no line if the daemon does not report
-// that.
+// printListeners prints where the daemon listens, or nothing if the daemon does not report it.
 func (c *command) printListeners(ctx context.Context, d daemon) {
 	s, err := d.Stats(ctx)
 	if err != nil {

@@ -1,7 +1,6 @@
 // Package overhttp is a client of a daemon's HTTP interface, for the verbs of inferdctl that work
-// over HTTP. It has the methods and the types of package client, so that a verb need not know which
-// of the two it uses. It uses OpenAI's dialect, and the paths for statistics and events that serve
-// the page.
+// over HTTP. It has the methods and the types of package client, so that a verb can use either of
+// them. It uses OpenAI's dialect, and the paths for statistics and events that serve the page.
 package overhttp
 
 import (

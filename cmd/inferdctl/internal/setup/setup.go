@@ -1,6 +1,7 @@
 // Package setup has the texts that connect other tools to a daemon over HTTP: settings to paste, or
 // a small program. Each is a template in the folder clients, named after the tool. The package
-// sends no request and knows no key: the texts name the environment variable that holds the key.
+// sends no request, and no text contains a key: the texts name the environment variable that holds
+// it.
 package setup
 
 import (

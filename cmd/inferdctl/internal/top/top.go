@@ -1,6 +1,6 @@
 // Package top shows the stats of a daemon, as a table or as a live screen on a terminal. The output
-// depends only on the stats, the keys and the size of the terminal. The package does not know how
-// the stats are fetched.
+// depends only on the stats, the keys and the size of the terminal. Fetching the stats is up to the
+// caller.
 package top
 
 import (
@@ -47,7 +47,8 @@ func (m Model) ask() tea.Msg {
 	return answered{stats, err}
 }
 
-// wait begins the pause after an answer. So a slow daemon never gets two requests at once.
+// wait begins the pause between an answer and the next call of Ask, so that a slow daemon never
+// gets two requests at once.
 func (m Model) wait() tea.Cmd {
 	return tea.Tick(m.Interval, func(time.Time) tea.Msg { return due{} })
 }
