@@ -116,7 +116,7 @@ func TestActivityLog(t *testing.T) {
 	}
 }
 
-// The log has the requests that are not answered, with the reason.
+// Requests that fail, are refused or lose their client are in the log, with the reason.
 func TestActivityLogOfFailures(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
 	runs := d.peer("infer.sock")
@@ -177,8 +177,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// If the log folder is not writable, the start fails. If it becomes unwritable later, the daemon
-// continues.
+// The daemon does not start if it cannot write to the log folder. If the folder becomes unwritable
+// later, the daemon continues.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)

@@ -87,14 +87,15 @@ func lines(t *testing.T, out string) (all []map[string]any) {
 	return all
 }
 
-// mocked returns the config of a mock that calls the agent's shell once, and then answers with a word.
+// mocked returns the config of a mock that calls the agent's shell once, and then answers
+// "pineapple".
 func (a agent) mocked(*testing.T) string {
 	return `{"kind":"mock","name":"gen","tokens":["pine","apple"],"prompt_tokens":7,
 		"emit_tool_use":"` + a.tool + `","emit_tool_input":` + a.input + `,"emit_tool_once":true}`
 }
 
-// recited returns the config of an entry with the real engine. Its model writes the same call and the
-// same word, in the notation of its template.
+// recited returns the config of an entry with the real engine. Its model writes the same call and
+// the same answer as the mock, in the notation of its template.
 func (a agent) recited(t *testing.T) string {
 	t.Helper()
 	call := "\n" + `{"name": "` + a.tool + `", "arguments": ` + a.input + "}\n"
@@ -114,7 +115,8 @@ func pieces(text string, n int) (all []string) {
 	return all
 }
 
-// agentTemplate cuts the long texts of agents after 200 characters: each byte is a token of the model.
+// agentTemplate cuts the long texts of agents after 200 characters, because each byte is a token of
+// the model.
 var agentTemplate = strings.NewReplacer("tool | tojson", "(tool | tojson)[:200]", "{{ m.content }}", "{{ m.content[:200] }}").Replace(hermes)
 
 // With the settings that inferdctl prints, agents run a tool and finish their task. This holds with

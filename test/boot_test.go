@@ -155,7 +155,7 @@ func TestStaleSockets(t *testing.T) {
 	again.works()
 }
 
-// Even an engine that is stopped by a signal ends with its daemon.
+// An engine that is stopped by a signal still ends when its daemon is killed.
 func TestStoppedEngineGoesWithItsDaemon(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	engine := d.engine()

@@ -126,7 +126,7 @@ func (a *httpAnswer) told() (got told) {
 // for the end over v2 and in every dialect of HTTP.
 func TestOneCaseInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
-	ends := map[string]string{ // by the names of v2 and the others
+	ends := map[string]string{ // by the words of v2 and of the other dialects
 		"end_turn": "end", "max_tokens": "length", "stop_sequence": "stop sequence", "stop": "end", "length": "length",
 		"completed": "end", "max_output_tokens": "length",
 	}
@@ -154,14 +154,14 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 			want := d.overV2(v2 + "}")
 			want.Finish = ends[want.Finish]
 			if test.want.Out == 0 {
-				test.want.Out = want.Out // tokens of the stop text count, so take the number of v2
+				test.want.Out = want.Out // the tokens of the stop text count, too, so the number of v2 is the reference
 			}
 			if want != test.want {
 				t.Errorf("v2: %+v, want %+v", want, test.want)
 			}
 			for path, body := range map[string]string{"/v1/chat/completions": chat, "/v1/responses": responses, "/v1/messages": messages, "/api/chat": ollama} {
 				if path == "/v1/responses" && test.stop != "" {
-					continue // it has no stop texts
+					continue // this dialect has no stop texts
 				}
 				status, answer := d.overHTTP(path, body+"}")
 				var a httpAnswer
@@ -183,8 +183,8 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 	}
 }
 
-// The engine counts tokens over HTTP, and its refusal of a prompt that is too long has the form of
-// the dialect.
+// The engine counts tokens over HTTP. If a prompt is too long, its refusal has the form of the
+// dialect.
 func TestEngineInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	if status, answer := d.overHTTP("/v1/messages/count_tokens", `{"system":"ab","messages":[{"role":"user","content":"cde"}]}`); status != http.StatusOK || !strings.HasPrefix(answer, `{"input_tokens":`) || answer == `{"input_tokens":0}` {
@@ -202,8 +202,8 @@ func TestEngineInEveryDialect(t *testing.T) {
 	}
 }
 
-// Requests in the form in which agents send them are answered, with all their members, late system
-// messages, and server-side tools.
+// Requests as coding agents send them are answered, with all their members, late system messages,
+// and server-side tools.
 func TestRequestsOfAgents(t *testing.T) {
 	d := startWith(t, `{"http":{"any_model":true},"backends":[{"kind":"mock","name":"gen","tokens":["ok"],"prompt_tokens":7}]}`)
 	d.waitReady()

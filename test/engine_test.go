@@ -93,8 +93,8 @@ func TestEngineDies(t *testing.T) {
 	}
 }
 
-// Requests that are sent while an engine is stopped by a signal are not lost: once the engine is
-// killed, they fail or wait for the next one.
+// Requests to an engine that is stopped by a signal are not lost: once the engine is killed, they
+// fail, or wait for the next engine.
 func TestRequestsAtTheMomentOfDeath(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--queue-depth", "100")
 	for range 5 {

@@ -316,8 +316,8 @@ func TestHangUpInTheQueue(t *testing.T) {
 	}
 }
 
-// A deadline that passes in the queue refuses the request with queue_full. During an answer it ends
-// the answer.
+// If its deadline passes in the queue, a request is refused with queue_full. If it passes during
+// the answer, the answer ends there.
 func TestDeadline(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
 	runs := d.client()
@@ -346,7 +346,8 @@ func TestMock(t *testing.T) {
 	}
 }
 
-// A slow mock delays the start, as an engine does. If it takes too long, the start fails.
+// A mock that is slow to become ready delays the daemon's start, as an engine does. If it takes too
+// long, the start fails.
 func TestSlowMock(t *testing.T) {
 	config := func(ms int) string {
 		return fmt.Sprintf(`{"backends":[{"kind":"mock","name":"m"},{"kind":"mock","name":"slow","ready_after_ms":%d}]}`, ms)

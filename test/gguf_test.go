@@ -76,8 +76,8 @@ func dissect(t *testing.T, data []byte) anatomy {
 	return a
 }
 
-// damages returns copies of a file with wrong numbers in each part of the header, cut copies, and
-// other files.
+// damages returns copies of a file with wrong numbers in each part of the header, truncated copies,
+// and files of other content.
 func damages(t *testing.T, whole []byte) (all []damage) {
 	t.Helper()
 	a := dissect(t, whole)
@@ -127,7 +127,7 @@ func damages(t *testing.T, whole []byte) (all []damage) {
 	return all
 }
 
-// A damaged model in place of a served file is refused with its path and a reason, or can be
+// A damaged model in place of a served file is refused with its path and a reason, unless it can be
 // loaded. The daemon and its other entry go on, and no load hangs.
 func TestHostileModels(t *testing.T) {
 	var model bytes.Buffer
@@ -164,7 +164,7 @@ func TestHostileModels(t *testing.T) {
 	for n := 0; n < len(all); n += stride {
 		damage := all[n]
 		place(damage.data)
-		if given { // the engine of the last model runs
+		if given { // the previous model was loaded, and its engine runs
 			kill(t, d.engine(), 9)
 		} else if _, errs, code := d.ctl("retry", "gen"); code != 0 {
 			t.Fatalf("%s: retry: %d, %s", damage.name, code, errs)

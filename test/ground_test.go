@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// Ignored settings are reported even if the start fails.
+// Warnings about ignored settings are logged even if the start fails.
 func TestWarningsOfAFailedStart(t *testing.T) {
 	t.Setenv("INFERD_QUEUE_DETPH", "3")
 	for name, test := range map[string]struct {
@@ -101,7 +101,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	}
 }
 
-// Without a GPU, GPU layers have no effect, and capabilities have the real number.
+// On a CPU, capabilities report no GPU layers, whatever the config requests.
 func TestLayersWithoutAGPU(t *testing.T) {
 	d := mocked(t, `{"n_gpu_layers":-1,"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}},

@@ -40,8 +40,8 @@ func (d *daemon) memory(key string) int {
 	return 0
 }
 
-// descriptors counts the daemon's open files. Only root may list them, but since Linux 6.2 their
-// number is the size of the folder.
+// descriptors counts the daemon's open files. Only root may list them, because the daemon forbids
+// dumps, but since Linux 6.2 their number is the size of the folder.
 func (d *daemon) descriptors() int {
 	d.t.Helper()
 	folder := fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid)
@@ -86,7 +86,7 @@ func TestEndlessLine(t *testing.T) {
 	d.works()
 }
 
-// A line of exactly the limit is accepted.
+// A line whose length is exactly the limit is accepted.
 func TestLargestLine(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	c := d.client()
@@ -184,7 +184,7 @@ func (d *daemon) unread(id string, tokens int) *client {
 }
 
 // Twice as many clients as there are slots never read. The next request of the same caller soon
-// gets a slot, and a request of another user gets one at once, although a write may take ten
+// gets a slot, and a request of another user gets one at once, although the write timeout is ten
 // minutes. If the clients then read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
@@ -219,7 +219,8 @@ func TestClientsThatNeverRead(t *testing.T) {
 	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
 }
 
-// The unread answers of a caller beyond its queue depth are ended, and their slots become free.
+// If more answers of a caller are unread than its queue depth allows, the excess answers are ended,
+// and their slots become free.
 func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
 	var deaf []*client

@@ -286,7 +286,7 @@ func kill(t *testing.T, pid int, sig syscall.Signal) {
 	}
 }
 
-// gone reports whether a process has ended.
+// gone reports whether a process has ended. A zombie counts as ended.
 func gone(pid int) bool {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, os.ErrNotExist) {

@@ -91,8 +91,8 @@ func askHTTP(t *testing.T, c *http.Client, base, body string, headers ...string)
 
 const hiGen = `{"model":"gen","messages":[{"role":"user","content":"abc"}],"max_tokens":4}`
 
-// HTTP is bound before the models are loaded. /health says that they are loading, requests wait,
-// and no other program can bind the address.
+// HTTP is bound before the models are loaded. Meanwhile /health says that they are loading,
+// requests wait, and no other program can bind the address.
 func TestHTTPIsBoundEarly(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","ready_after_ms":2000}]}`)
 	base := "http://" + d.httpAddr()
@@ -221,8 +221,8 @@ func TestHTTPDrain(t *testing.T) {
 	}
 }
 
-// The record of a request names its outcome, its dialect and the name of its key, but not the key: of a
-// client that hangs up, and of an answer that fails in the middle.
+// For a client that hangs up and for an answer that fails in the middle, the record has the
+// outcome, the dialect and the name of the key, but not the key.
 func TestHTTPRecords(t *testing.T) {
 	const secret = "0123456789abcdef"
 	t.Setenv("TEST_HTTP_KEY", secret)
@@ -261,8 +261,8 @@ func TestHTTPRecords(t *testing.T) {
 	}
 }
 
-// A request that finds the queue full is told when a slot will be free: ten requests wait, and each
-// takes four seconds.
+// The refusal of a request because of a full queue says when a slot will be free. Here eleven
+// requests come first, and each takes four seconds.
 func TestHTTPRetryAfter(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen","n_slots":1,"tokens":["a","b"],"token_delay_ms":2000}]}`, "--http", "127.0.0.1:0")
 	url := "http://" + d.httpAddr() + "/v1/chat/completions"
@@ -288,7 +288,7 @@ func TestHTTPRetryAfter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	// A busy machine takes longer for each request.
+	// The upper bound allows for a busy machine, on which each request takes longer.
 	after := res.Header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(after); res.StatusCode != http.StatusTooManyRequests || err != nil || seconds < 44 || seconds > 60 {
 		t.Errorf("got %d, Retry-After: %q", res.StatusCode, after)

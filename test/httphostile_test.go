@@ -128,8 +128,8 @@ func response(r *bufio.Reader) (got answered, closes bool, err error) {
 	return answered{res.StatusCode, body}, res.Close, err
 }
 
-// A bad request over TCP gets one error, in the form of its dialect. Other requests on the same
-// connection, beside it and after it, are not affected.
+// A bad request over TCP gets one error, in the form of its dialect. Other requests, on the same
+// connection or later ones, are not affected.
 func TestHostileHTTP(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()
@@ -148,7 +148,7 @@ func TestHostileHTTP(t *testing.T) {
 		for name, test := range map[string]struct {
 			request string
 			status  int
-			bare    bool // net/http answers
+			bare    bool // net/http answers, in no dialect
 		}{
 			"another host":            {rawHTTP("POST", a.path, a.body, "Host: evil.example"), 403, false},
 			"no host":                 {rawHTTP("POST", a.path, a.body, "Host: "), 403, false},
@@ -210,7 +210,8 @@ func TestHostileHTTP(t *testing.T) {
 	d.recovers(before)
 }
 
-// dialectOf returns the dialect of an error. Paths below those of a dialect may have another one.
+// dialectOf returns the dialect of the error in the case called name. It is dialect, except for
+// unknown paths below those of llama.cpp's server.
 func dialectOf(dialect, name string) string {
 	if name == "a path below" && dialect == "llama" {
 		return "openai" // the dialect of unknown paths

@@ -114,7 +114,7 @@ func TestRelativePaths(t *testing.T) {
 	if err := os.Symlink(engineLib, filepath.Join(dir, "lib")); err != nil {
 		t.Fatal(err)
 	}
-	// Both engines use the compute lock in the folder of the daemon's lock.
+	// There are two engines, so the compute lock is used. It is in the folder of the daemon's lock.
 	const config = `{"engine":{"lib_dir":"lib"},"backends":[
 		{"kind":"llamacpp","name":"a","model":{"path":"m.gguf"}},
 		{"kind":"llamacpp","name":"b","model":{"path":"./m.gguf"}}]}`
@@ -155,7 +155,7 @@ func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(content)
-	// The engine starts after the check and before the load.
+	// The program replaces the file after the daemon's check and before the engine's load.
 	engine, _ := spied(t, fmt.Sprintf("echo another >%[1]s.new && mv %[1]s.new %[1]s", path))
 	d := start(t, "", "--model-path", path, "--model-sha256", hex.EncodeToString(sum[:]), "--engine", engine)
 	var mapped bool

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// servedFile starts a daemon with a copy of builtin:loop, and a request that runs. It skips the
-// test if there are no leases.
+// servedFile starts a daemon with a copy of builtin:loop. It returns the path of the copy, and a
+// client whose request runs. It skips the test if the file system grants no leases.
 func servedFile(t *testing.T) (d *daemon, path string, running *client) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "loop.gguf")
@@ -107,7 +107,7 @@ func TestModelIsTruncated(t *testing.T) {
 	if out := d.stderr.String(); strings.Contains(out, "SIGBUS") || !strings.Contains(out, "was opened for writing while the engine had it loaded") {
 		t.Errorf("the log lacks the cause")
 	}
-	// Once the right file is in its place, the model is served on request.
+	// Once the right file is in its place, an operator's retry serves the model again.
 	repaired := path + ".new"
 	f, err := os.Create(repaired)
 	if err != nil {

@@ -214,8 +214,8 @@ func TestProcessorThatLies(t *testing.T) {
 	}
 	ended(d)
 
-	// An invalid memory file is ignored and replaced. Variants of changed libraries are tried
-	// again.
+	// The file of avoided variants is ignored and replaced if it is invalid. If a library has
+	// changed, its variant is tried again.
 	memory := filepath.Join(cache, "inferd", "cpu-variants.json")
 	write(t, memory, "{")
 	d = serve(t, args...)
@@ -228,7 +228,7 @@ func TestProcessorThatLies(t *testing.T) {
 	check(serve(t, args...), len(liars))
 }
 
-// ended stops a daemon, and checks its exit code.
+// ended stops a daemon, and checks that it exits with 0.
 func ended(d *daemon) {
 	d.t.Helper()
 	d.signal(syscall.SIGTERM)

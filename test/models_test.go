@@ -10,8 +10,8 @@ import (
 	inferd "github.com/inferd-go/inferd/client"
 )
 
-// Environment variables of make test-models. The template of the first model has no tools. The
-// second is optional; its template has tools.
+// The environment variables of make test-models, each the path of a model. The template of the
+// first model has no tools. The second variable is optional; the template of its model has tools.
 const (
 	modelVariable      = "INFERD_TEST_MODEL"
 	toolsModelVariable = "INFERD_TEST_TOOLS_MODEL"
@@ -55,7 +55,7 @@ func (d *daemon) capable() map[string]any {
 	return nil
 }
 
-// realCalls requires a call of any tool, and of a named one.
+// realCalls checks that a required call is made, of any tool and of a named one.
 func realCalls(t *testing.T, d *daemon) {
 	t.Helper()
 	for _, choice := range []inferd.ToolChoice{"required", "get_weather"} {
@@ -73,7 +73,7 @@ func realCalls(t *testing.T, d *daemon) {
 	}
 }
 
-// realSchema requests an answer that satisfies a schema.
+// realSchema checks that an answer satisfies its schema.
 func realSchema(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Describe a person.")
@@ -96,7 +96,7 @@ func realSchema(t *testing.T, d *daemon) {
 	t.Logf("schema: %s", got.Text)
 }
 
-// realThinking requests thinking from a model that cannot think.
+// realThinking checks that a model that cannot think refuses a request for thinking.
 func realThinking(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Hello")
@@ -111,9 +111,9 @@ func realThinking(t *testing.T, d *daemon) {
 	}
 }
 
-// realTurns answers a tool call. The second prompt must find the tokens of the first turn in the
-// cache. The temperature is not 0, because then only tokens that the same kernels would compute
-// count as cached.
+// realTurns answers a tool call, and checks that the second prompt finds the tokens of the first
+// turn in the cache. The temperature is not 0: at 0, only tokens that the same kernels would
+// compute count as cached.
 func realTurns(t *testing.T, d *daemon) {
 	t.Helper()
 	const question = `{"role":"user","content":[{"type":"text","text":"The weather in Rome?"}]}`

@@ -103,8 +103,8 @@ func packaged(t *testing.T, name string) string {
 	return string(text)
 }
 
-// systemd-analyze prints nothing about the unit. Its exit code is not enough: it is 0 even for
-// settings that it ignores.
+// systemd-analyze verify prints nothing about the unit. Its exit code is not enough: it is 0 even
+// for settings that systemd-analyze ignores.
 func TestSystemdUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {

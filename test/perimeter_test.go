@@ -308,7 +308,8 @@ func mutant(r *rand.Rand, lp bool, msg string) []byte {
 	return whole
 }
 
-// TestCrowd opens one connection more than a caller may have.
+// TestCrowd opens as many connections as one caller may have. Any further one is refused, until the
+// others are closed.
 func TestCrowd(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -353,7 +354,8 @@ func (d *daemon) roomAgain() {
 	}
 }
 
-// TestChurn connects and disconnects ten thousand times.
+// TestChurn connects and disconnects ten thousand times. The daemon then works, with no more
+// resources than before.
 func TestChurn(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -373,7 +375,8 @@ func TestChurn(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestHalfFrames hangs up within a message, and sends a message byte by byte.
+// TestHalfFrames sends a message byte by byte, which is answered, and hangs up at every point
+// within a message, after which no resources remain in use.
 func TestHalfFrames(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -409,7 +412,8 @@ func TestHalfFrames(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestNeverReads requests far more bytes than a socket buffers, and does not read them.
+// TestNeverReads requests far more bytes than a socket buffers, and does not read them. The slot
+// becomes free, and the connection is cut off.
 func TestNeverReads(t *testing.T) {
 	tokens := make([]string, 240) // a config has at most 1 MiB
 	for i := range tokens {
@@ -452,7 +456,8 @@ func TestNeverReads(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestSpaces sends up to a gigabyte of spaces on every surface.
+// TestSpaces sends up to a gigabyte of spaces on every surface. The daemon reads little more than a
+// message may have, and uses little memory.
 func TestSpaces(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -481,7 +486,8 @@ func TestSpaces(t *testing.T) {
 	}
 }
 
-// TestDeep sends ten thousand levels of nesting on every surface.
+// TestDeep sends ten thousand levels of nesting on every surface. The daemon refuses them, and
+// closes the connection.
 func TestDeep(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -589,9 +595,9 @@ func spoil(msg string) (all []string) {
 	return all
 }
 
-// TestManyValues sends several messages at once that take much more memory decoded than as bytes.
-// They consist of the shortest values, as many as fit into the memory limit or as the limit of
-// values allows.
+// TestManyValues sends several messages at once that take much more memory decoded than as bytes:
+// they consist of the shortest values, either too many of them or nearly as many as are allowed.
+// The daemon refuses the former, and its memory stays bounded.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.trace()
@@ -605,7 +611,7 @@ func TestManyValues(t *testing.T) {
 	} {
 		for _, n := range []int{tooMany, most, most, most, most, most, most} {
 			p := d.peer(leaf)
-			// The brackets are not closed. The decoder notices that only after the values.
+			// The brackets are not closed, which the decoder notices only after all values.
 			if _, err := p.Write(p.framed(parts[0] + strings.Repeat(parts[1], n))); err != nil && !errors.Is(err, syscall.EPIPE) {
 				t.Fatal(err)
 			}

@@ -51,7 +51,7 @@ const scriptedTool = `{"name":"get_weather","description":"d","input_schema":{"t
 // calls a tool; after the tool's result it writes another text. Its template begins with template.
 func scripted(t *testing.T, template string) (path string) {
 	t.Helper()
-	noThoughts := len("\n\n\n\n") + 2 // tokens of the pair around no thoughts
+	noThoughts := len("\n\n\n\n") + 2 // tokens of an empty pair of think tags
 	thoughts := []string{"<think>", "\nHm", ".\n", "</think>", "\n\n"}
 	text := []string{"I look", " it", " up.", "\n"}
 	input := []string{`{"city": "K`, "\xc3", "\xb6", `ln <b>&`, `", "days": 3}`}
@@ -70,9 +70,9 @@ func scripted(t *testing.T, template string) (path string) {
 		builtin.Recital{After: "<|second|>", Tokens: []string{"It is", " sunny", " there."}})
 }
 
-// recite writes the file of a model with a template like [hermes], whose markers are control tokens. anchor is
-// template code that is put where the answer begins. It writes the control token that selects one of the recitals.
-// The Skip of a recital counts from the line after that token.
+// recite writes the file of a model with a template like [hermes], whose markers are control
+// tokens. anchor is template code that is put where the answer begins; it writes the control token
+// that selects one of the recitals. The Skip of a recital counts from the line after that token.
 func recite(t *testing.T, template, anchor string, recitals ...builtin.Recital) (path string) {
 	t.Helper()
 	const begin = "{% if add_generation_prompt %}"
@@ -142,8 +142,9 @@ func TestScripted(t *testing.T) {
 	scriptedOverHTTP(t, d)
 }
 
-// scriptedWithin asks for few tokens, with a tool that takes further members: the call that the model writes arrives as soon
-// as the shortest one fits behind its thoughts and text.
+// scriptedWithin limits the tokens of answers with a tool call, where the tool allows further
+// members. As soon as the limit leaves room for the shortest call after the model's thoughts and
+// text, the call that the model writes must arrive.
 func scriptedWithin(t *testing.T, d *daemon) {
 	t.Helper()
 	open := strings.Replace(scriptedTool, `,"additionalProperties":false`, "", 1)
@@ -156,7 +157,7 @@ func scriptedWithin(t *testing.T, d *daemon) {
 	if _, err := fmt.Sscanf(said, "%d tokens", &least); err != nil {
 		t.Fatalf("%v: %v", refusal, err)
 	}
-	const before = 10 // tokens of thoughts and text, and one that may be in both texts
+	const before = 10 // 9 tokens of thoughts and text, and one that the text may share with the shortest answer
 	for _, choice := range []string{"auto", "required"} {
 		for most := least; most <= least+400; most += 1 + most/4 {
 			thoughts, text, calls := v2Parts(t, ask(choice, most))

@@ -315,7 +315,7 @@ func TestSchemasOverHTTP(t *testing.T) {
 		path           string
 		read           func(*testing.T, string) speech
 		body           string
-		schema, object string // members that ask for them; an empty one is not in the dialect
+		schema, object string // members that request a schema and any JSON object; empty if the dialect has none
 	}{
 		{
 			"/v1/chat/completions", spokenChat, user + `,"max_tokens":40`,

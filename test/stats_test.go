@@ -50,8 +50,8 @@ func (d *daemon) entries() map[string]entry {
 	return all
 }
 
-// Stats have the report of an engine, its restarts, and whether it is silent. They do not wait for
-// an engine that is stopped.
+// Stats have the report of an engine, its restarts, and whether it is silent. An engine that is
+// stopped by a signal does not delay them.
 func TestStatsOfEngines(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"},"n_ctx":256},

@@ -124,7 +124,7 @@ func TestStockGoClients(t *testing.T) {
 	}
 	program := filepath.Join(t.TempDir(), "sdk.test")
 	build := exec.CommandContext(t.Context(), "go", "test", "-C", "sdk", "-c", "-o", program)
-	build.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // otherwise Go's cache is empty
+	build.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // the tests set it, and with it Go's build cache would be empty
 		return strings.HasPrefix(v, "XDG_CACHE_HOME=")
 	})
 	if out, err := build.CombinedOutput(); err != nil {

@@ -191,7 +191,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	for _, name := range []string{"", "first", "copied", "linked", "twins", "others"} {
 		embeds(name, "")
 	}
-	// Then the first entry cannot be loaded again.
+	// Without its file, the first entry cannot be loaded again.
 	if err := os.Remove(first); err != nil {
 		t.Fatal(err)
 	}
@@ -523,7 +523,7 @@ func TestFairBetweenUsers(t *testing.T) {
 		t.Errorf("the other user: %v", m)
 	}
 	s := d.stats()
-	// Each request takes 50 ms: the request did not wait for all sixty.
+	// Others still wait, so the other user's request did not wait for all sixty.
 	if s.Waiting == 0 {
 		t.Errorf("nobody waits any more: %+v", s)
 	}

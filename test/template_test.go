@@ -97,8 +97,9 @@ func (k *talk) ask(question, more string) (text, told string, done v2Done) {
 	}
 }
 
-// On every surface, an answer of a model without a chat template ends at a marker, with the reason
-// end of turn, begins without white space, and is found in the cache by the next turn.
+// On every surface, an answer of a model without a chat template ends at a marker of the next turn,
+// with the reason end of turn. It begins without white space, and the next turn finds it in the
+// cache.
 func TestNoTemplate(t *testing.T) {
 	d := untaught(t, " Hello", " there", ".", "\n", "User", ":")
 	for _, stream := range []string{"", `,"stream":false`} {
@@ -147,7 +148,7 @@ func TestNoTemplate(t *testing.T) {
 	}
 }
 
-// An answer that consists of white space has only the last frame.
+// An answer that has no text before its end, except for white space, consists of the last frame.
 func TestNoTemplateNoText(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"white space":       {" ", "\t", "\n", "User", ":"},

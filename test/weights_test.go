@@ -32,7 +32,7 @@ type shelf struct {
 	watched chan struct{} // the hub answers once it is closed; nil means at once
 }
 
-// answer is the script of the hub.
+// answer is the script of the hub. It waits for watched, and then returns the result of fault.
 func (s *shelf) answer(r hubtest.Request) *hubtest.Fault {
 	s.mu.Lock()
 	fault, watched := s.fault, s.watched
@@ -185,7 +185,7 @@ func TestBootPulls(t *testing.T) {
 			d.signal(syscall.SIGTERM)
 			d.exit()
 
-			// The start needs no hub at all. With verify it hashes the content.
+			// With verify the next start hashes the content. It still needs no hub.
 			t.Setenv("HF_ENDPOINT", "http://not-encrypted")
 			d, frames = s.boot(strings.Replace(config, "{", `{"verify":"always",`, 1), "ready", "")
 			if seen := phases(frames); !slices.Contains(seen, "verify") && seen[0] == "checking_local" {
@@ -278,7 +278,8 @@ func TestBootWithAWrongDigest(t *testing.T) {
 	}
 }
 
-// Without auto_pull the error has the command that pulls the model. A blob then needs no manifest.
+// Without auto_pull, the error for a missing model has the command that pulls it. If the store has
+// the blob, the model is served, even without a manifest.
 func TestBootWithoutPull(t *testing.T) {
 	s := newShelf(t)
 	for model, want := range map[string]string{

@@ -28,7 +28,8 @@ func inOslo(arguments string) bool {
 	return json.Unmarshal([]byte(arguments), &m) == nil && len(m) == 1 && m["place"] == "Oslo"
 }
 
-// The model "loop" calls the tool until it has a result.
+// Tool calls and their results go back and forth: the model "loop" calls the tool until it has a
+// result.
 func TestToolRoundTrip(t *testing.T) {
 	t.Run("chat", func(t *testing.T) {
 		c, params := ofOpenAI(t), chat("loop")
