@@ -22,8 +22,8 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// chats measures the rate of one, four and eight streams over HTTP with chat completions. In turns
-// it measures the length-prefixed socket of the same daemon, and chat completions of llama-server.
+// chats measures the rate of one, four and eight streams over HTTP with chat completions, in turns
+// with the length-prefixed socket of the same daemon and with chat completions of llama-server.
 func (p *peers) chats() error {
 	streams := []int{1, 4, 8}
 	tokens := make([]int, len(streams))

@@ -180,7 +180,8 @@ func (p *peers) competeInTurns(servers []contender, callers []backlogged) ([][]*
 	return serveInTurns(p, servers, p.rounds(), func(s *side) (*usage, error) { return p.compete(s, callers) })
 }
 
-// reportShares prints a measure of the shares on each server.
+// reportShares prints a measure of the shares on each server, which of computes from the tokens of
+// each caller.
 func (p *peers) reportShares(servers []contender, results [][]*usage, what, reach, measure string, of func([]float64) float64) {
 	for i, c := range servers {
 		if i > 0 {

@@ -104,8 +104,8 @@ func firstToken(nc net.Conn, ask []byte) (time.Duration, error) {
 	}
 }
 
-// routing measures the choice among eight entries, of which only the last has the abilities, and
-// the update of its breaker.
+// routing measures the choice among eight entries, of which only the last can serve the request,
+// and the update of its breaker.
 func (b *bench) routing() error {
 	r := new(route.Router)
 	const entries = 8

@@ -38,8 +38,9 @@ func (b *bench) onlyHTTP() error {
 	return b.chatRates(model)
 }
 
-// overHTTP measures the v2 socket, the bridge with a backend that takes no time, and the limit that
-// net/http sets: a handler that answers at once, in a process of its own.
+// overHTTP measures requests over the v2 socket and over the bridge, with a backend that takes no
+// time. It also measures the limit that net/http sets: a handler that answers at once, in a process
+// of its own.
 func (b *bench) overHTTP() error {
 	d, err := b.mocked(`"n_slots":16`, "--queue-depth", "64")
 	if err != nil {

@@ -56,7 +56,7 @@ type peers struct {
 	servers []*side
 }
 
-// A row is a row of the table.
+// A row is one comparison, and a row of the printed table.
 type row struct {
 	key, what   string
 	full, quick time.Duration // time limit; four times as long for two builds, which are measured in rounds

@@ -69,8 +69,8 @@ func (p *peers) decode() error {
 	return nil
 }
 
-// fastest returns the index of the runner with the highest median rate of a kind. It ignores the
-// runners before index from.
+// fastest returns the index of the runner with the highest median rate of a kind, such as that of
+// eight streams. It ignores the runners before index from.
 func fastest(rates [][][]float64, from, kind int) int {
 	best := from
 	for i := from + 1; i < len(rates); i++ {

@@ -17,7 +17,7 @@ func TestReferenceWithoutCargo(t *testing.T) {
 	}
 }
 
-// A rival is measured with the command line of the reference.
+// A rival can be measured: inferd accepts the command line of the reference.
 func TestRival(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and runs a daemon")

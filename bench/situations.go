@@ -126,9 +126,9 @@ func (a *answers) texts(models []subject) error {
 // control is the number of prompts that a second fresh engine also answers.
 const control = 8
 
-// reference collects the answers of fresh engines to each prompt and to the second question. For
-// about control of the prompts it compares the answer with that of a second fresh engine, and it
-// prints the result.
+// reference collects the answers of fresh engines to each prompt and to the second question. It
+// also compares about control of the answers with those of a second fresh engine, and prints the
+// result.
 func (t *trial) reference() error {
 	var c comparison
 	var in []int
@@ -178,7 +178,8 @@ var situations = []situation{
 	{name: "at rest again", before: (*trial).rest, turn: (*trial).question},
 }
 
-// run sends the prompts to one engine in all situations.
+// run sends the prompts to one engine in each situation, and prints how many answers equal those of
+// fresh engines.
 func (t *trial) run() (err error) {
 	if t.daemon, err = t.begin(t.file, ""); err != nil {
 		return err

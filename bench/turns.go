@@ -176,7 +176,8 @@ func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64
 	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
 }
 
-// compareRates measures all runners in turns. rates[r][i] has the rates of runner r and kind i.
+// compareRates measures all runners in turns, n times. rates[r][i] has the rates of runner r and
+// kind i, one for each round.
 func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	results, err := inTurns(all, n, func(r runner) ([]float64, error) { return r.rates() })
 	if err != nil {

@@ -42,7 +42,8 @@ func (a *answers) vectors([]subject) error {
 	return nil
 }
 
-// embeddings compares the vectors of texts of 10 to 100 tokens.
+// embeddings compares the vectors of texts in a batch with those of each text alone. The texts have
+// 10 to 100 tokens.
 func (a *answers) embeddings(s subject, d *daemon) error {
 	var texts []string
 	for i := range together {
@@ -77,7 +78,8 @@ func cosine(a, b []float32) float64 {
 	return ab / math.Sqrt(aa*bb)
 }
 
-// scores compares the scores of documents of 10 to 100 tokens.
+// scores compares the scores of documents in a ranking with those of each document alone. The
+// documents have 10 to 100 tokens.
 func (a *answers) scores(s subject, d *daemon) error {
 	query := s.prose(500, 12)
 	var texts []string

@@ -185,7 +185,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // statusTimeout bounds the wait for the daemon's status.
 const statusTimeout = 2 * time.Second
 
-// status returns the daemon's lifecycle state, or an empty text if it is unknown.
+// status returns the daemon's lifecycle state, phase and entry as text, or an empty text if they
+// are unknown.
 func (c *Client) status(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()

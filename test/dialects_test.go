@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A told has the facts that answers in all dialects have.
+// A told has the facts about an answer that every dialect reports.
 type told struct {
 	Text   string
 	In     int
@@ -76,7 +76,7 @@ func (d *daemon) overHTTP(path, body string) (status int, answer string) {
 	return res.StatusCode, string(all)
 }
 
-// An httpAnswer has the members of answers in all dialects.
+// An httpAnswer decodes an answer in any dialect of HTTP: it has the members of all of them.
 type httpAnswer struct {
 	Choices []struct {
 		Message struct{ Content string }

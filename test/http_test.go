@@ -310,8 +310,8 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	return string(out[i+1:]), string(out[:i])
 }
 
-// Over TCP, too, the daemon learns the user from the kernel. Other users need a key, and each key is a
-// caller of its own.
+// Over TCP, too, the kernel reports the user to the daemon. Other users need a key, and each key is
+// a caller of its own.
 func TestHTTPOtherUsers(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -352,8 +352,8 @@ func TestHTTPOtherUsers(t *testing.T) {
 	}
 }
 
-// While a user keeps opening connections that stay idle, its requests get a status and another user
-// gets answers. Once the connections are closed, all resources are free again.
+// While a user holds thousands of idle connections, further ones are refused with a status, and
+// another user gets answers. Once the connections are closed, all resources are free again.
 func TestHTTPFlood(t *testing.T) {
 	asRoot(t)
 	if _, err := exec.LookPath("curl"); err != nil {

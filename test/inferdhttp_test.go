@@ -133,7 +133,8 @@ func events(t *testing.T, stream string) (all []string) {
 	return all
 }
 
-// Check 143 of the contract: health, models, an answer in one piece, and a stream.
+// Check 143 of the contract (see spec/README.md): health, models, an answer in one piece, and a
+// stream.
 func TestGatewayAnswers(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["Hel","lo"],"prompt_tokens":3}]}`)
 	g := d.gateway("--model-name", "house")

@@ -345,8 +345,8 @@ func TestCrowd(t *testing.T) {
 	d.recovers(before)
 }
 
-// roomAgain waits until the daemon has noticed that the excess connections are closed. It checks
-// each socket, since each has a backlog of its own.
+// roomAgain waits until the daemon has noticed that connections were closed, and accepts new ones.
+// It checks each socket, since each has a backlog of its own.
 func (d *daemon) roomAgain() {
 	d.t.Helper()
 	for _, leaf := range leaves {

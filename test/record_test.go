@@ -197,7 +197,7 @@ func TestLogHasNoLinePerToken(t *testing.T) {
 	}
 }
 
-// fill writes a log that lacks room bytes until rotation, for a daemon that is started later.
+// fill writes a log that is room bytes short of its rotation, for a daemon that is started later.
 func fill(t *testing.T, dir string, room int) {
 	t.Helper()
 	if err := os.Mkdir(dir+".logs", 0o700); err != nil {

@@ -222,7 +222,7 @@ func TestBadSampling(t *testing.T) {
 	}
 }
 
-// If the template does not end, the request fails, and the engine keeps running.
+// If the chat template recurses without end, the request fails, and the engine keeps running.
 func TestEndlessTemplate(t *testing.T) {
 	var model bytes.Buffer
 	if err := builtin.Write("tiny", &model); err != nil {

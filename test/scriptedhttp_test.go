@@ -297,7 +297,7 @@ func scriptedNames(t *testing.T, d *daemon) {
 	}
 }
 
-// speaks checks the answer to a request.
+// speaks sends a request, and compares the answer, as read decodes it, with want.
 func (d *daemon) speaks(path, body string, read func(*testing.T, string) speech, want speech) {
 	d.t.Helper()
 	status, answer := d.overHTTP(path, body)

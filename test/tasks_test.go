@@ -193,8 +193,7 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 	running[1].writes(1)
 }
 
-// If the config asks for exact answers, stats and capabilities say whether they are exact and, if
-// not, why.
+// If the config sets exact, stats and capabilities say whether answers are exact and, if not, why.
 func TestExactIsShown(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"exact","exact":true,"model":{"builtin":"chain"}},

@@ -60,7 +60,7 @@ func (t *Tally) Agrees(in, out int64) error {
 	return between("output", out, t.Out, t.LeftOut)
 }
 
-// MixedCallers is the number of callers.
+// MixedCallers is the number of callers. Each has letters of its own.
 const MixedCallers = 16
 
 const (

@@ -47,7 +47,7 @@ type Caller struct {
 	KVTokens int   `json:"kv_tokens"` // in the caches of engines, for all programs of the user
 }
 
-// Counts counts the requests of a caller or an entry.
+// Counts are the present requests of a caller or an entry, and the totals of its ended requests.
 type Counts struct {
 	Running      int     `json:"running"`
 	Waiting      int     `json:"waiting"`
@@ -78,7 +78,7 @@ type Backend struct {
 	NCtx         int     `json:"n_ctx,omitzero"`         // size of the context in tokens
 	CPUVariant   string  `json:"cpu_variant,omitzero"`   // variant of llama.cpp's CPU library
 	Libraries    string  `json:"libraries,omitzero"`     // "verified" or "unverified"; empty from an older daemon
-	Exact        *bool   `json:"exact,omitzero"`         // whether answers are exact; nil if the config does not ask for it
+	Exact        *bool   `json:"exact,omitzero"`         // whether answers are exact; nil if the config does not set "exact"
 	Inexact      string  `json:"inexact,omitzero"`       // why they are not exact
 	PID          int     `json:"pid,omitzero"`           // of the engine; 0 if there is none
 	Restarts     int     `json:"restarts,omitzero"`      // of the engine
@@ -89,9 +89,9 @@ type Backend struct {
 	Engine       *Engine `json:"engine,omitzero"`        // its report; nil if there is none
 }
 
-// An Engine is the report of an engine about all its tasks. Counts are since it became ready.
-// Embedding and reranking use no cache and decode no tokens: those fields stay 0 unless a task
-// generates.
+// An Engine is the report of an engine about all its tasks. Its totals begin when the engine
+// becomes ready. Embedding and reranking use no cache and decode no tokens: those fields stay 0
+// unless a task generates.
 type Engine struct {
 	KVSize        int     `json:"kv_size_tokens"`   // size of the cache
 	KVUsed        int     `json:"kv_used_tokens"`   // of unfinished sequences
@@ -120,7 +120,8 @@ type User struct {
 	CachedTokens int64  `json:"cached_tokens"` // tokens of prompts that were found in the cache
 }
 
-// Add adds the work of another task of the same engine that uses no cache.
+// Add adds the report of another task of the same engine. That task uses no cache, so only its
+// sequences, steps and prefilled tokens are added.
 func (e *Engine) Add(task Engine) {
 	e.Sequences += task.Sequences
 	e.Steps += task.Steps

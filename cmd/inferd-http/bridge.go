@@ -26,7 +26,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Times and bounds.
+// Limits of the time and the memory that clients can take.
 const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = time.Minute
@@ -180,7 +180,7 @@ func bodyError(err error) error {
 	return refhttp.Plain(http.StatusBadRequest, "the body cannot be read")
 }
 
-// fail sends an error as the whole answer.
+// fail sends an error as the whole answer, with the headers that belong to its status.
 func (b *bridge) fail(w http.ResponseWriter, f *refhttp.Error) {
 	h := w.Header()
 	switch f.Status {

@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// newID returns the id of an answer, which its request also has in the daemon's log.
+// newID returns a new ID for an answer. The request to the daemon has it, too, so it is in the
+// daemon's log.
 func newID() string { return "chatcmpl-" + strconv.FormatInt(time.Now().UnixNano(), 16) }
 
 // chat answers POST /v1/chat/completions.

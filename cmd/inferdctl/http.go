@@ -14,8 +14,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferdctl/internal/setup"
 )
 
-// daemon has the requests of verbs that work over HTTP, too: a client over the sockets or over HTTP
-// implements it.
+// A daemon is a client over the sockets or over HTTP, with the requests that both support.
 type daemon interface {
 	Generate(context.Context, *client.Request) iter.Seq2[client.Event, error]
 	Embed(context.Context, *client.EmbedRequest) (*client.Embeddings, error)

@@ -185,7 +185,8 @@ func plain(text string) string {
 	return text
 }
 
-// usage prints the requests and tokens of clients in the activity log.
+// usage prints the numbers of requests and tokens in the activity log, for each user, program,
+// entry and model.
 func (c *command) usage(ctx context.Context, args []string) error {
 	fs := c.flags("usage")
 	asJSON := fs.Bool("json", false, "print JSON, even on a terminal")

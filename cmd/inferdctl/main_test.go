@@ -29,7 +29,7 @@ import (
 // waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
-// A fake is a folder with the sockets of a daemon, which the test serves.
+// A fake is a folder in which the test serves the sockets of a daemon.
 type fake struct {
 	t   *testing.T
 	dir string

@@ -167,7 +167,7 @@ func TestNamedConfigIsMissing(t *testing.T) {
 	}
 	t.Setenv("INFERD_CONFIG", "")
 	s.run(0, "verify", "chain")
-	// The daemon runs without such a file, and doctor checks the daemon's settings.
+	// doctor checks the settings of a daemon, which runs even if the file is missing.
 	if out, _ := s.run(1, "doctor", "--config", missing); !strings.Contains(out, "[ ok ] models: "+s.home+", 1 models") {
 		t.Errorf("doctor printed\n%s", out)
 	}
@@ -299,7 +299,7 @@ func TestManifestsOfStrangers(t *testing.T) {
 	if err := os.WriteFile(name, []byte(strange), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// A file may have any name, and an error may quote any text.
+	// Control characters in file names and in quoted texts do not reach the terminal either.
 	bell := filepath.Join(filepath.Dir(s.home), "bell\a.gguf")
 	if err := os.WriteFile(bell, []byte("no model"), 0o600); err == nil {
 		if _, errs := s.run(0, "import", bell, "--name", "bell"); !strings.Contains(errs, "bell .gguf") || strings.Contains(errs, "\a") {

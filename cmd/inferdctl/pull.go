@@ -96,7 +96,7 @@ func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller,
 	return p, p.Environment(os.Getenv)
 }
 
-// A wantedModel is a typed name, or a model that the config describes.
+// A wantedModel is a model to pull: its name as typed, or its description in the config.
 type wantedModel struct {
 	typed     string
 	described pull.Wanted // if typed is empty

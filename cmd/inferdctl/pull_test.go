@@ -258,7 +258,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// On a terminal the line is replaced. It is ended before any other output.
+// On a terminal each line of progress replaces the one before. The last one is ended before any
+// other output.
 func TestBarOnTerminal(t *testing.T) {
 	var out strings.Builder
 	clock := time.Unix(0, 0)

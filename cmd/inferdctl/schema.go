@@ -79,7 +79,8 @@ func (c *command) readSchema(name string) ([]byte, error) {
 	return source, err
 }
 
-// checkSchema compiles a schema. It returns an error if source is not a schema.
+// checkSchema compiles a schema. It returns a report and, if the schema can be enforced, the
+// shortest value that satisfies it. It returns an error if source is not a schema.
 func checkSchema(source []byte) (r schemaReport, shortest string, err error) {
 	begin := time.Now()
 	s, err := schema.Compile(source, nil)

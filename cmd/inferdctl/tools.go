@@ -104,7 +104,7 @@ func readTools(path string) ([]client.Tool, error) {
 	return tools, nil
 }
 
-// readTool reads a tool. Its error continues a sentence about the tool.
+// readTool reads a tool. The text of its error continues a sentence that begins with "tool N".
 func readTool(value []byte) (client.Tool, error) {
 	type function struct {
 		Name        string          `json:"name"`

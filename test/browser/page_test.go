@@ -174,7 +174,7 @@ func TestHostileMarkdown(t *testing.T) {
 	deep.has(".answer", "deep")
 }
 
-// The policy prevents forbidden actions, even if the page has a hole.
+// The policy prevents forbidden actions, even if a script of the page attempts them.
 func TestPolicyHolds(t *testing.T) {
 	d := start(t, mock(t, "a", ""))
 	b := open(t, d.base)

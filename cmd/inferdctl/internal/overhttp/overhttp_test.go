@@ -396,7 +396,7 @@ func TestNoDaemon(t *testing.T) {
 	}
 }
 
-// With Wait the client waits for a daemon, but no longer than that.
+// With Wait the client waits for a daemon that does not run yet, for Wait at most.
 func TestWait(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -54,7 +54,8 @@ func (t *table) lines(width int, l look) []string {
 	return lines
 }
 
-// fit returns the indices of the columns to show, and the widths of all columns.
+// fit returns the indices of the columns to show, and the widths of all columns, for lines of at
+// most width columns, if possible; 0 means no limit.
 func (t *table) fit(width int) (shown, widths []int) {
 	widths = make([]int, len(t.columns))
 	for i, c := range t.columns {

@@ -94,7 +94,7 @@ func cut(lines []string, width int) []string {
 	return lines
 }
 
-// An order is a sort order of callers. The set is closed.
+// An order is one of the sort orders of callers below.
 type order int
 
 const (
