@@ -113,7 +113,7 @@ bench-peers: engine
 bench-reference:
 	go run ./bench reference $(ARGS)
 
-# The function that ends a sequence in the engine is called finish.
+# With -calls finish it also counts the calls of the function that ends a sequence in the engine.
 stats:
 	@go run scripts/stats.go -calls finish $(or $(ARGS),cmd/inferd-engine)
 

@@ -15,7 +15,7 @@ const module = "github.com/inferd-go/inferd/"
 // below its own. docs/ARCHITECTURE.md describes the purpose of each package.
 var floors = [][]string{
 	{"internal/shortdir", "internal/hubtest"}, // for tests only
-	{ // words and rules: standard library only; they start nothing and open nothing
+	{ // types and rules: they import only the standard library, and start and open nothing
 		"internal/infer", "internal/frame", "internal/gguf", "internal/sched", "internal/breaker", "internal/redact", "internal/jinja", "internal/watchdog", "internal/usage",
 		"internal/printable", "client/stats", "internal/automaton",
 	},
@@ -23,7 +23,7 @@ var floors = [][]string{
 		"internal/quota", "internal/trust", "internal/gate", "internal/modelname", "internal/regex", "internal/vocab",
 	},
 	{"internal/schema", "internal/gbnf"}, // front ends of the automaton
-	{ // the ground
+	{ // the system: files, processes, sockets, locks; and what all dialects share
 		"internal/task", "internal/status", "internal/wire", "internal/listen", "internal/proc",
 		"internal/filelock", "internal/paths", "internal/builtin", "internal/sdnotify",
 		"internal/libraries", "internal/settings", "internal/sockdiag", "internal/lease", "internal/reclaim",
@@ -36,14 +36,14 @@ var floors = [][]string{
 		"internal/wire/v1", "internal/wire/v2", "internal/wire/embed", "internal/wire/rerank", "internal/wire/admin", "internal/wire/control", "internal/wire/openai", "internal/wire/ollama", "internal/wire/llama", "internal/wire/anthropic", "internal/link", "internal/corpus",
 	},
 	{"internal/wire/responses"}, // a dialect with the errors of another
-	{ // parts: none imports another
+	{ // parts of the daemon: none imports another
 		"internal/server", "internal/admit", "internal/route", "internal/backend/engine", "internal/backend/mock",
 		"internal/broadcast", "internal/control", "internal/activity", "internal/pull", "internal/count", "internal/bridge", "internal/page",
 	},
-	{"internal/models"}, // puts the store and the pull together
+	{"internal/models"}, // joins the store and the pull
 	{"internal/config", "client"},
 	{"internal/daemon", "internal/wire/refhttp", "bench/load"},
-	{ // words and rules of the engine
+	{ // types and rules of the engine
 		"cmd/inferd-engine/internal/progress", "cmd/inferd-engine/internal/budget", "cmd/inferd-engine/internal/constraint",
 		"cmd/inferd-engine/internal/dialect", "cmd/inferd-engine/internal/inbox", "cmd/inferd-engine/internal/computelock", "cmd/inferd-engine/internal/kv", "cmd/inferd-engine/internal/schedule",
 	},

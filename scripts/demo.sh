@@ -71,7 +71,8 @@ kill "$watch" 2>/dev/null || true
 watch=
 
 echo
-# A model this small, not trained for conversations, is best in its first sentence.
+# A model this small, which is not trained for conversations, is best in its first sentence, so the
+# answer is short.
 echo "\$ inferdctl chat --temperature 0 --max-tokens 48 -m \"$question\""
 bin/inferdctl --admin-addr "$dir/admin.sock" --addr "$dir/infer.sock" \
 	chat --temperature 0 --max-tokens 48 -m "$question" || fail "no answer"

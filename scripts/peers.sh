@@ -34,7 +34,7 @@ esac
 dest=$parent/$leaf
 work=$parent/.$leaf
 
-# The folder is renamed when it is complete.
+# finish prints the folder, which exists only when it is complete, and exits.
 finish() {
 	echo "$dest"
 	exit
@@ -61,14 +61,15 @@ if [ "$(git -C src rev-parse HEAD 2>/dev/null)" != "$commit" ]; then
 fi
 
 echo "peers: building $programs${1:+, $1}" >&2
-# shellcheck disable=SC2086 # words are meant
+# shellcheck disable=SC2086 # the words are to be split
 cmake -S src -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON \
 	$kind -DGGML_CCACHE=OFF \
 	-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_IS_DEV=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >cmake.log 2>&1 </dev/null || fail "cmake: $(tail -n 5 cmake.log)"
-# ggml's variants are loaded by name, so no program depends on them. A native build has none.
+# The programs load ggml's variants by name and do not depend on them, so ninja gets them as
+# targets, too. A native build has none.
 variants=$(ninja -C build -t targets all | sed -n 's/^\(ggml-cpu[a-z0-9_-]*\): phony$/\1/p')
-# shellcheck disable=SC2086 # words are meant
+# shellcheck disable=SC2086 # the words are to be split
 nice -n 10 ninja -C build ${PEERS_JOBS:+-j "$PEERS_JOBS"} $variants $programs >ninja.log 2>&1 </dev/null ||
 	fail "build: $(grep -m 3 -e FAILED -e error: ninja.log); $work/ninja.log has the rest"
 

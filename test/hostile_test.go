@@ -260,7 +260,7 @@ func TestDrainWithAnUnreadAnswer(t *testing.T) {
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if took := time.Since(begin); took > 30*time.Second { // less than the 60 s of a write
+	if took := time.Since(begin); took > 30*time.Second { // less than the write timeout of 60 s
 		t.Errorf("it took %s", took)
 	}
 }

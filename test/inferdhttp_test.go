@@ -133,7 +133,7 @@ func events(t *testing.T, stream string) (all []string) {
 	return all
 }
 
-// Check 143 of the contract (see spec/README.md): health, models, an answer in one piece, and a
+// Check 143 of the reference (see spec/README.md): health, models, an answer in one piece, and a
 // stream.
 func TestGatewayAnswers(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["Hel","lo"],"prompt_tokens":3}]}`)
@@ -178,7 +178,7 @@ func TestGatewayAnswers(t *testing.T) {
 
 const lookTool = `,"tools":[{"type":"function","function":{"name":"look","parameters":{"type":"object"}}}]`
 
-// Check 144 of the contract: tool calls, and messages with tool calls in a later request.
+// Check 144 of the reference: tool calls, and messages with tool calls in a later request.
 func TestGatewayTools(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","emit_tool_use":"look","tools":true}]}`)
 	g := d.gateway()
@@ -212,7 +212,7 @@ func TestGatewayTools(t *testing.T) {
 	}
 }
 
-// Check 145 of the contract: requests that the bridge itself refuses.
+// Check 145 of the reference: requests that the bridge itself refuses.
 func TestGatewayRefuses(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","vision":true}]}`)
 	g := d.gateway("--token", "sesame")
@@ -278,7 +278,7 @@ func TestGatewayRefuses(t *testing.T) {
 	}
 }
 
-// Check 146: embeddings.
+// Check 146 of the reference: embeddings.
 func TestGatewayEmbeds(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","embed_dimensions":4}]}`)
 	g := d.gateway("--model-name", "vec")
@@ -309,7 +309,7 @@ func TestGatewayEmbeds(t *testing.T) {
 	}
 }
 
-// Check 147: failures of the daemon, as a status, and in a stream.
+// Check 147 of the reference: failures of the daemon, as a status, and in a stream.
 func TestGatewayFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		knob, code string
@@ -333,7 +333,7 @@ func TestGatewayFailures(t *testing.T) {
 	}
 }
 
-// Check 147: a full queue is reported with the status 429.
+// Check 147 of the reference: a full queue is reported with the status 429.
 func TestGatewayQueueIsFull(t *testing.T) {
 	d := mocked(t, `{"admission":{"queue_depth":1},"backends":[{"kind":"mock","name":"m","n_slots":1,"tokens":["a"],"token_delay_ms":100000}]}`)
 	g := d.gateway()
@@ -361,8 +361,8 @@ func (d *daemon) load() int {
 	return s.Running + s.Waiting
 }
 
-// Check 147: without a daemon, requests wait for --startup-timeout-secs, and then get the status
-// 502. A daemon that starts meanwhile answers them.
+// Check 147 of the reference: without a daemon, requests wait for --startup-timeout-secs, and then
+// get the status 502. If a daemon starts meanwhile, it answers them.
 func TestGatewayWithoutADaemon(t *testing.T) {
 	dir := shortdir.New(t)
 	g := startGateway(t, dir, "--startup-timeout-secs", "1")
@@ -395,7 +395,8 @@ func TestGatewayWithoutADaemon(t *testing.T) {
 	}
 }
 
-// Check 148: other machines are served only with a token. Wrong flags are explained.
+// Check 148 of the reference: other machines are served only with a token. Wrong flags are
+// explained.
 func TestGatewayStart(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -448,8 +449,9 @@ func sound(rate, bits, channels, frames int) []byte {
 	return b.Bytes()
 }
 
-// Check 149: audio is converted to the sample rate that the daemon announces. The daemon refuses
-// clips that are too long at that rate, so an answer shows that it got the converted clip.
+// Check 149 of the reference: audio is converted to the sample rate that the daemon announces. The
+// daemon refuses clips that are too long at that rate, so an answer shows that it got the converted
+// clip.
 func TestGatewayAudio(t *testing.T) {
 	clip := func(wav []byte) string {
 		return withMessage(`{"role":"user","content":[{"type":"text","text":"hear"},{"type":"input_audio","input_audio":{"format":"wav","data":"` + base64.StdEncoding.EncodeToString(wav) + `"}}]}`)
@@ -474,7 +476,7 @@ func TestGatewayAudio(t *testing.T) {
 	}
 }
 
-// Check 150: a client that hangs up frees its slot, streaming or not.
+// Check 150 of the reference: a client that hangs up frees its slot, streaming or not.
 func TestGatewayHangUp(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","n_slots":1,"tokens":["a","b"],"token_delay_ms":100000}]}`)
 	g := d.gateway()

@@ -226,7 +226,7 @@ func TestHostileTools(t *testing.T) {
 	plain := scripted(t, "")
 	for template, requests := range map[string]map[string]struct {
 		msg  string
-		want string // of the refusal; else the text of the answer
+		want string // a part of the refusal's message or, after "=", the text of the answer
 	}{
 		"": {
 			"10,000 tools":                {ask(append(many, scriptedTool)...), "tokens, the context holds"},

@@ -94,7 +94,7 @@ func TestEngineStops(t *testing.T) {
 		t.Errorf("admin said %v", last)
 	}
 	newcomer := d.watch()
-	frames = newcomer.until("backend_state", "") // before a lifecycle state
+	frames = newcomer.until("backend_state", "") // the backlog has it before the lifecycle state
 	_ = newcomer.Close()
 	if last := frames[len(frames)-1]; last["state"] != "silent" {
 		t.Errorf("a newcomer learns %v", last)
@@ -366,7 +366,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 					t.Errorf("stream %d: %s, %v", i, line, err)
 					return
 				}
-				if bytes.Contains(line, []byte(`"type":"done"`)) { // the answer was long enough
+				if bytes.Contains(line, []byte(`"type":"done"`)) { // the answer has reached a limit: request another
 					_, _ = c.Write([]byte(prompt("on", "a", `,"max_tokens":1000000`) + "\n"))
 				}
 			}

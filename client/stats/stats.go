@@ -11,7 +11,7 @@ type Daemon struct {
 	Version     string `json:"version"`
 	Running     int    `json:"running"`     // requests
 	Waiting     int    `json:"waiting"`     // requests in the queue
-	Parked      int    `json:"parked"`      // requests, part of waiting
+	Parked      int    `json:"parked"`      // requests that have begun and wait for a slot; part of Waiting
 	Stalled     int    `json:"stalled"`     // requests whose client does not read
 	Connections int    `json:"connections"` // on all sockets
 	// UnknownPeers counts HTTP connections over TCP whose user the kernel did not know, for example
@@ -51,7 +51,7 @@ type Caller struct {
 type Counts struct {
 	Running      int     `json:"running"`
 	Waiting      int     `json:"waiting"`
-	Parked       int     `json:"parked"`        // preempted; part of Waiting
+	Parked       int     `json:"parked"`        // begun, and waiting for a slot; part of Waiting
 	Stalled      int     `json:"stalled"`       // the client does not read; neither running nor waiting
 	Requests     int64   `json:"requests"`      // ended requests
 	InputTokens  int64   `json:"input_tokens"`  // of ended requests
@@ -106,7 +106,7 @@ type Engine struct {
 	PrefillTokens int64   `json:"prefill_tokens"`  // tokens of prompts and of texts that were computed
 	DecodeTokens  int64   `json:"decode_tokens"`   // tokens of answers that were computed
 	CachedTokens  int64   `json:"cached_tokens"`   // tokens of prompts that were found in the cache
-	Dropped       int64   `json:"dropped"`         // sequences that lost their cells to others
+	Dropped       int64   `json:"dropped"`         // sequences evicted for lack of room, and prefilled again
 	Aborted       int64   `json:"aborted"`         // steps and prefill jobs that were aborted
 	KVSlides      int64   `json:"kv_slides"`       // slides: moves of all cells in use
 	KVSlid        int64   `json:"kv_slid_tokens"`  // tokens that slides moved

@@ -99,7 +99,7 @@ func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller,
 // A wantedModel is a model to pull: its name as typed, or its description in the config.
 type wantedModel struct {
 	typed     string
-	described pull.Wanted // if typed is empty
+	described pull.Wanted // used if typed is empty
 }
 
 // String returns the name of the model for reports, without secrets.
