@@ -205,9 +205,9 @@ func restricted(from, folder, cpu string) (string, error) {
 // A comparison counts answers that equal those of a fresh engine.
 type comparison struct {
 	of     int       // number of answers
-	equal  int       // those whose first value has the same bits
-	texts  int       // those with the same text
-	other  int       // those with another first token
+	equal  int       // answers whose first value has the same bits
+	texts  int       // answers with the same text
+	other  int       // answers with another first token
 	values []float64 // differences of the first values
 	cached int64     // tokens of prompts that were not computed
 }

@@ -55,7 +55,7 @@ func (p *peers) workingLlama(built string) (string, error) {
 }
 
 // firstWorking returns the folder of the first variant that try accepts. It prints the name of that
-// variant, and the errors of those before it.
+// variant, and the errors of the variants before it.
 func firstWorking(out io.Writer, variants []variant, try func(dir string) error) (string, error) {
 	var errs []error
 	for _, v := range variants {

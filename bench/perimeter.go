@@ -66,8 +66,9 @@ func (b *bench) mocked(settings string, args ...string) (*daemon, error) {
 	return d, d.waitReady()
 }
 
-// crowd checks that every answer ends exactly once, with fifty clients at once, twenty that hang up
-// during an answer, and two hundred that only connect.
+// crowd checks that the answers to fifty clients at once end exactly once, and that the daemon
+// still answers after twenty clients have hung up during an answer and two hundred have only
+// connected.
 func (b *bench) crowd() error {
 	d, err := b.mocked(`"tokens":["a","b","c","d"],"token_delay_ms":2`, "--queue-depth", "64")
 	if err != nil {

@@ -84,7 +84,7 @@ func fastest(rates [][][]float64, from, kind int) int {
 // rest waits until the threads of the last computation sleep.
 func (p *peers) rest() { sleepFor(p.ctx, 500*time.Millisecond) }
 
-// ratios divides the figures of the first side by those of the second, round by round.
+// ratios divides each figure in a by the figure of the same round in b.
 func ratios(a, b []float64) []float64 {
 	all := make([]float64, len(a))
 	for i := range a {

@@ -147,7 +147,7 @@ func TestActivityLogOfFailures(t *testing.T) {
 	has(t, drops.recorded("request_error_mid_stream", 1), map[string]any{"req_id": "drops", "code": "backend_unavailable", "level": "warn"})
 }
 
-// Secrets in ids appear neither in the log nor on stderr.
+// Secrets in request IDs appear neither in the log nor on stderr.
 func TestSecretsAreRedacted(t *testing.T) {
 	d := mocked(t, oneMock)
 	for i, id := range []string{

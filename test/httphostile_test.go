@@ -90,8 +90,8 @@ type answered struct {
 }
 
 // onlyResponse sends text, followed by lastly, and returns the response to text. It returns an
-// error if there is a response other than those to text and lastly. If the first response closes
-// the connection, it does not read further.
+// error if there is a third response. If the first response closes the connection, it does not read
+// further.
 func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -211,7 +211,7 @@ func TestHostileHTTP(t *testing.T) {
 }
 
 // dialectOf returns the dialect of the error in the case called name. It is dialect, except for
-// unknown paths below those of llama.cpp's server.
+// unknown paths below the paths of llama.cpp's server.
 func dialectOf(dialect, name string) string {
 	if name == "a path below" && dialect == "llama" {
 		return "openai" // the dialect of unknown paths

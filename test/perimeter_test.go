@@ -273,7 +273,8 @@ func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 	}
 }
 
-// mutant returns a request with at most one fault.
+// mutant returns msg with its framing. Most mutants are valid; in the others the message, the
+// framing, or both are damaged.
 func mutant(r *rand.Rand, lp bool, msg string) []byte {
 	b := []byte(msg)
 	switch r.IntN(60) { // most are valid, so that the daemon reads the next one

@@ -63,8 +63,9 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage returns the same counts from inferdctl usage. errors and gone are the requests that
-// failed and those whose client hung up; nowhere are the requests without an entry.
+// recordedUsage returns the same counts from inferdctl usage. errors and gone are the numbers of
+// requests that failed and whose client hung up; nowhere is the number of requests without an
+// entry.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")

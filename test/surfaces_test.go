@@ -397,7 +397,8 @@ func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	}
 }
 
-// The mock emits thinking on request, in both framings, and its usage counts those tokens.
+// The mock emits thinking on request, in both framings, and its usage counts the tokens of the
+// thinking.
 func TestMockThinks(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"thinking_tokens":["h","m"]}]}`)
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {

@@ -14,8 +14,8 @@ type Daemon struct {
 	Parked      int    `json:"parked"`      // requests that have begun and wait for a slot; part of Waiting
 	Stalled     int    `json:"stalled"`     // requests whose client does not read
 	Connections int    `json:"connections"` // on all sockets
-	// UnknownPeers counts HTTP connections over TCP whose user the kernel did not know, for example
-	// because the client had already closed its end. Such a connection needs a key.
+	// UnknownPeers counts HTTP connections over TCP for which the kernel reported no user, for
+	// example because the client had already closed its end. Such a connection needs a key.
 	UnknownPeers int64     `json:"unknown_peers"`
 	HeldBytes    int64     `json:"held_bytes"` // reserved for large messages
 	Goroutines   int       `json:"goroutines"` // of the daemon

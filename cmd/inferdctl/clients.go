@@ -121,8 +121,8 @@ func httpOf(s *client.Stats) (addr, socket string) {
 	return addr, socket
 }
 
-// firstModel returns the name of the first entry that generates. It asks the daemon at addr, or
-// over the sockets if addr is empty.
+// firstModel returns the name of the first entry that generates. It gets the name from the daemon
+// at addr or, if addr is empty, over the sockets.
 func (c *command) firstModel(ctx context.Context, addr string, to setup.Target) (string, error) {
 	if addr != "" {
 		c.http = to.Base

@@ -67,7 +67,7 @@ func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilit
 	return nil
 }
 
-// liveness reports an engine that the daemon has published as silent.
+// liveness reports a failure if s says that an engine is silent.
 func (d *diagnosis) liveness(s client.Status) {
 	var frame struct {
 		State string `json:"state"`

@@ -236,7 +236,7 @@ func (c *command) flagsBut(name, own string) *flag.FlagSet {
 // errAnswered means that a flag such as --help was answered, and that the program is done.
 var errAnswered = errors.New("answered")
 
-// parse parses flags. It prints help only if a flag asks for it, not after an error.
+// parse parses flags. It prints help only for a flag such as --help, not after an error.
 func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	help := fs.Usage
 	fs.Usage = func() {}

@@ -136,8 +136,8 @@ func TestPullFails(t *testing.T) {
 	}
 }
 
-// Ctrl-C keeps the received bytes, and the message says so. The same command then continues from
-// them.
+// After Ctrl-C the received bytes are kept, as the message says, and the same command continues
+// from them.
 func TestPullInterrupted(t *testing.T) {
 	hub, _ := hubFor(t)
 	content := gguf(4<<20, 4)

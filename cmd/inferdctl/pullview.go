@@ -176,7 +176,7 @@ func (v *jsonView) begin(name string) {
 	v.asked = name
 }
 
-// write prints a line. It ignores an error: the line of the result will fail as well.
+// write prints a line. It ignores an error, because the line of the result will then fail, too.
 func (v *jsonView) write(members map[string]any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

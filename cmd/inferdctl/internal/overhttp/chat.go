@@ -88,8 +88,8 @@ func chatOf(req *client.Request) (*chat, error) {
 // thinkingWord is the variable of chat templates that turns thinking on and off.
 const thinkingWord = "enable_thinking"
 
-// checkRest returns an error if the request has a field that chatOf does not send. It ignores
-// the ID, which only tells apart the requests on a socket.
+// checkRest returns an error if the request has a field that chatOf does not send. It ignores the
+// ID, which only distinguishes the requests on a socket.
 func checkRest(rest client.Request) error {
 	rest.ID, rest.Model, rest.Messages = "", "", nil
 	rest.MaxTokens, rest.Temperature, rest.Seed = 0, nil, nil
