@@ -23,10 +23,10 @@ import (
 )
 
 // answers measures whether an answer depends only on its request: "bench answers", or make
-// bench-answers. A fresh engine answers each prompt first. Then one engine answers the same prompts
-// in several situations, and each answer is compared with the fresh one bit for bit. The command
-// also compares texts that are sampled with one seed, vectors and scores, and repeats all
-// comparisons on engines that have the kernels of only one kind of CPU.
+// bench-answers. First each prompt is answered by a new engine. Then one engine answers the same
+// prompts in several situations, and each answer is compared with that of the new engine bit for
+// bit. The command also compares texts that are sampled with one seed, vectors and scores, and
+// repeats all comparisons on engines that have the kernels of only one kind of CPU.
 type answers struct {
 	*bench
 	ctx     context.Context //nolint:containedctx // of the command

@@ -127,8 +127,8 @@ func (a *answers) texts(models []subject) error {
 const control = 8
 
 // reference collects the answers of fresh engines to each prompt and to the second question. It
-// also compares about control of the answers with those of a second fresh engine, and prints the
-// result.
+// also compares some of the answers, about control of them, with those of a second fresh engine,
+// and prints the result.
 func (t *trial) reference() error {
 	var c comparison
 	var in []int

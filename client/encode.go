@@ -21,7 +21,8 @@ type EmbedRequest struct {
 	Task string
 }
 
-// Embeddings are the answer: vectors of Euclidean length 1, in the order of the inputs.
+// Embeddings are the answer to an EmbedRequest: vectors of Euclidean length 1, in the order of the
+// inputs.
 type Embeddings struct {
 	Vectors     [][]float32
 	Model       string // name in the model's metadata
@@ -75,7 +76,7 @@ type RerankRequest struct {
 	TopN      int      // number of documents to return; 0 means all
 }
 
-// A Ranking is the answer, best document first.
+// A Ranking is the answer to a RerankRequest, best document first.
 type Ranking struct {
 	Results     []Ranked
 	Model       string // name in the model's metadata

@@ -55,7 +55,7 @@ type Request struct {
 	Logprobs         int             // number of alternatives to return for each token, at most 20; 0 means no logprobs
 
 	Background bool   // run only on capacity that normal requests leave unused
-	Client     string // name of one client of this program, whose share is divided among them; at most 64 bytes
+	Client     string // name of a client of this program, which divides the program's share further; at most 64 bytes
 	CacheSalt  string // only requests with the same salt share cached prompts; at most 64 bytes
 	// LocalOnly forbids the daemon to send the request to another machine. Over v1 it is an error.
 	LocalOnly bool

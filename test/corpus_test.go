@@ -78,8 +78,8 @@ func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn
 	}
 }
 
-// An opening is a connection that calls open after each read. Until then the hub waits, so that it
-// answers only after the first frame has arrived.
+// An opening is a connection that calls open after each read. open lets the hub answer, so the hub
+// waits until the first frame has arrived.
 type opening struct {
 	net.Conn
 	open func()

@@ -193,7 +193,8 @@ func TestHostileModels(t *testing.T) {
 	d.works()
 }
 
-// outcome reads admin frames until a backend is ready or has been given up.
+// outcome reads admin frames until the daemon is ready or an entry has been given up. It returns
+// the last frame.
 func (w *watcher) outcome() map[string]any {
 	w.d.t.Helper()
 	for {

@@ -151,7 +151,6 @@ func TestSystemdUnitAllowsSockets(t *testing.T) {
 
 // The launchd file, with its placeholders replaced, is a property list with exactly the expected
 // keys.
-// launchd.
 func TestLaunchdFile(t *testing.T) {
 	text := packaged(t, "launchd/inferd.plist")
 	text = strings.NewReplacer("@HOME@", "/Users/u", "@TMPDIR@", "/var/folders/ab/T/").Replace(text) // as its README says

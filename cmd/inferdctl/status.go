@@ -58,7 +58,8 @@ func (c *command) status(ctx context.Context, args []string) error {
 	return c.no(ctx, errNoState)
 }
 
-// notReached reports whether err means that no answer came over HTTP.
+// notReached reports whether an error over HTTP means that no answer came: it is neither the end of
+// the stream nor its silence.
 func notReached(err error) bool {
 	return err != nil && !errors.Is(err, client.ErrGone) && !errors.Is(err, errSilent)
 }

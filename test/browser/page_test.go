@@ -47,8 +47,8 @@ func TestStream(t *testing.T) {
 	b.has("[role=status]", "The answer is complete.")
 }
 
-// Stop closes the connection, and the daemon frees the slot at once. The text so far stays on the
-// page.
+// The button Stop closes the connection, and the daemon frees the slot at once. The text so far
+// stays on the page.
 func TestStop(t *testing.T) {
 	d := start(t, mock(t, strings.Repeat("word ", 2000), `,"token_delay_ms":30`))
 	b := open(t, d.base)

@@ -91,7 +91,7 @@ func Text(name string, to Target) (string, error) {
 	return b.String(), nil
 }
 
-// quote returns a JSON string, which is also a string in TOML, YAML, Python and JavaScript.
+// quote joins parts to a JSON string, which is also a string in TOML, YAML, Python and JavaScript.
 func quote(parts ...string) (string, error) {
 	text, err := json.Marshal(strings.Join(parts, ""))
 	return string(text), err
