@@ -42,7 +42,8 @@ func (c *compiler) numberKeyword(v *value, name string, item *value) (expr, erro
 	return c.allBut(func(s *set) { s.nums = nums }), nil
 }
 
-// size returns the value of a keyword such as minLength, at most automaton.MaxCount + 1.
+// size returns the value of a keyword such as minLength. Any value above automaton.MaxCount is
+// returned as automaton.MaxCount + 1.
 func size(item *value) (int, error) {
 	want := wrong("an integer that is not negative")
 	if item.kind != jsonNumber {
@@ -62,8 +63,8 @@ func size(item *value) (int, error) {
 	return min(n, automaton.MaxCount+1), nil
 }
 
-// limit returns the value of a maximum, or -1, which means no maximum, if it exceeds
-// automaton.MaxCount.
+// limit returns the value of a keyword such as maxLength. It returns -1, which means no maximum, for
+// a value above automaton.MaxCount.
 func limit(item *value) (int, error) {
 	n, err := size(item)
 	if n > automaton.MaxCount {

@@ -2,7 +2,8 @@ package schema
 
 import "slices"
 
-// dependent returns the values that dependentRequired, dependentSchemas or dependencies allows.
+// dependent returns an expression for the values that dependentRequired, dependentSchemas or
+// dependencies allows.
 func (c *compiler) dependent(name string, item *value) (expr, error) {
 	if item.kind != jsonObject {
 		return nothing, wrong("an object")

@@ -50,7 +50,7 @@ func Prepare() {
 	}
 }
 
-// A language is a set of strings that does not depend on the schema.
+// A language is the set of strings of a format. It does not depend on the schema.
 type language struct {
 	lang   *regex.DFA
 	quoted func() *automaton.DFA // as the inside of a JSON string

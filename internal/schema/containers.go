@@ -5,8 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// items returns the values that prefixItems, items and additionalItems of v allow. These include
-// all values that are not arrays.
+// items returns an expression for the values that prefixItems, items and additionalItems of v allow.
+// These include all values that are not arrays.
 func (c *compiler) items(v *value) (expr, error) {
 	a := anyArrs
 	prefix, rest := v.member("prefixItems"), v.member("items")
@@ -66,8 +66,8 @@ func (c *compiler) arrayKeyword(v *value, name string, item *value) (expr, error
 	return c.allBut(func(s *set) { s.arrs = []arrs{a} }), nil
 }
 
-// members returns the values that properties, patternProperties and additionalProperties of v
-// allow. These include all values that are not objects.
+// members returns an expression for the values that properties, patternProperties and
+// additionalProperties of v allow. These include all values that are not objects.
 func (c *compiler) members(v *value) (expr, error) {
 	o := anyObjs
 	var patterns []class

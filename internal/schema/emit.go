@@ -10,7 +10,7 @@ import (
 const (
 	maxNesting   = 128     // levels of arrays and objects in a value
 	maxIndent    = 40      // spaces after a newline
-	maxPositions = 1 << 15 // positions of one case with counts
+	maxPositions = 1 << 15 // positions of one case of arrays or objects
 )
 
 // A ruleKey identifies a rule of the grammar: the values of expr in a style. If single is set, each
@@ -32,7 +32,7 @@ type emitter struct {
 
 	spelt     map[spelling]*automaton.DFA
 	character *automaton.DFA            // any character, in UTF-8; nil until it is needed
-	names     map[string]*automaton.DFA // undeclared names, by the declared ones
+	names     map[string]*automaton.DFA // automata of undeclared names, by the declared names
 
 	// openObjects and uniqueArrays report whether the grammar so far has objects with undeclared
 	// members, or arrays of unique items. If it has any, all objects, or all arrays, need marks.
@@ -94,7 +94,8 @@ func expectMarks(v *value) (open, unique bool) {
 	return open, unique
 }
 
-// rule is styled with the style of values within the current one.
+// rule returns the rule of an expression in the style of the values within the current array or
+// object.
 func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, e.within) }
 
 // styled returns the rule of an expression in a style, and queues it if it is new.
@@ -110,7 +111,7 @@ func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
 	return r
 }
 
-// values returns a node for the values of a rule.
+// values returns a node for the values of a rule. If they cannot be enforced, it records a refusal.
 func (e *emitter) values(k ruleKey) automaton.Node {
 	s, err := e.eval(k.expr)
 	var ways []automaton.Node
@@ -156,7 +157,8 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 	return ways, nil
 }
 
-// scalars returns a node for each kind of value of a set other than arrays and objects.
+// scalars returns the nodes for the values of a set other than arrays and objects: one for each
+// word, one for the numbers, and one for each case of strings.
 func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automaton.Node, err error) {
 	b := e.b
 	if k.style != rawMember && k.style != rawWrapped {
@@ -205,7 +207,8 @@ func (e *emitter) words(style uint8) [3]string {
 // anywhere.
 func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
 
-// ws writes optional white space, followed by next, unless the notation fixes white space.
+// ws writes optional white space, followed by next. If the notation fixes white space, it writes
+// next alone.
 func (e *emitter) ws(next automaton.Node) automaton.Node {
 	if e.bare() || e.spaced() {
 		return next

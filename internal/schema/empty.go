@@ -2,8 +2,8 @@ package schema
 
 import "slices"
 
-// empty reports whether an expression certainly has no value. That is also so if each of its values
-// would have to contain another of its values: no finite value does.
+// empty reports whether an expression certainly has no value. An expression is also empty if each of
+// its values would have to contain another of them, because no finite value does.
 func (c *compiler) empty(e expr) bool {
 	if known, ok := c.vacant[e]; ok {
 		return known
@@ -15,8 +15,8 @@ func (c *compiler) empty(e expr) bool {
 	s, err := c.eval(e)
 	vacant := err == nil && c.emptySet(s)
 	delete(c.asking, e)
-	// Expressions under evaluation count as empty, so a result of true may depend on them. It is
-	// stored only if there are none.
+	// Expressions whose evaluation has begun count as empty, so a result of true may depend on them.
+	// It is stored only if there are none.
 	if !vacant && err == nil || len(c.asking) == 0 {
 		c.vacant[e] = vacant
 	}

@@ -54,7 +54,7 @@ func (v *value) member(name string) *value {
 	return nil
 }
 
-// toPointer and fromPointer write and read a name in a JSON pointer.
+// toPointer escapes a member name for a JSON pointer, and fromPointer undoes that.
 var (
 	toPointer   = strings.NewReplacer("~", "~0", "/", "~1")
 	fromPointer = strings.NewReplacer("~1", "/", "~0", "~")
@@ -256,7 +256,7 @@ func (r *reader) escape() (rune, error) {
 	return ch, nil
 }
 
-// hex parses uXXXX.
+// hex parses the rest of the escape \uXXXX, from the u on.
 func (r *reader) hex() (rune, bool) {
 	if len(r.src)-r.at < 5 || r.src[r.at] != 'u' {
 		return 0, false

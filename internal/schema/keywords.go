@@ -51,7 +51,9 @@ func first(v *value, name string, group ...string) bool {
 	return false
 }
 
-// keyword returns the values that the keyword name of the schema v allows; item is its value.
+// keyword returns an expression for the values that the keyword name of the schema v allows; item is
+// the keyword's value. Keywords that are enforced together are compiled at the first one; the others
+// yield everything, as do keywords that restrict nothing.
 func (c *compiler) keyword(v *value, name string, item *value) (expr, error) {
 	switch name {
 	case "type", "const", "enum":

@@ -10,10 +10,11 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// A Notation is a spelling of objects that differs from JSON, such as the spelling of the arguments
-// of calls by a model. The values are those of JSON. A nil *Notation means JSON.
+// A Notation is a spelling of objects that differs from JSON, such as that of the arguments in a
+// model's tool calls. The values are those of JSON. A nil *Notation means JSON.
 type Notation struct {
-	// Write writes a marker, with marks behind its first symbol, followed by next. The marker may consist of tokens.
+	// Write adds the marker text to the grammar, with mark behind its first symbol, followed by next. The symbols
+	// of a marker may be tokens.
 	Write func(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node
 	// If Bare is set, the outermost object has no braces. Each member is Open, name, Middle, value,
 	// Close, with Separator between two members. If End is set, MiddleJSON, unless it is empty,
@@ -26,22 +27,22 @@ type Notation struct {
 	// End, a string that is the value of a member of the outermost object has no quotes; strings
 	// deeper inside keep theirs.
 	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
-	// WrapOpen and WrapClose, if not empty, are markers around the values of the outermost object that have
-	// a character of WrapOf, and may be around other values. Strings of a finite list have them exactly
-	// where they have such a character. They are used only with End.
+	// WrapOpen and WrapClose, if not empty, are markers that may enclose a string that is the value of a
+	// member of the outermost object. If WrapOf is not empty, a string of a finite list has them if and
+	// only if it contains a character of WrapOf. They are used only with End.
 	WrapOpen, WrapClose, WrapOf string
 	// WrapJSON reports that arrays and objects may have these markers, too.
 	WrapJSON bool
-	// Spells reports whether a name can stand without quotes; nil means that all can. A schema that declares a name
-	// which cannot is refused.
+	// Spells reports whether a name can be written without quotes; nil means that all can. A schema that declares
+	// any other name is refused.
 	Spells func(name string) bool
 	// Quote is the marker on both sides of all strings; the inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
 	// Around, if not empty, is the quotation mark on both sides of the strings of the outermost object,
-	// which are raw inside: the caller's marks decide where one ends. Arrays in the outermost object, and
-	// all within them, are then spelt as Python's repr does it, and objects are JSON, with JSON's words.
-	// It is used only with Bare and without End and Quote.
+	// which are raw inside: the marks that Write adds decide where a string ends. Arrays in the outermost
+	// object, and all values within them, are then spelt as Python's repr spells them; objects in it are
+	// JSON, with JSON's words. It is used only with Bare and without End and Quote.
 	Around string
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
@@ -49,7 +50,7 @@ type Notation struct {
 	// white space is Comma after a comma and Colon after a colon.
 	Spaced       bool
 	Comma, Colon string
-	// If ASCII is set, letters beyond ASCII are written as \uXXXX in strings. It is used only
+	// If ASCII is set, characters beyond ASCII are written as \uXXXX in strings. It is used only
 	// without Bare and Quote.
 	ASCII bool
 	// If Sorted is set, declared members are sorted by name, without regard to case. Otherwise they
@@ -195,7 +196,8 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 	return e.b.DFA(e.spell(lang, spellRaw, func() *automaton.DFA { return regex.Raw(e.budget, lang) }), next), nil
 }
 
-// wrappable writes raw strings that have, or have not, the markers of WrapOpen and WrapClose around them.
+// wrappable returns a function that writes the raw strings that may stand between WrapOpen and WrapClose, or, if
+// wrapped is false, those that may stand without them. It does not write the markers.
 func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.Node, error) {
 	return func(x strs, next automaton.Node) (automaton.Node, error) {
 		if e.note.WrapOf == "" || x.lang == nil || !x.lang.Finite() {
@@ -219,7 +221,7 @@ func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.
 	}
 }
 
-// aroundString writes raw strings between the marks of Around.
+// aroundString writes raw strings between the quotation marks of Around.
 func (e *emitter) aroundString(x strs, next automaton.Node) (automaton.Node, error) {
 	n, err := e.rawString(x, e.b.Bytes(e.note.Around, next))
 	if err != nil {
@@ -236,8 +238,9 @@ func (e *emitter) enter(style uint8, array bool) {
 	}
 }
 
-// reprString writes strings as Python's repr does: between single quotation marks, but between double ones if they have
-// single ones alone. Where the bounds of length of arbitrary strings make that too large, the marks are single ones.
+// reprString writes strings as Python's repr does: between double quotation marks if a string contains single ones and
+// no double ones, otherwise between single ones. If bounds on the length of arbitrary strings make that too large, all
+// strings are between single ones.
 func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error) {
 	lang, err := e.cutStrs(x)
 	if err != nil {
@@ -270,7 +273,8 @@ func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error
 	return e.b.Alt(ways...), nil
 }
 
-// reprName writes the name of a member, of a language; nil is all names but those in but.
+// reprName writes the names of members as reprString writes strings, followed by next. If names is nil, it writes all
+// names except those in but.
 func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) automaton.Node {
 	if names == nil {
 		if names = regex.Any(); len(but) > 0 {
@@ -284,7 +288,7 @@ func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) 
 	return n
 }
 
-// ascii reports whether letters beyond ASCII are escaped in strings.
+// ascii reports whether characters beyond ASCII are escaped in strings.
 func (e *emitter) ascii() bool { return e.note != nil && e.note.ASCII }
 
 // text writes the inside of a string of least to most arbitrary characters.

@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// plainly writes a marker as its bytes. An end tag or a quote ends a raw value at any position.
+// plainly writes a marker as its bytes. An end tag or a quote has the mark Commit, so that its first
+// occurrence ends a raw value.
 func plainly(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if text == "</>" || text == "|" {
 		next = b.Mark(automaton.Commit, next)
@@ -19,7 +20,7 @@ func plainly(b *automaton.Builder, text string, mark automaton.Mark, next automa
 	return b.Bytes(text[:1], b.Mark(mark, b.Bytes(text[1:], next)))
 }
 
-// tagEnd is a mark of these tests. It means that the value that has just ended is JSON.
+// tagEnd is the mark at the end tag of a value that is JSON. Only these tests use it.
 const tagEnd = automaton.User
 
 // ended writes the end tag of a value. If the value is JSON, the tag has the mark tagEnd.
@@ -30,8 +31,9 @@ func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton
 	return plainly(b, "</>", 0, next)
 }
 
-// tagged spells members as tagged parameters with raw strings; literal spells objects with unquoted
-// names.
+// Notations for the tests: tagged and bare spell members as tagged parameters with raw strings,
+// keyword as the keyword arguments of Python, and inBraces and literal as literals with unquoted
+// names and strings between bars.
 var (
 	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
 	bare    = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", None: ".", End: ended}
@@ -107,7 +109,8 @@ func TestNotations(t *testing.T) {
 	}
 }
 
-// A pattern with bounds of length that are too large to be enforced is refused in lists of Python, too.
+// In arrays that are spelt as Python's repr spells them, a pattern with a bound on the length that is too large to be
+// enforced beside it is refused. A bound without a pattern is enforced.
 func TestNotationRefuses(t *testing.T) {
 	const source = `{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","pattern":"^(ab|c)*$","minLength":3,"maxLength":100000000}}}}`
 	if _, err := schema.CompileObject([]byte(source), keyword, patient()); err == nil {
@@ -119,13 +122,13 @@ func TestNotationRefuses(t *testing.T) {
 	}
 }
 
-// A declared name that a notation cannot write without quotes is refused with its pointer, in nested objects where they have no
-// quotes, too.
+// A declared name that a notation cannot write without quotes is refused with its pointer. If names in nested objects
+// have no quotes either, the names there are checked, too.
 func TestNotationNames(t *testing.T) {
 	spells := func(name string) bool { return !strings.Contains(name, ":") }
 	outer, all := *tagged, *literal
 	outer.Spells, all.Spells = spells, spells
-	for source, want := range map[string][2]string{ // the errors in both; empty is none
+	for source, want := range map[string][2]string{ // parts of the errors in outer and in all; empty means no error
 		`{"properties":{"a:b":{"type":"integer"}}}`:                                                         {"/properties/a:b: ", "/properties/a:b: "},
 		`{"properties":{"a/b":true,"c":{"properties":{"a:b":{"type":"integer"}}}}}`:                         {"", "/properties/c/properties/a:b: "},
 		`{"properties":{"c":{"type":"array","items":{"required":["x","a:b"]}}}}`:                            {"", "/properties/c/items/required: "},
@@ -144,7 +147,8 @@ func TestNotationNames(t *testing.T) {
 	}
 }
 
-// The mark at the end of a value tells whether the value can be read as JSON.
+// The end tag of a value has the mark tagEnd exactly if the value can be read as JSON that the schema
+// allows there, and not only as a raw string.
 func TestNotationEnds(t *testing.T) {
 	const source = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]},"e":{"enum":["x",1]},"n":{"type":"string","maxLength":3}}}`
 	s, err := schema.CompileObject([]byte(source), tagged, patient())

@@ -9,7 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// object writes the objects of case o of expression of, followed by end.
+// object writes the objects of case o, followed by end. of is the expression that has the case; root
+// is set for the outermost object.
 func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (automaton.Node, error) {
 	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
@@ -62,15 +63,15 @@ func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (autom
 	if w.err != nil {
 		return 0, w.err
 	}
-	if w.root { // the end of the outermost object before, if there was one, was not certain
+	if w.root { // an object without braces has no mark at its end, so the next one closes its scopes
 		return e.mark(e.markObjects, automaton.Outer|automaton.Close|automaton.Open, b.Alt(ways...)), nil
 	}
 	return b.Bytes("{", e.mark(e.markObjects, automaton.Open|automaton.Begin, e.ws(b.Alt(ways...)))), nil
 }
 
 // A position in an object is the index of the next prop, the number of members so far (if they are
-// counted), the number of undeclared members so far (if they are limited), and the needs that are
-// met, a bit each.
+// counted), the number of undeclared members so far (if their names are limited), and the needs that
+// are met, one bit each.
 type position struct {
 	prop, members, others int
 	met                   uint32
@@ -177,7 +178,7 @@ func (e *emitter) undeclared(but []string, next automaton.Node) automaton.Node {
 	return e.b.DFA(d, next)
 }
 
-// A meeting is a class of members. met holds the needs that are met after such a member, a bit
+// A meeting is a class of members. met holds the needs that are met after such a member, one bit
 // each.
 type meeting struct {
 	class

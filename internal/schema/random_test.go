@@ -83,7 +83,7 @@ func duplicate(types string) bool {
 	return len(names) == 2 && names[0] == names[1]
 }
 
-// drawText draws a text of a grammar: up to 40 random bytes, and then the shortest end.
+// drawText draws a text of a grammar: up to 40 random bytes, completed in the shortest way.
 func drawText(t *rapid.T, source string, g *automaton.Grammar) string {
 	a := automaton.New(g)
 	c := a.Open()
@@ -112,9 +112,9 @@ func drawText(t *rapid.T, source string, g *automaton.Grammar) string {
 	return text
 }
 
-// A public validator accepts every text of a random schema's grammar. Of some simple values, the
-// grammar takes exactly those that the validator accepts, or none if the schema is refused as
-// empty.
+// An independent validator accepts random texts of the grammars of random schemas. Of some simple
+// values, a grammar accepts exactly those that the validator accepts; if the schema is refused as
+// empty, the validator accepts none of them.
 func TestRandomAgainstValidator(t *testing.T) {
 	kept := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -151,7 +151,7 @@ func TestRandomAgainstValidator(t *testing.T) {
 				t.Fatalf("%s takes %s: %v", source, text, err)
 			}
 		}
-		// Simple values are taken exactly if they are valid.
+		// The grammar accepts a simple value exactly if it is valid.
 		for _, text := range []string{`null`, `true`, `1`, `0.5`, `-3`, `"a"`, `"b"`, `""`, `"2024-01-01"`, `[]`, `[1]`, `[null,null]`, `["a",1]`, `{}`, `{"a":1}`, `{"b":"a"}`, `{"c":null}`, `[[]]`} {
 			taken := err == nil && fits(s.Grammar, text)
 			if valid := validate(text) == nil; taken != valid {

@@ -23,7 +23,7 @@ var (
 	errAddress   = errors.New("not an address")
 )
 
-// drafts are the known dialects. The value tells whether $ref hides its siblings.
+// drafts are the known dialects. The value is true if $ref hides its siblings.
 var drafts = map[string]bool{
 	"http://json-schema.org/draft-04/schema": true, "http://json-schema.org/draft-06/schema": true, "http://json-schema.org/draft-07/schema": true,
 	"https://json-schema.org/draft/2019-09/schema": false, "https://json-schema.org/draft/2020-12/schema": false,

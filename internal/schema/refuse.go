@@ -44,8 +44,8 @@ func (c *compiler) blame(err error, e expr) origin {
 	})
 }
 
-// declaring returns the keyword that declares a member of expression e; if that is a value within a constant, the first keyword
-// of the document that does.
+// declaring returns the keyword that declares the member name in expression e. If the search finds none, because e is a
+// value within a constant, it returns the first keyword in the document that declares such a member.
 func (c *compiler) declaring(name string, e expr) origin {
 	match := func(v *value) origin {
 		if props := v.member("properties"); props != nil && props.member(name) != nil {
@@ -64,7 +64,7 @@ func (c *compiler) declaring(name string, e expr) origin {
 	return findFirst(c.root, match)
 }
 
-// findFirst returns what match finds first in a value and all within it.
+// findFirst returns the first origin that match finds in v or in a value within it, in the order of the document.
 func findFirst(v *value, match func(*value) origin) origin {
 	found := match(v)
 	for i := 0; i < len(v.items) && found.at == nil; i++ {
@@ -73,14 +73,14 @@ func findFirst(v *value, match func(*value) origin) origin {
 	return found
 }
 
-// mentions reports whether a value is a text or has it as an item or a name.
+// mentions reports whether v, or a value within it, is the string text or has a member of that name.
 func mentions(v *value, text string) bool {
 	return v.kind == jsonString && v.text == text || slices.Contains(v.names, text) ||
 		slices.ContainsFunc(v.items, func(item *value) bool { return mentions(item, text) })
 }
 
-// search returns what match finds in the schemas of expression e, or in schemas that they refer to; otherwise the first schema
-// of e, without a keyword.
+// search returns what match finds in the schemas of expression e, or in schemas that these combine or refer to. If it
+// finds nothing, it returns the first schema of e, without a keyword.
 func (c *compiler) search(e expr, match func(*value) origin) origin {
 	var found origin
 	var owner *value

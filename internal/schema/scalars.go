@@ -130,7 +130,7 @@ func inner(s string) string {
 	return string(out)
 }
 
-// innerASCII is inner with letters beyond ASCII escaped.
+// innerASCII is inner with characters beyond ASCII escaped.
 func innerASCII(s string) string {
 	var out []byte
 	for _, r := range s {

@@ -1,14 +1,14 @@
 // Package schema compiles JSON Schemas into grammars for package automaton. Every text of the
 // grammar is a JSON value that the schema allows. A schema that cannot be enforced as a whole is
-// refused, with keyword and JSON pointer; it is never enforced in part. Drafts 4 to 2020-12 are
-// understood; without $schema, 2020-12 applies. The package reads no file, and follows no reference
-// out of the schema.
+// refused, with the keyword and its JSON pointer; it is never enforced in part. Drafts 4 to 2020-12
+// are understood; without $schema, 2020-12 applies. The package reads no file, and follows no
+// reference out of the schema.
 //
-// A schema is represented as a set of values (type set): a language for each type of scalars, a
-// union of cases for arrays and for objects. Such sets are intersected, united and complemented,
-// for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member or an item is an
-// expression over schemas (type expr), evaluated when it is reached, so schemas may be recursive.
-// Each expression becomes one rule of the grammar.
+// A schema is represented as a set of values (type set): a regular language of numbers, and a union
+// of cases for strings, for arrays and for objects. Such sets are intersected, united and
+// complemented, for allOf, anyOf, oneOf, not, if and dependent*. The condition on a member or an
+// item is an expression over schemas (type expr), evaluated only when it is reached, so schemas may
+// be recursive. Each expression becomes a rule of the grammar.
 //
 // docs/schemas.md documents which keywords are enforced, which are refused, and how values are
 // spelt.
@@ -61,7 +61,7 @@ func (r RefusedError) Error() string {
 	return s.String()
 }
 
-// Errors of operations on sets. A refusal gives them as its reason.
+// Errors of operations on sets. Their texts are the reasons of refusals.
 var (
 	errCases     = errors.New("too many cases: more than 256 combinations")
 	errFormatNot = errors.New("the opposite of this format cannot be enforced")
@@ -126,7 +126,8 @@ func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Sch
 	return &Schema{Grammar: g, Annotations: slices.Compact(c.annotations)}, nil
 }
 
-// Empty reports whether an error says that no value satisfies the schema.
+// Empty reports whether err, an error of [Compile] or [CompileObject], means that no value satisfies
+// the schema.
 func Empty(err error) bool {
 	r, ok := errors.AsType[RefusedError](err)
 	return ok && len(r) == 1 && r[0].Why == whyNothing

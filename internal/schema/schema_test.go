@@ -26,7 +26,8 @@ func compile(tb testing.TB, source string) *automaton.Grammar {
 	return s.Grammar
 }
 
-// Each schema takes the texts in yes and refuses those in no, byte for byte.
+// The grammar of each schema accepts the texts in yes and refuses those in no, including their white
+// space and spelling.
 func TestTexts(t *testing.T) {
 	for source, test := range map[string]struct{ yes, no []string }{
 		`true`: {

@@ -49,11 +49,12 @@ type objs struct {
 	needs       []*need // all must be met
 }
 
-// A need must be met by at least one of several ways, each of which concerns one member.
-// Complements of objects consist of needs. The names in its ways are props of the case.
+// A need is a disjunction of conditions, each on one member: an object must meet at least one of its
+// ways. Complements of cases of objects have needs. The names in the ways are props of the case.
 type need struct{ ways []way }
 
-// A way meets a need: there is a member with this name and value, or there is no such member.
+// A way is one condition of a need: a member with this name and value is present, or, if absent is
+// set, no member with this name is.
 type way struct {
 	name   string // of a declared member; not used with others
 	others bool
@@ -67,7 +68,7 @@ type prop struct {
 	name     string
 	value    expr
 	required bool
-	late     bool // no keyword declares its position: it comes after the props with a declared position
+	late     bool // no keyword declares its position: it comes after the props whose position is declared
 }
 
 // A class is the members whose names are in a language; value is the condition on them.

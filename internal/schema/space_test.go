@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// Letters beyond ASCII are escaped if the notation says so, in values and in names.
+// With Notation.ASCII, characters beyond ASCII are escaped in values and in names.
 func TestNotationOfLetters(t *testing.T) {
 	s, err := schema.CompileObject([]byte(`{"type":"object","properties":{"ö\"🙂":{"enum":["é","x"]},"s":{"type":"string","minLength":1,"maxLength":2},"p":{"type":"string","pattern":"^é+$"}}}`), &schema.Notation{ASCII: true}, nil)
 	if err != nil {
@@ -24,8 +24,8 @@ func TestNotationOfLetters(t *testing.T) {
 	}
 }
 
-// A notation may fix the white space, the spelling of numbers and the order of members; without
-// one, white space and the spelling of numbers may vary.
+// A notation may fix the white space, the spelling of numbers and the order of members; in JSON,
+// white space and the spelling of numbers may vary.
 func TestNotationOfSpace(t *testing.T) {
 	const source = `{"type":"object","properties":{"b":{"type":"array","items":{"type":"number"},"uniqueItems":true},"A":{"type":"object"}},"additionalProperties":{"type":"boolean"}}`
 	spaced := &schema.Notation{Spaced: true, Comma: " ", Colon: " "}

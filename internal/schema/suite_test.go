@@ -113,9 +113,11 @@ func fits(g *automaton.Grammar, text string) bool {
 	return c.Feed([]byte(text)) && c.MayEnd()
 }
 
-// A test of the suite counts as right if the grammar takes its instance, spelt as the grammars
-// spell values, exactly if the instance is valid. No invalid instance may be taken. The tests of a
-// refused schema do not count as right, unless it is refused because no value satisfies it.
+// TestSuite compares the grammars with the verdicts of the JSON Schema test suite. A test of the
+// suite counts as right if the grammar accepts the instance, in the spelling of [schema.Compact],
+// exactly if the instance is valid. The tests of a refused schema do not count as right, unless it
+// is refused because no value satisfies it. No invalid instance may be accepted, and at least 1,150
+// of 1,897 tests must be right.
 func TestSuite(t *testing.T) {
 	all := groups(t)
 	total := make(map[string]int)
