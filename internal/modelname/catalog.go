@@ -40,7 +40,7 @@ func Embedded() Catalog {
 	return c
 }
 
-// ParseCatalog reads a catalog: a JSON array of entries. Unknown members are refused, since a
+// ParseCatalog parses a catalog: a JSON array of entries. Unknown members are refused, because a
 // misspelt one would silently lose a digest or a source.
 func ParseCatalog(text []byte) (Catalog, error) {
 	var c Catalog
@@ -92,7 +92,7 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Over returns the entries of c and those entries of base whose names c does not have.
+// Over returns the entries of c, followed by the entries of base whose names c does not have.
 func (c Catalog) Over(base Catalog) Catalog {
 	all := append(Catalog(nil), c...)
 	for _, e := range base {

@@ -22,21 +22,21 @@ type Listed struct {
 type Choice struct {
 	Parts     []Listed // in order; one if the model is not split
 	Quant     string   // as in the file's name; empty: the name has none
-	Projector *Listed  // nearest mmproj file, or nil
+	Projector *Listed  // the model's mmproj file, or nil
 }
 
-// MaxParts bounds the parts of a split model: each costs the engine a descriptor.
+// MaxParts bounds the parts of a split model, because the engine holds a descriptor for each.
 const MaxParts = 512
 
-// preferred lists the quantisations that are chosen if none is named, best first.
+// preferred lists the quantisations that are chosen if the name has none, best first.
 var preferred = []string{"Q4_K_M", "Q8_0"}
 
 var (
 	splitName = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})\.(?i:gguf)$`)
-	// A quantisation at the end of a stem: the types of llama.cpp, with the letters that
-	// publishers add (UD-Q4_K_XL).
+	// quantSuffix matches a quantisation at the end of a stem: a type of llama.cpp, with the prefixes
+	// and suffixes that publishers add, as in UD-Q4_K_XL.
 	quantSuffix = regexp.MustCompile(`(?i)(?:^|[-._])((?:UD-)?(?:I?Q[1-9][0-9]*|TQ[12]|MXFP[0-9]+|NVFP[0-9]+|BF16|FP?16|FP?32)(?:_[A-Z0-9]+)*)$`)
-	// Files that belong to models, but are not models.
+	// helper matches GGUF files that belong to models, but are not models.
 	helper = regexp.MustCompile(`(?i)(?:mmproj|imatrix|(?:^|[-._/])(?:mtp|eagle3|dflash|dspark)(?:-|/))`)
 )
 
@@ -55,7 +55,7 @@ type part struct {
 	no, count int
 }
 
-// partOf parses the name BASE-NNNNN-of-MMMMM.gguf.
+// partOf parses a file name of the form BASE-NNNNN-of-MMMMM.gguf.
 func partOf(leaf string) (part, bool) {
 	m := splitName.FindStringSubmatch(leaf)
 	if m == nil {
@@ -71,7 +71,7 @@ func (p part) name(no int) string { return fmt.Sprintf("%s-%05d-of-%05d.gguf", p
 
 // A candidate is one model of a repository: a file, or the parts of a split.
 type candidate struct {
-	dir, stem string // stem without the suffix of a split
+	dir, stem string // stem: the file name without .gguf and the suffix of a split
 	quant     string // as spelt; empty if neither the stem nor the folder has one
 	part      part   // count 0: not split
 	files     []Listed
@@ -162,8 +162,9 @@ func quantOf(dir, stem string) string {
 	return ""
 }
 
-// has reports whether the candidate's stem, or the name of its folder if the stem has no quantisation,
-// ends in the word quant. The prefix UD- of a quantisation may be left out, but nothing else of it.
+// has reports whether the candidate has the quantisation quant: its stem, or the name of its folder if
+// the stem has no quantisation, ends in the word quant. quant may lack the prefix UD- of the
+// candidate's quantisation, but must have the rest.
 func (c *candidate) has(quant string) bool {
 	text := c.stem
 	if quantSuffix.FindString(text) == "" && c.quant != "" {
@@ -181,8 +182,8 @@ func cutSuffixFold(text, suffix string) (rest string, ok bool) {
 	return text[:len(text)-len(suffix)], true
 }
 
-// Choose returns the files for which a name of kind Hub stands, given the listing of its repository. The
-// error for an ambiguous name lists the choices; that for an incomplete split model lists the missing
+// Choose returns the files of the model that ref, of kind Hub, names in the listing of its repository.
+// The error for an ambiguous name lists the choices; that for an incomplete split model lists missing
 // parts.
 func Choose(files []Listed, ref Ref) (Choice, error) {
 	all := candidates(files)
@@ -221,8 +222,8 @@ func Choose(files []Listed, ref Ref) (Choice, error) {
 	return choice(files, chosen[0])
 }
 
-// matches returns the models that have quant; see [candidate.has]. If the quantisation of some equals
-// quant, it returns only those, and not UD-Q4_K_M for Q4_K_M.
+// matches returns the models whose quantisation equals quant. If there are none, it returns the models
+// that have quant by [candidate.has], such as UD-Q4_K_M for Q4_K_M.
 func matches(models []*candidate, quant string) []*candidate {
 	var loose, exact []*candidate
 	for _, c := range models {
@@ -273,8 +274,8 @@ func choice(files []Listed, c *candidate) (Choice, error) {
 }
 
 // projector returns the mmproj file of a model, or nil if there is none or c itself is a projector. Of
-// the files in the model's folder, or else in the nearest parent with an mmproj file, it takes the one
-// whose bits per weight are nearest to the model's. A model without a quantisation counts as F16.
+// the mmproj files in the model's folder, or else in the nearest parent folder that has one, it returns
+// the one whose bits per weight are nearest to the model's. A model without a quantisation counts as F16.
 func projector(files []Listed, c *candidate) *Listed {
 	if strings.Contains(strings.ToLower(leafOf(c.String())), "mmproj") {
 		return nil
@@ -300,8 +301,9 @@ func projector(files []Listed, c *candidate) *Listed {
 	}
 }
 
-// nearer reports whether the bits of a are nearer to want than those of b. If both are equally near,
-// the shorter name of a quantisation wins, such as F16 before BF16, then the first path in order.
+// nearer reports whether the bits per weight of a are nearer to want than those of b. Of two that are
+// equally near, the file with the shorter name of its quantisation is nearer, such as F16 before BF16,
+// and then the file whose path sorts first.
 func nearer(a, b *Listed, want int) bool {
 	quantA, quantB := quantOfFile(a.Path), quantOfFile(b.Path)
 	distance := func(quant string) int { return max(bitsOf(quant)-want, want-bitsOf(quant)) }
@@ -382,7 +384,8 @@ func list(names []string) string {
 	return strings.Join(names, ", ") + more
 }
 
-// beside returns a hint about a repository that has weights, but no GGUF files.
+// beside returns a hint, to be appended to an error, about a repository that has weights but no GGUF
+// files. It is empty if the repository has no weights in .safetensors files.
 func beside(files []Listed) string {
 	for _, f := range files {
 		if strings.HasSuffix(strings.ToLower(f.Path), ".safetensors") {

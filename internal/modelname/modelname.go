@@ -1,7 +1,7 @@
 // Package modelname parses the names of models as operators type them, and chooses the files of a
-// model from the listing of a repository. It contains the catalog: models with digests that are known
-// for certain. It is pure: it reads no disk and opens no connection, and does not know how names are
-// resolved or files fetched.
+// model from the listing of a repository. It contains the catalog: models whose digests are known
+// before a download. It reads no files and opens no connections: other packages resolve names and
+// fetch files.
 package modelname
 
 import (
@@ -27,7 +27,7 @@ const (
 	File               // a file of this machine
 )
 
-// A Ref is the meaning of a typed name. Only the fields of its kind are set.
+// A Ref is the meaning of a typed name. Fields of other kinds than Kind are empty.
 type Ref struct {
 	Kind Kind
 
@@ -59,14 +59,14 @@ var (
 // Forms lists the accepted names, for errors and help.
 const Forms = "a name of the catalog, hf:OWNER/REPO[:QUANT][@REV], hf:OWNER/REPO/FILE.gguf[@REV], ollama:NAME[:TAG], https://…[#sha256=HEX], or the path of a file"
 
-// address matches the start of an address, up to its host or user.
+// address matches the beginning of an address: its scheme and the slashes after it.
 var address = regexp.MustCompile(`^(?i)(?:[a-z][a-z0-9+.-]*://|https?:/*)`)
 
-// port matches a host with an optional port. Anything else may contain a password.
+// port matches a host with an optional port. Other texts may contain a password.
 var port = regexp.MustCompile(`^[^:]*(?::[0-9]*)?$|^\[[0-9a-fA-F:.]*\](?::[0-9]*)?$`)
 
 // Public returns a typed name without possible secrets. Of an address it keeps scheme, host and path,
-// and leaves out user, password, query and fragment.
+// and omits user, password, query and fragment. It also omits the query and fragment of other names.
 func Public(typed string) string {
 	if i := strings.IndexAny(typed, "?#"); i >= 0 {
 		typed = typed[:i]
@@ -92,7 +92,7 @@ func Public(typed string) string {
 func quoted(text string) string { return fmt.Sprintf("%q", printable.Text(Public(text))) }
 
 // Parse returns the meaning of a typed name. Errors quote at most 256 bytes of it, and nothing that
-// [Public] leaves out.
+// [Public] omits.
 func Parse(typed string) (Ref, error) {
 	wrap := func(err error) error { return fmt.Errorf("model %s: %w", quoted(typed), err) }
 	switch {
@@ -147,7 +147,7 @@ func parse(typed string) (Ref, error) {
 	return Ref{Kind: Plain, Name: typed}, nil
 }
 
-// isPath reports whether a word without a scheme is a path.
+// isPath reports whether a name without a scheme, which must not be empty, is the path of a file.
 func isPath(word string) bool {
 	return strings.HasSuffix(strings.ToLower(word), ".gguf") || strings.ContainsAny(word[:1], `/.~\`) || drive.MatchString(word)
 }
@@ -193,7 +193,8 @@ func parseHub(text string) (Ref, error) {
 	return ref, nil
 }
 
-// cleanPath reports whether a relative path with slashes has only plain segments.
+// cleanPath reports whether no segment of a relative path with slashes is empty, "." or "..", or has a
+// backslash.
 func cleanPath(path string) bool {
 	for s := range strings.SplitSeq(path, "/") {
 		if s == "" || s == "." || s == ".." || strings.Contains(s, `\`) {
@@ -224,7 +225,8 @@ func parseOllama(text string) (Ref, error) {
 	return Ref{Kind: Ollama, Name: name, Tag: tag}, nil
 }
 
-// parseLink parses an https URL. The address of a file's page at Hugging Face means the file.
+// parseLink parses an https URL. The address of a page of a repository or file at Hugging Face, without
+// a digest, becomes a name of kind Hub.
 func parseLink(text string) (Ref, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -293,7 +295,7 @@ func IsSHA256(text string) bool {
 	return err == nil && len(text) == 64 && strings.ToLower(text) == text
 }
 
-// String returns the name in its canonical spelling, as manifests list it under "asked".
+// String returns the name in its canonical spelling, which the list "asked" of a manifest contains.
 func (r Ref) String() string {
 	switch r.Kind {
 	case Plain:

@@ -113,7 +113,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Errors contain no user, password, query or fragment of an address.
+// Errors quote no user, password, query or fragment of an address.
 func TestSecretsAreNotQuoted(t *testing.T) {
 	for typed, shown := range map[string]string{
 		"https://user:hunter2@h.example/m.gguf":                    `"https://h.example/m.gguf"`,

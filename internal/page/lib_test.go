@@ -14,8 +14,8 @@ import (
 // row matches a row of the table of libraries. Its groups are the name and the SHA-256 of a file.
 var row = regexp.MustCompile(`(?m)^\| (\S+\.js) \| \S+ \| [\d.]+ \| \S+ \| \S+ \| ([0-9a-f]{64}) \|$`)
 
-// The table in README.md lists exactly the libraries of other projects, with their digests. The
-// licence of each library is beside it.
+// The table in README.md lists exactly the files in the folder of libraries, which come from other
+// projects, with their digests. The licence of each library is beside it.
 func TestLibraries(t *testing.T) {
 	const dir = "files/lib"
 	table, err := os.ReadFile(filepath.Join(dir, "README.md"))

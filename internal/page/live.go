@@ -18,8 +18,8 @@ const (
 	// writeTimeout bounds the write of one event or answer. The connection of a client that does
 	// not read for so long is closed.
 	writeTimeout = time.Minute
-	// silence is the longest time for which the stream of events sends nothing. After a longer
-	// silence, a client can assume that the connection is broken.
+	// silence is the interval at which the stream of events sends a comment. A client that has
+	// received nothing for longer can assume that the connection is broken.
 	silence = 15 * time.Second
 	// logLines is the number of log records that are sent.
 	logLines = 200
@@ -97,8 +97,9 @@ func (p *Page) stats(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	send(w, http.StatusOK, body)
 }
 
-// log sends the newest records of the activity log as an array, oldest first, without lines that a
-// crash has torn. The records are about callers of all users, so only the daemon's user gets them.
+// log sends the newest records of the activity log as an array, oldest first. It omits lines that
+// are not JSON, because a crash has cut them. Only the daemon's user gets the records: they are about
+// callers of all users.
 func (p *Page) log(w http.ResponseWriter, peer infer.Peer) {
 	switch {
 	case !p.owns(peer):

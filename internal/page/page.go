@@ -1,7 +1,8 @@
 // Package page serves the web page: a chat and the state of the daemon. Its files are those in the
 // folder files, embedded without a build step. Its live paths send the events of the admin socket,
-// the stats of the control socket, and the activity log. The page is a client of the HTTP interface
-// like any other: this package knows no models and no requests, and package bridge controls access.
+// the stats of the control socket, and the activity log. For the chat, the page is a client of the
+// HTTP interface like any other, so this package handles no models and no requests for inference.
+// Package bridge controls access.
 package page
 
 import (
@@ -19,15 +20,16 @@ import (
 )
 
 // A Page serves / to browsers, and all paths below /inferd/. Its fields must not change while it
-// serves. Board, Stats and UID are required.
+// serves. Board and Stats must not be nil.
 type Page struct {
 	Board *status.Board
-	// Stats returns the present load of the daemon. It must not block for long.
+	// Stats returns the present load of the daemon. It must not block for long, because the answer
+	// waits for it.
 	Stats func(context.Context) *stats.Daemon
 	// Log returns the newest lines of the activity log, oldest first; nil means that there is no
 	// log.
 	Log func(lines int) ([][]byte, error)
-	// UID is the daemon's user, the only client that sees everything.
+	// UID is the daemon's user. Only clients of this user without a key see everything.
 	UID int
 }
 
@@ -50,8 +52,8 @@ func (p *Page) Takes(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, below)
 }
 
-// Public reports whether a path needs no key. The files of the page need none, because a user types
-// the key into the page. The files are the same for all clients.
+// Public reports whether a path needs no key. The files of the page need none: users type their key
+// into the page, and the files are the same for all clients.
 func (p *Page) Public(path string) bool {
 	return path == root || strings.HasPrefix(path, fileRoot)
 }
@@ -87,7 +89,7 @@ func (p *Page) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	}
 }
 
-// cut returns path quoted for a message, without the bytes after the first 64.
+// cut returns the first 64 bytes of path, quoted for a message.
 func cut(path string) string {
 	const most = 64
 	if len(path) > most {

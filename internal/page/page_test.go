@@ -32,7 +32,7 @@ var (
 	keyed   = infer.Peer{Transport: infer.TCP, User: "1000", Program: "ci", Key: "ci"}
 	unknown = infer.Peer{Transport: infer.TCP, Program: "http"}
 	remote  = infer.Peer{Transport: infer.TCP, Program: "ci", Key: "ci"}
-	proxy   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http", Relayed: true} // such a client passes on requests of other clients
+	proxy   = infer.Peer{Transport: infer.TCP, User: "1001", Program: "http", Relayed: true} // a proxy: it forwards requests of other clients
 )
 
 func load(context.Context) *stats.Daemon {
@@ -101,7 +101,7 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// Only the document and the files of the page need no key.
+// The document and the files of the page need no key; all other paths do.
 func TestPublic(t *testing.T) {
 	p := newPage()
 	for path, want := range map[string]bool{
@@ -171,8 +171,8 @@ func TestRefusals(t *testing.T) {
 }
 
 // The daemon's user sees everything. Other users see the totals and their own callers, but no
-// processes and no paths. A client that the daemon can identify also gets its own caller, with the
-// place in the queue.
+// processes and no paths. A client that belongs to a known caller also gets that caller's stats, with
+// its place in the queue.
 func TestStats(t *testing.T) {
 	p := newPage()
 	for name, test := range map[string]struct {
@@ -362,8 +362,8 @@ var linked = regexp.MustCompile(`(?:href|src)="(/inferd/page/[^"]+)"`)
 // maxTransfer bounds the compressed bytes of the first load.
 const maxTransfer = 60 << 10
 
-// The first load is small. The document links every file that the load needs, so that the browser
-// requests all of them at once.
+// The files of the first load have at most maxTransfer compressed bytes. The document links every
+// file that the load needs, so that the browser requests all of them at once.
 func TestFirstLoad(t *testing.T) {
 	p := newPage()
 	total, seen := 0, make(map[string]bool)

@@ -14,7 +14,7 @@ func (p *Page) owns(peer infer.Peer) bool { return peer.Is(p.UID) }
 type view struct {
 	stats.Daemon
 
-	Owner bool `json:"owner"` // nothing is left out
+	Owner bool `json:"owner"` // the client is the daemon's user, and sees everything
 	// Own is the caller to which the client belongs; nil if the caller has sent no request or is
 	// unknown.
 	Own *stats.Caller `json:"own,omitzero"`
@@ -58,8 +58,8 @@ func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	return v
 }
 
-// mine reports whether a client may see a caller: a client with a key sees only the caller of that
-// key, any other client all callers of its user.
+// mine reports whether a client may see a caller. A client with a key sees only the caller of that
+// key; any other client sees all callers of its user.
 func mine(c stats.Caller, peer infer.Peer) bool {
 	if peer.Key != "" {
 		return c.User == peer.User && c.Program == peer.Key

@@ -20,9 +20,9 @@ var root = sync.OnceValue(func() uint32 {
 	return rootOf(string(ids), string(overflow))
 })
 
-// rootOf returns root's uid by the content of uid_map: 0 if the map has the uid 0, or cannot be read,
-// else the overflow uid. A line of ids has the first uid inside the namespace, the first uid outside,
-// and the number of uids.
+// rootOf returns root's uid, given the contents of uid_map and overflowuid: the overflow uid if the map
+// lacks the uid 0, otherwise 0. It also returns 0 if ids is empty or overflow is not a number. A line of
+// ids has the first uid inside the namespace, the first uid outside, and the number of uids.
 func rootOf(ids, overflow string) uint32 {
 	for line := range strings.Lines(ids) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "0" {

@@ -1,12 +1,12 @@
-// Package trust decides whether another user of the machine could change or replace a file that the
-// daemon depends on, and opens files without following a link. It ignores access lists beyond the
-// mode bits. On Windows it checks nothing, because inherited access lists protect the user's own
-// folders there.
+// Package trust decides whether another user of the machine could change or replace a file
+// that the daemon depends on, and opens files for the daemon to write, without following a
+// link. It ignores access control lists; only owner, group and mode bits count. On Windows it checks
+// nothing, because inherited access lists protect the user's own folders there.
 //
 // The rule is that a file belongs to this user or to root, and that at most its owner and the
 // owner's primary group can write to it. The rule also applies to the folder of a file, except that
 // everyone may write to a sticky folder, because only the owner of an entry can replace it there.
-// Folders further up are not checked: in containers a home often belongs to another user id.
+// Folders further up are not checked: in containers, a home folder often belongs to another uid.
 package trust
 
 import (
@@ -26,7 +26,7 @@ type Facts struct {
 
 // A Judge applies the rule for one user.
 type Judge struct {
-	UID uint32 // of this process
+	UID uint32 // the user's uid
 	// Root is the uid of root's files: 0, or, in a user namespace without root, the overflow uid that
 	// stands for all unmapped users.
 	Root uint32
@@ -34,8 +34,8 @@ type Judge struct {
 	PrimaryGroup func(uid uint32) (gid uint32, known bool)
 }
 
-// Check returns an error if other users can change path, given its facts. The error names path, its
-// mode and owner, and the command that corrects them.
+// Check returns an error if the facts of path violate the rule, so that other users could change it.
+// The error has path, its mode and owner, and the command that corrects them.
 func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
 
 // CheckParent is Check for a parent folder, which may also be sticky and writable for everyone.
@@ -91,11 +91,12 @@ func isWord(r rune) bool {
 	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// maxLinks is the maximum number of links in a path.
+// maxLinks is the maximum number of symbolic links that Path follows.
 const maxLinks = 40
 
-// Path checks a file or folder and its parent folder. If it is a link, Path also checks each further
-// link and target in the same way: a user who can change the folder of a link can replace the link.
+// Path checks a file or folder and its parent folder. If path is a symbolic link, Path follows it, and
+// checks each link on the way and the target in the same way: a user who can change the folder of a
+// link can replace the link.
 func Path(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -137,8 +138,8 @@ func Parent(path string) error {
 	return judge(dir, info, true)
 }
 
-// Folder checks a folder in which files are to be created, and its parent. The folder may be sticky.
-// If it is a link, Folder checks both the link and its target.
+// Folder checks a folder in which files are to be created, and its parent. Both may be sticky. If dir
+// is a symbolic link, Folder checks the link, its target, and the parent of the link.
 func Folder(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -179,8 +180,9 @@ func judge(path string, info fs.FileInfo, parent bool) error {
 // ErrLink is the error of [OpenFile] for a symbolic link.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] with checks. It returns an error for a symbolic link, which it neither
-// follows nor changes, for any other irregular file, and for a file that other users can change.
+// OpenFile is [os.OpenFile] for a file to write. It returns [ErrLink] for a symbolic link, which it
+// does not follow, and an error for any other file that is not regular or that other users can
+// change. It does not check the folder.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// NoFollow is a flag of [os.OpenFile]: a symbolic link at the end of a path is an error, and a
-// named pipe there is opened without a wait for its other end.
+// NoFollow is a set of flags for [os.OpenFile]: opening a symbolic link fails, and opening a named
+// pipe does not wait for its other end.
 const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func factsOf(info fs.FileInfo) (Facts, bool) {
@@ -27,8 +27,9 @@ func self() Judge {
 	return Judge{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
 }
 
-// primaryGroup looks up a user's primary group in the user database. In a container, the user of this
-// process may be missing there; then primaryGroup returns the group of the process.
+// primaryGroup looks up a user's primary group in the user database, and reports whether it is known.
+// The database of a container may lack users: then the primary group of this process's user is the
+// group of the process, and that of uid 0 is 0.
 func primaryGroup(uid uint32) (uint32, bool) {
 	if uid == root() && uid != 0 { // the overflow uid stands for several users
 		return 0, false

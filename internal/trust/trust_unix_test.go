@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-// place makes a folder of mode 0700 with a file of mode 0600, whatever the umask.
+// place makes a folder of mode 0700 with a file of mode 0600; no usual umask changes these modes.
 func place(t *testing.T) (dir, file string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "dir")
