@@ -10,7 +10,8 @@ const (
 	Embed  Dialect = "embed"
 	Rerank Dialect = "rerank"
 
-	// HTTP is recorded for a connection over HTTP. Each request on it has a dialect of its own.
+	// HTTP is the dialect in the record of a connection over HTTP. Each request on it has one of the
+	// dialects below.
 	HTTP      Dialect = "http"
 	OpenAI    Dialect = "openai"
 	Responses Dialect = "responses"

@@ -40,7 +40,7 @@ func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, 
 		case kind:
 			return nil
 		}
-		// Newer daemons may send other types, which are skipped.
+		// Other types, which newer daemons may send, are skipped.
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 // [infer.Sampling] it means no limit.
 const minTopP = 1e-6
 
-// Defaults returns the values that the sockets use for members that a request to generate lacks.
+// Defaults returns the values that v1 and v2 use for the missing members of a request to generate.
 // maxTokens is the dialect's default for max_tokens.
 func Defaults(maxTokens int) infer.Defaults {
 	return infer.Defaults{MaxTokens: maxTokens, Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(0.95), TopK: new(64)}}
@@ -42,7 +42,7 @@ type Options struct {
 	MaxTokens   *Integer `json:"max_tokens,omitzero"`
 	Stream      *bool    `json:"stream,omitzero"`
 
-	// Extensions to the protocol of the reference.
+	// Extensions to the protocol of the reference daemon.
 	Stop             []*string `json:"stop,omitzero"` // elements must not be null
 	Seed             *Integer  `json:"seed,omitzero"`
 	MinP             *Number   `json:"min_p,omitzero"`
@@ -63,7 +63,7 @@ func (o *Options) Shape() error {
 	return nil
 }
 
-// Streams reports whether the client asks for the answer in pieces.
+// Streams reports whether the answer is to be sent in pieces, which is the default.
 func (o *Options) Streams() bool { return ValueOr(o.Stream, true) }
 
 // Apply checks the values of the members and copies them to req and gen. maxTokens is the default
@@ -125,7 +125,7 @@ func (o *Options) numbers(s *infer.Sampling) error {
 		to       **float64
 	}{
 		{"temperature", o.Temperature, 0, maxNumber, &s.Temperature},
-		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // above 1 means no limit, as it always has
+		{"top_p", o.TopP, 0, maxNumber, &s.TopP}, // a value above 1 means no limit; it was never refused
 		{"min_p", o.MinP, 0, 1, &s.MinP},
 		{"repeat_penalty", o.RepeatPenalty, 0, maxNumber, &s.RepeatPenalty},
 		{"presence_penalty", o.PresencePenalty, -maxNumber, maxNumber, &s.PresencePenalty},

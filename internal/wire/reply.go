@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A Reply writes the messages that answer a request, one after the other. Each begins with a type
-// and the ID of the request that was read last. The Reply reuses its buffer.
+// A Reply writes the messages that answer a request, one after the other. Each begins with its type
+// and the ID that SetID set last. The Reply reuses its buffer.
 type Reply struct {
 	id  []byte // as a JSON string
 	buf []byte // the message being written
@@ -37,7 +37,7 @@ func (r *Reply) SetID(id string) error {
 	return nil
 }
 
-// Begin starts a message.
+// Begin starts a message of the type kind, which is not escaped.
 func (r *Reply) Begin(kind string) {
 	r.buf = append(r.buf[:0], `{"type":"`...)
 	r.buf = append(r.buf, kind...)
@@ -48,7 +48,7 @@ func (r *Reply) Begin(kind string) {
 	r.buf = append(r.buf, r.id...)
 }
 
-// Raw appends a piece of JSON.
+// Raw appends a piece of JSON, such as the name of a member, unchanged.
 func (r *Reply) Raw(json string) { r.buf = append(r.buf, json...) }
 
 // Value appends a JSON value.

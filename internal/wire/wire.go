@@ -1,5 +1,5 @@
 // Package wire is the common part of all dialects: it reads messages, decides which of their faults
-// end a connection, and encodes errors. It does not know the content of any message.
+// end a connection, and encodes errors. The packages below it define the messages of each dialect.
 //
 // JSON is read strictly: names are case-sensitive; duplicate members, invalid UTF-8, lone
 // surrogates, deep nesting and too many values are errors. Unknown members are checked for these
@@ -177,9 +177,10 @@ func expected(e *json.SemanticError) string {
 	return ""
 }
 
-// countValues returns the approximate number of values in msg, and their depth. It stops once one
-// of them is too large. It must run before the decoder, which would descend ten thousand levels,
-// and allocate gigabytes for a message that consists of brackets.
+// countValues returns the approximate number of values in msg, and the depth of nesting at the point
+// where it stops: the end of msg, or the first byte at which one of the two exceeds its limit. It must
+// run before the decoder, which would descend ten thousand levels, and allocate gigabytes for a
+// message that consists of brackets.
 func countValues(msg []byte) (values, depth int) {
 	for i := 0; i < len(msg); i++ {
 		switch msg[i] {
@@ -216,8 +217,8 @@ func CheckID(id string) error {
 // Codes maps error codes to the names that they have in a dialect.
 type Codes map[infer.Code]string
 
-// Common has a name for every code. Unsupported and Malformed, which only some dialects name, have
-// the name of the nearest other code.
+// Common has a name for every code. Unsupported and Malformed have names of their own in some
+// dialects only; here they have the name of the nearest other code.
 var Common = Codes{
 	infer.Invalid:     "invalid_request",
 	infer.TooLarge:    "frame_too_large",

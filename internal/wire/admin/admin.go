@@ -1,6 +1,6 @@
-// Package admin is the dialect of the admin socket: the daemon sends a line of JSON for each
-// [status.Event]. The server half only writes, and the client half only reads. The package does not
-// know when events are sent or to which clients (see broadcast), and it opens no socket.
+// Package admin is the dialect of the admin socket: the daemon sends a line of JSON, called a frame,
+// for each [status.Event]. The server half only writes, and the client half only reads. The package
+// opens no socket; package broadcast decides when events are sent, and to which clients.
 package admin
 
 import (
@@ -40,7 +40,7 @@ const noTemplate = "none"
 // unverified is the value of "libraries" if the libraries are not the packaged ones.
 const unverified = "unverified"
 
-// members are the members of a frame, which has no nested objects. They are sorted by name.
+// members are the members of a frame, which has no nested objects. Encode sorts them by name.
 type members map[string]any
 
 // Encode returns the frame of ev, without a newline.
@@ -83,7 +83,8 @@ func Encode(ev status.Event) []byte {
 	return b
 }
 
-// phase adds a phase and, as an extension of the contract, the name of the entry.
+// phase adds the members of a phase and, as an extension to the protocol of the reference daemon, the
+// name of the entry.
 func (m members) phase(backend string, p status.Phase) {
 	if backend != "" {
 		m["backend"] = backend
@@ -131,7 +132,8 @@ func (m members) phase(backend string, p status.Phase) {
 	}
 }
 
-// download adds the members of a download that extend the contract, if their values are known.
+// download adds the members of a download that extend the protocol of the reference daemon, if their
+// values are known.
 func (m members) download(p status.Download) {
 	if p.Name != "" {
 		m["name"] = p.Name
@@ -302,8 +304,8 @@ func Decode(line []byte) (Frame, error) {
 	return f, nil
 }
 
-// Lifecycle reports whether the frame is a lifecycle state of the daemon, and not capabilities or
-// an unknown status.
+// Lifecycle reports whether the frame is a lifecycle state of the daemon, and not the capabilities or
+// the state of an entry, or an unknown status.
 func (f Frame) Lifecycle() bool {
 	switch f.Status {
 	case Starting, Loading, Ready, Restarting, Draining:

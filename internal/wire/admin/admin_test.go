@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// goldens are exact frames. Frames of the contract have no backend, since the reference does not
-// send one.
+// goldens are exact frames. Those that the reference daemon sends, too, have no backend, because its
+// frames have none.
 var goldens = map[string]struct {
 	ev   status.Event
 	want string
@@ -233,8 +233,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Exactly the states of the daemon count as lifecycle: "inferdctl status" ends at the first of
-// them.
+// Frame.Lifecycle is true for the states of the daemon and for no other frame: "inferdctl status"
+// exits at the first of them.
 func TestLifecycle(t *testing.T) {
 	for name, test := range goldens {
 		apart := false

@@ -1,6 +1,5 @@
 // Package control is the dialect of the control socket: an operator sends a verb in a line of JSON,
-// and gets the answer in a line. Framing and errors are as in v1. The package does not know what
-// the verbs do.
+// and gets the answer in a line. Framing and errors are as in v1. The daemon carries out the verbs.
 package control
 
 import (
@@ -25,7 +24,7 @@ type Verb interface{ verb() }
 // Retry restarts the engine of an entry that was given up.
 type Retry struct{ Backend string } // never empty
 
-// GetStats requests the stats.
+// GetStats requests the daemon's [stats.Daemon].
 type GetStats struct{}
 
 // SetLogLevel sets the lowest level that is logged.

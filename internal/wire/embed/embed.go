@@ -1,6 +1,5 @@
 // Package embed is the dialect for embeddings: the client sends texts, and gets a vector for each
-// in one message. [Codec] is the server half, [Ask] the client half. Neither knows how vectors are
-// computed.
+// in one message. [Codec] is the server half, [Ask] the client half. Vectors are computed elsewhere.
 package embed
 
 import (
@@ -38,7 +37,7 @@ type request struct {
 	Dimensions *wire.Integer    `json:"dimensions,omitzero"`
 	Task       *infer.EmbedTask `json:"task,omitzero"`
 
-	// Extensions to the protocol of the reference.
+	// Extensions to the protocol of the reference daemon.
 	Model string `json:"model,omitzero"`
 }
 
@@ -150,7 +149,8 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// vector appends a vector. It returns an error once the message is too large to be sent.
+// vector appends a vector. It returns an error if a number is not finite, or once the message is too
+// large to be sent.
 func (c *Codec) vector(v []float32) error {
 	c.reply.Raw("[")
 	for i, x := range v {
@@ -169,7 +169,7 @@ func (c *Codec) vector(v []float32) error {
 	return nil
 }
 
-// Fail ends the current request, or a request that could not be read.
+// Fail sends the error that ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
 	code, text := codes.Encode(cause)
 	return c.reply.Fail(c.W, code, text)

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/embed"
 )
 
-// spec/corpus/embed tests the exact bytes of messages.
+// The exact bytes of messages are tested by the corpus, in spec/corpus/embed.
 
 func codec(in io.Reader, out io.Writer) *embed.Codec {
 	return &embed.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
@@ -103,7 +103,7 @@ func TestUnencodableAnswers(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any bytes to the server half.
+// FuzzRead passes any bytes to the server half. Accepted requests are within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","input":["a"],"dimensions":2,"task":"similarity"}`)
 	f.Add(`{"input":"a"}`)

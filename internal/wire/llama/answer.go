@@ -26,10 +26,10 @@ type Answer struct {
 	Model   string // as the client spelled it
 	NCtx    int    // size of the context in tokens; 0 if unknown
 
-	in, out int    // numbers of tokens
+	in, out int    // numbers of tokens of the prompt and of the answer so far
 	text    []byte // the text of an answer in one piece
-	ids     []int  // the token IDs of that answer
-	probs   []byte // its probabilities as JSON, without brackets
+	ids     []int  // the token IDs of text
+	probs   []byte // the probabilities of its tokens, as JSON without the brackets
 	line    bool   // the answer has a line break
 }
 
@@ -91,7 +91,8 @@ func idsOf(list []infer.Logprob) []int {
 	return ids
 }
 
-// head appends the beginning of an object: a text, its token IDs, and the member stop.
+// head appends the beginning of an event or of an answer in one piece: a text, its token IDs, and the
+// member stop.
 func (a *Answer) head(dst, text []byte, ids []int, stop bool) []byte {
 	dst = append(dst, `{"index":0,"content":`...)
 	dst = wire.AppendString(dst, text)
@@ -115,7 +116,7 @@ func (*Answer) counts(dst []byte, in, out int) []byte {
 	return strconv.AppendInt(dst, int64(in), 10)
 }
 
-// appendProbs appends probabilities as the elements of an array, without its brackets.
+// appendProbs appends list as the elements of a JSON array, without the brackets.
 func (a *Answer) appendProbs(dst []byte, list []infer.Logprob) []byte {
 	return wire.AppendLogprobs(dst, list, a.Request.probs, "top_logprobs", appendCandidate)
 }
@@ -132,7 +133,8 @@ func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	return strconv.AppendFloat(dst, c.Logprob, 'g', -1, 32)
 }
 
-// end appends the last members of the last object, and its closing brace.
+// end appends the members that only the last event, or an answer in one piece, has, and its closing
+// brace.
 func (a *Answer) end(dst []byte, ev *infer.Done) []byte {
 	out := ev.Out
 	if a.Request.silent {
@@ -234,7 +236,7 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 }
 
 // chosen returns the whole body or, if the request has response_fields, an object with the values
-// at these paths of the body. Each member is named by its path.
+// at these paths of the body. The name of each member is its path, such as "timings/prompt_n".
 func (a *Answer) chosen(body []byte) ([]byte, error) {
 	if len(a.Request.fields) == 0 {
 		return body, nil

@@ -94,7 +94,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// With n_predict 0 the prompt is prefilled, and the one generated token is not in the answer.
+// With n_predict 0 the prompt is only prefilled: the one token that is generated is not in the answer.
 // response_fields chooses members by their paths.
 func TestSilentAndFields(t *testing.T) {
 	collect := func(body string) string {
@@ -220,7 +220,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// The properties have the members that clients read, and no path of the machine.
+// The properties have the members that clients read, but not model_path, which would reveal a path of
+// the machine.
 func TestProps(t *testing.T) {
 	m := llama.Model{Name: "gen", NCtx: 512, Slots: 4, Can: infer.Abilities{Vision: true, ToolsDialect: "hermes"}, Template: "{{ messages }}\xff"}
 	want := `{"default_generation_settings":{"n_ctx":512},"total_slots":4,"model_alias":"gen","modalities":{"audio":false,"vision":true},"chat_template":"{{ messages }}�","tools_dialect":"hermes","build_info":"inferd","is_sleeping":false}`

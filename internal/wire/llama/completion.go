@@ -166,7 +166,7 @@ func ReadInfill(body []byte) (*Completion, error) {
 	return c, nil
 }
 
-// read checks all members except the prompt.
+// read checks all members except the prompt, and returns the request without it.
 func (m *request) read() (*Completion, error) {
 	gen := &infer.Generate{Model: m.Model, Defaults: Defaults()}
 	c := &Completion{
@@ -216,8 +216,8 @@ func (m *request) read() (*Completion, error) {
 	return c, nil
 }
 
-// numbers copies the limit of tokens, and the members that ask for details of tokens. A negative
-// n_predict means no limit; 0 means that the prompt is only prefilled.
+// numbers checks and copies n_predict, n_probs and return_tokens. A negative n_predict means no limit;
+// 0 means that the prompt is only prefilled, for which one token is generated.
 func (m *request) numbers(c *Completion) error {
 	if m.NPredict != nil && !web.Negative(m.NPredict) {
 		n, err := web.Integer("n_predict", m.NPredict, 0)
@@ -243,8 +243,8 @@ func (m *request) numbers(c *Completion) error {
 	return nil
 }
 
-// biases copies logit_bias, which is a list of pairs, or an object. It maps token IDs to numbers;
-// the value false forbids a token.
+// biases checks and copies logit_bias: an object or a list of pairs, which maps token IDs to biases.
+// The value false forbids a token.
 func (m *request) biases(s *infer.Sampling) error {
 	if !web.Present(m.LogitBias) {
 		return nil
@@ -286,7 +286,7 @@ func (m *request) biases(s *infer.Sampling) error {
 	return nil
 }
 
-// format copies the constraint of the answer.
+// format checks and copies the constraint of the answer: a JSON Schema or a grammar.
 func (m *request) format(gen *infer.Generate) error {
 	if web.Present(m.JSONSchema) {
 		if m.JSONSchema.Kind() != jsontext.KindBeginObject {

@@ -1,6 +1,7 @@
 // Package llama is the dialect of llama.cpp's server: completions of prompts, gaps in code, and the
-// tokens of texts, as requests and as the bytes of their answers. Of HTTP it knows only the status
-// codes. Requests for tokens may also have the form of vLLM, which uses the same paths.
+// tokens of texts, as requests and as the bytes of their answers. It determines the HTTP status of
+// errors, but package bridge handles HTTP. Requests for tokens may also have the form of vLLM, which
+// uses the same paths.
 package llama
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// statuses maps the class of an error to a status code.
+// statuses maps the code of an error to an HTTP status.
 var statuses = map[infer.Code]int{
 	infer.Invalid:     http.StatusBadRequest,
 	infer.Unsupported: http.StatusBadRequest,
@@ -27,7 +28,8 @@ var statuses = map[infer.Code]int{
 	infer.Malformed:   http.StatusInternalServerError,
 }
 
-// kinds maps a status code to the type of an error. Any other status is an invalid request.
+// kinds maps an HTTP status to the type of an error. For any other status the type is that of an
+// invalid request.
 var kinds = map[int]string{
 	http.StatusUnauthorized:        "authentication_error",
 	http.StatusForbidden:           "permission_error",

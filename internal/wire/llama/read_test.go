@@ -105,7 +105,7 @@ func TestReadTokens(t *testing.T) {
 		in       string
 		read     func([]byte) (*llama.Tokens, error)
 		want     infer.Count
-		messages string // and tools
+		messages string // followed by the tools
 	}{
 		"a text":              {`{"content":"a"}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Prompt: new("a"), Reveal: ids}, Bare: true}, ""},
 		"as if to generate":   {`{"content":"a","add_special":true}`, llama.ReadTokenize, infer.Count{Of: &infer.Generate{Prompt: new("a"), Reveal: ids}}, ""},
@@ -196,7 +196,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Any bytes are either decoded or refused.
+// Any bytes are either decoded, or refused with an error that has a code and the status 400.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"prompt":[1,2],"logit_bias":[[1,false]],"stop":"x","response_fields":["a/b"]}`))
 	f.Add([]byte(`{"content":"a","tokens":[1],"messages":[1]}`))

@@ -11,13 +11,13 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Tokens is a request for the tokens of a text or conversation, for the text of tokens, or for the
-// text of a conversation in its template.
+// Tokens is a request for the tokens of a text or of a conversation, for the text of tokens, or for
+// the text of a conversation in the model's template.
 type Tokens struct {
 	Task  *infer.Count
 	Model string // as the client spells it; may be empty
 	// Messages is a conversation in OpenAI's form, and Tools are its tools; nil means none. The
-	// caller adds them to Task.
+	// caller decodes them and adds them to Task.
 	Messages, Tools jsontext.Value
 	// Strict means that an unknown model is refused, as by vLLM.
 	Strict bool
@@ -29,7 +29,7 @@ type Tokens struct {
 }
 
 // ReadTokenize decodes the body of /tokenize. The caller must have checked it with [wire.Weigh].
-// The member content is llama.cpp's; prompt and messages are vLLM's.
+// A body with content has llama.cpp's form; one with prompt or messages has vLLM's form.
 func ReadTokenize(body []byte) (*Tokens, error) {
 	var m struct {
 		Content      *string `json:"content"`
@@ -199,7 +199,7 @@ func (t *Tokens) text() []byte {
 	return append(wire.AppendString(dst, t.answer.Text), '}')
 }
 
-// prompt returns the body with the text of a conversation in its template.
+// prompt returns the body with the text of a conversation in the model's template.
 func (t *Tokens) prompt() []byte {
 	return append(wire.AppendString([]byte(`{"prompt":`), t.answer.Text), '}')
 }

@@ -17,7 +17,7 @@ import (
 type Chat struct {
 	web.Ask
 
-	Usage    bool // the client wants the usage at the end of a stream
+	Usage    bool // a stream ends with the usage
 	Logprobs bool
 	Top      int // number of alternatives to report for each token
 }
@@ -149,7 +149,7 @@ func (m *chatRequest) refused() error {
 	return nil
 }
 
-// numbers copies the limit of tokens and the logprobs.
+// numbers checks and copies the members for the limit of tokens and for logprobs.
 func (m *chatRequest) numbers(c *Chat) error {
 	for _, of := range []struct {
 		param string
@@ -185,7 +185,8 @@ func (m *chatRequest) numbers(c *Chat) error {
 	return nil
 }
 
-// thinking copies the members about thinking. More precise members come later, and take precedence.
+// thinking checks and copies the members for thinking. Of several, the more precise one takes
+// precedence: reasoning_budget, then chat_template_kwargs, then reasoning_effort.
 func (m *chatRequest) thinking(c *Chat) error {
 	gen := c.Generate
 	if word := m.ReasoningEffort; word != "" {
@@ -214,7 +215,7 @@ func (m *chatRequest) thinking(c *Chat) error {
 	return nil
 }
 
-// toolMembers has the members about tools. Functions are the older form of tools.
+// toolMembers has the members for tools. functions and function_call are their older form.
 type toolMembers struct {
 	Tools             []toolMember   `json:"tools"`
 	ToolChoice        jsontext.Value `json:"tool_choice"`

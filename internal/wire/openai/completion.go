@@ -16,7 +16,7 @@ import (
 type Completion struct {
 	web.Ask
 
-	Usage bool // the client wants the usage at the end of a stream
+	Usage bool // a stream ends with the usage
 
 	echo     bool // the answer begins with the prompt
 	logprobs bool
@@ -81,7 +81,8 @@ func ReadCompletion(body []byte) (*Completion, error) {
 	return c, c.numbers(m.MaxTokens, m.Logprobs)
 }
 
-// prompt reads the prompt: a text or token IDs, alone or as the only element of a list.
+// prompt reads the prompt: a text or token IDs, alone or as the only element of a list. suffix is the
+// text after a gap; it is empty if the prompt is to be continued.
 func (c *Completion) prompt(value jsontext.Value, suffix string) error {
 	const param = "prompt"
 	if !web.Present(value) {
@@ -129,7 +130,7 @@ func (c *Completion) tokens(ids jsontext.Value, suffix string) error {
 	return nil
 }
 
-// numbers copies the limit of tokens and the logprobs.
+// numbers checks and copies max_tokens and logprobs.
 func (c *Completion) numbers(maxTokens, logprobs *wire.Integer) (err error) {
 	if maxTokens != nil {
 		if c.Generate.MaxTokens, err = web.Integer("max_tokens", maxTokens, 1); err != nil {
@@ -160,9 +161,9 @@ type TextAnswer struct {
 	Created int64  // seconds since 1970
 	Request *Completion
 
-	begun  bool   // the prompt was sent, if it is to be repeated
-	prompt []byte // text of a prompt of tokens, for the echo
-	offset int    // number of characters before the next token
+	begun  bool   // the chunk with the echo of the prompt was sent
+	prompt []byte // the text of a prompt that consists of token IDs, for the echo
+	offset int    // number of characters of the answer before the next token
 	text   []byte // the text of an answer in one piece
 	list   []infer.Logprob
 }
@@ -202,7 +203,7 @@ func (*TextAnswer) KeepAlive(dst []byte) []byte { return (*Answer)(nil).KeepAliv
 // Fail appends the end of a stream that has failed with cause.
 func (*TextAnswer) Fail(dst []byte, cause error) []byte { return (*Answer)(nil).Fail(dst, cause) }
 
-// begin appends a chunk with the prompt, if the request asks for it and it was not sent.
+// begin appends a chunk with the prompt, if the request has echo and the chunk was not sent.
 func (a *TextAnswer) begin(dst []byte) []byte {
 	if a.begun || !a.Request.echo {
 		return dst
@@ -252,9 +253,9 @@ func (a *TextAnswer) choice(dst, text []byte, logprobs []infer.Logprob, reason s
 	return append(web.AppendNullable(dst, reason), "}]"...)
 }
 
-// logprobs appends an object with lists that have an element for each token. In the list of
-// alternatives, the texts of the tokens are the names of members. The alternatives include the
-// token of the answer.
+// logprobs appends an object whose members are lists with an element for each token. An element of
+// top_logprobs is an object: the names of its members are the texts of the alternatives, among them
+// the token of the answer.
 func (a *TextAnswer) logprobs(dst []byte, list []infer.Logprob) []byte {
 	each := func(name string, one func(infer.Logprob)) {
 		dst = append(dst, name...)

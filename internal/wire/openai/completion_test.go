@@ -202,7 +202,7 @@ func TestCompletionEndings(t *testing.T) {
 			t.Errorf("%T in one piece", ev)
 		}
 	}
-	// The sender of an event reuses its memory.
+	// Collect copies logprobs, because the sender of an event reuses its memory.
 	piece := []byte("a")
 	ev := &infer.Text{Delta: piece, Logprobs: []infer.Logprob{{Candidate: infer.Candidate{Piece: piece}}}}
 	if _, err := a.Collect(ev); err != nil {

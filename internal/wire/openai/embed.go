@@ -140,7 +140,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 	return append(dst, '}')
 }
 
-// vector appends a vector as numbers, or as base64 of little-endian float32.
+// vector appends a vector in the form that the request asks for.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
 		return web.AppendVector64(dst, v)

@@ -44,8 +44,8 @@ type contentPart struct {
 	} `json:"input_audio"`
 }
 
-// ReadConversation adds the messages and the tools of a request in another dialect to gen. tools
-// may be nil.
+// ReadConversation adds messages and tools in the form of this dialect to gen, for requests of other
+// dialects that have such members. tools may be nil.
 func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error {
 	var m toolMembers
 	if web.Present(tools) {
@@ -63,8 +63,8 @@ func ReadConversation(messages, tools jsontext.Value, gen *infer.Generate) error
 	return readMessages(all, gen)
 }
 
-// readMessages adds the messages of a request to gen. Leading system messages become one message,
-// and so do consecutive results of tools.
+// readMessages adds the messages of a request to gen. It joins leading system messages into one
+// message, and consecutive results of tools into another.
 func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	if len(messages) == 0 {
 		return web.Invalid("messages", "messages must not be empty")
@@ -104,10 +104,10 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	return nil
 }
 
-// isResult reports whether a message with the role is the result of a tool.
+// isResult reports whether role is that of a message with the result of a tool.
 func isResult(role string) bool { return role == "tool" || role == "function" }
 
-// read converts any message except a leading system message.
+// read converts a message that is not a leading system message.
 func (m *chatMessage) read(at string, gen *infer.Generate) (infer.Message, error) {
 	content, err := readContent(m.Content, at, gen)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package openai is the dialect of OpenAI's HTTP interface: chat completions, embeddings and
-// models, as requests and as the bytes of their answers. Of HTTP it knows only the status codes:
-// the bridge handles headers, keys and connections.
+// Package openai is the dialect of OpenAI's HTTP interface: chat completions, completions of texts,
+// embeddings, reranking and models, as requests and as the bytes of their answers. It determines the
+// HTTP status of errors; package bridge handles headers, keys and connections.
 //
 // Clients of this interface send many members that no local engine can use. An unknown member is
 // ignored. A known member has an effect, is refused by name, or is listed as ignored.
@@ -32,14 +32,14 @@ const (
 
 // An Error is an error in the form of this dialect.
 type Error struct {
-	Status  int // status code of HTTP
+	Status  int // HTTP status code
 	Type    string
 	Code    string // null if empty
 	Param   string // the member at fault; null if empty
 	Message string
 }
 
-// statuses maps the class of an error to its status and type.
+// statuses maps the code of an error to its status, type and code in this dialect.
 var statuses = map[infer.Code]Error{
 	infer.Invalid:     {Status: http.StatusBadRequest, Type: invalidType},
 	infer.Unsupported: {Status: http.StatusBadRequest, Type: invalidType},

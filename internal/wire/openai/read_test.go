@@ -199,7 +199,7 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// All members about thinking are listed as ignored, not only the one that takes precedence.
+// All members for thinking are listed as ignored, not only the one that takes precedence.
 func TestOfferNamesAll(t *testing.T) {
 	c, err := openai.ReadChat([]byte(ask(`,"reasoning_effort":"high","reasoning_budget":5,"chat_template_kwargs":{"enable_thinking":true}`)))
 	if err != nil {
@@ -385,7 +385,7 @@ func TestReadEmbeddings(t *testing.T) {
 	}
 }
 
-// Each class of error has its own status, type and code.
+// Each kind of error gets the right status, type, code and member.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		err         error

@@ -13,7 +13,7 @@ import (
 // Defaults returns the defaults of this interface. Only the context limits the tokens of an answer.
 func Defaults() infer.Defaults { return defaults }
 
-// defaults are shared by all requests, which only read them.
+// defaults are shared by all requests, and must not be changed.
 var defaults = infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 
 // sampling has the members that control the choice of tokens, of OpenAI and of llama.cpp's server.

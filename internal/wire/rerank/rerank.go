@@ -1,6 +1,6 @@
 // Package rerank is the dialect for reranking: the client sends a query and documents, and gets the
-// documents sorted by score in one message. [Codec] is the server half, [Ask] the client half.
-// Neither knows how scores are computed.
+// indices of the documents, sorted by score, in one message. [Codec] is the server half, [Ask] the
+// client half. Scores are computed elsewhere.
 package rerank
 
 import (
@@ -177,7 +177,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// Fail ends the current request, or a request that could not be read.
+// Fail sends the error that ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
 	code, text := codes.Encode(cause)
 	return c.reply.Fail(c.W, code, text)

@@ -19,7 +19,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/rerank"
 )
 
-// spec/corpus/rerank tests the exact bytes of messages.
+// The exact bytes of messages are tested by the corpus, in spec/corpus/rerank.
 
 func codec(in io.Reader, out io.Writer) *rerank.Codec {
 	return &rerank.Codec{R: frame.Lines.NewReader(in, frame.Limit), W: frame.Lines.NewWriter(out)}
@@ -99,7 +99,7 @@ func TestNonFiniteScores(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any bytes to the server half.
+// FuzzRead passes any bytes to the server half. Accepted requests are within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","query":"q","documents":["a","b"],"top_n":1}`)
 	f.Add(`{"query":"q","documents":[null]}`)

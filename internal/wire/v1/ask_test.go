@@ -114,8 +114,8 @@ func FuzzBothHalves(f *testing.F) {
 			streamed = []infer.Event{text("<" + user + grammar + "é"), events[2]}
 		}
 
-		// The answer must be written before Ask reads it. It depends only on the ID and the stream
-		// of the request.
+		// The server half reads the request and writes the whole answer when Ask reads for the
+		// first time.
 		var question, answer bytes.Buffer
 		server := &v1.Codec{R: frame.Lines.NewReader(&question, frame.Limit), W: frame.Lines.NewWriter(&answer)}
 		var got []infer.Event

@@ -1,7 +1,7 @@
-// Package v1 is the first dialect for generation: the client sends messages with text, and gets
-// tokens, and the whole answer again at the end. It is frozen: the bytes of its messages do not
-// change, except for new members, which older clients ignore. [Codec] is the server half, [Ask] the
-// client half. Neither knows how answers are computed.
+// Package v1 is the first dialect for generation: the client sends messages of text, and gets the
+// answer token by token, and the whole answer again at the end. It is frozen: the bytes of its
+// messages do not change, except for new members, which older clients ignore. [Codec] is the server
+// half, [Ask] the client half. Answers are computed elsewhere.
 package v1
 
 import (
@@ -87,7 +87,7 @@ type Codec struct {
 	reply wire.Reply
 
 	// The state of the current request.
-	withheld bool   // stream is false: the text is sent with the Done
+	withheld bool   // stream is false: the text is sent only with the Done
 	text     []byte // the answer so far
 }
 
@@ -172,7 +172,7 @@ func (c *Codec) content(text []byte) {
 	c.reply.Bytes(text)
 }
 
-// Fail ends the current request, or a request that could not be read.
+// Fail sends the error that ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
 	code, text := wire.Common.Encode(cause)
 	return c.reply.Fail(c.W, code, text)

@@ -401,7 +401,8 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// FuzzRead passes any bytes to the server half. Requests that it accepts are within the limits.
+// FuzzRead passes any bytes to the server half. Each failure is one message, and accepted requests
+// are within the limits.
 func FuzzRead(f *testing.F) {
 	f.Add(ask(`,"id":"1","stop":["a"],"seed":1,"max_tokens":5,"temperature":0.5,"deadline_ms":null`))
 	f.Add(`{"messages":[{"role":"tool"}]}`)

@@ -78,7 +78,8 @@ func (c *Codec) readBlobs(declared []attachment) (map[string][]byte, error) {
 	return data, nil
 }
 
-// torn replaces [io.EOF] by an error, since blobs are missing. what is the missing part.
+// torn replaces [io.EOF] by the error for a stream that ends before all blobs were read. what is the
+// part that is missing.
 func torn(err error, what string) error {
 	if errors.Is(err, io.EOF) {
 		return wire.Malformed("stream ended before a " + what)
@@ -86,8 +87,9 @@ func torn(err error, what string) error {
 	return err
 }
 
-// A span is a JSON string. The server half stores only its location in the message, because the
-// string may be most of the message. In the client half the span holds the data to write.
+// A span is the JSON string with the data of an attachment in base64. The server half stores only the
+// location of the string, because it may be most of the message. In the client half, the span holds
+// the data to write.
 type span struct {
 	start, end int64
 	data       []byte

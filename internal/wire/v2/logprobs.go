@@ -9,13 +9,14 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// appendLogprobs appends the elements of an array, without its brackets.
+// appendLogprobs appends list as the elements of a JSON array, without the brackets. Each element has
+// all alternatives.
 func appendLogprobs(dst []byte, list []infer.Logprob) []byte {
 	return wire.AppendLogprobs(dst, list, math.MaxInt, "top", appendCandidate)
 }
 
-// appendCandidate appends an object without its closing brace. If a token is not valid UTF-8, a
-// JSON string cannot express it, so its bytes are appended as well.
+// appendCandidate appends the object for a token, without its closing brace. If the token is not valid
+// UTF-8, a JSON string cannot express it, so its bytes are appended as well.
 func appendCandidate(dst []byte, c infer.Candidate) []byte {
 	dst = append(dst, `{"token":`...)
 	dst = wire.AppendString(dst, c.Piece)

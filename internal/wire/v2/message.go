@@ -79,8 +79,8 @@ func shapeOf(blocks []block, at string) error {
 	return nil
 }
 
-// checkRole returns an error if a message has a part that its role may not have: the model would
-// never see it. at is the path of the message in the request.
+// checkRole returns an error if a message has a part that its role may not have, because templates
+// would not show that part to the model. at is the path of the message in the request.
 func checkRole(role infer.Role, parts []infer.Part, at string) error {
 	for _, part := range parts {
 		switch part.(type) {

@@ -34,7 +34,7 @@ type request struct {
 	ResponseFormat *responseFormat `json:"response_format,omitzero"`
 	Thinking       *bool           `json:"thinking,omitzero"`
 
-	// Extensions of the reference.
+	// Extensions to the protocol of the reference daemon.
 	ThinkingBudget *wire.Integer          `json:"thinking_budget,omitzero"`
 	Logprobs       wire.Integer           `json:"logprobs,omitzero"`
 	LogitBias      map[string]wire.Number `json:"logit_bias,omitzero"`

@@ -16,7 +16,7 @@ type toolChoice struct {
 	name *string // the name in the object
 }
 
-// errChoice is the error for another value, such as the choice of a tool without its name.
+// errChoice is the error for any other value, such as an object without the name of a tool.
 const errChoice = wire.TypeError(`auto, required, none or {"type":"tool","name":NAME}`)
 
 // UnmarshalJSONFrom accepts a string or an object.
@@ -42,7 +42,7 @@ func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
-// choices are the modes of tool_choice.
+// choices maps the strings that tool_choice may be to modes.
 var choices = map[string]infer.ToolMode{"auto": infer.ToolAuto, "required": infer.ToolRequired, "none": infer.ToolNone}
 
 func (m *request) choice(gen *infer.Generate) error {

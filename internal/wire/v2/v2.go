@@ -1,7 +1,6 @@
 // Package v2 is the second dialect for generation, with typed content blocks, attachments and
 // tools. It has two framings, which differ in the form of attachments: base64 in the request, or
-// blobs after it. [Codec] is the server half, [Ask] the client half. Neither knows how answers are
-// computed.
+// blobs after it. [Codec] is the server half, [Ask] the client half. Answers are computed elsewhere.
 package v2
 
 import (
@@ -19,7 +18,8 @@ var codes = wire.Common.With(wire.Codes{
 	infer.Malformed:   "tool_call_malformed",
 })
 
-// A versionError is the only error whose code on the wire belongs to no [infer.Code].
+// A versionError is the error for an unknown wire_version. Its code on the wire, versionCode, belongs
+// to no [infer.Code].
 type versionError struct{ error }
 
 const versionCode = "wire_version_unsupported"
@@ -35,7 +35,7 @@ type Codec struct {
 	reply    wire.Reply
 	withheld *held        // answer of the current request; nil if it is streamed
 	logprobs []byte       // buffer for the logprobs of a frame
-	prompt   infer.Prompt // token counts for the first frame; zero if it has been sent
+	prompt   infer.Prompt // token counts for the first frame; zero if unknown or already sent
 }
 
 // A held collects an answer that is sent only at its end, because stream is false.
@@ -148,8 +148,8 @@ func (c *Codec) Write(ev infer.Event) error {
 	}
 }
 
-// delta sends or withholds a piece of text and the logprobs of its tokens. If more is set, it may
-// be sent together with the next message.
+// delta sends or withholds a piece of text, with the logprobs of its tokens as JSON. kind is the type
+// of the block. If more is set, the message may be sent together with the next one.
 func (c *Codec) delta(kind string, text, logprobs []byte, more bool) error {
 	if c.withheld != nil {
 		return c.withheld.add(kind, text, logprobs)
@@ -293,7 +293,7 @@ func (c *Codec) flush(h *held) error {
 	return nil
 }
 
-// Fail ends the current request, or a request that could not be read.
+// Fail sends the error that ends the current request, or a request that could not be read.
 func (c *Codec) Fail(cause error) error {
 	code, text := codes.Encode(cause)
 	if _, ok := errors.AsType[versionError](cause); ok {

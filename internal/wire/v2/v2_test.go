@@ -23,7 +23,7 @@ import (
 	v2 "github.com/inferd-go/inferd/internal/wire/v2"
 )
 
-// spec/corpus/v2 and spec/corpus/lp test the exact bytes of messages.
+// The exact bytes of messages are tested by the corpus, in spec/corpus/v2 and spec/corpus/lp.
 
 func framing(blobs bool) frame.Framing {
 	if blobs {
@@ -145,7 +145,7 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// A member of the wrong type is refused with what it must be.
+// The error for a member of the wrong type says what the member must be.
 func TestExpected(t *testing.T) {
 	const choice = `it must be auto, required, none or {"type":"tool","name":NAME}`
 	for more, want := range map[string]string{
@@ -208,8 +208,8 @@ func TestUnknownEvents(t *testing.T) {
 	}
 }
 
-// Reading attachments takes little more memory than their size: blobs are held once, and base64 is
-// decoded in the message.
+// Reading attachments allocates little more than the size of their encoding: blobs are held once, and
+// base64 is decoded in place.
 func TestMemoryOfAttachments(t *testing.T) {
 	const mib = 1 << 20
 	allocated := func(read func()) uint64 {
@@ -308,7 +308,7 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// In logprobs, a token that is part of a character has its bytes.
+// In logprobs, a token that is only part of a character also has its bytes.
 func TestLogprobs(t *testing.T) {
 	var out bytes.Buffer
 	c := codec(false, strings.NewReader(`{"id":"1","messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"logprobs":2}`), &out)
@@ -332,8 +332,7 @@ type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
 
-// A text that an event follows immediately is sent in one write with that event. A withheld answer
-// is sent in one write.
+// A text with More is sent in one write with the next event. A withheld answer is sent in one write.
 func TestWrites(t *testing.T) {
 	for name, test := range map[string]struct {
 		more, stream bool

@@ -37,8 +37,8 @@ func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	}
 }
 
-// IgnoreStops records that stop texts have no effect, if the request also constrains the format of
-// the answer. member is the name of the member with the stop texts.
+// IgnoreStops adds the stop texts to the members without effect if the request has any and also
+// constrains the format of the answer. member is the name of the member with the stop texts.
 func (a *Ask) IgnoreStops(member string) {
 	if len(a.Generate.Stop) > 0 && a.Generate.Format.Constrains() {
 		a.Ignore(member)
@@ -57,12 +57,12 @@ func (a *Ask) Offer(can infer.Abilities) {
 	}
 }
 
-// efforts maps efforts to budgets for thinking, in tokens; -1 means no thinking, and 0 means no
-// limit.
+// efforts maps the words for an effort to budgets for thinking, in tokens; -1 means no thinking, and 0
+// means no limit.
 var efforts = map[string]int{"none": -1, "minimal": -1, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 0, "max": 0}
 
-// Effort applies the effort named word to the thinking of the request. member is the name of the
-// member with the effort. It returns an error if word is unknown.
+// Effort sets the thinking of the request, and its budget, by the effort named word. member is the
+// name of the member with the effort. It returns an error if word is unknown.
 func (a *Ask) Effort(member, word string) error {
 	budget, ok := efforts[word]
 	if !ok {
@@ -157,8 +157,8 @@ type Tool struct {
 	Parameters        jsontext.Value
 }
 
-// AddTools checks the tools of a request and adds them to gen. Errors name member, which has the
-// tools.
+// AddTools checks the tools of a request and adds them to gen. member is the name of the member with
+// the tools, for errors.
 func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	if err := CheckTools(member, len(tools)); err != nil {
 		return err
@@ -179,7 +179,8 @@ func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	return nil
 }
 
-// CheckTools returns an error if n exceeds maxTools. n is a number of tools, or of names of tools.
+// CheckTools returns an error if n, the number of tools or of names of tools in member, exceeds
+// maxTools.
 func CheckTools(member string, n int) error {
 	if n > maxTools {
 		return Invalid(member, "%s: at most %d are allowed", member, maxTools)
@@ -187,8 +188,8 @@ func CheckTools(member string, n int) error {
 	return nil
 }
 
-// ChooseMode sets the choice of tools to the mode named word. Without tools, "none" has the same
-// effect as "auto", because SDKs send both.
+// ChooseMode sets the choice of tools to the mode named word. In a request without tools, "auto" and
+// "none" are accepted and have no effect, because SDKs send them.
 func ChooseMode(member, word string, gen *infer.Generate) error {
 	switch word {
 	case "auto":
@@ -266,9 +267,9 @@ func AddSystem(texts []string, gen *infer.Generate) {
 }
 
 // ReadContent returns the parts of a message's content, at least one. A string is one part. For a
-// list, read returns the parts of item i. If there is no content, or the list yields no parts, the only
-// part is an empty text. member and at are the name of the member and the path of the message, for errors; wrong is
-// the text of the error for content of any other type, with a %s for at.
+// list, read returns the parts of item i. If there is no content, or the list yields no parts, the
+// only part is an empty text. member and at are the name of the member and the path of the message,
+// for errors; wrong is the text of the error for content of any other type, with a %s for at.
 func ReadContent[T any](member, at, wrong string, content jsontext.Value, read func(i int, item *T) ([]infer.Part, error)) ([]infer.Part, error) {
 	text := new(infer.TextPart) // also the part of an empty content
 	if !Present(content) {
@@ -298,12 +299,12 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 	return parts, nil
 }
 
-// maxIgnoredTools bounds the types of tools that are listed as ignored.
+// maxIgnoredTools bounds the members without effect to which the type of a tool is added.
 const maxIgnoredTools = 64
 
-// IgnoreTool adds the type of a tool that is left out, because another server would run it, to the
-// members without effect. It adds "tools" in place of a type that is empty, too long or has unusual
-// characters, or that would exceed maxIgnoredTools.
+// IgnoreTool adds the type of a tool to the members without effect. The tool is omitted, because
+// another server would run it. In place of a type that is empty, too long or has unusual characters,
+// or once there are maxIgnoredTools members, it adds "tools".
 func (a *Ask) IgnoreTool(kind string) {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
 	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {

@@ -72,7 +72,7 @@ func Image(data string) (infer.Attachment, error) {
 	return infer.Attachment{Kind: infer.Image, Width: cfg.Width, Height: cfg.Height, Data: raw}, nil
 }
 
-// decodedSize returns the number of bytes of an attachment after decoding.
+// decodedSize returns the number of bytes of an attachment after decoding; an image becomes RGB.
 func decodedSize(a *infer.Attachment) int { return max(len(a.Data), 3*a.Width*a.Height) }
 
 // decodeMemory is the number of bytes that decoding takes for each pixel: 8 for the decoded image,

@@ -1,6 +1,6 @@
 // Package web is the common part of the dialects of HTTP: errors with their status, and members
 // that the requests of all these dialects have in some form, such as images, tools, sampling and
-// thinking. It knows neither the form of a dialect nor connections.
+// thinking. Each dialect has a package for its own form; package bridge handles connections.
 package web
 
 import (
@@ -18,14 +18,15 @@ import (
 // An Error is the reason why a request has failed. Each dialect encodes it in its own form.
 type Error struct {
 	Code infer.Code
-	// Status is the status code of HTTP if Code does not determine it: for requests that are
-	// refused before they are read, and for unknown models. Otherwise it is 0.
+	// Status is the HTTP status code if Code does not determine it: for requests that are refused
+	// before they are read, and for unknown models. Otherwise it is 0, and the dialect maps Code to a
+	// status.
 	Status int
 	Reason string // machine-readable reason for Status, such as NoModel; may be empty
 	// Member is the member of the request at fault, as the client spells it; may be empty.
 	Member string
-	// Feature is the name that the member has in v2, if the error comes from code that knows no
-	// dialect.
+	// Feature is the name of the member in v2, if the error comes from code that does not depend on
+	// a dialect. The dialect maps it to the name of its own member.
 	Feature string
 	Prompt  *infer.PromptError // not nil if the prompt is too long
 	Message string             // for the client
