@@ -26,7 +26,7 @@ type Answer struct {
 	open   kind // kind of the current block
 	blocks int  // number of blocks that have ended
 	calls  int
-	prompt infer.Prompt // token counts, if the backend reports them before the end
+	prompt infer.Prompt // token counts; zero unless the backend reports them before the end
 
 	content []byte // blocks of an answer in one piece that have ended, as JSON, without brackets
 	text    []byte // text of the current block
@@ -41,7 +41,8 @@ const (
 	thinking
 )
 
-// signature is the signature of all thinking. Clients send it back, and it is ignored.
+// signature is the signature of every block of thinking. Clients send it back with the block; it is
+// not checked.
 const signature = "aW5mZXJk"
 
 // Stream appends the server-sent events for ev; there may be none. An [infer.Error] means that the
@@ -99,14 +100,15 @@ func begin(dst []byte, event string) []byte {
 
 func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
 
-// about appends the beginning of an event about the current block, or about the next one if there
-// is none.
+// about appends the beginning of an event with the index of the current block, or of the next block
+// if there is no current one.
 func (a *Answer) about(dst []byte, event string) []byte {
 	dst = append(begin(dst, event), `,"index":`...)
 	return strconv.AppendInt(dst, int64(a.blocks), 10)
 }
 
-// delta appends a piece of the current block. head is the beginning of the delta.
+// delta appends an event with a piece of the current block. head is the beginning of its delta, up to
+// the value that is the piece.
 func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
 	dst = append(a.about(dst, "content_block_delta"), `,"delta":`...)
 	dst = append(dst, head...)
@@ -167,7 +169,7 @@ func (a *Answer) closeBlock(dst []byte) []byte {
 	return dst
 }
 
-// call appends a tool call as a block with the given input.
+// call appends the block of a tool call, with the given input as JSON.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall, input string) []byte {
 	a.calls++
 	id := ev.ID
@@ -187,7 +189,7 @@ var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "end_turn", infer.StopSequence: "stop_sequence", infer.CalledTool: "tool_use",
 }
 
-// stop appends the members about the end of a message.
+// stop appends the members stop_reason and stop_sequence.
 func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 	reason, sequence := reasons[ev.Reason], ""
 	switch most := a.Request.Generate.MaxTokens; {
@@ -208,7 +210,8 @@ func (a *Answer) stop(dst []byte, ev *infer.Done) []byte {
 	return web.AppendNullable(dst, sequence)
 }
 
-// usage appends the numbers of tokens of an answer. input_tokens does not include cached tokens.
+// usage appends the numbers of tokens of an answer. in includes the cached tokens; input_tokens does
+// not.
 func usage(dst []byte, in, cached, out int) []byte {
 	for _, n := range []struct {
 		name  string
@@ -258,8 +261,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// grow prepares for a piece of a block of the kind next. If the current block has another kind,
-// grow adds it to the content, and begins a new block.
+// grow makes next the kind of the current block, before a piece is added to it. If the current block
+// has another kind, grow first adds that block to the content.
 func (a *Answer) grow(next kind) {
 	if a.open == next {
 		return

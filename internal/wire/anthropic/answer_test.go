@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/anthropic"
 )
 
-// An event is an event of a stream, with the members of all kinds.
+// An event is an event of a stream, with the members of all types of events.
 type event struct {
 	Type    string  `json:"type"`
 	Index   *int    `json:"index"`

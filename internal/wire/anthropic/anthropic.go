@@ -1,6 +1,6 @@
 // Package anthropic is the dialect of Anthropic's Messages interface: messages and the counting of
-// their tokens, as requests and as the bytes of answers and of the events of a stream. Of HTTP it
-// knows only the status codes.
+// their tokens, as requests and as the bytes of answers and of the events of a stream. It determines
+// the HTTP status of errors, but package bridge handles HTTP.
 //
 // An unknown member is ignored. A known member has an effect, is refused by name, or is listed as
 // ignored.
@@ -100,7 +100,7 @@ func Read(body []byte) (*Request, error) {
 	return r, nil
 }
 
-// bounds copies the sampling, the limit of tokens and the stop texts.
+// bounds checks and copies the sampling, the limit of tokens and the stop texts.
 func (m *request) bounds(r *Request) (err error) {
 	if err := m.Apply(&r.Generate.Sampling); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (m *request) bounds(r *Request) (err error) {
 	return err
 }
 
-// format copies the constraint of the answer.
+// format checks and copies the constraint of the answer, which must be a JSON Schema.
 func (m *request) format(r *Request) error {
 	f, member := m.OutputConfig.Format, "output_config.format"
 	if f == nil {
@@ -132,7 +132,8 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking copies the members about thinking. An effort is converted to a budget.
+// thinking checks and copies the members for thinking. An effort is converted to a budget; the member
+// thinking takes precedence over it.
 func (m *request) thinking(r *Request) error {
 	gen := r.Generate
 	if word := m.OutputConfig.Effort; word != "" {
@@ -165,8 +166,8 @@ func (m *request) thinking(r *Request) error {
 	return nil
 }
 
-// A tool is a declared tool. If it has a type other than custom, Anthropic runs it, or only
-// Anthropic's models know its schema.
+// A tool is a declared tool. A tool with a type other than custom has no schema in the request:
+// Anthropic runs it, or Anthropic's models are trained on its schema.
 type tool struct {
 	Type         string         `json:"type"`
 	Name         string         `json:"name"`
@@ -178,7 +179,7 @@ type tool struct {
 	DeferLoading jsontext.Value `json:"defer_loading"`
 }
 
-// declare reads the tools.
+// declare checks and copies the tools. It ignores tools with a type other than custom.
 func (m *request) declare(r *Request) error {
 	tools := make([]web.Tool, 0, len(m.Tools))
 	for i, t := range m.Tools {
@@ -204,8 +205,8 @@ type toolChoice struct {
 	DisableParallelToolUse bool   `json:"disable_parallel_tool_use"`
 }
 
-// UnmarshalJSONFrom accepts an object. Other interfaces have a word in its place, so the error shows
-// the form.
+// UnmarshalJSONFrom accepts an object. Its error shows the form of the object, because the value is a
+// word in other interfaces.
 func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != jsontext.KindBeginObject {
 		return wire.TypeError(`an object, such as {"type":"auto"}`)
@@ -214,7 +215,7 @@ func (c *toolChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, (*members)(c))
 }
 
-// choose reads tool_choice.
+// choose checks and copies tool_choice.
 func (m *request) choose(r *Request) error {
 	const member = "tool_choice"
 	c := m.ToolChoice
@@ -233,7 +234,7 @@ func (m *request) choose(r *Request) error {
 	return web.Invalid(member, "tool_choice.type must be one of: auto, any, tool, none")
 }
 
-// statuses maps the class of an error to its status and type.
+// statuses maps the code of an error to its status and type.
 var statuses = map[infer.Code]failure{
 	infer.Invalid:     {http.StatusBadRequest, "invalid_request_error"},
 	infer.Unsupported: {http.StatusBadRequest, "invalid_request_error"},
@@ -244,10 +245,11 @@ var statuses = map[infer.Code]failure{
 	infer.Malformed:   {http.StatusInternalServerError, "api_error"},
 }
 
-// overloaded is a status code that only this interface has.
+// overloaded is an HTTP status that only this interface uses.
 const overloaded = 529
 
-// kinds maps status codes that do not follow from the class of an error to the type of the error.
+// kinds maps the HTTP status of an error to its type, for a status that the error itself has instead
+// of its code.
 var kinds = map[int]string{
 	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
 	http.StatusRequestEntityTooLarge: "request_too_large",
@@ -279,7 +281,8 @@ func errorOf(cause error) (failure, string) {
 	return as, f.Message
 }
 
-// Failure returns the whole answer to a request that has failed with cause.
+// Failure returns the status and the body of the answer to a request that has failed with cause. id is
+// the ID of the request; the body has it.
 func Failure(cause error, id string) (status int, body []byte) {
 	as, text := errorOf(cause)
 	return as.status, appendError(nil, as.kind, text, id)

@@ -17,7 +17,8 @@ type message struct {
 	Content jsontext.Value `json:"content"` // a text or blocks
 }
 
-// A block is a block of a content. Its members depend on its type.
+// A block is an element of the content of a message, of a result or of a document. Its members depend
+// on its type.
 type block struct {
 	Type         string         `json:"type"`
 	Text         *string        `json:"text"`
@@ -35,7 +36,7 @@ type block struct {
 	CacheControl jsontext.Value `json:"cache_control"`
 }
 
-// A source is the source of an image or a document.
+// A source is the member source of an image or a document: its data, or the blocks of a document.
 type source struct {
 	Type      string         `json:"type"`
 	MediaType string         `json:"media_type"`
@@ -43,17 +44,17 @@ type source struct {
 	Content   jsontext.Value `json:"content"`
 }
 
-// foreign are the types of blocks that only Anthropic's servers produce. They may be in a history
-// that began there, and are ignored.
+// foreign are the types of blocks that only Anthropic's servers produce. A history that began there
+// may have such blocks; they are ignored.
 var foreign = []string{
 	"redacted_thinking", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
 	"bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "tool_search_tool_result", "mcp_tool_use",
 	"mcp_tool_result", "container_upload", "compaction", "advisor_tool_result",
 }
 
-// billing is the prefix of a block that some clients put before the system message. Some versions
-// of these clients change the block in each request, so that the prompt would never be found in the
-// cache (ggml-org/llama.cpp#21793).
+// billing is the prefix of a text that some clients put before the system message. It is removed: some
+// versions of these clients change it in each request, so that the KV of an earlier prompt could never
+// be reused (ggml-org/llama.cpp#21793).
 const billing = "x-anthropic-billing-header:"
 
 // history reads the system message and the messages. Leading messages with the role system are
@@ -98,7 +99,7 @@ func (m *request) history(r *Request) error {
 		leading = nil
 		gen.Messages = append(gen.Messages, infer.Message{Role: infer.Role(msg.Role), Content: parts})
 	}
-	web.AddSystem(leading, gen) // all messages are system messages
+	web.AddSystem(leading, gen) // has an effect only if all messages are system messages
 	last := len(gen.Messages) - 1
 	switch {
 	case last < 0:
@@ -109,7 +110,7 @@ func (m *request) history(r *Request) error {
 	return nil
 }
 
-// readSystem returns the texts of the system message, without billing.
+// readSystem returns the texts of the system message, without empty texts and billing.
 func readSystem(system jsontext.Value, r *Request) ([]string, error) {
 	if !web.Present(system) {
 		return nil, nil
@@ -145,7 +146,8 @@ func readSystem(system jsontext.Value, r *Request) ([]string, error) {
 	return all, nil
 }
 
-// systemTexts returns the texts of a system message, except for empty texts and billing.
+// systemTexts returns the texts of a message with the role system, without empty texts and billing. It
+// returns an error if a part is not text.
 func systemTexts(parts []infer.Part, at string) (all []string, err error) {
 	for _, part := range parts {
 		text, ok := part.(*infer.TextPart)
@@ -177,7 +179,7 @@ func checkRole(role string, parts []infer.Part, at string) error {
 	return nil
 }
 
-// A level is the level of nesting of a content. Nesting is limited, because each level is decoded
+// A level says in what a block is nested. Nesting is limited, because each level is decoded
 // separately.
 type level int
 
@@ -187,14 +189,15 @@ const (
 	inDocument
 )
 
-// readContent returns the parts of a content, at least one. Media become attachments of r.
+// readContent returns the parts of the content of a message, a result or a document, at least one.
+// Media become attachments of r.
 func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of blocks", content, func(i int, b *block) ([]infer.Part, error) {
 		return b.read(fmt.Sprintf("%s.content[%d]", at, i), in, r)
 	})
 }
 
-// read returns the parts of a block, which may be none.
+// read returns the parts of a block, or none for a block that is ignored.
 func (b *block) read(at string, in level, r *Request) ([]infer.Part, error) {
 	if web.Present(b.CacheControl) {
 		r.Ignore("cache_control")
@@ -262,7 +265,7 @@ func (b *block) source(at string) (s source, err error) {
 	return s, nil
 }
 
-// image returns an image as an attachment.
+// image adds an image to r as an attachment, and returns the part that refers to it.
 func (b *block) image(at string, r *Request) ([]infer.Part, error) {
 	s, err := b.source(at)
 	if err != nil {

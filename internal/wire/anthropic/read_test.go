@@ -44,7 +44,7 @@ func part(text string) infer.Part { return &infer.TextPart{Text: text} }
 // talk returns a request with the given messages.
 func talk(all string) string { return `{"model":"gen","max_tokens":9,"messages":[` + all + `]}` }
 
-// block1 returns a request with the given block.
+// block1 returns a request whose only message has the given block.
 func block1(text string) string { return talk(`{"role":"user","content":[` + text + `]}`) }
 
 const tools = `,"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}},{"type":"custom","name":"g","input_schema":{}}]`
@@ -172,7 +172,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// Members that ask for something unsupported are refused by name.
+// Requests with invalid or unsupported members are refused; the error names the member.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, text string }{
 		"no messages":                {talk(``), "messages must not be empty"},
@@ -253,7 +253,7 @@ func failure(t *testing.T, err error) (status int, kind, text string) {
 	return status, m.Error.Type, m.Error.Message
 }
 
-// Each class of error has its own status and type.
+// Each kind of error gets the right status and type.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err        error
@@ -285,7 +285,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Any body is either decoded or refused as invalid.
+// Any body is either decoded, or refused with status 400 or 413. A decoded request has messages, and
+// the last one is not from the assistant.
 func FuzzRead(f *testing.F) {
 	for _, more := range []string{"", tools + `,"tool_choice":{"type":"tool","name":"f"}`, `,"system":[{"type":"text","text":"x-anthropic-billing-header: a"}],"thinking":{"type":"adaptive"}`} {
 		f.Add([]byte(ask(more)))

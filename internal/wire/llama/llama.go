@@ -40,7 +40,8 @@ var kinds = map[int]string{
 	http.StatusServiceUnavailable:  "unavailable_error",
 }
 
-// Failure returns the whole answer to a request that has failed with cause.
+// Failure returns the status and the body of the answer to a request that has failed with cause. The
+// ID of the request is not used.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := web.ErrorOf(cause)
 	status = statusOf(f)

@@ -31,8 +31,8 @@ type Answer struct {
 	logprobs []byte // logprobs of that answer as JSON, without brackets
 }
 
-// Stream appends the line for ev, or nothing if ev has none. An [infer.Error] means that the answer
-// has failed.
+// Stream appends the line for ev; events such as [infer.Prompt] have none. An [infer.Error] means that
+// the answer has failed.
 func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
@@ -70,7 +70,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 
 var errCall = infer.Errorf(infer.Internal, "the answer to a prompt cannot have a tool call")
 
-// KeepAlive appends an event with an empty text, because clients fail on an empty line.
+// KeepAlive appends a line with an empty text, because clients fail on an empty line.
 func (a *Answer) KeepAlive(dst []byte) []byte {
 	return append(a.content(a.begin(dst), nil, nil, nil), `,"done":false}`+"\n"...)
 }
@@ -80,7 +80,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 	return append(appendFailure(dst, web.ErrorOf(cause)), '\n')
 }
 
-// begin appends the beginning of a line.
+// begin appends the beginning of a line, with the model and the time.
 func (a *Answer) begin(dst []byte) []byte {
 	dst = append(dst, `{"model":`...)
 	dst = wire.AppendString(dst, a.Model)
@@ -115,7 +115,7 @@ func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	return dst
 }
 
-// appendCall appends a call. The arguments are an object, because clients accept no other value,
+// appendCall appends a call. Its arguments are always an object, because clients accept no other value,
 // and have no white space, because an event is one line.
 func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	id := ev.ID

@@ -38,8 +38,8 @@ func answer(t *testing.T, body string, prompt bool) *ollama.Answer {
 	return &ollama.Answer{Request: r, Model: "gen:latest", Now: func() time.Time { return at }}
 }
 
-// The same events are encoded as a stream of lines and as an answer in one piece. No line is empty:
-// an empty line would end the stream for the stock client.
+// Each row's events are encoded as a stream of lines, and as an answer in one piece. No line is empty,
+// because Ollama's own client takes an empty line for the end of the stream.
 func TestAnswers(t *testing.T) {
 	logprobs := []infer.Logprob{{Candidate: infer.Candidate{ID: 7, Piece: []byte{0xc3}, Logprob: -0.5}, Top: []infer.Candidate{{ID: 8, Piece: []byte("b"), Logprob: -1}}}}
 	for name, test := range map[string]struct {

@@ -40,8 +40,8 @@ func (m *ignoredEmbed) names() (all []string) {
 	return all
 }
 
-// ReadEmbed decodes the body of /api/embed. The caller must have checked it with [wire.Weigh]. A
-// request without inputs only loads the model.
+// ReadEmbed decodes the body of /api/embed. The caller must have checked it with [wire.Weigh]. If the
+// result has no Task.Inputs, the request only loads the model.
 func ReadEmbed(body []byte) (*Embeddings, error) {
 	var m struct {
 		names

@@ -26,7 +26,7 @@ type Model struct {
 	Template     string // chat template, in Jinja
 }
 
-// details is the object about a model that all answers have.
+// details is the object with the properties of a model that all answers about models contain.
 type details struct {
 	Parent       string   `json:"parent_model"`
 	Format       string   `json:"format"`
@@ -101,7 +101,8 @@ func Tags(models []Model) []byte {
 	return list(all)
 }
 
-// Processes returns the body with the list of loaded models. All models are loaded.
+// Processes returns the body with the list of loaded models. All models of the daemon count as loaded,
+// and never expire.
 func Processes(models []Model) []byte {
 	all := make([]listed, len(models))
 	for i := range models {
@@ -122,7 +123,7 @@ func list(all []listed) []byte {
 	return body
 }
 
-// capabilities returns the abilities by the names that clients know.
+// capabilities returns Ollama's names for the abilities of the model.
 func (m *Model) capabilities() []string {
 	all := []string{}
 	for _, of := range []struct {

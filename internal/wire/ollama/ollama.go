@@ -1,7 +1,7 @@
 // Package ollama is the dialect of Ollama's HTTP interface: chats, prompts, embeddings and models,
 // as requests and as the bytes of their answers. An answer is a stream of lines of JSON, unless the
-// client asks for one piece. Of HTTP the package knows only the status codes, and it does not know
-// the daemon's models.
+// client asks for one piece. The package determines the HTTP status of errors; package bridge handles
+// HTTP, and provides the facts about the daemon's models.
 //
 // Members that would decide for all clients, such as the size of the context and the time for which
 // a model stays loaded, have no effect here. Answers list them as ignored.
@@ -30,7 +30,7 @@ const Version = "0.12.0"
 // Running is the answer to a request for /.
 const Running = "Ollama is running"
 
-// statuses maps the class of an error to a status code.
+// statuses maps the code of an error to an HTTP status.
 var statuses = map[infer.Code]int{
 	infer.Invalid:     http.StatusBadRequest,
 	infer.Unsupported: http.StatusBadRequest,
@@ -41,7 +41,8 @@ var statuses = map[infer.Code]int{
 	infer.Malformed:   http.StatusInternalServerError,
 }
 
-// Failure returns the whole answer to a request that has failed with cause.
+// Failure returns the status and the body of the answer to a request that has failed with cause. The
+// ID of the request is not used.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := web.ErrorOf(cause)
 	return cmp.Or(f.Status, statuses[f.Code]), appendFailure(nil, f)
@@ -65,7 +66,7 @@ func UnknownModel(name string) error {
 // latest is the tag of a name that has none.
 const latest = ":latest"
 
-// Tagged returns a name with its tag.
+// Tagged returns a name with its tag. It adds the tag latest to a name that has none.
 func Tagged(name string) string {
 	if strings.Contains(name, ":") {
 		return name
@@ -93,7 +94,7 @@ func (n *names) name() string { return cmp.Or(n.Model, n.Name) }
 // A Named is a request about a model.
 type Named struct {
 	Name   string
-	Stream bool // the client wants a stream
+	Stream bool // the answer is to be a stream
 }
 
 // ReadName decodes the body of a request about a model.
@@ -141,7 +142,7 @@ type options struct {
 	PenalizeLine jsontext.Value `json:"penalize_newline"`
 }
 
-// ignored returns the members without effect.
+// ignored returns the members without effect, by name.
 func (o *options) ignored() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"num_ctx": o.NumCtx, "num_batch": o.NumBatch, "num_gpu": o.NumGPU, "main_gpu": o.MainGPU, "num_thread": o.NumThread,

@@ -13,10 +13,10 @@ import (
 // A Pull is a request to bring a model into the store.
 type Pull struct {
 	Name   string // as Ollama spells names
-	Stream bool   // the progress is to be reported
+	Stream bool   // the answer reports the progress, a line at a time
 }
 
-// ReadPull reads the body of a request to pull a model.
+// ReadPull decodes the body of a request to pull a model.
 func ReadPull(body []byte) (Pull, error) {
 	var m struct {
 		names
@@ -36,14 +36,15 @@ func ReadPull(body []byte) (Pull, error) {
 	return Pull{Name: m.name(), Stream: wire.ValueOr(m.Stream, true)}, nil
 }
 
-// Success is the last line of a successful pull. The model was downloaded, or was already in the
-// store.
+// Success is the last line of a successful pull, whether the model was downloaded or was already in
+// the store.
 const Success = `{"status":"success"}` + "\n"
 
 // shortDigest is the number of hex digits of a digest that are shown.
 const shortDigest = 12
 
-// Progress returns the line for a phase of a pull, or nil for a phase of an engine.
+// Progress returns the line for a phase of a pull. It returns nil for a phase of an engine's start,
+// such as [status.Mmap].
 func Progress(p status.Phase) []byte {
 	var line struct {
 		Status    string `json:"status"`

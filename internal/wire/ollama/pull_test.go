@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/ollama"
 )
 
-// Each phase of a pull has a line. The phases of engines have none.
+// Each phase of a pull has a line. The phases of an engine's start have none.
 func TestProgress(t *testing.T) {
 	digest := strings.Repeat("0123456789abcdef", 4)
 	for name, test := range map[string]struct {

@@ -148,7 +148,7 @@ func TestReadChat(t *testing.T) {
 	}
 }
 
-// If the model cannot think, thinking is off and is listed as ignored.
+// If the model cannot think, a request for thinking is dropped and listed as ignored.
 func TestThinkingIsNotOffered(t *testing.T) {
 	r, err := ollama.ReadChat([]byte(chat(`,"think":"high","keep_alive":0`)))
 	if err != nil {

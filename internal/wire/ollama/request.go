@@ -78,17 +78,17 @@ func ReadChat(body []byte) (*Request, error) {
 	return r, h.read(m.Messages)
 }
 
-// A history collects the messages of a chat, and assigns results to tool calls.
+// A history converts the messages of a chat, and assigns results to tool calls.
 type history struct {
 	gen     *infer.Generate
-	open    []infer.CallPart // calls without a result
+	open    []infer.CallPart // calls that have no result yet
 	ids     map[string]bool  // IDs of all calls
 	made    int              // number of IDs made for calls that have none
 	results bool             // the last message has results
 }
 
-// read adds messages to the request. Leading system messages become one message, and so do
-// consecutive results of tools.
+// read adds messages to the request. It joins leading system messages into one message, and
+// consecutive results of tools into another.
 func (h *history) read(messages []message) error {
 	var leading []string
 	for i, m := range messages {
@@ -110,11 +110,11 @@ func (h *history) read(messages []message) error {
 		}
 		h.results = m.Role == "tool"
 	}
-	web.AddSystem(leading, h.gen) // all messages are system messages
+	web.AddSystem(leading, h.gen) // has an effect only if all messages are system messages
 	return nil
 }
 
-// add adds any message except a leading system message.
+// add adds a message that is not a leading system message.
 func (h *history) add(m *message, at string) error {
 	if m.Role == "system" || m.Role == "assistant" {
 		if err := m.textOnly(at); err != nil {
@@ -193,8 +193,9 @@ func (h *history) assistant(m *message, content []infer.Part, at string) error {
 	return nil
 }
 
-// called returns the ID of the call to which a result belongs: by its ID, or else by the name of
-// the tool, or else the first call without a result. It returns an error if there is no such call.
+// called returns the ID of the call to which a result belongs: the call with the ID in the result, or,
+// if the result has none, the first call of the named tool that has no result yet, or, if it names no
+// tool either, the first call without a result. It returns an error if there is no such call.
 func (h *history) called(m *message, at string) (string, error) {
 	for i, call := range h.open {
 		if m.ToolCallID == call.ID || m.ToolCallID == "" && (m.ToolName == "" || m.ToolName == call.Name) {

@@ -100,7 +100,7 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 		}
 		gen.Messages = append(gen.Messages, msg)
 	}
-	web.AddSystem(leading, gen) // all messages are system messages
+	web.AddSystem(leading, gen) // has an effect only if all messages are system messages
 	return nil
 }
 

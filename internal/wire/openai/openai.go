@@ -67,7 +67,8 @@ func ErrorOf(err error) *Error {
 	return &f
 }
 
-// Failure returns the whole answer to a request that has failed with cause.
+// Failure returns the status and the body of the answer to a request that has failed with cause. The
+// ID of the request is not used.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := ErrorOf(cause)
 	return f.Status, f.Append(nil)

@@ -24,8 +24,8 @@ type Answer struct {
 	role  bool // the role was sent
 }
 
-// Stream appends the server-sent events for ev; there may be none. Tool calls are sent at the end,
-// and thinking is left out.
+// Stream appends the server-sent events for ev; there may be none. Tool calls are sent with the last
+// event, and thinking is not sent.
 func (a *Answer) Stream(dst []byte, ev *client.Event) []byte {
 	switch {
 	case ev.Done != nil:
@@ -123,7 +123,7 @@ func (a *Answer) chunk(dst []byte) []byte {
 	return append(dst, `"delta":{`...)
 }
 
-// head appends the beginning of an object, up to the second member of its choice.
+// head appends the beginning of an object, up to the index in its only choice.
 func (a *Answer) head(dst []byte, object string) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = wire.AppendString(dst, a.ID)

@@ -27,7 +27,7 @@ func (c *Chat) audio(data, at string) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := readWAV(raw); err != nil { // the member format is not used
+	if _, err := readWAV(raw); err != nil { // the member format is ignored
 		return "", Invalid("%s: %v", at, err)
 	}
 	id = fmt.Sprintf("aud-%d", c.media.clips)

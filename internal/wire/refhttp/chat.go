@@ -16,8 +16,8 @@ import (
 type Chat struct {
 	Request *client.Request
 	Stream  bool
-	// Refused is the reason why the daemon would refuse the request, if a client.Request cannot
-	// express it.
+	// Refused is the error with which the daemon would refuse the request, if the request has a
+	// value that a client.Request cannot express, such as a max_tokens of 0. Otherwise it is nil.
 	Refused error
 
 	media media
@@ -117,7 +117,7 @@ func (m *chatRequest) whole() error {
 	return nil
 }
 
-// tools copies the tools and the choice among them.
+// tools checks and copies the tools and tool_choice.
 func (m *chatRequest) tools(req *client.Request) error {
 	for _, t := range m.Tools {
 		one := client.Tool{Name: *t.Function.Name, Description: t.Function.Description}

@@ -22,7 +22,8 @@ const (
 	maxDecoded = 128 << 20 // bytes of all decoded images and clips of a request
 )
 
-// media counts the attachments of a request. Until they are decoded, each holds its encoded data.
+// media counts the attachments of a request, and the memory that they take when they are decoded. Until
+// then, each attachment has its encoded data.
 type media struct {
 	images, clips int
 	decoded       int // bytes of the decoded images and clips
@@ -59,7 +60,8 @@ func (c *Chat) image(url, at string) (id string, err error) {
 	return id, c.attach(a, 3*cfg.Width*cfg.Height, at)
 }
 
-// bytesPerPixel returns the maximum number of bytes that a decoded pixel takes in memory.
+// bytesPerPixel returns an upper bound of the bytes that the decoder of an image with the color model m
+// needs for each pixel.
 func bytesPerPixel(m color.Model) int {
 	switch m {
 	case color.RGBA64Model, color.NRGBA64Model:

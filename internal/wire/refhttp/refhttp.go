@@ -1,6 +1,7 @@
-// Package refhttp is the dialect of the reference's HTTP bridge, which inferd-http speaks: chat
-// completions and embeddings in the form that its clients know. It converts requests to those of
-// package client, and events of client to answers. Of HTTP the package knows only the status codes.
+// Package refhttp is the dialect of the reference's HTTP bridge, which inferd-http replaces: chat
+// completions and embeddings, in the form that the clients of that bridge expect. It converts requests
+// to those of package client, and events of client to answers. It determines the HTTP status of
+// errors; inferd-http handles HTTP.
 //
 // It differs from wire/openai in many details on which clients may depend: fewer members are read
 // and more are required, statuses are those of the reference, and a stream has the usage in its
@@ -28,7 +29,7 @@ const (
 
 // An Error is an error together with the HTTP answer for it.
 type Error struct {
-	Status  int // status code of HTTP
+	Status  int // HTTP status code
 	Type    string
 	Code    string // the reference's name of the daemon's error code; may be empty
 	Message string
@@ -57,7 +58,7 @@ func unreachable(err error) *Error {
 	return &Error{Status: http.StatusBadGateway, Type: serverType, Message: "daemon unreachable: " + err.Error()}
 }
 
-// A class is the answer for an error code of the daemon.
+// A class is the status, the type and the code of the answer for an error code of the daemon.
 type class struct {
 	status int
 	kind   string
@@ -74,8 +75,8 @@ var classes = map[client.Code]class{
 	client.Internal:              {http.StatusInternalServerError, serverType, "Internal"},
 }
 
-// ErrorOf returns the error for a chat that has failed with err. An err that comes neither from the
-// daemon nor from this package means that the daemon cannot be reached.
+// ErrorOf returns the error for a chat that has failed with err. If err is neither a [client.Error] nor
+// an [Error], the daemon cannot be reached.
 func ErrorOf(err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
@@ -103,7 +104,7 @@ func EmbedErrorOf(err error) *Error {
 	return unreachable(err)
 }
 
-// camel converts a code of the wire to the reference's name for it.
+// camel converts a code of the wire, such as queue_full, to the reference's name for it: QueueFull.
 func camel(code string) string {
 	var out strings.Builder
 	for word := range strings.SplitSeq(code, "_") {

@@ -60,8 +60,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// An error determines the status of the answer. In a stream, it is an event of the type api_error
-// instead.
+// The code of an error determines the status and the type of the answer. In a stream, the error is an
+// event of the type api_error instead.
 func TestErrors(t *testing.T) {
 	for code, want := range map[client.Code]string{
 		client.QueueFull: "429 rate_limit_error QueueFull", client.BackendUnavailable: "503 api_error BackendUnavailable",
@@ -90,7 +90,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Check 146 of the contract: 1.0 is AACAPw== in base64.
+// Check 146 of the reference's black-box checks: 1.0 is AACAPw== in base64.
 func TestVectors(t *testing.T) {
 	for format, want := range map[string]string{"float": `[1,-0.5]`, "base64": `"AACAPwAAAL8="`} {
 		e, err := refhttp.ReadEmbeddings([]byte(`{"model":"m","input":"a","encoding_format":"` + format + `"}`))
@@ -131,7 +131,8 @@ func wav(rate, bits, channels, frames int) []byte {
 	return append(binary.LittleEndian.AppendUint32(head, 0xffffffff), data...) // the length that a streaming recorder writes
 }
 
-// Check 149 of the contract: samples of every width are mixed to mono at the daemon's rate.
+// Check 149 of the reference's black-box checks: samples of every width are mixed to mono at the
+// daemon's rate.
 func TestAudio(t *testing.T) {
 	for _, bits := range []int{8, 16, 24, 32} {
 		for _, channels := range []int{1, 2} {

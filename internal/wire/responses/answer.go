@@ -32,7 +32,7 @@ type Answer struct {
 	text     []byte // text of the current item
 	logprobs []byte // logprobs of the current item as JSON, without brackets
 
-	unsent []byte // a buffer for the events of an answer in one piece, which are not sent
+	unsent []byte // a buffer for the events of an answer in one piece: they are encoded, but not sent
 }
 
 // A kind is the kind of an item that grows.
@@ -134,7 +134,7 @@ func (a *Answer) begin(dst []byte, event string) []byte {
 
 func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
 
-// about appends the beginning of an event about the current item.
+// about appends the beginning of an event with the ID and the index of the current item.
 func (a *Answer) about(dst []byte, event string) []byte {
 	dst = append(a.begin(dst, event), `,"item_id":"`...)
 	dst = append(dst, a.id...)
@@ -183,8 +183,8 @@ func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	return dst
 }
 
-// item appends the current item, a message or thinking, in the given state. While it is in
-// progress, it has no text.
+// item appends the current item, a message or thinking, as a JSON object in the given state. In the
+// state inProgress, the item has no text.
 func (a *Answer) item(dst []byte, state string) []byte {
 	if a.open == message {
 		dst = append(dst, `{"type":"message","id":"`...)
@@ -214,8 +214,8 @@ func (a *Answer) item(dst []byte, state string) []byte {
 	return dst
 }
 
-// sealed appends the end of an item of thinking: the sealed form, if the request asks for it, and
-// the closing brace.
+// sealed appends the end of an item of thinking: the sealed form (see seal), if the request asks for
+// it, and the closing brace.
 func (a *Answer) sealed(dst []byte) []byte {
 	if a.Request.encrypted {
 		dst = append(dst, `,"encrypted_content":"`...)
@@ -225,7 +225,7 @@ func (a *Answer) sealed(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// part appends the only part of a message.
+// part appends the only content part of the current item, a message.
 func (a *Answer) part(dst []byte) []byte {
 	dst = append(dst, `{"type":"output_text","annotations":[],"logprobs":[`...)
 	dst = append(dst, a.logprobs...)
@@ -262,7 +262,8 @@ func (a *Answer) thoughtDelta(dst, delta []byte) []byte {
 	return end(wire.AppendString(dst, delta))
 }
 
-// close appends the events that end the current item, if there is one.
+// close appends the events that end the current item, if there is one, and moves it to the output.
+// state is its final state.
 func (a *Answer) close(dst []byte, state string) []byte {
 	if a.open == none {
 		return dst
@@ -289,7 +290,7 @@ func (a *Answer) close(dst []byte, state string) []byte {
 	return dst
 }
 
-// finish moves the current item, if there is one, to the output.
+// finish moves the current item, if there is one, to the output, in the given state.
 func (a *Answer) finish(state string) {
 	if a.open == none {
 		return

@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// call appends the events of a complete call, and adds it to the output.
+// call appends all events of a tool call, and adds the call to the output.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	to, known := a.Request.names[ev.Name]
 	if !known {
@@ -42,14 +42,14 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return dst
 }
 
-// A made is a call of the model in the form for the client.
+// A made is a tool call of the model in the form that the client gets.
 type made struct {
 	to    name
 	id    string
 	input []byte // the arguments, or the text for a custom tool
 }
 
-// made appends a call as an item. While it is in progress, its input is empty.
+// made appends a call as an item in the given state. In the state inProgress, its input is empty.
 func (a *Answer) made(dst []byte, of *made, state string) []byte {
 	if of.to.custom {
 		dst = append(dst, `{"type":"custom_tool_call","id":"`...)

@@ -28,7 +28,7 @@ type item struct {
 	Output           jsontext.Value `json:"output"` // a text or parts
 }
 
-// A part is a part of a content. Its members depend on its type.
+// A part is a part of the content of an item. Its members depend on its type.
 type part struct {
 	Type       string  `json:"type"`
 	Text       *string `json:"text"`
@@ -40,8 +40,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// foreign are the types of items that come from tools that only OpenAI runs, or from tools that are
-// left out here. They may be in a history that began with another server, and are ignored.
+// foreign are the types of items that come from tools that only OpenAI runs, or that this package
+// ignores. A history that began with another server may have such items; they are ignored, too.
 var foreign = []string{
 	"file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call",
 	"code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
@@ -89,7 +89,7 @@ func (m *request) history(r *Request) error {
 			return err
 		}
 	}
-	in.start() // all messages are system messages
+	in.start() // has an effect only if all messages are system messages
 	if len(r.Generate.Messages) == 0 {
 		return web.Invalid("input", "input has no message")
 	}
@@ -170,9 +170,9 @@ func textOnly(parts []infer.Part, at string) error {
 	return nil
 }
 
-// assistant adds parts that the model wrote. They continue the last message if that is a message of
-// the model, and if they are a call or the message has no text yet. Otherwise they begin a new
-// message.
+// assistant adds parts that the model wrote; call is set if they are a tool call. They continue the
+// last message if that is a message of the model, and if call is set or the message has no text yet.
+// Otherwise they begin a new message.
 func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen := in.r.Generate
 	if n := len(gen.Messages) - 1; n >= 0 && gen.Messages[n].Role == infer.Assistant {
@@ -185,11 +185,11 @@ func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen.Messages = append(gen.Messages, infer.Message{Role: infer.Assistant, Content: parts})
 }
 
-// sealPrefix is the prefix of thinking that this package has sealed.
+// sealPrefix is the prefix of the sealed form of thinking.
 const sealPrefix = "inferd1."
 
-// seal returns thinking in a form that clients send back without reading it. It hides nothing: the
-// client has seen the text.
+// seal returns the sealed form of thinking, which clients send back without interpreting it. It is not
+// encrypted, because the client has seen the text.
 func seal(text []byte) string { return sealPrefix + base64.StdEncoding.EncodeToString(text) }
 
 // unseal is the inverse of seal. It returns an empty text if sealed is not a result of seal.
@@ -205,8 +205,8 @@ func unseal(sealed string) string {
 	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
-// reasoning adds earlier thinking of the model: from its sealed form, or else its text, or else its
-// summary.
+// reasoning adds earlier thinking of the model, from the first of these that is not empty: its sealed
+// form, its text, its summary.
 func (in *reader) reasoning(it *item, at string) error {
 	thoughts := unseal(it.EncryptedContent)
 	if thoughts == "" && web.Present(it.Content) {
@@ -274,7 +274,8 @@ func (in *reader) output(it *item, at string) error {
 	return nil
 }
 
-// readContent returns the parts of a content, at least one. Media become attachments of gen.
+// readContent returns the parts of the content or the output of an item, at least one. Media become
+// attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	return web.ReadContent("input", at, "%s: it must be a string or an array of parts", content, func(i int, p *part) ([]infer.Part, error) {
 		one, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)

@@ -12,11 +12,11 @@ import (
 )
 
 // maxEcho bounds the size of the members of a request that are repeated in three events of the
-// answer. If they are larger, the answer leaves them empty.
+// answer. If they are larger together, they are empty in the answer.
 const maxEcho = 1 << 20 // bytes
 
-// echoes returns the members of the answer that repeat the request, as JSON that begins with a
-// comma. It has no white space, because an event is one line.
+// echoes returns the members of the answer that repeat the request, as JSON that begins with a comma.
+// The JSON has no white space, because an event is one line.
 func (m *request) echoes(r *Request) []byte {
 	whole := jsontext.Value(append(append([]byte{'{'}, m.members(r)[1:]...), '}'))
 	if whole.Compact() != nil {
@@ -90,8 +90,8 @@ const (
 	failed     = "failed"
 )
 
-// object appends the response in the given state. done has the numbers of tokens; it is nil before
-// the end. failure is the error; it is nil unless the response has failed.
+// object appends the response in the given state. done has the numbers of tokens; it is nil before the
+// end and in the state failed. failure is the error in the state failed, and nil otherwise.
 func (a *Answer) object(dst []byte, state string, done *infer.Done, failure *openai.Error) []byte {
 	dst = append(dst, `{"id":"resp_`...)
 	dst = append(dst, a.ID...)

@@ -172,7 +172,7 @@ func TestIgnored(t *testing.T) {
 // picture is a part that is an image of one pixel.
 const picture = `{"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}`
 
-// Members that ask for something unsupported are refused by name.
+// Requests with invalid or unsupported members are refused; the error names the member.
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct{ in, param, text string }{
 		"an earlier response":        {ask(`,"previous_response_id":"resp_1"`), "previous_response_id", "not stored"},
@@ -256,7 +256,7 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// Errors from code that knows no dialect also name the members of this dialect.
+// Errors from code that does not depend on a dialect also name the members of this dialect.
 func TestMembersOfFailures(t *testing.T) {
 	for param, err := range map[string]error{
 		"tools":            infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}),
@@ -298,7 +298,7 @@ func TestEchoIsOneLine(t *testing.T) {
 	}
 }
 
-// Any body is either decoded or refused as invalid.
+// Any body is either decoded, or refused with status 400 or 413.
 func FuzzRead(f *testing.F) {
 	for _, body := range requests {
 		f.Add([]byte(body))

@@ -1,10 +1,10 @@
 // Package responses is the dialect of OpenAI's Responses interface without stored state: each
 // request has its whole history. It decodes requests, and encodes answers and the events of
-// streams; it does not know HTTP.
+// streams; package bridge handles HTTP.
 //
 // The tools of an agent, which the client runs, are of three kinds: functions, namespaces of
 // functions, and custom tools with one string as input. The model sees only functions, and its
-// calls are converted back. Tools that OpenAI would run are left out.
+// calls are converted back. Tools that OpenAI would run are ignored.
 package responses
 
 import (
@@ -31,8 +31,8 @@ type Request struct {
 	top       int             // number of alternatives to report for each token
 	summary   bool            // send thinking as a summary of reasoning
 	encrypted bool            // also send thinking in its sealed form
-	names     map[string]name // tools by the names that the model knows
-	tools     []byte          // tools as declared in the answer: JSON, without brackets
+	names     map[string]name // the declared tools, by the names that the model sees
+	tools     []byte          // the tools as the answer repeats them: JSON, without brackets
 	echo      []byte          // members of the answer that repeat the request
 }
 
@@ -156,7 +156,7 @@ func (m *request) refused() error {
 	return nil
 }
 
-// bounds copies the sampling, the limit of tokens and the logprobs.
+// bounds checks and copies the sampling, the limit of tokens, logprobs and include.
 func (m *request) bounds(r *Request) error {
 	if err := m.Apply(&r.Generate.Sampling); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (m *request) bounds(r *Request) error {
 	return nil
 }
 
-// format copies the constraint of the answer.
+// format checks and copies the constraint of the answer.
 func (m *request) format(r *Request) error {
 	const member = "text.format"
 	if !web.Present(m.Text.Format) {
@@ -213,7 +213,7 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking copies the members about thinking.
+// thinking checks and copies the members for thinking.
 func (m *request) thinking(r *Request) error {
 	summary := cmp.Or(m.Reasoning.Summary, m.Reasoning.GenerateSummary)
 	r.summary = summary != "" && summary != "none"
@@ -226,20 +226,22 @@ func (m *request) thinking(r *Request) error {
 // params maps members of chat completions to members of this dialect, for errors.
 var params = map[string]string{"messages": "input", "response_format": "text.format", "reasoning_effort": "reasoning.effort", "logprobs": "top_logprobs"}
 
-// errorOf returns the error for cause. It names the member of this dialect.
+// errorOf returns the error for cause, with the name that the member at fault has in this dialect.
 func errorOf(cause error) *openai.Error {
 	f := openai.ErrorOf(cause)
 	f.Param = cmp.Or(params[f.Param], f.Param)
 	return f
 }
 
-// Failure returns the whole answer to a request that has failed with cause.
+// Failure returns the status and the body of the answer to a request that has failed with cause. The
+// ID of the request is not used.
 func Failure(cause error, _ string) (status int, body []byte) {
 	f := errorOf(cause)
 	return f.Status, f.Append(nil)
 }
 
-// codeOf returns the code of the error for a response that has failed.
+// codeOf returns the error code in the object of a response that has failed. It differs from the code
+// in the body of [Failure].
 func codeOf(f *openai.Error) string {
 	switch {
 	case f.Code == openai.TooLong: // agents shorten the history when they see this code

@@ -17,7 +17,7 @@ import (
 // testdata/openapi.json has the schemas of the answers and events that this package writes, from
 // OpenAI's published description (github.com/openai/openai-openapi at f85dbe22, MIT: see LICENSE
 // there), without its prose. "nullable" is expressed as a null type, and unions contain only the
-// members in use.
+// alternatives that the answers use.
 
 var compiler = func() *jsonschema.Compiler {
 	text, err := os.ReadFile("testdata/openapi.json")
@@ -268,7 +268,7 @@ func TestAnswersMatchTheDescription(t *testing.T) {
 	}
 }
 
-// A failure matches the published schema, wherever in the answer it occurs.
+// The event of a failure matches the published schema, after any number of events of the answer.
 func TestFailuresMatchTheDescription(t *testing.T) {
 	for code, class := range map[string]infer.Code{
 		"server_error": infer.Unavailable, "rate_limit_exceeded": infer.Busy, "invalid_prompt": infer.Invalid,

@@ -81,8 +81,8 @@ func TestThreads(t *testing.T) {
 	})
 }
 
-// The model sees a custom tool as a function. The client gets the text that the model has written
-// as input of the tool.
+// The model sees a custom tool as a function. In a call, the client gets the text in the model's
+// arguments as the input of the tool.
 func TestCustomTool(t *testing.T) {
 	for wrote, want := range map[string]string{
 		`{"input":"*** Begin\n\"é\""}`: "*** Begin\n\"é\"", `"bare"`: "bare", `{"other":1}`: `{"other":1}`, `{"input":""}`: "",
@@ -105,8 +105,8 @@ func TestCustomTool(t *testing.T) {
 	}
 }
 
-// If the request asks for the sealed form, the client gets it. When the client sends it back, the
-// whole thinking is restored from it, even if the summary differs.
+// The answer has the sealed form of thinking only if the request asks for it. When the client sends it
+// back, the whole thinking is restored from it, even if the summary differs.
 func TestSealedThinking(t *testing.T) {
 	for _, body := range []string{requests["summary"], ask(`,"include":["reasoning.encrypted_content"]`)} {
 		all := split(t, stream(t, answer(read(t, body)), &infer.Thinking{Delta: []byte("h\xc3\xa9 ")}, &infer.Thinking{Delta: []byte("\"m\"")}, text("a"), done(infer.EndOfTurn)))

@@ -33,7 +33,7 @@ const (
 	customType    = "custom"
 )
 
-// flat returns the name by which the model knows a tool of a namespace.
+// flat returns the name that the model sees for a tool of a namespace, which may be empty.
 func flat(namespace, name string) string {
 	if namespace == "" {
 		return name
@@ -41,16 +41,16 @@ func flat(namespace, name string) string {
 	return namespace + "__" + name
 }
 
-// customSchema is the schema for the input of a custom tool that the model sees.
+// customSchema is the schema that the model sees for the arguments of a custom tool.
 const customSchema = `{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}`
 
-// customInput returns the input of a custom tool in the form that the model writes.
+// customInput returns the input of a custom tool as arguments with customSchema.
 func customInput(text string) []byte {
 	return append(wire.AppendString([]byte(`{"input":`), text), '}')
 }
 
-// customText returns the text for a custom tool from the arguments that the model has written. It
-// returns arguments of another form unchanged.
+// customText returns the input of a custom tool from the arguments that the model has written:
+// arguments with customSchema, or a JSON string. It returns other arguments unchanged.
 func customText(input []byte) []byte {
 	var m struct {
 		Input *string `json:"input"`
@@ -65,7 +65,7 @@ func customText(input []byte) []byte {
 	return input
 }
 
-// declare reads the tools and the choice among them.
+// declare checks and copies the tools and tool_choice.
 func (m *request) declare(r *Request) error {
 	r.names = make(map[string]name)
 	d := declaration{r: r}
@@ -89,10 +89,11 @@ func (m *request) declare(r *Request) error {
 type declaration struct {
 	r     *Request
 	tools []web.Tool
-	echo  []byte // the tools for the answer as JSON, without brackets
+	echo  []byte // the tools as the answer repeats them: JSON, without brackets
 }
 
-// add adds a tool, or all tools of a namespace.
+// add adds a declared tool, or all tools of a declared namespace. namespace is that of the tool; it is
+// empty at the top level. Tools of other types are ignored.
 func (d *declaration) add(value jsontext.Value, namespace string) error {
 	if err := web.CheckTools("tools", len(d.tools)); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 	return nil
 }
 
-// model declares a tool to the model as a function.
+// model adds a tool to those that the model sees, as a function.
 func (d *declaration) model(t *tool, namespace, description string, parameters jsontext.Value) error {
 	if t.Name == "" {
 		return web.Invalid("tools", "tools[%d] has no name", len(d.tools))
@@ -156,8 +157,8 @@ func (t *tool) appendFunction(dst []byte) []byte {
 	return append(appendValue(dst, t.Strict), '}')
 }
 
-// fullName returns the name by which the model knows a tool of the given namespace, which may be
-// empty. It returns an error for a tool of a namespace that is named without it.
+// fullName returns the name that the model sees for a tool of the given namespace, which may be empty.
+// It returns an error if namespace is empty and the tool is declared only in a namespace.
 func (r *Request) fullName(member, namespace, tool string) (string, error) {
 	full := flat(namespace, tool)
 	if _, declared := r.names[full]; declared || namespace != "" || tool == "" {
@@ -171,7 +172,7 @@ func (r *Request) fullName(member, namespace, tool string) (string, error) {
 	return full, nil
 }
 
-// choose reads tool_choice.
+// choose checks and copies tool_choice: a mode, a tool, or the tools that are allowed.
 func choose(value jsontext.Value, r *Request) error {
 	const member = "tool_choice"
 	if value.Kind() == jsontext.KindString {
