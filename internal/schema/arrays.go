@@ -103,7 +103,8 @@ func (w *arrayWriter) ending(end automaton.Node) automaton.Node {
 	return b.Alt(marked, b.Bytes(" ", b.Mark(automaton.End, w.close)), b.Bytes("\n", b.Mark(automaton.End, b.Repeat(space, 0, maxIndent, w.close))))
 }
 
-// enough reports whether an array may end after i items. counts has the matches of each contains.
+// enough reports whether an array may end after i items. counts has, for each contains, the number of
+// items that match it.
 func (w *arrayWriter) enough(i int, counts []int) bool {
 	for k, n := range counts {
 		if n < w.a.contains[k].least {
@@ -118,7 +119,7 @@ func (w *arrayWriter) comma(item automaton.Node) automaton.Node {
 	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.behindComma(item)))
 }
 
-// items writes the items from the first one on, and the end of the array.
+// items writes all items, at least one, and the end of the array. counts has a 0 for each contains.
 func (w *arrayWriter) items(counts []int) automaton.Node {
 	if len(w.a.contains) > 0 {
 		return w.item(0, counts)
@@ -160,7 +161,8 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	return next
 }
 
-// item writes item i and the rest of the array; counts has the matches of each contains so far.
+// item writes item i and the rest of the array. counts has, for each contains, the number of earlier
+// items that match it.
 func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most >= 0 && i >= a.most {
@@ -184,7 +186,7 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 				}
 				next = append(next, way{w.and(x.expr, what.what), more})
 			}
-			if what.most >= 0 { // if there is a maximum, every match must be counted
+			if what.most >= 0 { // with a maximum, an item that is not counted must not match
 				x.expr = w.and(x.expr, w.not(what.what, &origin{w.root, "contains"}))
 			}
 			next = append(next, x)
@@ -200,7 +202,8 @@ func (w *arrayWriter) item(i int, counts []int) automaton.Node {
 	return w.b.Alt(nodes...)
 }
 
-// after writes the rest of an array after i items. counts has the matches of each contains so far.
+// after writes the rest of an array after i items. counts has, for each contains, the number of these
+// items that match it.
 func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	a := w.a
 	if a.most < 0 { // without a maximum, items are counted only as far as their number matters

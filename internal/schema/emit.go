@@ -21,7 +21,8 @@ type ruleKey struct {
 	style  uint8
 }
 
-// An emitter writes the grammar.
+// An emitter writes the grammar. A method that writes something, followed by a node next or end, adds
+// it to the grammar in front of that node, and returns the node at which it begins.
 type emitter struct {
 	*compiler
 	b     *automaton.Builder
@@ -78,8 +79,8 @@ func (c *compiler) compile() (*automaton.Grammar, error) {
 	}
 }
 
-// expectMarks guesses whether a schema has objects with undeclared members (open), and arrays of
-// unique items (unique).
+// expectMarks guesses from the keywords whether the values of a schema have objects with undeclared
+// members (open), and arrays of unique items (unique).
 func expectMarks(v *value) (open, unique bool) {
 	if v.kind == jsonObject {
 		others, kind := v.member("additionalProperties"), v.member("type")

@@ -58,14 +58,14 @@ type Notation struct {
 	Sorted bool
 }
 
-// A Value is a kind of value in the outermost object, as [Notation].End distinguishes them. The set
-// is closed.
+// A Value is a kind of value in the outermost object, as [Notation].End distinguishes them. There are
+// no others than the constants below.
 type Value uint8
 
 // Kinds of values.
 const (
 	JSON   Value = iota // all values except strings
-	Raw                 // strings without quotes
+	Raw                 // other strings, without quotes
 	Listed              // strings of a finite list, without quotes: their ends are certain
 )
 
@@ -77,7 +77,7 @@ const (
 	rawWrapped  // only strings, between the markers of WrapOpen and WrapClose
 	jsonMember  // all values except strings
 	jsonWrapped // arrays and objects, between these markers
-	around      // all values, with strings as Around has them
+	around      // all values, with strings between the marks of Around
 	repr        // all values, as Python's repr writes them
 )
 
@@ -138,7 +138,7 @@ func (w *objectWriter) checkNames(of expr) {
 	}
 }
 
-// A nameError refuses a name of a member.
+// A nameError is the reason to refuse a declared name that the notation cannot write.
 type nameError struct{ name string }
 
 func (e *nameError) Error() string {
@@ -151,7 +151,7 @@ func (e *emitter) listed(x expr) bool {
 	return err == nil && !slices.ContainsFunc(s.strs, func(x strs) bool { return x.lang == nil || !x.lang.Finite() })
 }
 
-// bareNames writes undeclared names without quotes.
+// bareNames writes undeclared names without quotes: the words that are in names, or all words if names is nil.
 func (w *objectWriter) bareNames(names *regex.DFA, next automaton.Node) automaton.Node {
 	words, err := w.langs.pattern("^[A-Za-z_][A-Za-z0-9_-]*$")
 	switch {
@@ -230,7 +230,7 @@ func (e *emitter) aroundString(x strs, next automaton.Node) (automaton.Node, err
 	return e.b.Bytes(e.note.Around, n), nil
 }
 
-// enter sets the style of the values within an array or an object.
+// enter sets the style of the values within an array or an object that has the given style.
 func (e *emitter) enter(style uint8, array bool) {
 	e.within = inside
 	if style == repr || style == around && array {

@@ -35,7 +35,7 @@ type Judge struct {
 }
 
 // Check returns an error if the facts of path violate the rule, so that other users could change it.
-// The error has path, its mode and owner, and the command that corrects them.
+// The error contains path, its owner and mode, and the command that corrects them.
 func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
 
 // CheckParent is Check for a parent folder, which may also be sticky and writable for everyone.

@@ -1,6 +1,6 @@
 package wire
 
-// Dialect is the name of a dialect in records. The set is closed.
+// Dialect is the name of a dialect in records. There are no others than the constants below.
 type Dialect string
 
 // The dialects.

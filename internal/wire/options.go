@@ -55,7 +55,8 @@ type Options struct {
 	DeadlineMS       *Integer  `json:"deadline_ms,omitzero"` // since the arrival of the request
 }
 
-// Shape checks the types of the members. An error ends the connection.
+// Shape completes the decoding: it returns an error if an element of stop is null. An error ends the
+// connection.
 func (o *Options) Shape() error {
 	if i := slices.Index(o.Stop, nil); i >= 0 {
 		return Decodef("stop[%d] is null", i)

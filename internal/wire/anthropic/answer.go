@@ -32,7 +32,7 @@ type Answer struct {
 	text    []byte // text of the current block
 }
 
-// A kind is the kind of a block that grows.
+// A kind is the kind of a block that is sent in pieces.
 type kind int
 
 const (

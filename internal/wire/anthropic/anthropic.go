@@ -248,8 +248,8 @@ var statuses = map[infer.Code]failure{
 // overloaded is an HTTP status that only this interface uses.
 const overloaded = 529
 
-// kinds maps the HTTP status of an error to its type, for a status that the error itself has instead
-// of its code.
+// kinds maps HTTP statuses to the types of errors, for errors whose status does not follow from their
+// code. If the status is missing here, the type follows from the code.
 var kinds = map[int]string{
 	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
 	http.StatusRequestEntityTooLarge: "request_too_large",

@@ -41,7 +41,8 @@ type request struct {
 	Model string `json:"model,omitzero"`
 }
 
-// shape checks the types of the members. An error ends the connection.
+// shape completes the decoding: it checks that input is present and has no null. An error ends the
+// connection.
 func (m *request) shape() error {
 	if m.Input == nil {
 		return wire.Missing("input")

@@ -91,13 +91,13 @@ type names struct {
 
 func (n *names) name() string { return cmp.Or(n.Model, n.Name) }
 
-// A Named is a request about a model.
+// A Named is a request that only names a model, such as a request for its properties.
 type Named struct {
 	Name   string
 	Stream bool // the answer is to be a stream
 }
 
-// ReadName decodes the body of a request about a model.
+// ReadName decodes the body of a request that only names a model.
 func ReadName(body []byte) (Named, error) {
 	var m struct {
 		names

@@ -167,8 +167,8 @@ func (m *chatMessage) assistant(content []infer.Part, at string) (infer.Message,
 	return msg, nil
 }
 
-// readContent returns the parts of a content, at least one. at is the path of the message, for
-// errors. Media become attachments of gen.
+// readContent returns the parts of a message's content, at least one. at is the path of the message,
+// for errors. Media become attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of parts", content, func(i int, p *contentPart) ([]infer.Part, error) {
 		part, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)

@@ -466,7 +466,8 @@ func TestTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Any body is either decoded or refused as invalid, and a decoded request is within the limits.
+// Any body is either decoded, or refused with status 400 or 413. A decoded request is within the
+// limits.
 func FuzzReadChat(f *testing.F) {
 	for _, more := range []string{"", `,"tools":[{"function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}}`, `,"stop":["x"],"logit_bias":{"1":1}`} {
 		f.Add([]byte(ask(more)))

@@ -33,7 +33,8 @@ type request struct {
 	Model string `json:"model,omitzero"`
 }
 
-// shape checks the types of the members. An error ends the connection.
+// shape completes the decoding: it checks that required members are present, and that documents has no
+// null. An error ends the connection.
 func (m *request) shape() error {
 	if m.Query == nil {
 		return wire.Missing("query")

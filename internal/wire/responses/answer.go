@@ -35,7 +35,7 @@ type Answer struct {
 	unsent []byte // a buffer for the events of an answer in one piece: they are encoded, but not sent
 }
 
-// A kind is the kind of an item that grows.
+// A kind is the kind of an item that is sent in pieces.
 type kind int
 
 const (

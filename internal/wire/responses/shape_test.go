@@ -76,7 +76,7 @@ var schemas = map[string]string{
 	"response.failed":                        "ResponseFailedEvent",
 }
 
-// An event is an event of a stream.
+// An event is an event of a stream, with the members that these tests read.
 type event struct {
 	kind string
 	data []byte
@@ -112,7 +112,7 @@ func split(t *testing.T, stream []byte) (all []event) {
 	return all
 }
 
-// A response is the object in an answer.
+// A response is the object that is the body of an answer and a member of some events.
 type response struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`

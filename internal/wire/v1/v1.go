@@ -34,7 +34,8 @@ type message struct {
 	Content *string    `json:"content"` // required
 }
 
-// shape checks the types of the members. An error ends the connection.
+// shape completes the decoding: it checks that required members are present, and that roles are known.
+// An error ends the connection.
 func (m *request) shape() error {
 	if m.Messages == nil {
 		return wire.Missing("messages")

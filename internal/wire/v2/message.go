@@ -39,7 +39,8 @@ const (
 // media maps types of blocks to the kinds of attachments to which they refer.
 var media = map[string]infer.Media{imageBlock: infer.Image, audioBlock: infer.Audio, videoBlock: infer.Video}
 
-// shapeOf checks the types of the members of blocks. at is the path of the blocks in the request.
+// shapeOf checks that blocks have the members that their types require. at is the path of the message
+// or the block that contains them, for errors.
 func shapeOf(blocks []block, at string) error {
 	for j, b := range blocks {
 		at := at + ".content[" + strconv.Itoa(j) + "]"
@@ -111,7 +112,8 @@ func isThinking(p infer.Part) bool {
 	return is
 }
 
-// partsOf converts blocks to parts. at is the path of the blocks in the request.
+// partsOf converts blocks to parts. at is the path of the message or the block that contains them, for
+// errors; kinds has the kinds of attachments by ID.
 func partsOf(blocks []block, at string, kinds map[string]infer.Media) ([]infer.Part, error) {
 	parts := make([]infer.Part, len(blocks))
 	for j, b := range blocks {

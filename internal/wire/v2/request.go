@@ -70,7 +70,9 @@ type responseFormat struct {
 	Grammar *string        `json:"grammar,omitzero"`
 }
 
-// shape checks the types of the members. An error ends the connection.
+// shape completes the decoding: it checks that required members are present, that roles are known, and
+// that schemas are objects. blobs is set if the data of attachments follow in blobs. An error ends the
+// connection.
 func (m *request) shape(blobs bool) error {
 	if m.Messages == nil && m.Prompt == nil {
 		return wire.Missing("messages")
@@ -191,7 +193,8 @@ func (m *request) checkPrompt() error {
 	return nil
 }
 
-// attachments copies the attachments, and returns their kinds by ID.
+// attachments checks the attachments and copies them to gen, without their data. It returns their kinds
+// by ID.
 func (m *request) attachments(gen *infer.Generate) (map[string]infer.Media, error) {
 	kinds := make(map[string]infer.Media, len(m.Attachments))
 	for _, a := range m.Attachments {
@@ -243,7 +246,8 @@ func (m *request) tools(gen *infer.Generate) error {
 	return nil
 }
 
-// apply copies the options, the format and the sampling.
+// apply checks the options, the format and the other members that generate does not read, and copies
+// them to req and gen.
 func (m *request) apply(req *infer.Request, gen *infer.Generate) error {
 	if err := m.Apply(req, gen, defaultMaxTokens); err != nil {
 		return err

@@ -236,7 +236,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	return c.reply.Send(c.W)
 }
 
-// milliseconds returns d in milliseconds, rounded to microseconds.
+// milliseconds returns d in milliseconds, rounded down to a whole microsecond.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // add adds a piece of text and its logprobs to a withheld answer.
