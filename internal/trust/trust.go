@@ -177,11 +177,11 @@ func judge(path string, info fs.FileInfo, parent bool) error {
 	return self().check(path, facts, parent)
 }
 
-// ErrLink is the error of [OpenFile] for a symbolic link.
+// ErrLink is wrapped by the error of [OpenFile] for a symbolic link, except on Windows.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] for a file to write. It returns [ErrLink] for a symbolic link, which it
-// does not follow, and an error for any other file that is not regular or that other users can
+// OpenFile is [os.OpenFile] for a file to write. It returns an error for a symbolic link, which it
+// does not follow, for any other file that is not regular, and for a file that other users can
 // change. It does not check the folder.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
