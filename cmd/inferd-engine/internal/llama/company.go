@@ -45,9 +45,9 @@ func (c *Context) OneByOne() bool {
 	return c.opt.Encodes && m.layers == 0 && !m.IsGenerative() && !m.scoresFit(c.opt)
 }
 
-// apartV is the type of V with which attention computes each row separately, and sums in 32 bits. The
-// kernel for 64 rows at a time, and the one that divides a row among threads, require V to have K's
-// type.
+// apartV is the type of V with which attention computes each row separately, and sums in 32 bits: the
+// kernel for 64 rows at a time, and the one that divides a row among threads, are used only if V has
+// the type of K.
 const apartV = yzma.GGMLTypeBF16
 
 // tiles reports whether the kernels of a CPU variant compute each row of a batch separately, although
@@ -93,9 +93,9 @@ const (
 	company = 30 // of another sequence
 )
 
-// tryCompany decodes a prompt alone in one batch, then in other divisions into batches, and beside tokens
-// of another sequence. It compares the logits of the last token. It returns the reason for a difference,
-// or "" if there is none.
+// tryCompany decodes a prompt alone in one batch, then divided into batches in other ways, and beside tokens
+// of another sequence. It returns the reason if the logits of the last token ever differ, or "" if they do
+// not.
 func (c *Context) tryCompany() (reason string, err error) {
 	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {
@@ -133,9 +133,9 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, a
-// batch of its own has the first before tokens of the prompt. The last batch has the rest, behind others
-// tokens of a second sequence.
+// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, the
+// first before tokens of the prompt are decoded in a batch of their own. The last batch consists of others
+// tokens of a second sequence, and then the rest of the prompt.
 func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {

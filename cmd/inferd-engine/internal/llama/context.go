@@ -15,15 +15,16 @@ type ContextOptions struct {
 	NBatch  int // tokens of one Decode
 	NSeq    int // maximum number of sequences; a recurrent model allocates a state for each
 	Threads int // computing threads, including the calling one
-	// Encodes is set for a context that computes vectors or scores, not text. It computes a batch in
-	// one piece.
+	// Encodes is set for a context that computes vectors or scores, not text. Such a context computes
+	// each batch in one piece.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
 	// Exact is set for a context whose logits should depend only on the tokens of their own sequence.
-	// [Context.Inexact] tells whether they do.
+	// [Context.Inexact] reports whether they do.
 	Exact bool
-	// Pairs is the result of [Context.Pairs] of another context of the model with the same number of
-	// threads.
+	// Pairs makes the context pad batches of one token with a second one. It must be the result of
+	// [Context.Pairs] of another context of the model with the same number of threads, so that both
+	// contexts round alike.
 	Pairs bool
 	// IdlePriority is set for a context that computes only on idle processors. Its threads get the
 	// lowest priority, and so does the thread that calls [NewContext].
@@ -70,7 +71,7 @@ type Context struct {
 	padding int    // maximum number of padding entries in the next batch
 	pairs   bool   // a batch of one entry is padded with a second one
 	logits  []bool // by entry of the batch decoded last: it has logits
-	next    []bool // the same of the next batch
+	next    []bool // the same for the next batch
 	model   *Model
 	width   int           // of the model's embeddings; 0 if small batches are not padded
 	first   time.Duration // see [Context.FirstToken]
@@ -84,8 +85,8 @@ var (
 
 // ErrCannotTruncate is the error of [Context.Copy], [Context.Truncate], [Context.Save] and
 // [Context.Load] if the cache no longer has the state at the requested token: a recurrent model keeps
-// only the latest state, and tokens behind an attention window may be overwritten. The tokens can be
-// decoded again instead.
+// only the latest state, and tokens older than an attention window may be overwritten. The caller can
+// decode the tokens again instead.
 var ErrCannotTruncate = errors.New("the cache cannot be truncated there")
 
 // NewContext makes a context, and warms it up unless it has idle priority. [Context.Close] frees it.
@@ -166,7 +167,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	}
 	params.KVUnified = 1 // one cache for all sequences
 	// A smaller cache would suffice for layers with an attention window, but then hardly any sequence
-	// could be truncated: tokens behind the window are overwritten at once.
+	// could be truncated: tokens older than the window are overwritten at once.
 	params.SwaFull = 1
 	params.NoPerf = 1
 	return params, nil
@@ -220,8 +221,8 @@ func (c *Context) warmUp(m *Model) error {
 	return c.ClearAll()
 }
 
-// FirstToken is the time that the first token of the warm-up took. It is longer than that of later
-// tokens, because it includes reading the weights. It is 0 without a warm-up.
+// FirstToken is the time that the first token of the warm-up took, or 0 without a warm-up. Later
+// tokens take less, because the first one includes reading the weights.
 func (c *Context) FirstToken() time.Duration { return c.first }
 
 // Close frees the context, even if [NewContext] has not completed it.
@@ -247,7 +248,8 @@ func (c *Context) Close() {
 // NCtx is the number of cells of the cache: at least the requested number.
 func (c *Context) NCtx() int { return int(yzma.NCtx(c.handle)) }
 
-// Pooling is the pooling of a context that encodes.
+// Pooling is the pooling method of a context that encodes. If the options have [OwnPooling], it is the
+// method of the model.
 func (c *Context) Pooling() Pooling {
 	actual := yzma.GetPoolingType(c.handle)
 	for name, kind := range poolings {
@@ -258,8 +260,8 @@ func (c *Context) Pooling() Pooling {
 	return NoPooling
 }
 
-// AppendVector appends the result of a sequence of the batch decoded last to dst: the first n values
-// of its vector, or its score.
+// AppendVector appends the result for a sequence of the batch decoded last to dst: the first n values
+// of its vector, or, with n = 1 and [Rank], its score.
 func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	if !c.opt.Encodes || seq < 0 || seq >= c.opt.NSeq {
 		return nil, fmt.Errorf("the vector of sequence %d of %d", seq, c.opt.NSeq)

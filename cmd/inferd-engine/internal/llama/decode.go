@@ -7,8 +7,8 @@ import (
 	yzma "github.com/hybridgroup/yzma/pkg/llama"
 )
 
-// Add adds a token of a sequence to the next batch, at its position in the sequence. If logits is
-// set, a Sampler can choose the next token after Decode. An error empties the batch.
+// Add adds a token to the next batch, at position pos of sequence seq. If logits is set, a Sampler
+// can choose the token that follows it, after Decode. An error empties the batch.
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	if err := c.check(pos, seq); err != nil {
 		clear(c.next)
@@ -27,7 +27,7 @@ func (c *Context) empty() { c.adding, c.deepest, c.batch.NTokens = 0, 0, 0 }
 // check returns an error for arguments that llama.cpp would accept although they corrupt its state.
 func (c *Context) check(pos, seq int) error {
 	switch {
-	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, and is then corrupt
+	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, which corrupts it
 		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
 	case pos < 0 || pos >= c.opt.NCtx:
 		return fmt.Errorf("position %d in a context of %d", pos, c.opt.NCtx)
@@ -37,14 +37,14 @@ func (c *Context) check(pos, seq int) error {
 	return nil
 }
 
-// Pad allows up to most padding entries in the next batch. They need cells while the batch is
-// computed. The default is 0.
+// Pad allows up to most padding entries in the next batch only. Each needs a free cell while the
+// batch is computed. Without a call of Pad there is no padding, except for [Context.Pairs].
 func (c *Context) Pad(most int) { c.padding = most }
 
 // Decode computes the batch and empties it. After [ErrCacheFull] no token of the batch is in the
-// cache. After [ErrAborted] some may be: each of the batch's sequences must be reset to its earlier
-// length with [Context.Truncate]; if that fails, the sequence must be dropped. After any other
-// error all these sequences should be dropped.
+// cache. After [ErrAborted] some may be: the caller must reset each sequence of the batch to its
+// earlier length with [Context.Truncate], and drop the sequence if that fails. After any other error
+// the caller should drop all sequences of the batch.
 func (c *Context) Decode() error {
 	if c.adding == 0 {
 		return errors.New("an empty batch")

@@ -58,8 +58,8 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// Some functions of the binding must never be called: one has another release's signature, others
-// make the next decode crash.
+// No product file calls the functions of the binding that must not be called: one has the signature
+// of another release, the others make the next decode crash.
 func TestForbiddenCalls(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 5 {

@@ -35,7 +35,8 @@ const remedy = `run "make engine", or name a folder that has those of llama.cpp 
 // backtrace.
 const noBacktrace = "GGML_NO_BACKTRACE"
 
-// Open is [OpenBackends] with all backends known by name, for programs without a daemon.
+// Open is [OpenBackends] with all backends that are known by name and present in dir. It is for
+// programs that run without the daemon: tests and benchmarks.
 func Open(dir string) error {
 	_, err := OpenBackends(dir, nil, func(string) error { return nil })
 	return err
@@ -61,7 +62,8 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 			return "", fmt.Errorf("llama.cpp's libraries: %w: %s", err, remedy)
 		}
 	}
-	// Without the variable, a failed assertion first waits for a debugger. The libraries read it when they are loaded.
+	// The variable is set first, because the libraries read it when they are loaded. Without it, a failed assertion
+	// would wait for a debugger before it ends the process.
 	if _, ok := os.LookupEnv(noBacktrace); !ok {
 		if err := os.Setenv(noBacktrace, "1"); err != nil {
 			return "", err
@@ -200,11 +202,11 @@ var messages = &logSink{}
 // A logSink writes warnings and errors to standard error, where the daemon collects them. It keeps the last
 // errors for drain.
 type logSink struct {
-	mu      sync.Mutex   // guards the fields below
-	level   int32        // of the last message; continuations of it have the same level
-	errors  []string     // at most keptErrors
-	running []*abortFlag // of the current computations
-	names   *strings.Replacer
+	mu      sync.Mutex        // guards the fields below
+	level   int32             // of the last message; continuations of it have the same level
+	errors  []string          // at most keptErrors
+	running []*abortFlag      // of the current computations
+	names   *strings.Replacer // replaces the names of files; see name
 }
 
 const keptErrors = 8
@@ -259,8 +261,9 @@ func (l *logSink) name(path string, files []string) {
 	l.names = strings.NewReplacer(pairs...)
 }
 
-// begin records the start of a computation, and end its end. begin drops earlier errors if no other
-// computation runs: the errors of concurrent computations cannot be distinguished.
+// begin records the start of a computation, and end its end. begin drops earlier errors, unless
+// another computation runs: the kept errors may be its own, because a message does not name its
+// computation.
 func (l *logSink) begin(f *abortFlag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -208,7 +208,8 @@ func TestNoSuchToken(t *testing.T) {
 	}
 }
 
-// The cost of tokenising a text depends on its length, not on its content.
+// Each NUL of a text becomes a token, although a C string would end there. The text is long, so that
+// a cost quadratic in the number of NULs would show as a slow test.
 func TestManyNULs(t *testing.T) {
 	m, _ := load(t, "chain")
 	const n = 1 << 18
@@ -339,7 +340,7 @@ func TestSequencesTogether(t *testing.T) {
 	}
 }
 
-// Wrong calls that would end the process return errors.
+// Calls with wrong arguments, for which llama.cpp would end the process, return errors.
 func TestMisuse(t *testing.T) {
 	m, c := load(t, "chain")
 	for name, err := range map[string]error{
@@ -478,7 +479,8 @@ func TestLoadFailures(t *testing.T) {
 	}
 }
 
-// The Go code of a step does not allocate; the calls of C functions allocate a little.
+// A step makes at most 16 allocations. They come from the calls of C functions: the Go code of a step
+// does not allocate.
 func TestAllocations(t *testing.T) {
 	m, c := load(t, "chain")
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})

@@ -68,9 +68,9 @@ func (c *Context) Copy(src, dst, n int) error {
 	}
 }
 
-// Save returns the KV state of a sequence for the positions from ≤ p < to. A sequence that cannot be
-// truncated can be saved only whole. With an attention window, a part must be shorter than the window.
-// For other parts the error is [ErrCannotTruncate].
+// Save returns the KV state of the tokens of a sequence at the positions from ≤ p < to. If the model
+// cannot truncate sequences, only a whole sequence can be saved; if it has an attention window, a part
+// must be shorter than the window. For any other part the error is [ErrCannotTruncate].
 func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	if err := c.checkSeq(seq); err != nil {
 		return nil, err
@@ -104,9 +104,9 @@ func (c *Context) stateOf(seq int) ([]byte, error) {
 	return state, nil
 }
 
-// Load appends a state, which must begin where the sequence ends. The state is a result of
-// [Context.Save] of this context or another one of the same model. After an error the sequence is
-// unchanged.
+// Load appends the tokens of a KV state to a sequence. The state must begin at the position at which
+// the sequence ends, and come from [Context.Save] of this context or of another one of the same model.
+// After an error the sequence is unchanged.
 func (c *Context) Load(seq int, state []byte) error {
 	if err := c.checkSeq(seq); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
 		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
 	}
-	if c.whole || c.window > 0 { // such a state lacks its first tokens in some or all layers
+	if c.whole || c.window > 0 { // then the state need not have its first tokens, so its beginning cannot be checked
 		return nil
 	}
 	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {
@@ -145,8 +145,8 @@ func (c *Context) load(seq, from int, state []byte) error {
 // Piece is the maximum number of tokens in one [Context.Save]; 0 is no limit.
 func (c *Context) Piece() int { return max(0, c.window-1) }
 
-// scratch returns the number of the spare sequence, which is empty between two calls. Only a context
-// that generates, and whose sequences can be truncated, has it.
+// scratch returns the number of the spare sequence, which is empty between two calls of the methods.
+// Only a context that does not encode, of a model that can truncate sequences, has one.
 func (c *Context) scratch() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {

@@ -23,8 +23,8 @@ type memory struct {
 	cuts  bool // its sequences can be truncated
 }
 
-// memories are models of three kinds: they remember all tokens, a window of the last tokens, or one
-// state.
+// memories are models with three kinds of memory: of all tokens, of a window of the last tokens, and
+// of one state that stands for all tokens.
 var memories = map[string]memory{
 	"whole":     {func(w io.Writer) error { return builtin.Write("tiny", w) }, true},
 	"sliding":   {builtin.Sliding, true},
@@ -64,8 +64,8 @@ func text(seed, n int) []llama.Token {
 	return tokens
 }
 
-// read decodes tokens of a sequence from position pos on, and returns the entry with the logits of
-// the last one.
+// read decodes tokens of a sequence from position pos on, and returns the index of the batch's entry
+// with the logits of the last token.
 func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	for {
 		n := min(len(tokens), 32)
@@ -214,7 +214,8 @@ func TestPad(t *testing.T) {
 	}
 }
 
-// In all models a whole sequence can be copied. Original and copy are then independent.
+// A whole sequence can be copied in models of all kinds, and the copy does not depend on the original
+// afterwards: both can be continued, and the original can be dropped.
 func TestCopy(t *testing.T) {
 	n := 200
 	if testing.Short() {
@@ -369,8 +370,8 @@ func piecesOf(m *llama.Model, tokens []llama.Token, ends ...int) (pieces [][]byt
 	return pieces, err
 }
 
-// Tokens behind an attention window may be overwritten. A truncation that needs them then fails.
-// After any successful truncation the continuation is right.
+// Tokens older than an attention window may be overwritten. A truncation that needs them then fails
+// with ErrCannotTruncate; after any successful truncation the continuation is right.
 func TestTruncateBehindTheWindow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads many prompts")
@@ -480,8 +481,8 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// again resets a sequence to its first tokens, which are given: it truncates the sequence, or
-// decodes the tokens again.
+// again resets a sequence to the tokens that it had before: it truncates the sequence, or, if that is
+// not possible, decodes the tokens again.
 func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {
@@ -492,7 +493,7 @@ func again(c *llama.Context, seq int, tokens []llama.Token) error {
 	return err
 }
 
-// An abort without a computation does not affect later ones.
+// Calls of Abort, during a computation or between two, do not affect computations that begin later.
 func TestAbortBetween(t *testing.T) {
 	m, c := load(t, "tiny")
 	prompt := text(1, 100)

@@ -88,7 +88,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	return m, nil
 }
 
-// paramsOf returns llama.cpp's parameters of a load.
+// paramsOf returns llama.cpp's parameters for loading a model.
 func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParams {
 	params := yzma.ModelDefaultParams()
 	params.NGpuLayers = int32(min(opt.GPULayers, math.MaxInt32))
@@ -112,7 +112,7 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 // offloaded returns the number of a model's layers on a device other than the CPU. wanted is the
 // requested number; a negative one means all.
 func offloaded(handle yzma.Model, wanted int) int {
-	if !yzma.SupportsGpuOffload() { // there is no such device
+	if !yzma.SupportsGpuOffload() { // there is no device but the CPU
 		return 0
 	}
 	all := int(yzma.ModelNLayer(handle)) + 1 // the output layer
@@ -129,7 +129,7 @@ func (m *Model) RowByRow() bool { return m.tiles && m.layers == 0 }
 // GPULayers returns the number of layers computed on a device other than the CPU.
 func (m *Model) GPULayers() int { return m.layers }
 
-// HasPooling reports whether the model's file names a method of pooling.
+// HasPooling reports whether the model's file names a pooling method other than none.
 func (m *Model) HasPooling() bool {
 	architecture, _ := m.Metadata("general.architecture")
 	kind, ok := m.Metadata(architecture + ".pooling_type")
@@ -148,8 +148,8 @@ func (m *Model) Name() string {
 	return m.stem
 }
 
-// Metadata returns the value of a key of the GGUF file as text, and reports whether the file has it.
-// It does not find arrays.
+// Metadata returns the value of a key of the GGUF file as text, and reports whether the file has the
+// key. A key whose value is an array counts as missing.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
 // Params is the number of weights.
@@ -187,8 +187,8 @@ func (m *Model) NTokens() int { return m.size }
 // ContextTrained is the number of tokens of context for which the model was trained.
 func (m *Model) ContextTrained() int { return int(yzma.ModelNCtxTrain(m.handle)) }
 
-// bidirectional are the architectures with bidirectional attention that need not be declared in the file:
-// models that embed, or that generate by diffusion.
+// bidirectional lists the architectures that have bidirectional attention even if the file does not declare
+// it (attention.causal): models for embeddings, and models that generate by diffusion.
 var bidirectional = []string{"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"}
 
 // IsGenerative reports whether the model generates text. Models with an encoder, and models with
@@ -217,8 +217,8 @@ func (m *Model) CanTruncate() bool {
 // process when a part of a sequence is copied.
 const archDeepSeek4 = "deepseek4"
 
-// ChatTemplate is the Jinja source of the template in the model's file, or empty if there is none. In
-// that case llama.cpp may return the name of one of its own templates, which is of no use here.
+// ChatTemplate is the Jinja source of the chat template in the model's file, or empty if the file has
+// none. For such a file llama.cpp may return the name of a template of its own, which is not Jinja source.
 func (m *Model) ChatTemplate() string {
 	if _, ok := m.Metadata("tokenizer.chat_template"); !ok {
 		return ""
@@ -256,7 +256,8 @@ func (m *Model) IsControl(tok Token) bool {
 	return m.valid(tok) && m.attr(tok)&controls != 0
 }
 
-// TokenText is the spelling of a token in the vocabulary; control tokens have one, too.
+// TokenText is the spelling of a token in the vocabulary, also of a control token. It is empty for a
+// token outside the vocabulary.
 func (m *Model) TokenText(tok Token) string {
 	if !m.valid(tok) {
 		return ""
@@ -302,7 +303,7 @@ func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	return tokens, nil
 }
 
-// Width is the number of values in a vector of the model.
+// Width is the number of values in an embedding vector of the model.
 func (m *Model) Width() int { return int(yzma.ModelNEmbdOut(m.handle)) }
 
 // IsReranker reports whether the model was trained to score pairs of texts.
@@ -315,8 +316,8 @@ func (m *Model) IsReranker() bool {
 // rankPooling is the value of pooling_type in files of rerankers.
 const rankPooling = "4"
 
-// AppendPiece appends the bytes of a token's text, which need not be whole characters. Control tokens
-// have none. It allocates only if dst lacks room.
+// AppendPiece appends the bytes of a token's text to dst; they need not be whole characters. For a
+// control token, or one outside the vocabulary, it appends none. It allocates only if dst lacks room.
 func (m *Model) AppendPiece(dst []byte, tok Token) []byte {
 	if !m.valid(tok) {
 		return dst

@@ -53,9 +53,9 @@ func lookup(lib, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }
 
-// symbols are C functions that are called without the binding. Its tokenize takes a C string, which
-// ends at a NUL. The others are called for every token of a vocabulary or of an answer, and a call
-// by the binding takes a microsecond and allocates.
+// symbols are C functions that are called without the binding: tokenize, because the binding passes
+// the text as a C string, which ends at a NUL; the others, because they are called for every token of
+// a vocabulary or of an answer, and a call by the binding takes a microsecond and allocates.
 type symbols struct{ tokenize, piece, attr, isEOG uintptr }
 
 func findSymbols() (s symbols, err error) {
@@ -90,8 +90,8 @@ func (m *Model) piece(tok Token, buf []byte) int {
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)))
 }
 
-// tokenize is llama_tokenize. special finds spellings of control tokens, and whole adds the model's
-// tokens for the beginning and the end of a text.
+// tokenize is llama_tokenize. With special, the spelling of a control token becomes that token. With
+// whole, the result includes the model's tokens for the beginning and the end of a text.
 func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 	if text == "" {
 		return nil, nil
@@ -131,8 +131,8 @@ type abortFlag struct {
 	len  uintptr        // strlen
 }
 
-// Values of an abortFlag. The bit for a computation under way is behind the end of the string. So
-// one compare-and-swap raises the flag only while a computation is under way.
+// Values of an abortFlag. The bit that marks a computation under way lies behind the end of the
+// string, so one compare-and-swap can raise the flag, and only while a computation is under way.
 const (
 	nothingRuns uint32 = 0
 	runs        uint32 = 1 << 16

@@ -72,8 +72,8 @@ func (m *Model) opinion(s yzma.Sampler) []bool {
 	return takes
 }
 
-// For random grammars and texts, the masks agree with llama.cpp's own sampler for grammars on every
-// ASCII token, and on whether an answer may end.
+// For random grammars and texts, the masks of package vocab agree with llama.cpp's own sampler for
+// grammars on every ASCII token, and on whether an answer may end.
 func TestSecondOpinion(t *testing.T) {
 	path, err := builtin.Ensure(t.TempDir(), "tiny")
 	if err != nil {
@@ -108,7 +108,8 @@ func TestSecondOpinion(t *testing.T) {
 	}
 }
 
-// follow compares the masks at the positions of a random text, and returns the number of positions.
+// follow walks through a random text of the grammar. At each position it compares our mask with the
+// tokens that llama.cpp's sampler accepts. It returns the number of positions.
 func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, theirs yzma.Sampler, ends []int32, r *rand.Rand, source string) (positions int) {
 	t.Helper()
 	masks, cursor, mask, text := vocab.NewMasks(v, a), a.Open(), make([]uint64, v.Words()), ""

@@ -15,8 +15,8 @@ import (
 )
 
 // positions returns the positions of a sequence's tokens, in the order of their cells. It reads them
-// from a saved state, which begins with 8 bytes, the number of streams and the number of cells. For
-// each cell follow its position and its sequences.
+// from a saved state, which begins with 8 bytes, the number of streams and the number of cells, and
+// then has, for each cell, its position, the number of its sequences, and their numbers.
 func positions(t *rapid.T, state []byte) (all []int) {
 	word := func(i int) int { return int(binary.LittleEndian.Uint32(state[8+4*i:])) }
 	if word(0) != 1 {
@@ -311,7 +311,8 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// Inexact returns the reason if a context cannot be exact.
+// Inexact returns a reason for a context that was not made for exact logits, because its K and V have
+// one type. The context can be used afterwards.
 func TestInexact(t *testing.T) {
 	_, c := load(t, "tiny")
 	if reason := c.Inexact(); !strings.Contains(reason, "values of a type of their own") {

@@ -6,8 +6,8 @@ package llama
 const attnTile = 64
 
 // pad returns the number of padding tokens for the next batch: one if [Context.Pairs] requires a
-// second token, as many as fill a tile if the batch is then faster, else 0. Behind a long context,
-// 42 tokens take longer than 64.
+// second token, as many as fill a tile if the batch is then faster, else 0. A full tile can be
+// faster: after a long context, a batch of 42 tokens takes longer than one of 64.
 func (c *Context) pad() int {
 	if c.pairs && c.adding == 1 {
 		return 1
@@ -19,12 +19,12 @@ func (c *Context) pad() int {
 	return n
 }
 
-// padWorth reports whether a batch of n tokens behind depth cached tokens is slower than a full
-// tile, in a model with embeddings of the given width. Attention to one cached token costs about
-// 1/(0.8 width) of the other work for a token: the matrices of a layer have 12 width² weights, and
-// attention reads 2 width values. In a tile it costs a third of that. (Measured, 316 M parameters,
-// width 1,024, on two processors: n tokens take n (3.1 + 0.0038 depth) ms, a tile takes 180 + 0.074
-// depth ms.)
+// padWorth reports whether a batch of n tokens after depth cached tokens is slower than a full
+// tile, in a model with embeddings of the given width. Attention of one token to one cached token
+// costs about 1/(0.8 width) of the other work for the token: the matrices of a layer have 12 width²
+// weights, and attention reads 2 width values. In a tile it costs a third of that. (Measured, 316 M
+// parameters, width 1,024, on two processors: n tokens take n (3.1 + 0.0038 depth) ms, a tile takes
+// 180 + 0.074 depth ms.)
 func padWorth(n, depth, width int) bool {
 	whole := 4 * width / 5
 	return n < attnTile && n*(whole+depth) > attnTile*(whole+depth/3)

@@ -2,8 +2,8 @@ package llama
 
 import "testing"
 
-// Behind a long context, some batches smaller than a tile take longer than a full tile. The cases
-// were measured.
+// After a long context, some batches smaller than a tile take longer than a full tile: padWorth finds
+// them. The times in the cases were measured.
 func TestPadWorth(t *testing.T) {
 	for _, test := range []struct {
 		n, depth, width int

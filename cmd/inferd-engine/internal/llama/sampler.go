@@ -21,7 +21,7 @@ const penaltyWindow = 64
 // SamplerOptions are the options of a sampler.
 type SamplerOptions struct {
 	infer.Sampling
-	Masked bool // for use with Choose; otherwise with Sample
+	Masked bool // the sampler is for Choose; otherwise it is for Sample
 }
 
 // A Sampler chooses the tokens of one sequence, and remembers them for its penalties. It may be made on any
@@ -30,7 +30,7 @@ type Sampler struct {
 	model *Model
 	chain yzma.Sampler
 	bias  []yzma.LogitBias // applied by Choose; in the order of tokens
-	plain bool             // no penalties: nothing depends on earlier tokens
+	plain bool             // no penalties, so the choice does not depend on earlier tokens
 }
 
 // ErrNothingFits is the error of [Sampler.Choose] if the mask is empty.
@@ -45,7 +45,7 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	}
 	s := &Sampler{model: m, chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
 	switch {
-	case opt.Masked: // llama.cpp compares each bias with each candidate, unless all tokens are candidates
+	case opt.Masked: // not in the chain: llama.cpp would compare each bias with each candidate, unless all tokens are candidates
 		s.bias = bias
 	case len(bias) > 0:
 		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitLogitBias(int32(m.size), int32(len(bias)), &bias[0]))
@@ -54,7 +54,7 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	return s, nil
 }
 
-// addSampling adds the samplers behind the bias to the chain.
+// addSampling adds the samplers that follow the bias to the chain.
 func (s *Sampler) addSampling(opt infer.Sampling) {
 	size := s.model.size
 	add := func(next yzma.Sampler) { yzma.SamplerChainAdd(s.chain, next) }
@@ -119,9 +119,9 @@ func (s *Sampler) Sample(c *Context, i int) (Token, error) {
 }
 
 // Choose is like Sample, but chooses among the tokens of a mask, which has a bit for each token of the
-// vocabulary. Other tokens are left out before any sampler is applied, so that the tokens of the mask have
-// one distribution. If the mask is empty, the error is [ErrNothingFits]. Choose does not remember the token;
-// see [Sampler.Accept].
+// vocabulary. Other tokens are left out before any sampler is applied, so that top-k, top-p and min-p
+// count only tokens of the mask. If the mask is empty, the error is [ErrNothingFits]. Choose does not
+// remember the token; see [Sampler.Accept].
 func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	logits, err := s.model.logits(c, i)
 	if err != nil {
@@ -143,11 +143,11 @@ func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	return tok, nil
 }
 
-// Loose reports whether a sampler for Choose has neither bias nor penalties. Then its caller may first draw
-// with Sample, and draw again with Choose if the grammar refuses that token.
+// Loose reports whether a sampler for Choose has neither bias nor penalties. Then the caller may draw a
+// token with Sample first, and use Choose only if the grammar refuses that token.
 func (s *Sampler) Loose() bool { return s.plain && len(s.bias) == 0 }
 
-// Accept remembers a token of Choose.
+// Accept remembers a token, the result of Choose, for the penalties.
 func (s *Sampler) Accept(tok Token) { yzma.SamplerAccept(s.chain, yzma.Token(tok)) }
 
 // candidates fills dst with the tokens of a mask and their biased logits.

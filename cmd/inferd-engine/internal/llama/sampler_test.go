@@ -27,8 +27,8 @@ func hello(t *testing.T, m *llama.Model, c *llama.Context) int {
 	return entry
 }
 
-// draw samples up to an end token, but at most 100 tokens, and returns their text. All are drawn
-// from the same logits. If grammar is not empty, the tokens fit it.
+// draw samples tokens up to an end token, at most 100, and returns their text. All are drawn from the
+// same logits. If grammar is not empty, they are drawn from the masks of the grammar.
 func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.Sampling, grammar string) (string, error) {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{Sampling: opt, Masked: grammar != ""})
@@ -57,7 +57,7 @@ func draw(t *testing.T, m *llama.Model, c *llama.Context, entry int, opt infer.S
 	return string(out), nil
 }
 
-// one chooses the next token. A nil answer stands for one without a format.
+// one chooses the next token: from the mask of answer, or from all tokens if answer is nil.
 func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answer) (llama.Token, error) {
 	if answer == nil {
 		return s.Sample(c, entry)
@@ -74,8 +74,8 @@ func one(s *llama.Sampler, c *llama.Context, entry int, answer *constraint.Answe
 	return tok, err
 }
 
-// A grammar of characters yields whole characters, even if the tokens are single bytes and equally
-// likely. llama.cpp's own grammars yield invalid ones half of the time.
+// Answers under a grammar of characters consist of whole characters, even if the tokens are single
+// bytes and equally likely. Under llama.cpp's own grammars half of the answers are invalid UTF-8.
 func TestGrammarsWriteCharacters(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)
@@ -140,7 +140,7 @@ func TestGrammarsWithoutText(t *testing.T) {
 	}
 }
 
-// For an empty mask Choose returns an error. Other samplers are not affected.
+// For an empty mask Choose returns ErrNothingFits. The sampler and others can be used afterwards.
 func TestNothingFits(t *testing.T) {
 	m, c := load(t, "tiny")
 	entry := hello(t, m, c)

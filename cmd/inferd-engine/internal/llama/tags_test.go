@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// A user-defined token is special if it is a tag and the template contains it. An empty one, to
-// which llama.cpp gives another text, is not special.
+// TokenTexts counts a user-defined token as special exactly if it is a tag that the chat template
+// contains. A token with an empty spelling, which llama.cpp replaces by another one, is not special.
 func TestTags(t *testing.T) {
 	s := &builtin.Scripted{
 		Template: "<think>{{ messages }} xy <a b> []", Defined: []string{"", "xy", "[]", "<think>", "<a b>", "<other>"},

@@ -20,8 +20,8 @@ type threadpool struct {
 	home unix.CPUSet // processors of the first thread, which ggml does not make; the same as all if threads are not bound
 }
 
-// threadpoolParams is larger than struct ggml_threadpool_params, which has 512 flags, the number of
-// threads, their priority, the spin time, and two flags, set by ggml.
+// threadpoolParams has room for a struct ggml_threadpool_params, which ggml fills in. The struct has
+// 512 flags, the number of threads, their priority, the spin time, and two flags.
 type threadpoolParams [1024]byte
 
 // Offsets in the parameters.
@@ -40,9 +40,9 @@ const (
 )
 
 // SetIdlePriority gives the calling thread, and the threads that it makes from now on, the scheduling class
-// for idle time. A low priority (nice) is not enough. The kernel lets such threads use up their time slices,
-// and puts the threads of a step on one processor, so that a step now and then takes two to four times as
-// long. SetIdlePriority cannot be undone without privileges.
+// for idle time. A low priority (nice) is not enough: the kernel lets nice threads use up their time slices
+// and meanwhile puts several threads of a step on one processor, so that a step now and then takes two to
+// four times as long. SetIdlePriority cannot be undone without privileges.
 func SetIdlePriority() error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
@@ -53,9 +53,9 @@ func SetIdlePriority() error {
 
 // newThreadpool makes a pool of the given number of threads; the first is the decoding thread. If bind
 // is set, and the process may use exactly one processor per thread, each thread is bound to one. The
-// kernel sometimes puts two unbound threads on one processor. Then each waits for the other at every
-// operation: for 50 ms beside threads of idle priority, and permanently beside a program that never
-// sleeps.
+// kernel sometimes puts two unbound threads on one processor, where each waits for the other at every
+// operation. That lasts 50 ms beside threads of idle priority, and is permanent beside a program that
+// never sleeps.
 func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	runtime.LockOSThread() // the set of processors is the thread's
 	defer runtime.UnlockOSThread()
@@ -83,8 +83,8 @@ func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	if p.handle == 0 {
 		return nil, errors.New("ggml made no thread pool")
 	}
-	// ggml has bound the calling thread, which need not be the later decoding thread. So it is unbound here.
-	// Otherwise the threads that it makes would be bound, too.
+	// ggml has bound the calling thread, which need not be the later decoding thread. It is unbound here,
+	// because threads inherit the binding from the thread that makes them.
 	if err := errors.Join(unix.SchedGetaffinity(0, &p.home), unix.SchedSetaffinity(0, &p.all)); err != nil {
 		p.close()
 		return nil, fmt.Errorf("get the processors of a thread: %w", err)

@@ -37,11 +37,11 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 
 // Texts are facts about the spellings of a vocabulary.
 type Texts struct {
-	// Specials are spellings that [Model.Tokenize] turns into one token each: those of control tokens, if
-	// special is set, and always those of user-defined tags that the chat template contains, such as
+	// Specials are spellings that [Model.Tokenize] turns into one token each: with its parameter special,
+	// those of control tokens; always, those of user-defined tags that the chat template contains, such as
 	// <tool_call>.
 	Specials []string
-	Markers  map[string]Token // by spelling: tokens that are no text, and end tokens
+	Markers  map[string]Token // by spelling: the tokens without text, such as control tokens, and the end tokens
 	Ends     []Token          // the markers that end an answer
 	Longest  int              // bytes of the longest token
 }
@@ -71,8 +71,8 @@ func (m *Model) TokenTexts() Texts {
 	return t
 }
 
-// noText reports whether a token is no text: a control token, an unused one, or a marker. To llama.cpp a
-// marker like <|channel|> may be a user-defined token, which has a text and is found in any text.
+// noText reports whether a token is no text: a control token, an unused one, or a marker. llama.cpp may hold a
+// marker like <|channel|> for a user-defined token, which has a text, and finds it in any text.
 func (m *Model) noText(tok Token) bool {
 	attr := m.attr(tok)
 	if attr&(controls|yzma.TokenAttrUnused) != 0 {
@@ -103,8 +103,8 @@ func isMarker(text string) bool {
 	return false
 }
 
-// ByName returns the token that a grammar names, by its spelling as in <think>, or by its id as in <[5]>. It
-// reports false if there is no such token.
+// ByName returns the token with a name from a grammar: its spelling, such as <think>, or its id, such as <[5]>.
+// It reports false if there is no such token.
 func (m *Model) ByName(name string) (Token, bool) {
 	if digits, ok := strings.CutPrefix(name, "<["); ok {
 		id, err := strconv.ParseUint(strings.TrimSuffix(digits, "]>"), 10, 31)

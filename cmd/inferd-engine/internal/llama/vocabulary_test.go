@@ -12,7 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// The memory that Vocabulary allocates is linear in the size of the vocabulary, not quadratic.
+// Vocabulary returns the bytes of every token, marks end tokens as control tokens, and calls yield as
+// it goes on. The memory that it allocates is linear in the size of the vocabulary, not quadratic.
 func TestVocabulary(t *testing.T) {
 	pieces := make([]string, 2000)
 	if testing.Short() {

@@ -33,7 +33,7 @@ type wedge struct {
 	last atomic.Int64 // nanoseconds between the starts of the last two steps
 	at   atomic.Int64 // start of the last step, in Unix nanoseconds
 
-	once sync.Once // guards the making of lock
+	once sync.Once // sets lock
 	lock uintptr   // a spinlock that is never released
 }
 

@@ -40,8 +40,9 @@ type Context struct {
 	Close   func()
 }
 
-// Sequences returns the number of sequences that a worker's context must have for atOnce reserved
-// ones. It is larger, because an ended sequence can keep its number for a while, with dead cells.
+// Sequences returns the number of sequences that a worker's context must have if atOnce of them can be
+// reserved. It is larger than atOnce, because an ended sequence can keep its number for a while, with
+// dead cells.
 func Sequences(atOnce int) int { return 2 * atOnce }
 
 // A Worker does one job at a time, on an OS thread of its own. All calls except Abort must come
@@ -85,12 +86,12 @@ type Chunk struct {
 	Seq    int        // a reserved number
 	Before []kv.Token // tokens to append first, with the KV state in Import
 	Import kv.State   // KV state of Before
-	Start  int        // number of tokens of the sequence after that
-	Tokens []kv.Token // tokens to decode behind them
+	Start  int        // number of tokens of the sequence with Before: the position of the first of Tokens
+	Tokens []kv.Token // tokens to decode from there on
 	Export kv.State   // KV state of Tokens, set by the worker
 }
 
-// Tokens is the number of tokens that a job decodes.
+// Tokens is the number of tokens that a job decodes, over all chunks.
 func (j *Job) Tokens() int {
 	n := 0
 	for i := range j.Chunks {
@@ -115,8 +116,8 @@ func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error)
 }
 
 // run does jobs until jobs is closed. It locks its thread, because a context belongs to one thread.
-// At the end it unlocks the thread, although open may have lowered its priority: only in tests does
-// the process live on.
+// At the end it unlocks the thread, so that Go may use it for other goroutines although open may have
+// lowered its priority. That matters only in tests, in which the process lives on.
 func (w *Worker) run(open func() (Context, error), opened chan<- error) {
 	defer close(w.over)
 	runtime.LockOSThread()
@@ -192,8 +193,8 @@ func (w *Worker) prepare(c *Chunk) (err error) {
 	return w.cache.Load(w.sequences[c.Seq], c.Before, c.Import)
 }
 
-// decode decodes the tokens of a job. After an error the sequences are unchanged, unless the
-// rollback has failed: the caller releases the sequences of a failed job.
+// decode decodes the tokens of a job. After an error the sequences are unchanged, unless the rollback
+// has failed, too. Its error is dropped, because the caller releases the sequences of a failed job.
 func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err
@@ -245,7 +246,8 @@ func (w *Worker) Notify(wake func()) {
 // Tokens returns the number of tokens for which the worker has room, over all sequences.
 func (w *Worker) Tokens() int { return w.tokens }
 
-// Reserve reserves the number of a sequence, which is empty. It reports false if no number is free.
+// Reserve reserves a sequence and returns its number. The sequence is empty. Reserve reports false if
+// no number is free.
 func (w *Worker) Reserve() (seq int, ok bool) {
 	seq = slices.Index(w.reserved, false)
 	if seq < 0 {
@@ -255,7 +257,7 @@ func (w *Worker) Reserve() (seq int, ok bool) {
 	return seq, true
 }
 
-// Release frees a reserved number. The next job drops the sequence before it does anything else.
+// Release frees a reserved number. The next job first drops the tokens of the sequence.
 func (w *Worker) Release(seq int) {
 	w.reserved[seq] = false
 	w.released = append(w.released, seq)

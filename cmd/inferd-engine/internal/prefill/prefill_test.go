@@ -102,8 +102,9 @@ func do(t *testing.T, w *prefill.Worker, chunks ...prefill.Chunk) *prefill.Job {
 	return j
 }
 
-// The worker returns the KV state of each chunk. A released sequence is empty when it is reserved
-// again.
+// The worker decodes chunks behind the tokens of their sequences and returns the KV state of each
+// chunk. A wrong chunk fails its job and leaves the sequences as they were. A released sequence is
+// empty when it is reserved again.
 func TestWorker(t *testing.T) {
 	m := newToy()
 	w, err := prefill.Start(100, 2, m.context)

@@ -1,6 +1,6 @@
 // Package progress publishes the progress of a computing loop. The loop writes it and any
 // goroutine reads it; neither waits for the other, so it can be read while a step hangs. The
-// package knows neither the computation nor its limits.
+// package depends neither on the computation nor on its limits.
 package progress
 
 import (
@@ -38,10 +38,10 @@ type Progress struct {
 	now   atomic.Uint64 // nanoseconds since epoch << phaseBits | phase
 	step  atomic.Pointer[step]
 
-	once  sync.Once // guards the making of epoch
+	once  sync.Once // sets epoch
 	epoch time.Time
 
-	last *step // used by the loop's thread only: the latest step, reused if the next has the same calls
+	last *step // used by the loop's thread only: the latest step, reused if the next has the same calls and cpu
 }
 
 // A step describes the step under way. It is immutable.
@@ -64,7 +64,7 @@ func (p *Progress) clock() uint64 {
 	return uint64(time.Since(p.epoch))
 }
 
-// Enter sets the phase. Only the loop may call it.
+// Enter sets the phase, which begins now. Only the loop may call it.
 func (p *Progress) Enter(phase Phase) { p.now.Store(p.clock()<<phaseBits | uint64(phase)) }
 
 // Finish counts n finished units of work. Any goroutine may call it.

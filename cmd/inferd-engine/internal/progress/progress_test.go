@@ -38,7 +38,8 @@ func TestReport(t *testing.T) {
 	})
 }
 
-// Concurrent readers get consistent steps, and counters that never fall.
+// Concurrent readers always see the calls and the CPU time of the same step, and a count of units
+// that never falls.
 func TestReaders(t *testing.T) {
 	var p progress.Progress
 	var all sync.WaitGroup

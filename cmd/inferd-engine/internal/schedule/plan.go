@@ -8,19 +8,19 @@ import (
 // Plan plans a step. seqs are in the order of their submission; active is the number of active
 // cells, each counted once even if sequences share it.
 //
-// Plan counts cells for all tokens of every running sequence so far, so that each prompt that has
-// been started can be finished. When answers outgrow the context, the youngest sequence is evicted,
-// paused ones first: it keeps its text, and is prefilled again once there is room. The oldest
-// running sequence is never evicted, so every sequence ends at last. Waiting sequences start in
-// their order. To make room for one, paused sequences are evicted, and if its owner has no running
-// sequence, sequences of the owner with the most.
+// Plan counts, for each running sequence, the cells of all its tokens so far, cached or not, so that
+// each prompt that has been started can be finished. When answers outgrow the context, the youngest
+// sequence is evicted, paused ones first: it keeps its text, and is prefilled again once there is
+// room. The oldest running sequence is never evicted, so every sequence ends at last. Waiting
+// sequences start in their order. To make room for one, paused sequences are evicted, and if its
+// owner has no running sequence, also evictable sequences of the owner with the most running ones.
 //
-// In a step each decoding sequence decodes one token. Without streams, prompts share the batch, or
-// [shortStep] tokens if there are several and one of them is short. Beside streams the prefill
-// worker gets the prompts, except short ones of owners with few running sequences, which the step
-// decodes. Without a worker, or without room at it, prompts share the chunk of the step. Prompts of
-// owners with the fewest running sequences come first, among these the shortest, and each prompt
-// gets at least a small part.
+// In a step each stream decodes one token. Without streams, prompts share the batch, or [shortStep]
+// tokens if there are several and one of them is short. Beside streams the prefill worker gets the
+// prompts, except short ones of owners with few running sequences, which the step decodes. Without
+// a worker, or without room at it, prompts share the step's chunk. Prompts of owners with the fewest
+// running sequences come first, among these the shortest, and each prompt gets at least a small
+// part.
 func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 	p := &planner{Limits: l, seqs: seqs, running: make([]bool, len(seqs)), need: active}
 	for i, s := range seqs {
@@ -44,7 +44,7 @@ func Plan(l Limits, seqs []Sequence, active int, b Budget) Step {
 type planner struct {
 	Limits
 	seqs    []Sequence
-	running []bool // by sequence: it has a slot, and has or gets cells
+	running []bool // by sequence: it has cells, or gets them in this step, and counts towards Sequences
 	count   int    // number of running sequences
 	need    int    // active cells, plus the cells that running sequences still lack
 	present int    // sequences with tokens in the cache, paused ones included
@@ -86,7 +86,7 @@ func (p *planner) evict(i int) {
 		p.need -= p.seqs[i].pending()
 		p.count--
 	}
-	if p.present == 0 { // then shared cells are no longer active, either
+	if p.present == 0 { // then no cells are active: those that evicted sequences shared were not subtracted above
 		p.need = 0
 	}
 }
@@ -180,8 +180,8 @@ func (p *planner) victimFor(owner string) int {
 	return best
 }
 
-// assign divides the tokens of the step, and those of the prefill worker's next job, among the
-// sequences.
+// assign sets the numbers of tokens that each sequence decodes in the step, and in the next job of
+// the prefill worker.
 func (p *planner) assign(step *Step, b Budget) {
 	left, streams, prompts := p.assignStreams(step)
 	beside := streams > 0 || b.Busy
@@ -233,12 +233,13 @@ func (p *planner) assignStreams(step *Step) (left, streams int, prompts []int) {
 	return left, streams, prompts
 }
 
-// Limits for prompts that a step decodes although there is a worker.
+// Limits for short prompts. A step with streams decodes a prompt within fewTokens or fewSteps, and
+// within shortContext, although there is a worker.
 const (
 	fewTokens    = 8   // maximum of pending tokens, for any owner
 	fewSteps     = 2   // maximum of pending tokens, in chunks, for an owner under its share
 	shortStep    = 64  // tokens of a step without streams, if the shortest of several prompts has no more
-	shortContext = 512 // maximum of tokens in all: cached tokens make pending ones slower
+	shortContext = 512 // maximum of cached and pending tokens: each cached token makes the pending ones slower
 )
 
 // underShare reports whether an owner has one running sequence, or fewer than the average of the
@@ -280,8 +281,8 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides the remaining budget of left tokens among prompts, and stores the number of tokens
-// of each in feed. last is the number of tokens at the end of each prompt that are left out.
+// divide divides a budget of left tokens among prompts in their order, and stores the number of tokens
+// of each in feed. The last tokens at the end of each prompt, as many as last says, are left out.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
 	// An eighth of the budget is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))

@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in returns a sequence with cached tokens, on cells of its own; out returns a waiting one.
+// in returns a sequence with cached tokens, on cells of its own; it decodes if only one token is
+// pending. out returns a waiting sequence.
 func in(owner string, cached, total int) Sequence {
 	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
 	if total == cached+1 {
@@ -125,7 +126,7 @@ func (s Sequence) at(state State) Sequence { s.State = state; return s }
 func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
 
 // Beside a stream the prefill worker gets the prompts, except short ones of owners with few running
-// sequences: these the step decodes.
+// sequences, which the step decodes.
 func TestPlanOffload(t *testing.T) {
 	limits := Limits{Context: 4000, Batch: 512, Sequences: 4, Retained: 2}
 	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
@@ -187,9 +188,9 @@ func TestPlanOffload(t *testing.T) {
 	}
 }
 
-// Random sequences arrive, pause and resume. No step exceeds its limits, the cache never holds more
-// tokens than it has cells, every step with a running sequence decodes a token, and all sequences
-// end.
+// While random sequences arrive, pause and resume, no step exceeds its limits, the cache never holds
+// more tokens than it has cells, and every step decodes a token, unless all sequences are paused. All
+// sequences end.
 func TestPlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{

@@ -1,7 +1,7 @@
 // Package schedule plans the steps of an engine: the number of tokens that each sequence decodes,
 // the prompts for the prefill worker, and the evictions (plan.go). It also estimates the time of
-// steps (steptimes.go). It is pure: it starts nothing, reads no clock, and knows only the owner,
-// the state and the token counts of a sequence.
+// steps (steptimes.go). It is pure: it starts nothing, reads no clock, and depends only on the owner,
+// the state and the token counts of a sequence. A stream is a decoding sequence.
 package schedule
 
 // State is the state of a sequence. The set is closed. The loop has one function that changes
@@ -49,8 +49,8 @@ type Limits struct {
 	Retained  int // additional sequences with cells: paused and retained ones
 }
 
-// headroom is the number of cells that must stay free when a sequence starts beside others, so
-// that none is evicted a few steps later.
+// headroom is the number of cells that must stay free when a sequence starts while others run, so
+// that their answers can grow for a while before one must be evicted.
 func (l Limits) headroom() int { return min(256, l.Context/8) }
 
 // A Sequence is the scheduler's view of a sequence.
@@ -59,9 +59,9 @@ type Sequence struct {
 	State     State
 	Cached    int // tokens with cells
 	Total     int // tokens of the prompt and of the answer so far; larger than Cached
-	Exclusive int // among Cached: tokens on cells that no other active sequence shares
-	Prefix    int // while Cached is 0: tokens found in the cache
-	Shared    int // among Prefix: tokens on active cells
+	Exclusive int // number of Cached tokens whose cells no other active sequence shares
+	Prefix    int // while Cached is 0: number of its first tokens that were found in the cache
+	Shared    int // number of Prefix tokens whose cells an active sequence uses
 	// Evictable is set if the sequence may be evicted for an owner without a running sequence,
 	// because it has decoded enough tokens since its last prefill.
 	Evictable bool
@@ -85,8 +85,8 @@ func (s Sequence) wants() bool {
 
 // A Budget bounds the prompt tokens of a step with streams, and those at the prefill worker.
 type Budget struct {
-	Chunk  int  // prompt tokens of a step in general
-	Now    int  // prompt tokens of this step; less than Chunk if its streams have waited already
+	Chunk  int  // prompt tokens of a step whose streams have not waited
+	Now    int  // prompt tokens of the step to plan; less than Chunk if its streams have waited already
 	Worker int  // room for tokens at the worker, over all sequences; 0 if there is no worker to use
 	Busy   bool // the worker has an outstanding job
 }
@@ -96,12 +96,12 @@ type Step struct {
 	Evict   []int // indices of the sequences that lose their cells
 	Feed    []int // by sequence: number of its pending tokens to decode
 	Offload []int // by sequence: number of tokens that the prefill worker decodes beside the step
-	// Urgent is set if streams should wait for the worker up to the stall budget: a prompt at the
-	// worker belongs to an owner with few running sequences, or there is only one owner, or most
-	// running sequences are at the worker.
+	// Urgent is set if the streams' next step should wait for the worker as long as the stall budget
+	// allows: a prompt at the worker belongs to an owner with few running sequences, or there is only
+	// one owner, or most running sequences are at the worker.
 	Urgent bool
-	// NoDelay is set if a prompt waits for the step after this one. This step should then not wait
-	// for the worker.
+	// NoDelay is set if a prompt gets its tokens only in the step after this one. This step should
+	// then not wait for the worker.
 	NoDelay bool
 }
 

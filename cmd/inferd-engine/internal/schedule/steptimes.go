@@ -29,8 +29,8 @@ const (
 	margin     = 0.9 // fraction of the available time to use: the times of steps vary
 
 	overdueFactor = 4    // a job is overdue after this multiple of its expected time
-	besideFactor  = 1.15 // assumed ratio of step times beside the prefill worker and alone, while one of them is unknown
-	decay         = 0.98 // factor of the prefill estimate for each step in which the worker is not used
+	besideFactor  = 1.15 // assumed ratio of the time of a step beside the prefill worker to that of one alone, while one is unknown
+	decay         = 0.98 // the prefill estimate is multiplied by it for each step in which the worker is too slow to be used
 )
 
 // An Average is a moving average of a quantity and of its deviation, as in TCP's estimate of
@@ -53,10 +53,10 @@ func (a *Average) Add(x float64) {
 
 func (a Average) times(x float64) Average { return Average{a.mean * x, a.deviation * x} }
 
-// A curve estimates step time by batch size. It keeps one moving average per power of two and
-// interpolates between them. A larger batch takes at least as much time in all, and at most as much
-// per token, because the weights are read once per batch. Older points that contradict a new one by
-// this rule are moved.
+// A curve estimates the time of a step by the size of its batch. It keeps one moving average per power
+// of two and interpolates between them. A larger batch takes at least as much time in all, and at most
+// as much per token, because the weights are read once per batch. A new value therefore raises the
+// points that contradict it.
 type curve [16]struct{ tokens, took Average }
 
 func (c *curve) add(tokens int, seconds float64) {
@@ -127,8 +127,9 @@ func (t *StepTimes) Step(tokens int) time.Duration { return seconds(t.all.at(tok
 func (t *StepTimes) DecodeStep(streams int) time.Duration { return seconds(t.decode(streams).mean) }
 
 // UseWorker reports whether to use the prefill worker beside streams. Other programs have a higher
-// priority than the worker, so it may be much slower than steps with chunk prompt tokens. Then it
-// is not used, but each call lowers the estimate of its time, so it is tried again after a while.
+// priority than the worker, so it may be much slower than steps with chunk prompt tokens. In that
+// case UseWorker reports false, and lowers the estimate of the worker's time, so that the worker is
+// tried again after a while.
 func (t *StepTimes) UseWorker(streams, chunk int) bool {
 	if streams == 0 || t.prefill.mean*float64(chunk) <= overdueFactor*t.StallBudget(streams).Seconds() {
 		return true
@@ -147,9 +148,9 @@ func (t *StepTimes) PrefillTimeout(tokens int) time.Duration {
 	return max(time.Second, seconds(overdueFactor*takes))
 }
 
-// DecodeDeadline returns the time at which a step without prompts should begin, after a step that
-// ended at last. Until then the prefill worker has all processors. If its job is urgent, the wait
-// is as long as the stall budget allows, otherwise at most as long as the step takes.
+// DecodeDeadline returns the time at which the next step, without prompts, should begin if the
+// previous one ended at time last. Until then the prefill worker has all processors. If its job is
+// urgent, the wait is as long as the stall budget allows, otherwise at most as long as the step takes.
 func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) time.Time {
 	budget, takes := t.StallBudget(streams).Seconds()*margin, known(t.beside, streams)
 	if takes.mean == 0 {
@@ -162,7 +163,8 @@ func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) tim
 	return last.Add(seconds(pause))
 }
 
-// decode estimates the time of a step without prompts; 0 before the first one.
+// decode estimates the time of a step without prompts, from steps of both kinds, alone and beside the
+// prefill worker. The mean is 0 before the first such step.
 func (t *StepTimes) decode(streams int) Average {
 	least := fewest(t.alone, streams)
 	if beside := known(t.beside, streams).times(1 / besideFactor); least.mean == 0 || beside.mean > 0 && beside.mean < least.mean {
@@ -223,8 +225,9 @@ func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 	return max(1, n-streams)
 }
 
-// kernelRows is the number of tokens that the CPU kernels compute at a time. They compute the
-// remaining tokens of a batch one by one, each in nearly the time of kernelRows tokens.
+// kernelRows is the number of tokens that the CPU kernels compute at a time. If the number of tokens
+// of a batch is not a multiple of it, the rest is computed one by one, each token in nearly the time
+// of kernelRows tokens.
 const (
 	kernelRows = 4
 	maxBatch   = 4096 // tokens of any step

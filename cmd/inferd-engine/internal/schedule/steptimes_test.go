@@ -16,7 +16,9 @@ func machine(r *rand.Rand, streams, prompt int) time.Duration {
 	return time.Duration(ms * (0.95 + 0.1*r.Float64()) * float64(time.Millisecond))
 }
 
-// Whatever the setting, steps stay within the stall budget, and use most of it.
+// With chunks of the size that StepTimes returns, steps stay within the stall budget and use most of
+// it, for the default budget and for a set one. If even the shortest step exceeds the budget, chunks
+// are as small as possible.
 func TestStepTimes(t *testing.T) {
 	for name, test := range map[string]struct {
 		stall   time.Duration
@@ -55,7 +57,8 @@ func TestStepTimes(t *testing.T) {
 	}
 }
 
-// Chunks are small before the first step, and after the machine has become ten times slower.
+// Chunks are small before the first steps are observed, and become small soon after the machine has
+// become ten times slower.
 func TestStepTimesAreCareful(t *testing.T) {
 	p := &StepTimes{}
 	if n := p.Chunk(1, 0); n != firstChunk {
