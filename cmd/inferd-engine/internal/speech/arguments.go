@@ -12,8 +12,9 @@ import (
 // anyObject is the schema of a tool that declares none.
 const anyObject = `{"type":"object"}`
 
-// arguments returns the grammar rule for the arguments of tool number tool, and records in w.guarded whether a guard
-// watches it. An error is [infer.Invalid] and names the tool, the keyword and the pointer, or the exceeded budget.
+// arguments returns the grammar rule for the arguments of tool number tool, and appends to w.guarded whether the rule
+// has guards. The code of an error is [infer.Invalid]; its text names the tool, the keyword and the JSON pointer, or
+// the exceeded budget.
 func (w *writer) arguments(tool int) (automaton.Rule, error) {
 	t := &w.named[tool]
 	source := t.Schema
@@ -76,7 +77,7 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	return nil
 }
 
-// notes writes the markers of a notation into grammars. It keeps one writer per grammar.
+// notes writes the markers of a notation of arguments into the grammars of schemas. It keeps one writer per grammar.
 type notes struct {
 	*Speech
 	writers map[*automaton.Builder]*writer
@@ -96,7 +97,7 @@ func (x *notes) write(b *automaton.Builder, text string, mark automaton.Mark, ne
 	return x.on(b).fixed(text, mark, next)
 }
 
-// quoted writes a marker of literals.
+// quoted writes a marker of shape Literal. At a quote marker all other ways end, so a string never contains one.
 func (x *notes) quoted(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if text == x.Dialect.Calls.Param.Quote {
 		next = b.Mark(automaton.Commit, next)
@@ -104,11 +105,11 @@ func (x *notes) quoted(b *automaton.Builder, text string, mark automaton.Mark, n
 	return x.write(b, text, mark, next)
 }
 
-// tag writes a tag in front of a value, or another marker. White space that the template writes
-// belongs to the tag where it comes, and never to the value.
+// tag writes a marker of shape Params. White space that the template writes behind the tag in front of
+// a value belongs to the tag if the answer has it, and never to the value.
 func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; {
-	case text != "" && text == p.Wrap.Open: // no value that is not wrapped begins like that
+	case text != "" && text == p.Wrap.Open: // a value that begins with it is wrapped
 		return x.write(b, text, mark, b.Mark(automaton.Commit, next))
 	case text != p.Middle && text != p.MiddleJSON:
 		return x.write(b, text, mark, next)
@@ -124,8 +125,8 @@ func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next
 }
 
 // endOfValue writes the tag behind a value. The tag ends a raw value wherever it occurs, as in the reference parsers of
-// these models. The template's white space in front of the tag is required only if the value is not free text, or if the
-// tag is a token.
+// these models. White space that the template writes in front of the tag is required only if calls must have the
+// template's white space, and if the value is not free text or the tag is a token.
 func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
 	text := x.Dialect.Calls.Param.Close
 	core := strings.TrimSpace(text)
@@ -151,8 +152,8 @@ func leading(text, core string) string { return text[:strings.Index(text, core)]
 
 func trailing(text, core string) string { return text[strings.Index(text, core)+len(core):] }
 
-// A valueEnd is an offset in the symbols of a call's arguments. With tags, it is behind the tag that ends an argument;
-// with raw strings of Python, behind a separator or an equals sign.
+// A valueEnd is an offset in the symbols of a call's arguments, and the marks passed there. In shape Params it is
+// behind the tag that ends an argument; with raw strings of Python, behind a separator or an equals sign.
 type valueEnd struct {
 	marks automaton.Mark
 	at    int
@@ -175,7 +176,7 @@ func (s *Speech) input(text []automaton.Symbol, ends []valueEnd) []byte {
 	return []byte(strings.TrimSpace(textOf(text)))
 }
 
-// An object collects the members of a JSON object. The last value set for a name counts.
+// An object collects the members of a JSON object. If a name is set twice, the last value counts.
 type object struct {
 	names  []string
 	values map[string]string
@@ -204,8 +205,8 @@ func (o *object) bytes() []byte {
 	return []byte(b.String())
 }
 
-// fromParams reads arguments between tags. ends are the offsets behind the closing tags. Their marks say whether the
-// grammar accepted a value as JSON or as raw text.
+// fromParams reads the arguments of shape Params. ends are the offsets behind the closing tags; their marks show
+// whether the grammar accepted a value as JSON or as raw text.
 func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
@@ -228,7 +229,7 @@ func (s *Speech) fromParams(text []automaton.Symbol, ends []valueEnd) []byte {
 	return o.bytes()
 }
 
-// unwrapped returns a value without the markers of w, if it begins with them.
+// unwrapped returns a value without the markers of w, if it is wrapped in them.
 func unwrapped(value string, w *dialect.Wrap) string {
 	if inner, ok := strings.CutPrefix(value, w.Open); ok && w.Open != "" {
 		return strings.TrimSuffix(inner, w.Close)
@@ -236,7 +237,8 @@ func unwrapped(value string, w *dialect.Wrap) string {
 	return value
 }
 
-// cutParam divides the text between the tags of an argument. White space is part of a name unless the tags beside it have some.
+// cutParam divides the text between the outer tags of an argument into name and value. White space at an end of the
+// name is part of it, unless the template writes white space there.
 func (s *Speech) cutParam(text string) (name, value string) {
 	name = text
 	p := &s.Dialect.Calls.Param

@@ -13,9 +13,9 @@ import (
 type call struct {
 	text            []automaton.Symbol // from the end of the previous call
 	names           []int              // where the name may begin
-	named           bool
+	named           bool               // the name is known: it is that of tool
 	tool            int
-	args, argsUntil int
+	args, argsUntil int        // where the arguments begin and end; 0 means not yet
 	ends            []valueEnd // of arguments between tags, or with raw strings
 	maybe           ending
 }
@@ -26,8 +26,8 @@ type ending struct {
 	next             int // where the name of the next call begins
 }
 
-// add processes a symbol of a call. At least one reading of the answer has passed marks, and every reading has passed
-// sure.
+// add processes a symbol of a call. marks are the marks that at least one parse of the answer has passed at the symbol,
+// sure are those that all parses have passed.
 func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	c := &p.call
 	c.text = append(c.text, x)
@@ -62,8 +62,8 @@ func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	}
 }
 
-// decide settles a possible end of a call: an equals sign shows that the raw string went on; a further name, or the end of
-// all calls, that the call has ended.
+// decide settles whether a call has ended at its possible end: if an equals sign follows, the raw string has gone on;
+// if a further name or the end of all calls follows, the call has ended.
 func (p *Parser) decide(marks automaton.Mark) {
 	c := &p.call
 	switch {
@@ -88,8 +88,8 @@ func (p *Parser) name(until int) bool {
 	return false
 }
 
-// whole adds the call that ends at offset until to Out. The symbols behind it begin the next call; next is the offset of
-// that call's name, or 0 if its name has not begun.
+// whole adds the call that ends at offset until to Out. The symbols behind it begin the next call; next is the offset
+// of that call's name, or 0 if its name has not begun.
 func (p *Parser) whole(until, next int) {
 	c := &p.call
 	tool := &p.speech.named[c.tool]
@@ -102,9 +102,10 @@ func (p *Parser) whole(until, next int) {
 	*c = rest
 }
 
-// Numbered returns the id or number of a call as the next prompt will spell it, if the next symbol begins one; otherwise
-// nil. behind is the fixed text that must follow, if the id could otherwise have more letters or digits. If the marker of
-// calls is bytes, a call is certain only at its name, so an id in front of the name is not returned.
+// Numbered returns the id or number of a call as the next prompt will spell it, if an id or number begins with the next
+// symbol; otherwise nil. If its length is not fixed, behind is the fixed text that must follow it, so that the model
+// does not continue it. If the marker of calls is bytes, a call is certain only at its name, so an id in front of the
+// name is not returned.
 func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	if p.phase != calling {
 		return nil, nil
@@ -130,7 +131,7 @@ func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
 	return p.speech.symbols(text), behind
 }
 
-// textOf returns the bytes among symbols as text, and leaves out tokens.
+// textOf returns the bytes in a list of symbols as text, and leaves out the tokens.
 func textOf(list []automaton.Symbol) string {
 	var b strings.Builder
 	for _, x := range list {
@@ -141,8 +142,8 @@ func textOf(list []automaton.Symbol) string {
 	return b.String()
 }
 
-// beginning returns the spelling of a call up to its name. If there is only one tool, it includes the name and the fixed
-// text behind it.
+// beginning returns the spelling of a call up to its name. If there is only one tool, it includes the name and the
+// fixed text behind it.
 func (s *Speech) beginning() []automaton.Symbol {
 	c := &s.Dialect.Calls
 	var text strings.Builder

@@ -10,7 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// calls writes all calls and the end of the answer. While opening it is the beginning of the first.
+// calls writes all calls and the end of the answer, as a way out of the text. If w.opening is set, it writes only the
+// beginning of the first call.
 func (w *writer) calls() fork {
 	b, c := w.b, &w.Dialect.Calls
 	after := b.End()
@@ -59,7 +60,7 @@ func (w *writer) afterCall(further automaton.Node) automaton.Node {
 	return w.b.Alt(end, w.fixed(c.Separator, 0, w.b.Mark(markFork, further)))
 }
 
-// decided returns the marks behind a token that begins calls and nothing else.
+// decided returns the marks behind a token that only calls begin with: the call is certain, or refused.
 func (w *writer) decided() automaton.Mark {
 	if !w.opening && !w.mayCall() {
 		return automaton.Forbid
@@ -72,7 +73,7 @@ func (s *Speech) allSpellings() [][]dialect.Piece {
 	return append([][]dialect.Piece{s.Dialect.Calls.Call}, s.Dialect.Calls.Others...)
 }
 
-// spellings writes one call in all its spellings; with tokens, in those that begin with a token.
+// spellings writes one call in each of its spellings, or, if tokens is set, in each that begins with a token.
 func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.Node) {
 	for _, pieces := range w.allSpellings() {
 		if tokens && w.firstOf(pieces) < 256 {
@@ -88,9 +89,9 @@ func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.
 }
 
 // call writes one call with its name before its arguments. Behind the name each tool has its own arguments. The call is
-// certain behind its first symbol if that is a token, otherwise behind the symbol that follows a declared name. If nothing
-// stands between name and arguments, the last symbol of the name makes it certain; but if another name begins with this
-// one, only a token does.
+// certain behind its first symbol if that is a token, otherwise behind the symbol that follows a declared name. If only
+// white space stands between name and arguments, it is certain at the last symbol of the name already; but if another
+// name begins with this one, a call that does not begin with a token is not made certain.
 func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
 	b := w.b
 	at, args := kindAt(pieces, dialect.Name), kindAt(pieces, dialect.Arguments)
@@ -126,9 +127,9 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 	return w.pieces(before, w.markOf(before), b.Mark(markName, w.names(w.allNames(), 0, rest)))
 }
 
-// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but the same
-// token may hold further symbols. So the template's white space is enforced only from the first letter on, in shapes with
-// JSON objects.
+// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but the
+// token of the vocabulary that has this symbol may have the next ones, too. So in shapes with JSON objects the
+// template's white space is enforced only from the first letter on.
 func (w *writer) between(pieces []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if json := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array; json && pieces[0].Kind == dialect.Fixed {
 		text := pieces[0].Text
@@ -155,7 +156,7 @@ func (w *writer) allNames() []name {
 	return names
 }
 
-// markOf returns the marks behind the first symbol of a call that begins with pieces.
+// markOf returns the marks behind the first symbol of a call that begins with the pieces before.
 func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
 	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // the marker begins nothing else
 		return w.decided()
@@ -163,13 +164,13 @@ func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
 	return 0
 }
 
-// blank reports whether pieces are nothing but white space.
+// blank reports whether pieces consist only of white space.
 func blank(pieces []dialect.Piece) bool {
 	return !slices.ContainsFunc(pieces, func(p dialect.Piece) bool { return p.Kind != dialect.Fixed || strings.TrimSpace(p.Text) != "" })
 }
 
-// withoutEnd drops the last piece of a call if it is a token that ends the answer: the end of the grammar already allows
-// it.
+// withoutEnd drops the last piece of a call if it is a token that ends the answer: the end of the grammar already
+// allows it.
 func (w *writer) withoutEnd(pieces []dialect.Piece) []dialect.Piece {
 	if n := len(pieces); n > 0 && pieces[n-1].Kind == dialect.Fixed {
 		if text := w.symbols(pieces[n-1].Text); len(text) == 1 && w.isEnd(text[0]) {
@@ -193,8 +194,8 @@ type name struct {
 	tool int
 }
 
-// names writes sorted names as a tree; all are equal in their first from bytes. rest writes the text behind a name; longer
-// reports that another name begins with this one.
+// names writes the rest of sorted names, which have their first from bytes in common, as a tree. rest writes the text
+// behind a name; longer is set if another name begins with this one.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
@@ -214,7 +215,8 @@ func (w *writer) names(list []name, from int, rest func(tool int, longer bool) a
 	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
 }
 
-// common returns the length in bytes of the longest common prefix of sorted names. Their first from bytes must be equal.
+// common returns the length in bytes of the longest common prefix of sorted names. Their first from bytes must be
+// equal.
 func common(list []name, from int) int {
 	first, last := list[0].text, list[len(list)-1].text
 	to := from
@@ -259,7 +261,7 @@ func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	return w.b.Mark(markWords, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
-// chars writes least to most characters of the set of.
+// chars writes least to most characters, each of which occurs in of.
 func (w *writer) chars(of string, least, most int, next automaton.Node) automaton.Node {
 	var set automaton.Set
 	for i := range len(of) {
@@ -270,12 +272,13 @@ func (w *writer) chars(of string, least, most int, next automaton.Node) automato
 	return w.b.Repeat(one, least, most, next)
 }
 
-// fixed writes a fixed text, with mark behind its first symbol. While strict is unset, its white space is free in shapes
-// with JSON objects and, outside tags, in shape Params: otherwise a call with other white space would be read as text.
+// fixed writes a fixed text, with mark behind its first symbol. If w.strict is not set, any white space may stand where
+// white space may occur, in shapes with JSON objects and, outside tags, in shape Params: otherwise a call with other
+// white space than the template's would be read as text.
 func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array
-	spaced := false // next begins with white space
+	spaced := false // next begins with optional white space
 	for i, x := range slices.Backward(symbols) {
 		switch {
 		case w.strict, !free && (w.Dialect.Shape != dialect.Params || !isSpace(x) || inTag(symbols, i)):
@@ -309,7 +312,7 @@ func (w *writer) marked(on bool, mark automaton.Mark, next automaton.Node) autom
 	return w.b.Mark(mark, next)
 }
 
-// inTag reports whether symbol i of a text stands within a tag.
+// inTag reports whether symbol i of a text stands between the < and the > of a tag.
 func inTag(symbols []automaton.Symbol, i int) bool {
 	for _, x := range slices.Backward(symbols[:i]) {
 		if x == '<' || x == '>' {

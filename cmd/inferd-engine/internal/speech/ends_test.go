@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// recite follows tokens until one is refused, then ends the answer with the first token of each mask. It returns the number
-// of tokens.
+// recite follows tokens until one is refused, then ends the answer with the first token of each mask. It returns the
+// number of tokens that it has followed in all.
 func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 	t.Helper()
 	for tokens < len(script) && r.answer.Try(script[tokens]) {
@@ -35,7 +35,7 @@ func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 				t.Fatalf("no token fits behind %d tokens", tokens)
 			}
 			id := int32(i<<6 + bits.TrailingZeros64(mask[i]))
-			if r.answer.Place().MayEnd { // as a model that ends where it may
+			if r.answer.Place().MayEnd { // end at the first opportunity
 				return tokens
 			}
 			taken = r.answer.Take(id)
@@ -48,8 +48,9 @@ func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 
 const reciteCall = "<think>\nhm\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln\", \"days\": 3, \"x\": [1]}}\n</tool_call>"
 
-// However few tokens are left, an answer takes the tokens of a model as long as it can end behind them, whether markers are
-// control tokens or bytes; then it ends within its tokens, and satisfies the request.
+// Whatever the limit on the tokens of an answer, the answer takes the tokens of a model as long as it can still end
+// within the limit. Then it ends within the limit and satisfies the request, whether markers are control tokens or
+// bytes.
 func TestAnswersEndInTime(t *testing.T) {
 	wantCall := []string{"thought hm", "text I look.", `call get_weather {"city": "Köln", "days": 3, "x": [1]}`}
 	for name, test := range map[string]struct {
@@ -106,7 +107,8 @@ func TestAnswersEndInTime(t *testing.T) {
 	}
 }
 
-// The same holds for the calls of every family, behind thoughts if it has them.
+// Answers of every family with a call, behind thoughts if the family has them, also end within the limit on their
+// tokens, and keep the whole call if the limit allows it.
 func TestFamiliesEndInTime(t *testing.T) {
 	const input = `{"text": "ünï \"x\"", "n": -1.5, "deep": {"a": {"b": "x"}}, "list": ["a"]}`
 	for _, name := range dialecttest.Names(testing.Short()) {
@@ -132,7 +134,8 @@ func TestFamiliesEndInTime(t *testing.T) {
 	}
 }
 
-// familyEnds checks the answers of a model that writes a text with one call, within any number of tokens.
+// familyEnds checks the answers of a model that writes text, which has one call with the arguments input, under several
+// limits on the tokens.
 func familyEnds(t *testing.T, m model, text, input string, o speech.Options) {
 	t.Helper()
 	k, err := compile(t, m, o)
@@ -160,7 +163,8 @@ func familyEnds(t *testing.T, m model, text, input string, o speech.Options) {
 	}
 }
 
-// A call with many demanded members is taken as soon as it fits, also where further members are allowed.
+// A limit of exactly the tokens of a call with many required members suffices for it, although the schema allows
+// further members.
 func TestLongCallsEndInTime(t *testing.T) {
 	for _, size := range []struct{ members, letters int }{{5, 20}, {12, 33}, {40, 60}} {
 		properties, input := make(map[string]any), make([]string, 0, size.members)

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Places of a line, with regard to fenced blocks.
+// States of free text that distinguish fenced blocks of code. Those with an f are inside a block.
 const (
 	line  = iota // at the beginning of a line, white space aside
 	mid          // in a line
@@ -20,7 +20,7 @@ const (
 	states
 )
 const other = -1 // any other byte
-// fences says where a byte leads.
+// fences holds, for each state and byte, the next state.
 var fences = [states]map[int]int{
 	line:   {'\n': line, ' ': line, '\t': line, '`': tick1, other: mid},
 	mid:    {'\n': line, other: mid},
@@ -33,11 +33,12 @@ var fences = [states]map[int]int{
 	ftick2: {'\n': fline, '`': mid, other: fmid},
 }
 
-// A fork is a way out of a text that the next symbol may begin: outside fenced blocks of code, and in one. What begins with a
-// token begins in both; what begins with bytes is quoted in a block.
+// A fork is a way out of a text that the next symbol may begin, such as a call: anywhere outside fenced blocks of code,
+// and fenced in one. A way that begins with a token is the same in both. One that begins with bytes is quoted in a
+// block, so there is no such way there.
 type fork struct{ anywhere, fenced automaton.Node }
 
-// fork returns the fork to a node; token says whether it begins with a token.
+// fork returns the fork to a node; token reports whether the node begins with a token.
 func (w *writer) fork(to automaton.Node, token bool) fork {
 	to = w.b.Mark(markFork, to)
 	if token {
@@ -89,8 +90,8 @@ func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
 	return nodes[line]
 }
 
-// textEnd returns the text that ends a message, or else the fenced block that a text is in, before a call. newLine says that a
-// line has just begun.
+// textEnd returns the text to write in front of a call in order to end a message, in a dialect with messages, or else a
+// fenced block. newLine reports whether a line has just begun.
 func (s *Speech) textEnd(newLine bool) []automaton.Symbol {
 	if s.Dialect.Next != "" {
 		return s.symbols(s.Dialect.Text.End + s.Dialect.Next)

@@ -13,13 +13,14 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// opened are texts in an open fenced block.
+// opened are texts that end within a fenced block, by the place in the block.
 var opened = map[string]string{
 	"its first line": "So:\n```py", "a line": "```py\nx = 1", "a new line": "```py\nx = 1\n", "a tick": "```\n`", "two ticks": "```\n``",
 	"a space": "```\n ", "a second block": "```\na\n```\n```\nb",
 }
 
-// A marker that is a token begins a call in a fenced block, too; one of bytes is quoted there.
+// A marker that is a token begins a call, or ends a text, in a fenced block, too; a marker of bytes is
+// text there.
 func TestCallsInFences(t *testing.T) {
 	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
 	const function = "<function=now>\n</function>"
@@ -54,8 +55,8 @@ func TestCallsInFences(t *testing.T) {
 	}
 }
 
-// A demanded call that is forced where the text of the model ends is a call in every place of a text: it ends a fenced block, or
-// a message, that would quote it.
+// A demanded call can be forced at every place of a text. If the text is in a fenced block or in a message, the forced
+// text ends that first, so that the call is not quoted.
 func TestForcedCalls(t *testing.T) {
 	now := []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
 	texts := map[string]string{"text": "Hi", "a beginning": "Hi <", "more of one": "Hi <tool_", "a bracket": "Hi ["}
@@ -67,7 +68,7 @@ func TestForcedCalls(t *testing.T) {
 		}
 		for _, m := range modelsOf(d) {
 			if len(m.markers) == 1 && family == "command-r7b" {
-				continue // behind its marker of bytes an id comes, and text may follow instead
+				continue // an id stands between its marker, which is bytes, and the name; text may go on there
 			}
 			k, err := compile(t, m, speech.Options{Dialect: d, Tools: now, Choice: required, OneCall: true, Place: dialect.Behind})
 			if err != nil {
@@ -85,7 +86,7 @@ func TestForcedCalls(t *testing.T) {
 					t.Fatalf("%s, %s: %q is left", family, place, rest)
 				}
 				r.force(t)
-				for range 200 { // the shortest rest
+				for range 200 { // the rest, of the first token of each mask
 					if !r.answer.Place().MayEnd {
 						r.step(t)
 					}
@@ -100,7 +101,7 @@ func TestForcedCalls(t *testing.T) {
 	}
 }
 
-// force makes the beginning of a call the next part of an answer, and follows it.
+// force forces the beginning of a call, and follows its tokens. Meanwhile no other text can be forced.
 func (r *run) force(t *testing.T) {
 	t.Helper()
 	text := r.parser.Open()

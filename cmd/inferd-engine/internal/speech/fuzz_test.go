@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A spoken is a speech that is compiled once for all inputs of a fuzz target.
+// A spoken is a speech with its dialect and model, compiled once for all inputs of a fuzz target.
 type spoken struct {
 	model model
 	k     *constraint.Constraint
@@ -46,7 +46,8 @@ func allSpoken(tb testing.TB) (all []spoken) {
 	return all
 }
 
-// bordering are tokens across the borders of a dialect's parts: the parts of its spelling, and pairs of adjacent ones.
+// bordering returns pieces of two to five bytes of a dialect's spelling of an answer, as tokens. Some of them reach
+// across the borders between the parts of the spelling.
 func bordering(d *dialect.Dialect) (pieces []string) {
 	var text strings.Builder
 	text.WriteString("a" + d.Thinking.Begin + "b" + d.Thinking.End + "c" + d.Calls.Lead + d.Calls.Begin)
@@ -71,7 +72,7 @@ func bordering(d *dialect.Dialect) (pieces []string) {
 	return slices.Compact(pieces)
 }
 
-// seeds are answers of all families.
+// seeds adds answers of all families to the corpus.
 func seeds(f *testing.F) {
 	f.Helper()
 	for _, text := range []string{
@@ -94,8 +95,8 @@ func seeds(f *testing.F) {
 	}
 }
 
-// FuzzChunks checks that an answer is understood alike however it is divided into tokens: as much of a text as the
-// mask takes byte by byte is taken in any chunks, and gives the same parts.
+// FuzzChunks checks that the parts of an answer do not depend on its division into tokens: what the mask takes of a
+// text byte by byte, it also takes in other tokens, and the parts are the same.
 func FuzzChunks(f *testing.F) {
 	all := allSpoken(f)
 	seeds(f)
@@ -134,7 +135,7 @@ func FuzzChunks(f *testing.F) {
 	})
 }
 
-// randomly cuts a text into random pieces of the model.
+// randomly returns a function that cuts a text into random pieces of the model, and bytes.
 func (m model) randomly(r *rand.Rand) func(string) []string {
 	return func(text string) (all []string) {
 		for text != "" {

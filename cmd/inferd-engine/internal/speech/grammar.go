@@ -26,13 +26,13 @@ const (
 	markArgs                                               // the arguments begin
 	markArgsEnd                                            // the arguments have ended
 	markCallEnd                                            // the call is whole
-	markJSON                                               // an argument has ended, which is JSON
-	markLine                                               // a raw one has ended, before the white space of the tag
-	markRaw                                                // a raw one has ended right before the tag
-	markNine                                               // an id begins, of nine letters and digits
-	markWords                                              // an id of any words
+	markJSON                                               // an argument in JSON has ended
+	markLine                                               // a raw argument has ended, before the white space of the tag
+	markRaw                                                // a raw argument has ended, right before the tag
+	markNine                                               // an id of nine letters and digits begins
+	markWords                                              // an id of letters, digits, - and _ begins
 	markCounter                                            // the number of the call in the conversation begins
-	markIndex                                              // that in the answer
+	markIndex                                              // the number of the call in the answer begins
 	markKey                                                // the name of an argument begins, if the raw string before it has ended
 	markEquals                                             // the value of an argument begins
 	markCallsEnd                                           // all calls are whole
@@ -45,11 +45,11 @@ const maxSpace = 8
 type writer struct {
 	*Speech
 	b       *automaton.Builder
-	opening bool             // only the beginning of a call, up to where it is certain
-	args    []automaton.Rule // of each tool, unless opening
-	guarded []bool           // the same: whether a guard watches them
+	opening bool             // calls are written only up to the symbol that makes them certain
+	args    []automaton.Rule // the arguments of each tool, unless opening
+	guarded []bool           // by tool: whether the rule in args has guards
 	space   automaton.Rule   // one byte of white space
-	strict  bool             // white space between the parts of calls is the template's
+	strict  bool             // white space between the parts of calls must be the template's
 }
 
 func (s *Speech) writer(b *automaton.Builder) *writer {
@@ -65,7 +65,7 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 // strict reports whether calls must have the template's white space between all their parts.
 func (s *Speech) strict() bool { return s.settled() && s.certain() }
 
-// settled reports whether calls must have the template's white space behind the name, where they are certain.
+// settled reports whether calls must have the template's white space behind the name, from where on they are certain.
 func (s *Speech) settled() bool { return s.Dialect.Calls.Space != nil }
 
 // behindName returns a copy of w for the text behind the name of a call.
@@ -112,8 +112,8 @@ func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) 
 	return g, nil
 }
 
-// openerGrammar returns the grammar of the openers, which may look like text at first: the beginning of a call up to the
-// symbol that makes it certain, the marker of thoughts, and the markers around a text.
+// openerGrammar returns the grammar of the openers, which may look like text at first: the beginning of a call up to
+// the symbol that makes it certain, the marker of thoughts, and the markers around a text.
 func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, error) {
 	w := s.writer(&automaton.Builder{Budget: budget})
 	w.opening = true
@@ -135,8 +135,8 @@ func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, er
 	return w.b.Build(rule)
 }
 
-// answer writes the whole answer. value is the value of a response format, in place of the text; without a format it is the
-// end.
+// answer writes the whole answer. value is the value of a response format, in place of the text; without a format it is
+// the end.
 func (w *writer) answer(value automaton.Node) automaton.Node {
 	d := w.Dialect
 	if d.Next != "" {
@@ -147,7 +147,7 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	switch end := d.Thinking.End; {
 	case w.Format != nil:
 		behind = w.spaces(text)
-	case w.demands() && d.Calls.Alone && w.strict: // the call follows, as the next prompt will have it
+	case w.demands() && d.Calls.Alone && w.strict: // a call must follow, with the white space that the next prompt will have
 		behind = w.exact(w.symbols(trailing(end, strings.TrimSpace(end))), text)
 	}
 	if !d.Thinking.Has() || w.Place == dialect.Behind {
@@ -178,8 +178,9 @@ func (s *Speech) led() bool {
 	return d.Lead != "" || len(d.Begins) > 0 && isSpace(automaton.Symbol(d.Begins[0][0]))
 }
 
-// introduced writes text and calls, with an optional marker in front of the text. A demanded call without a marker of its
-// own must have the template's text marker, or its white space, in front of it: the next prompt will have it, too.
+// introduced writes text and calls, with an optional marker in front of the text. In front of a demanded call that has
+// no marker of its own, the marker or the white space that the template writes in front of a text is required, because
+// the next prompt will have it.
 func (w *writer) introduced(value automaton.Node) automaton.Node {
 	d, begin, text := &w.Dialect.Text, w.header(), w.speaking(value)
 	exactly := w.demands() && w.Dialect.Calls.Alone && w.strict
@@ -221,7 +222,8 @@ func (w *writer) behindText() automaton.Node {
 // textEnd writes the end of an answer behind its text.
 func (w *writer) textEnd() automaton.Node { return w.b.Mark(markText, w.end()) }
 
-// end writes the end of an answer, perhaps behind a marker that does not end it by itself.
+// end writes the end of an answer. The template's Stop marker may stand in front of it, if that is a token that does
+// not end an answer by itself.
 func (w *writer) end() automaton.Node {
 	end := w.b.End()
 	if stop := w.symbols(w.Dialect.Stop); len(stop) == 1 && stop[0] >= 256 && !w.isEnd(stop[0]) {
@@ -278,7 +280,7 @@ func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	return loop
 }
 
-// speaking writes the text and the calls behind it, or one of other ways out of the text.
+// speaking writes the text and the calls behind it. others are further ways out of the text.
 func (w *writer) speaking(value automaton.Node, others ...fork) automaton.Node {
 	b := w.b
 	if len(w.named) == 0 {

@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// tools are those of most tests.
+// tools are the tools in most tests.
 var tools = []infer.Tool{
 	{Name: "get_weather", Schema: []byte(`{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer"}},"required":["city"]}`)},
 	{Name: "get", Schema: []byte(`{"type":"object","properties":{"url":{"type":["string","null"]},"deep":{"type":"object"},"list":{"type":"array","items":{"type":"number"}}}}`)},
@@ -61,7 +61,7 @@ func isEnd(marker string) bool {
 	return marker == "<|im_end|>" || marker == "<|return|>" || marker == "<|call|>"
 }
 
-// plain has no control token but the end, so that all markers are bytes.
+// plain has only one control token, the end of an answer, so that all other markers are bytes.
 var plain = model{markers: []string{"<|im_end|>"}}
 
 // controls has the markers of a dialect as control tokens: the list in markersOf for a common family, else all markers.
@@ -128,7 +128,7 @@ func compile(tb testing.TB, m model, o speech.Options) (*constraint.Constraint, 
 	return k, nil
 }
 
-// open begins an answer that may be long.
+// open begins an answer with a limit on its tokens that no test reaches.
 func open(tb testing.TB, m model, k *constraint.Constraint) (*run, error) {
 	tb.Helper()
 	return openWithin(tb, m, k, 1<<20)
@@ -188,7 +188,7 @@ func (r *run) feed(text string, each func()) (rest string) {
 	return ""
 }
 
-// drain moves the parts to the log: adjacent ones of a kind are joined.
+// drain moves the parser's parts to the log, and joins adjacent texts and adjacent thoughts.
 func (r *run) drain() {
 	for _, p := range r.parser.Out {
 		switch {
@@ -211,7 +211,7 @@ func (r *run) add(kind string, text []byte) {
 	r.log = append(r.log, kind+string(text))
 }
 
-// cuts are the chunkings of a text without markers: a token a byte, a word, or all of it.
+// cuts are ways to cut a text without markers into tokens: of one byte each, of one word each, or all of it in one.
 var cuts = map[string]func(string) []string{
 	"bytes": func(text string) (all []string) {
 		for i := range len(text) {
@@ -252,7 +252,7 @@ func (m model) chunks(text string, cut func(string) []string) (ids []int32) {
 	return ids
 }
 
-// with returns a model that has the pieces of a text, in all chunkings.
+// with returns the model with further tokens: all pieces into which cuts divide a text.
 func (m model) with(text string) model {
 	whole := model{markers: m.markers}
 	seen := make(map[string]bool)
@@ -299,8 +299,8 @@ func (r *run) follow(ids []int32, each func()) (rest string) {
 	return ""
 }
 
-// understand returns the parts of an answer that ends its turn, drained after each token, or at the end. They are
-// the same in every chunking.
+// understand follows a whole answer and returns its parts. It drains them after each token if often is set, else at the
+// end. It fails the test if the answer may not end there, or if the parts depend on the division into tokens.
 func understand(t *testing.T, m model, o speech.Options, text string, often bool) (log []string) {
 	t.Helper()
 	m = m.with(text)

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// threadTime returns the CPU time of the thread: other programs do not count.
+// threadTime returns the CPU time of the calling thread, which does not depend on other programs.
 func threadTime(t *testing.T) time.Duration {
 	t.Helper()
 	var now unix.Timespec
@@ -23,7 +23,7 @@ func threadTime(t *testing.T) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// Hostile tools are compiled within two seconds of CPU time.
+// Hostile tools are compiled or refused within two seconds of CPU time.
 func TestHostileTools(t *testing.T) {
 	const schema = `{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`
 	tool := func(name string) infer.Tool { return infer.Tool{Name: name, Schema: []byte(schema)} }

@@ -6,20 +6,20 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// fromLiteral reads members with bare names, and strings between quote markers.
+// fromLiteral reads the arguments of shape Literal: members with bare names, and strings between quote markers.
 func (s *Speech) fromLiteral(text []automaton.Symbol) []byte {
 	p := &s.Dialect.Calls.Param
 	l := literal{text: text, mark: s.symbols(p.Quote), loose: p.Separator != strings.TrimSpace(p.Separator)}
 	return l.members().bytes()
 }
 
-// A literal is a text of the grammar: the separators between its parts need not be checked.
+// A literal reads symbols that the grammar has accepted, so it need not check the separators between their parts.
 type literal struct {
 	text, mark []automaton.Symbol
 	loose      bool // white space may stand in front of names
 }
 
-// next takes the symbols before the first one of a set.
+// next takes the symbols in front of the first byte that occurs in until, and returns their text.
 func (l *literal) next(until string) string {
 	n := 0
 	for n < len(l.text) && (l.text[n] >= 256 || !strings.ContainsRune(until, rune(l.text[n]))) {
@@ -39,7 +39,7 @@ func (l *literal) take(x automaton.Symbol) bool {
 	return ok
 }
 
-// members reads members up to a closing brace or the end, without it.
+// members reads members up to a closing brace, which it does not take, or up to the end.
 func (l *literal) members() *object {
 	o := new(object)
 	for len(l.text) > 0 && l.text[0] != '}' {

@@ -11,7 +11,7 @@ import (
 type Markers struct {
 	ids      map[string]int32
 	byLength []string  // spellings, the longest first
-	first    [256]bool // bytes that begin one
+	first    [256]bool // whether a spelling begins with the byte
 }
 
 // NewMarkers returns the markers of a vocabulary, given token ids by spelling. There may be thousands, so it is called

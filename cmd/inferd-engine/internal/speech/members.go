@@ -8,7 +8,7 @@ import (
 
 const white = " \t\r\n"
 
-// spellsMember reports whether the name of a member without quotes is read back as it is.
+// spellsMember reports whether a member's name that is written without quotes is read back unchanged.
 func (s *Speech) spellsMember(name string) bool {
 	p := &s.Dialect.Calls.Param
 	switch s.Dialect.Shape {

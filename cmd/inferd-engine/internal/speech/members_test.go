@@ -19,7 +19,8 @@ var oddNames = []string{
 	"a b", "{", "[x]", "a\nb", `a\`, "None", "<|tool_call>", "</arg_key>\n<arg_value>",
 }
 
-// refusedNames are those of them that the families cannot spell in the outermost object; families that are missing spell all.
+// refusedNames are, by family, the names of oddNames that it cannot spell in the outermost object. A family that is not
+// listed can spell all.
 var refusedNames = map[string][]string{
 	"gemma4":          {"a:b", ":", "og:title", "}a"},
 	"functiongemma":   {"a:b", ":", "og:title", "}a"},
@@ -32,7 +33,8 @@ var refusedNames = map[string][]string{
 	"glm":             {"</arg_key>\n<arg_value>"},
 }
 
-// A declared name of a member is read back as it is, or the request is refused with the tool's name and the JSON pointer.
+// A declared name of a member is read back unchanged, or else the request is refused with an error that names the tool
+// and the JSON pointer.
 func TestOddNames(t *testing.T) {
 	families := make(map[string]*dialect.Dialect)
 	for _, name := range dialecttest.Names(testing.Short()) {
@@ -63,7 +65,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// oddName tests one name; not says that it is refused.
+// oddName tests one name: as a member of the outermost object or of a nested one, which may have additional members if
+// open is set. If not is set, the request must be refused.
 func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bool) {
 	t.Helper()
 	quoted := strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`, "\t", `\t`).Replace(name)
@@ -99,8 +102,8 @@ func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bo
 	}
 }
 
-// An additional member is not repeated, in the outermost object and in those within it, in every notation. Each call, and each
-// object, has its own names.
+// The mask refuses the repeated name of an additional member, in the outermost object and in nested ones, in every
+// notation. Names in other calls and other objects do not count.
 func TestRepeatedNames(t *testing.T) {
 	families := make(map[string]*dialect.Dialect)
 	for _, name := range dialecttest.Names(testing.Short()) {

@@ -24,7 +24,7 @@ type Call struct {
 type phase int
 
 const (
-	speaking phase = iota // text, or what stands between texts
+	speaking phase = iota // text, and the markers and white space around it
 	thinking
 	calling
 )
@@ -49,20 +49,20 @@ type Parser struct {
 
 	held    []symbol
 	openers *automaton.Automaton // nil if no text can turn out to be something else
-	start   automaton.State
-	pending []opener // ways in which held is the beginning of something else, in order
+	start   automaton.State      // of openers
+	pending []opener             // what may have begun in held, in the order of the offsets
 	call    call
 }
 
-// A symbol is a symbol of the answer that no part has yet.
+// A symbol is a symbol of the answer that does not belong to a part yet.
 type symbol struct {
 	is    automaton.Symbol
 	text  bool // it may be text
 	marks automaton.Mark
 }
 
-// An opener is a possible beginning of a call, of thoughts or of a marker around a text: its offset in held, and the state
-// of the openers' automaton behind the symbols since.
+// An opener is a possible beginning of a call, of thoughts or of a marker around a text: its offset in held, and the
+// state of the openers' automaton behind the symbols since.
 type opener struct {
 	at    int
 	state automaton.State
@@ -126,7 +126,8 @@ func (p *Parser) speak(x symbol, place constraint.Place) {
 	}
 }
 
-// advance moves all pending openers by a symbol, drops those that it contradicts, and may begin a new one.
+// advance follows a symbol in all pending openers and drops those that it does not fit. If an opener may begin with the
+// symbol, it adds one.
 func (p *Parser) advance(x automaton.Symbol) {
 	if p.openers == nil {
 		return
@@ -161,8 +162,8 @@ func (p *Parser) renew() {
 	}
 }
 
-// cut emits the text in front of the first pending opener, which is now certain, without trailing white space. It returns
-// the offset of the opener in held, or len(held) if none is pending.
+// cut emits the text in front of the first pending opener, which is now certain, without trailing white space. It
+// returns the offset of the opener in held, or len(held) if none is pending.
 func (p *Parser) cut() (from int) {
 	from = len(p.held)
 	if len(p.pending) > 0 {
@@ -177,7 +178,8 @@ func (p *Parser) cut() (from int) {
 	return from
 }
 
-// release emits held text that is certain.
+// release emits the held text in front of the first pending opener, but not white space at its end that a call or a
+// marker may follow.
 func (p *Parser) release() {
 	n := len(p.held)
 	if len(p.pending) > 0 {
@@ -261,7 +263,8 @@ func (p *Parser) thought(list []symbol) {
 	}
 }
 
-// End ends the answer and emits held symbols as text or thoughts. It reports whether a call was cut off behind its name.
+// End ends the answer and emits held symbols as text or thoughts. It reports whether the answer ended within a call
+// whose name was known.
 func (p *Parser) End() (cut bool) {
 	switch p.phase {
 	case speaking:
@@ -283,7 +286,7 @@ func (p *Parser) Loose() bool {
 	return p.phase == thinking || p.phase == speaking && !p.value && p.before.Marks&markText != 0
 }
 
-// Conclude returns the missing symbols of the marker that ends thoughts, as the template spells it.
+// Conclude returns the symbols that are still missing in the marker that ends thoughts, as the template spells it.
 func (p *Parser) Conclude() []automaton.Symbol {
 	text := p.speech.symbols(p.speech.Dialect.Thinking.End)
 	for len(text) > 0 && isSpace(text[0]) && len(p.held) > 0 { // held already has white space or a part of the marker
@@ -292,8 +295,8 @@ func (p *Parser) Conclude() []automaton.Symbol {
 	return text[overlapping(p.held, p.speech.end):]
 }
 
-// Open returns the text that begins a call, as the template spells it; nil where no call may begin. Where the call would be
-// quoted in a fenced block, or would stand within a message, it first ends that.
+// Open returns the text that begins a call, as the template spells it, or nil if no call may follow here. If the answer
+// is in a fenced block, where the call would be quoted, or in a message, the text first ends the block or the message.
 func (p *Parser) Open() []automaton.Symbol {
 	if p.phase != speaking || p.value || !p.speech.mayCall() {
 		return nil

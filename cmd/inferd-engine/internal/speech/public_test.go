@@ -12,7 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Failures of other engines, by their public numbers: L llama.cpp, V vllm, S sglang, O ollama.
+// Answers that other engines failed to parse are parsed. The cases have the numbers of the public reports: L llama.cpp,
+// V vllm, S sglang, O ollama.
 func TestPublicFailures(t *testing.T) {
 	twenty, want20 := "", []string(nil)
 	for i := range 20 {
@@ -54,7 +55,7 @@ func TestPublicFailures(t *testing.T) {
 	}
 }
 
-// L#27720 kronk#931 V#23567: a header that a message cannot have is masked out.
+// L#27720 kronk#931 V#23567: the mask refuses a header that no message can have.
 func TestMalformedHeaders(t *testing.T) {
 	d := dialecttest.Fixtures()["gpt-oss"]
 	for text, rest := range map[string]string{
@@ -69,7 +70,8 @@ func TestMalformedHeaders(t *testing.T) {
 	}
 }
 
-// O#12017 O#17638 L#27733: what may not follow is masked out, and the answer may end before it.
+// O#12017 O#17638 L#27733: the mask refuses what may not follow a call or a text, and the answer may end in front of
+// it.
 func TestTrailingRubbish(t *testing.T) {
 	for name, test := range map[string]struct {
 		family, text, rest string
@@ -116,8 +118,8 @@ func TestTrailingRubbish(t *testing.T) {
 	}
 }
 
-// L#15608 L#22537 V#16182 V#47027 O#15260 O#14850: a format or a demanded call stands behind thoughts that were
-// opened by the prompt, by the model, or not at all.
+// L#15608 L#22537 V#16182 V#47027 O#15260 O#14850: a response format, or a demanded call, applies behind the thoughts,
+// whether the prompt or the model has opened them, and if there are none.
 func TestFormatsBehindThoughts(t *testing.T) {
 	format := &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}`)}
 	for name, test := range map[string]struct {

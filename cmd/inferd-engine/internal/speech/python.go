@@ -7,8 +7,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// keyword writes a marker of keyword arguments with raw strings. A quotation mark, a separator, a declared name and an
-// equals sign end such a string, and nothing less: a text may have all of them but that.
+// keyword writes a marker of keyword arguments with raw strings. Before a further argument, such a string ends only at
+// a quotation mark, a separator, a declared name and an equals sign in a row; any shorter part of them may stand in it.
 func (x *notes) keyword(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; text {
 	case p.Middle:
@@ -19,8 +19,8 @@ func (x *notes) keyword(b *automaton.Builder, text string, mark automaton.Mark, 
 	return x.write(b, text, mark, next)
 }
 
-// fromRaw reads keyword arguments with raw strings. ends are the offsets behind equals signs and behind separators; of the
-// separators only the last one in front of an equals sign counts.
+// fromRaw reads keyword arguments with raw strings. ends are the offsets behind equals signs and behind separators.
+// Only the last separator in front of an equals sign ends a value; any other is part of a string.
 func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
@@ -41,7 +41,8 @@ func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
 	return o.bytes()
 }
 
-// fromValue returns a value as JSON: a raw string between quote, a list of Python, a mapping of JSON, or a word of Python.
+// fromValue returns a value as JSON. The value is a raw string between marks, a list as Python's repr writes it, a JSON
+// object, a number, or None, True or False.
 func fromValue(text, mark string) string {
 	switch {
 	case strings.HasPrefix(text, mark):
@@ -52,7 +53,7 @@ func fromValue(text, mark string) string {
 	return fromRepr(text)
 }
 
-// fromRepr returns a value of Python, as repr writes it, as JSON.
+// fromRepr translates a value from the notation of Python's repr into JSON.
 func fromRepr(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {
@@ -99,8 +100,8 @@ func unescaped(text string) string {
 	return b.String()
 }
 
-// word writes the word of JSON for the word of Python that a text begins with, and returns the length of the latter; it is at
-// least 1.
+// word writes null, true or false for the Python word that a text begins with, and returns the length of the Python
+// word. If the text begins with no such word, it writes nothing and returns 1.
 func word(b *strings.Builder, text string) int {
 	for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
 		if strings.HasPrefix(text, python) {
@@ -111,7 +112,7 @@ func word(b *strings.Builder, text string) int {
 	return 1
 }
 
-// fromPython reads keyword arguments. Strings are JSON already.
+// fromPython reads keyword arguments whose strings are spelt as in JSON.
 func (s *Speech) fromPython(text string) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object
@@ -124,7 +125,8 @@ func (s *Speech) fromPython(text string) []byte {
 	return o.bytes()
 }
 
-// pythonValue returns the value that a text begins with as JSON, and its length, which is that up to a comma of its own.
+// pythonValue returns the value that a text begins with, as JSON, and its length in the text: it ends before the first
+// comma outside strings and brackets, or with the text.
 func pythonValue(text string) (value string, length int) {
 	var b strings.Builder
 	depth := 0
@@ -151,7 +153,8 @@ func pythonValue(text string) (value string, length int) {
 	return b.String(), len(text)
 }
 
-// stringEnd returns the length of the string that a text begins with, in JSON or as Python's repr writes it.
+// stringEnd returns the length, with its quotation marks, of the string that a text begins with, in JSON or as Python's
+// repr writes it.
 func stringEnd(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

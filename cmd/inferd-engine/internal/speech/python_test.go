@@ -19,8 +19,8 @@ func rawPython() *dialect.Dialect {
 	return d
 }
 
-// A raw string of Python has all characters, quotation marks and brackets too. It ends where the name of a later argument, the
-// next call or the end of all calls follows.
+// A raw string of Python may contain all characters, including quotation marks and brackets. It ends where the name of
+// a later argument, the next call or the end of all calls follows.
 func TestRawStrings(t *testing.T) {
 	say := []infer.Tool{
 		{Name: "say", Schema: []byte(`{"type":"object","properties":{"a":{"type":"string"},"b":{"type":["string","null"]},"n":{"type":"integer"},` +

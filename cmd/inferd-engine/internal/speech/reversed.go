@@ -24,8 +24,9 @@ func (s *Speech) certain() bool {
 	return s.Dialect.Next != "" || s.certainByToken() || s.demands() && s.Dialect.Calls.Alone
 }
 
-// reversed writes one call with the arguments in front of the name, with a branch for each tool. A tool with a guard is
-// left out unless it is the only branch, because a guard has one memory for all branches.
+// reversed writes one call with the arguments in front of the name, as one way for each tool. A tool whose arguments
+// have guards is left out, unless it is the only tool and the call is certain at once: all ways would share the memory
+// of a guard.
 func (w *writer) reversed(pieces []dialect.Piece, after automaton.Node) (ways []automaton.Node) {
 	if len(w.tools) > maxReversed || w.opening && w.certainByToken() {
 		return nil
@@ -55,7 +56,8 @@ func (w *writer) reversed(pieces []dialect.Piece, after automaton.Node) (ways []
 	return ways
 }
 
-// anyObject returns a rule for any JSON object, without a guard. Numbers are any sequence of their characters.
+// anyObject returns a rule for any JSON object, without a guard. It takes any sequence of the characters of numbers for
+// a number.
 func (w *writer) anyObject() automaton.Rule {
 	b := w.b
 	object, value := b.Rule(), b.Rule()

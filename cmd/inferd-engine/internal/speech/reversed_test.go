@@ -10,14 +10,14 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// strict are tools with closed objects.
+// strict are tools whose arguments allow no additional members.
 var strict = []infer.Tool{
 	{Name: "go", Schema: []byte(`{"type":"object","properties":{"to":{"type":"string"},"far":{"type":"integer"}},"required":["to"],"additionalProperties":false}`)},
 	{Name: "go_home", Schema: []byte(`{"type":"object","properties":{"to":{"enum":["bed"]}},"additionalProperties":false}`)},
 }
 
-// Arguments in front of the name are those of the tool that the name tells, in all shapes with JSON objects and for all
-// markers.
+// Arguments in front of the name are read as those of the named tool, in all shapes with JSON objects, whether markers
+// are control tokens or bytes. If they do not fit that tool, the answer is text.
 func TestArgumentsBeforeName(t *testing.T) {
 	for name, test := range map[string]struct {
 		family, text string
@@ -48,8 +48,8 @@ func TestArgumentsBeforeName(t *testing.T) {
 	}
 }
 
-// Where the marker is a token, and where a call is demanded, the mask keeps arguments in front of the name to the
-// schemas; a call that may not be is refused at its name.
+// If the marker is a token, or if a call is demanded, the mask enforces the schemas on arguments in front of the name.
+// If no call is allowed, one is refused at the end of its name.
 func TestArgumentsBeforeNameMasked(t *testing.T) {
 	d := dialecttest.Fixtures()["hermes"]
 	llama := dialecttest.Fixtures()["llama3-json"]

@@ -23,7 +23,7 @@ var anything = infer.Tool{Name: "any_thing", Schema: []byte(`{"type":"object","p
 	`"text":{"type":"string"},"none":{"type":["string","null"]},"n":{"type":"number"},"yes":{"type":"boolean"},` +
 	`"deep":{"type":"object"},"list":{"type":"array","items":{"type":["string","object","null"]}}}}`)}
 
-// inputs are arguments of that tool.
+// inputs are arguments of the tool anything.
 var inputs = []string{
 	`{}`,
 	`{"text": "plain"}`,
@@ -34,7 +34,8 @@ var inputs = []string{
 	`{"deep": {}, "list": []}`,
 }
 
-// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them where place lets them come.
+// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them unless place is
+// dialect.Behind.
 func roundTrip(t *testing.T, m model, d *dialect.Dialect, place dialect.Place, list []string) {
 	t.Helper()
 	calls := make([]dialect.Call, len(list))
@@ -90,8 +91,8 @@ func equalJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// Calls that a dialect writes are read back as the same calls: empty, nested, of any characters, ten in one answer, with
-// thinking on and off.
+// Calls that a dialect writes are read back as the same calls, with thinking on and off: with empty and nested
+// arguments, with any characters, and ten in one answer.
 func TestRoundTrip(t *testing.T) {
 	for _, name := range dialecttest.Names(testing.Short()) {
 		d := dialecttest.Fixtures()[name]
@@ -106,7 +107,7 @@ func roundTrips(t *testing.T, m model, d *dialect.Dialect) {
 	places := []dialect.Place{dialect.Behind}
 	if d.Thinking.Has() {
 		places = append(places, dialect.Before)
-		if d.Next == "" { // messages of their own are opened by no prompt
+		if d.Next == "" { // else thoughts are a message of their own, which no prompt opens
 			places = append(places, dialect.Inside)
 		}
 	}
@@ -123,8 +124,8 @@ func roundTrips(t *testing.T, m model, d *dialect.Dialect) {
 	}
 }
 
-// Where nothing stands between name and arguments, as in GLM's calls, the text behind a name tells it from a longer
-// name that begins alike.
+// If nothing but white space stands between name and arguments, as in GLM's calls, the text behind a name distinguishes
+// it from a longer name that begins with it.
 func TestNamesWithoutEnd(t *testing.T) {
 	glm := func(between string) *dialect.Dialect {
 		call := []dialect.Piece{{Kind: dialect.Fixed, Text: "<tool_call>"}, {Kind: dialect.Name}}

@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// A rule is the reason why second turns lose tokens.
+// A rule is the reason why second turns of a template lose tokens.
 type rule struct {
 	turns string // kinds of turns, each with a comma behind it
-	// The first difference: how the first turn goes on there, or, if that is empty, the next prompt.
+	// The texts from the first difference on begin with first in the first turn, or, if first is empty, with next in
+	// the next prompt.
 	first, next string
-	line        string // of the template, which forces it
+	line        string // the line of the template that causes the difference
 }
 
 // Kinds of turns.
@@ -29,9 +30,9 @@ var (
 	pairLeftOut = "<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
 )
 
-// rules has, by template, the reason why second turns lose tokens. Each names the template's line that leaves out, adds or
-// changes a part of the first turn when that turn is rendered as history: no engine that renders this template can keep the
-// tokens after that part.
+// rules has, by template, the reason why second turns lose tokens. Each names the template's line that leaves out, adds
+// or changes a part of the first turn when that turn is rendered as history: no engine that renders this template can
+// keep the tokens after that part.
 var rules = map[string]rule{
 	// A text beside calls is left out.
 	"Mistral-Small-3.2-24B-Instruct-2506":           textLeftOut.by(`{%- if message.get('tool_calls') %}`),
@@ -69,13 +70,13 @@ var rules = map[string]rule{
 	"unsloth-Apriel-1.5":                       {turns: unthought, next: `, "id": "tc-1"}`, line: `{{- ', "id": "' + tool_call['id'] + '"' -}}`},
 }
 
-// by returns the rule of a template.
+// by returns the rule with the line of a template that causes it.
 func (r rule) by(line string) rule {
 	r.line = line
 	return r
 }
 
-// explains reports whether a rule is the reason of a loss.
+// explains reports whether a rule is the reason for a loss.
 func (r rule) explains(l loss) bool {
 	turn := strings.Contains(r.turns, l.say.String()+",")
 	if r.first != "" {
@@ -91,11 +92,11 @@ type tally struct {
 	silent    int // templates with no loss in calls without a text, with thoughts or without
 	turns     int
 	kept      int // turns without a loss
-	theirs    int // turns that lose by the template's rule
+	theirs    int // turns with a loss that the template's rule explains
 }
 
-// The public templates, as in [TestSecondTurn]. A loss is a template's own if its rule explains the first
-// difference; no token behind that can be known.
+// Second turns of the public templates lose no tokens, as in [TestSecondTurn], except where a rule explains the
+// first difference. The tokens behind that are lost in any case.
 func TestPublicSecondTurn(t *testing.T) {
 	var count tally
 	for _, file := range publicTemplates(t) {

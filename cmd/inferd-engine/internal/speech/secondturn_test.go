@@ -15,8 +15,9 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// closed are tools with short arguments, for random answers. Their values have what notations spell in different ways: quotation
-// marks, backslashes, newlines, letters beyond ASCII, markup, empty strings and lists, nested lists, words of JSON and Python.
+// closed are tools with short arguments, for random answers. The values contain what notations spell in different ways:
+// quotation marks, backslashes, newlines, letters beyond ASCII, markup, empty strings and lists, nested lists, and
+// words of JSON and Python.
 var closed = []infer.Tool{
 	{Name: "get_weather", Description: "d", Schema: []byte(`{"type":"object","properties":{` +
 		`"where":{"enum":["Köln","a \"b\"","","it's","'\"","a\\n\nb\tc","f('x')","x', days=3","null","[1, 2]","<b>&amp; 🎈"]},"days":{"type":"integer","minimum":1,"maximum":14},"ok":{"type":"boolean"},` +
@@ -26,7 +27,8 @@ var closed = []infer.Tool{
 	{Name: "stop", Description: "e", Schema: []byte(`{"type":"object","properties":{"now":{"type":["boolean","null"]}},"additionalProperties":false}`)},
 }
 
-// A turns is two turns of a conversation, as tokens of bytes and markers.
+// A turns is two turns of a conversation, as tokens of bytes and markers: prompt and answer of the first turn, and
+// next, the prompt of the second one.
 type turns struct {
 	prompt, answer, next []int32
 }
@@ -41,7 +43,7 @@ func (x *turns) known() int {
 	return n
 }
 
-// lost returns the number of tokens of the first turn that are not shared.
+// lost returns the number of tokens of the first turn behind the common prefix.
 func (x *turns) lost() int { return len(x.prompt) + len(x.answer) - x.known() }
 
 // difference returns the text of the first turn, and of the second one, from the first difference on.
@@ -51,7 +53,7 @@ func (x *turns) difference(m model) (first, second string) {
 	return end(slices.Concat(x.prompt, x.answer)), end(x.next)
 }
 
-// segments are the tokens of a prompt, and its end as far as the template wrote it.
+// segments returns the tokens of a prompt, and its last segment if that is the template's own text, not a user's.
 func (m model) segments(t *testing.T, tmpl *chat.Template, c *chat.Conversation) (ids []int32, tail string) {
 	t.Helper()
 	list, err := tmpl.Prompt(c)
@@ -74,8 +76,8 @@ func (m model) segments(t *testing.T, tmpl *chat.Template, c *chat.Conversation)
 // A saying is the part of an answer in front of its calls.
 type saying struct {
 	thoughts, text bool
-	usual          bool   // calls are spelt as models do it, not as the template does: gpt-oss has two ways
-	front, lead    string // white space in front of text and calls, or of the calls alone, which the mask leaves to the model
+	usual          bool   // calls are spelt as the models do it, not as the template does: gpt-oss has two spellings
+	front, lead    string // white space in front of the text, and in front of the calls, as the model may choose it
 }
 
 func (s saying) String() string {
@@ -110,8 +112,8 @@ func asked(t *testing.T, m model, tmpl *chat.Template) (c *chat.Conversation, pr
 	return c, prompt, tmpl.Dialect().Thinking.Place(tail)
 }
 
-// introduce writes the part of an answer in front of its calls, with the marker in front of a text, and the first call as far
-// as it is certain.
+// introduce writes the part of an answer in front of its calls, with the marker in front of a text, and the beginning
+// of the first call, up to the symbol that makes it certain.
 func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, tool string, write func(text string)) {
 	if s.thoughts {
 		if place == dialect.Before {
@@ -204,7 +206,8 @@ func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, say sa
 	return x
 }
 
-// unlike returns a mask of free text without some characters: a model has learnt to wrap a value that has one.
+// unlike returns a mask without the characters of, if it is one of free text: a model has learnt to wrap a value that
+// contains one of them.
 func unlike(mask []uint64, of string) []uint64 {
 	n := 0
 	for _, w := range mask {
@@ -220,8 +223,9 @@ func unlike(mask []uint64, of string) []uint64 {
 	return mask
 }
 
-// drawLearnt is draw, but where a raw argument can only end, with the newline that the template has in front of its end tag or
-// without it, it has it, and lists and mappings are not wrapped: the model has learnt that from the template.
+// drawLearnt is draw for a model that has learnt two things from the template: if a raw argument can only end, with or
+// without the newline that the template writes in front of the end tag, it ends with the newline; and lists and
+// mappings are not wrapped.
 func drawLearnt(mask []uint64, r *rand.Rand) int32 {
 	for _, other := range []byte("\n[{") {
 		ways := make([]uint64, len(mask))
@@ -258,7 +262,7 @@ func draw(mask []uint64, r *rand.Rand) int32 {
 	return 0
 }
 
-// markersIn returns the markers of a dialect, and the end of an answer.
+// markersIn returns a model with the markers of a dialect, and the end of an answer, as control tokens.
 func markersIn(d *dialect.Dialect) model {
 	var text strings.Builder
 	text.WriteString(d.Calls.Begin + d.Calls.End + d.Calls.Separator + d.Calls.Param.Quote + d.Thinking.Begin + d.Thinking.End + strings.Join(d.Text.Begins, "") + d.Text.End + d.Next)
@@ -283,8 +287,8 @@ type loss struct {
 	first, second string // texts from the first difference on
 }
 
-// lossesOf returns what the second turns of a template lose, and all kinds of turns. White space in front of
-// a text and of the first call is the model's, which has learnt it from the template: it is the best for the template.
+// lossesOf returns the losses of a template, and all kinds of turns. A model has learnt from the template which white
+// space to write in front of a text and of the first call, so of several choices the one with the least loss counts.
 func lossesOf(t *testing.T, source string) (lost []loss, all []saying) {
 	t.Helper()
 	bare, err := chat.New(source, nil, "", "")
@@ -313,7 +317,7 @@ func lossesOf(t *testing.T, source string) (lost []loss, all []saying) {
 	return lost, all
 }
 
-// spaced returns the saying with all white space that a model may have learnt.
+// spaced returns the saying with each choice of white space that a model may have learnt.
 func (s saying) spaced(d *dialect.Dialect) (all []saying) {
 	leads, fronts := []string{"", "\n", "\n\n", " "}, []string{"", "\n", " "}
 	if d.Next != "" || d.Calls.Alone {
@@ -344,8 +348,9 @@ func lossOf(t *testing.T, m model, tmpl *chat.Template, say saying, turns int) (
 	return worst
 }
 
-// losses are the second turns that the templates of the tests cannot keep. They leave out thoughts, or a text beside calls,
-// write no beginning of an answer, write a closed pair where the model has not thought, or JSON in calls of Python.
+// losses are, by template, the kinds of second turns that lose tokens. These templates leave out thoughts, or a text
+// beside calls; or write no beginning of an answer; or write an empty pair of markers where the model has not thought;
+// or write JSON in calls of Python.
 var losses = map[string][]string{
 	"hermes": {"thoughts", "thoughts and text"}, "mistral-nemo": {"text"}, "gemma4": {"text", "thoughts and text"},
 	"deepseek-v3.1": {"thoughts", "thoughts and text"}, "gpt-oss": {"usual calls", "usual thoughts"}, "generic": {"calls"},
@@ -353,8 +358,8 @@ var losses = map[string][]string{
 	"glm": {"calls", "text"}, "llama4-pythonic": {"calls"},
 }
 
-// After a tool result the prompt begins with all tokens of the turn before, whatever calls the mask has allowed: their
-// KV is found in the cache.
+// After a tool result the prompt begins with all tokens of the turn before, whatever calls the mask has allowed, so
+// that their KV is found in the cache. The exceptions are losses.
 func TestSecondTurn(t *testing.T) {
 	for i, name := range dialecttest.Names(testing.Short()) {
 		t.Run(name, func(t *testing.T) {

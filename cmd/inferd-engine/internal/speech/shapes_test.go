@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Each family's spelling of a text, thoughts and calls is understood.
+// Text, thoughts and calls in the spelling of each family are parsed.
 func TestFamilies(t *testing.T) {
 	for family, tests := range map[string]map[string][]string{
 		"llama3-json": {
@@ -79,7 +79,8 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// Every family can be made to call, and to call no tool.
+// In every family an answer may not end without a call that is demanded, and may not begin a call if there must be
+// none.
 func TestChoiceOfFamilies(t *testing.T) {
 	for _, family := range dialecttest.Names(testing.Short()) {
 		d := dialecttest.Fixtures()[family]
@@ -117,8 +118,8 @@ func (r *run) beginning() (text string) {
 	return text
 }
 
-// A raw value is what the schema has taken it for, and the white space that the template writes around it is no part
-// of it.
+// A raw value is read as the type under which the schema accepts it: as JSON if that fits, else as a string. White
+// space that the template writes around it is no part of it.
 func TestRawValues(t *testing.T) {
 	raw := []infer.Tool{{Name: "f", Schema: []byte(`{"type":"object","properties":{"a":{"enum":["none","fast",4]},` +
 		`"b":{"anyOf":[{"type":"integer","minimum":100},{"type":"string","maxLength":3}]},"c":{"type":"string","minLength":3},"d":{"type":["integer","string"]},` +
@@ -161,7 +162,8 @@ func TestRawValues(t *testing.T) {
 	}
 }
 
-// Markers around a value are no part of it. They are there exactly where the template writes them, if that is known before.
+// The markers around a wrapped value are no part of it. If the schema determines whether the template wraps the value,
+// the mask requires the markers, or refuses them.
 func TestWrappedValues(t *testing.T) {
 	raw := []infer.Tool{{Name: "f", Schema: []byte(`{"type":"object","properties":{"a":{"type":"string","maxLength":20},"b":{"enum":["<b>","b",4]},` +
 		`"c":{"type":"array"},"d":{"type":["integer","null"]}},"additionalProperties":false}`)}}

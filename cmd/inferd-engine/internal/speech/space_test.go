@@ -12,15 +12,16 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// spaced returns a dialect with the template's white space.
+// spaced returns the dialect of a family with s as the template's white space.
 func spaced(family string, s dialect.Space) *dialect.Dialect {
 	d := dialecttest.Fixtures()[family]
 	d.Calls.Space = &s
 	return d
 }
 
-// The white space of calls is the template's behind a marker that is a token; behind a marker of bytes only that of the
-// arguments, and behind them, is, so that no call is lost.
+// Behind a marker that is a token, all white space of a call must be the template's. Behind a marker of bytes, only
+// that within and behind the arguments must be: a call with other white space in front of them is still a call, not
+// text.
 func TestSpace(t *testing.T) {
 	d := spaced("hermes", dialect.Space{JSON: true, Comma: " ", Colon: " "})
 	const exact = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"x\", \"days\": 2}}\n</tool_call>"
@@ -51,8 +52,9 @@ func TestSpace(t *testing.T) {
 	}
 }
 
-// The tag ends a raw value wherever it stands, and the value is not longer for it; where the value cannot go on, or the tag
-// is a token, the template's line comes first. White space within a tag is the tag's own.
+// The end tag ends a raw value wherever it stands. The template's newline in front of it is not part of the value; it
+// is required if the value cannot go on, or if the tag is a token. White space within a tag must be as the dialect
+// spells it.
 func TestTags(t *testing.T) {
 	d := spaced("qwen3-coder", dialect.Space{JSON: true, Comma: " ", Colon: " "})
 	tokens := model{markers: []string{"<|im_end|>", "<tool_call>", "</tool_call>", "</parameter>"}}
@@ -88,7 +90,8 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// The marker in front of a text is no part of it, be it a token or bytes. It is there before a demanded call that is a text.
+// The markers in front of a text and behind it are no part of it, whether they are tokens or bytes. The marker in front
+// is required before a demanded call that takes the place of the text.
 func TestHeaders(t *testing.T) {
 	space := &dialect.Space{JSON: true, Comma: " ", Colon: " "}
 	header := func(text dialect.Text) *dialect.Dialect {
@@ -144,7 +147,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// Members come in the order in which the template will write them.
+// If the template sorts the members of arguments, the mask requires that order.
 func TestSortedMembers(t *testing.T) {
 	d := spaced("gemma4", dialect.Space{Sorted: true})
 	text := `<|tool_call>call:get{deep:{},list:[1],url:<|"|>a<|"|>}<tool_call|>`
@@ -159,7 +162,7 @@ func TestSortedMembers(t *testing.T) {
 	}
 }
 
-// The numbers and ids of calls equal those of the next prompt.
+// Numbered returns the numbers and ids of calls as the next prompt will have them, each only once.
 func TestNumbered(t *testing.T) {
 	for name, test := range map[string]struct {
 		d            *dialect.Dialect
@@ -204,7 +207,7 @@ func TestNumbered(t *testing.T) {
 	}
 }
 
-// A marker behind a number or an id stays one token, also where the vocabulary has it as a text.
+// A marker behind a forced number or id stays one token, even if it is ordinary text in the vocabulary.
 func TestMarkersBehindNumbers(t *testing.T) {
 	d, nine := kimi(), dialecttest.Fixtures()["mistral-small-3.2"]
 	d.Calls.Call[4].Text = "[ARGS]"

@@ -1,7 +1,7 @@
-// Package speech constrains and parses answers: thoughts, text and calls of tools, in the spelling of a family of models.
-// A [Speech] describes the answers that one request allows. Its grammar is one automaton for the whole answer. The
-// automaton masks tokens (package constraint), and its marks show a [Parser] which part each byte belongs to. So an answer
-// that the masks accept cannot fail to parse:
+// Package speech constrains and parses answers: thoughts, text and calls of tools, in the spelling of a family of
+// models. A [Speech] describes the answers that one request allows. Its grammar is one automaton for the whole answer.
+// The automaton masks tokens (package constraint), and its marks show a [Parser] which part each byte belongs to. So an
+// answer that the masks accept cannot fail to parse:
 //
 //	[thoughts] ─▶ text ─▶ [calls] ─▶ end
 //
@@ -24,31 +24,32 @@ import (
 type Options struct {
 	Dialect  *dialect.Dialect
 	*Markers         // the control tokens; nil is none
-	Ends     []int32 // those that end an answer
+	Ends     []int32 // the tokens that end an answer
 
 	Tools   []infer.Tool
 	Choice  infer.ToolChoice
 	OneCall bool
 	Format  *infer.Format // of the text; nil is none
 
-	Place dialect.Place // where the prompt leaves the answer
+	Place dialect.Place // whether the answer begins before, inside or behind its thoughts
 	// NoThoughts forbids thoughts that the prompt has not opened.
 	NoThoughts bool
 }
 
-// A Speech describes the answers to a request. It does not change once its grammar is made, which [constraint.Compiler]
-// keeps together with it.
+// A Speech describes the answers to a request. It is immutable once [Speech.Grammar] has returned.
+// [constraint.Compiler] keeps it together with that grammar.
 type Speech struct {
 	Options
-	opener *automaton.Grammar // of the openers, made by Grammar; nil if all text is certain at once
-	tools  map[string]int     // by name, as the dialect spells it
-	named  []infer.Tool       // that may be called
+	opener *automaton.Grammar // made by openerGrammar; nil if no text can turn out to be something else
+	tools  map[string]int     // indices of named, by name as the dialect spells it
+	named  []infer.Tool       // the tools that may be called
 	end    []automaton.Symbol // the marker at the end of thoughts, without white space
 }
 
 var _ constraint.Source = (*Speech)(nil)
 
-// New returns the speech of a request. It returns [infer.Invalid] if the tools or the tool choice cannot be used.
+// New returns the speech of a request. If the tools or the tool choice cannot be used, the code of the error is
+// [infer.Invalid].
 func New(o Options) (*Speech, error) {
 	s := &Speech{Options: o, tools: make(map[string]int)}
 	if s.Markers == nil {
@@ -89,13 +90,14 @@ func (s *Speech) checkTools() error {
 	return nil
 }
 
-// forbids reports whether an answer without calls must be kept from spelling one.
+// forbids reports whether the grammar must refuse the beginning of a call if the answer may not have one: the prompt
+// declares tools, so the model could call one.
 func (s *Speech) forbids() bool { return len(s.Tools) > 0 && s.Dialect.Shape != dialect.NoCalls }
 
 // mayCall reports whether the answer may have calls.
 func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != infer.ToolNone }
 
-// mayThink reports whether thoughts may begin with the answer, in place of text.
+// mayThink reports whether the model may begin the answer with thoughts or with text.
 func (s *Speech) mayThink() bool {
 	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Place == dialect.Before && !s.NoThoughts
 }
@@ -105,7 +107,7 @@ func (s *Speech) demands() bool {
 	return s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed
 }
 
-// Needed reports whether an answer is more than text alone, so that it needs the speech.
+// Needed reports whether answers under these options are more than free text, so that they need a Speech.
 func Needed(o *Options) bool {
 	d := o.Dialect
 	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || len(d.Text.Begins) > 0 || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
@@ -131,7 +133,7 @@ func quote(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// refuseName returns the reason why a name cannot stand in a call, or an empty string.
+// refuseName returns the reason why a call cannot have a name, or an empty string.
 func (s *Speech) refuseName(spelt string) string {
 	if spelt == "" {
 		return "is empty"

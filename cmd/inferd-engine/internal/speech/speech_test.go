@@ -18,7 +18,7 @@ var required = infer.ToolChoice{Mode: infer.ToolRequired}
 
 func hermes() *dialect.Dialect { return dialecttest.Fixtures()["hermes"] }
 
-// An answer is told apart into thoughts, text and calls, whether its markers are control tokens or bytes.
+// An answer is divided into thoughts, text and calls, whether its markers are control tokens or bytes.
 func TestHermes(t *testing.T) {
 	const call = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln\"}}\n</tool_call>"
 	for name, test := range map[string]struct {
@@ -51,7 +51,8 @@ func TestHermes(t *testing.T) {
 	}
 }
 
-// Syntax of a call that is quoted, or that names no declared tool, is text.
+// A call is text, or a part of thoughts, if it is quoted in a fenced block, names no declared tool, is cut off in its
+// name, or stands within thoughts.
 func TestQuotedCalls(t *testing.T) {
 	for name, text := range map[string]string{
 		"in a fenced block": "Write\n```xml\n<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>\n```\nlike that",
@@ -74,14 +75,14 @@ func TestQuotedCalls(t *testing.T) {
 	}
 }
 
-// The choice of tools bounds the answer.
+// The masks enforce the tool choice, the limit to one call, and the schemas of the arguments.
 func TestChoice(t *testing.T) {
 	for name, test := range map[string]struct {
 		choice infer.ToolChoice
 		one    bool
 		text   string
-		rest   string // does not fit
-		may    bool   // end there
+		rest   string // the part of text from where on it is refused
+		may    bool   // the answer may end in front of rest
 	}{
 		"required, text":           {choice: required, text: "I will", may: false},
 		"required, a call":         {choice: required, text: `ok <tool_call>{"name": "now", "arguments": {}}</tool_call>`, may: true},
@@ -109,7 +110,8 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// The grammar of the openers is compiled, kept and counted with that of the answers.
+// The grammar of the openers is compiled within the time limit, kept, and counted as memory, together with the grammar
+// of the answers.
 func TestKept(t *testing.T) {
 	c := &constraint.Compiler{Model: plain, Time: time.Minute}
 	o := speech.Options{Dialect: hermes(), Tools: tools}
