@@ -8,8 +8,8 @@ import (
 // Lookahead is the number of bytes for which [Automaton.Alike] looks ahead.
 const Lookahead = 64
 
-// Comparing the states of a DFA pays off from alikeFrom states on. With more than alikeTo edges it
-// would take too long, because a mask waits for it.
+// The states of a DFA are compared only if it has more than alikeFrom states, because otherwise that
+// saves little, and at most alikeTo edges, because a mask waits for the result.
 const (
 	alikeFrom = 64
 	alikeTo   = 1 << 15
@@ -48,8 +48,8 @@ func (d *DFA) alike() []int32 {
 	return d.like
 }
 
-// compare computes the result of alike. It divides the states into classes Lookahead times, each
-// time by the classes to which their bytes lead.
+// compare computes the result of alike. It refines classes of states Lookahead times: states stay in
+// one class if all bytes lead them to the same classes.
 func (d *DFA) compare() []int32 {
 	n := len(d.Accept)
 	seed := rand.Uint64() //nolint:gosec // so that no client can choose states whose hashes collide

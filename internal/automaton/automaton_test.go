@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// A form is a grammar that the naive recogniser understands.
+// A form is an expression of a grammar, both for the naive recogniser and for a Builder.
 type form struct {
 	kind        string // byte, set, seq, alt, repeat, rule, dfa
 	text        string
@@ -285,7 +285,7 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// Depth bounds nesting, and does not lead into a dead end.
+// Depth bounds the levels of nesting. A text at the last level can still end.
 func TestDepth(t *testing.T) {
 	b := automaton.Builder{Depth: 5}
 	r := b.Rule()
@@ -415,8 +415,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A cursor continues after the automaton was full and was renewed. A string with a maximum length
-// needs a state for each character.
+// A cursor goes on where it was after the automaton was full and has been renewed. The automaton gets
+// full because a string with a maximum length needs a state for each character.
 func TestRenew(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

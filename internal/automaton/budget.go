@@ -17,9 +17,9 @@ var (
 	ErrMemory = errors.New("compiling takes more memory than the limit")
 )
 
-// A Budget bounds the time and the memory of one compile. The zero value has the default bounds. It
-// keeps its first error. A compiler calls [Budget.Spend] in its loops, leaves a loop when that
-// returns false, and checks [Budget.Err] once at the end.
+// A Budget bounds the time and the memory of one compilation. The zero value has the default bounds.
+// A compiler calls [Budget.Spend] in its loops, leaves a loop when Spend returns false, and checks
+// [Budget.Err], which keeps the first error, once at the end.
 type Budget struct {
 	Time  time.Duration // from the first Spend on, without the time in Yield; 0 means DefaultTime
 	Bytes int           // 0 means DefaultBytes
@@ -31,8 +31,8 @@ type Budget struct {
 	err            error
 }
 
-// Spend counts an allocation of that many bytes, or with 0 a unit of work without an allocation. It
-// reports false once a bound is exceeded.
+// Spend counts an allocation of the given number of bytes, or, if it is 0, a unit of work without an
+// allocation. It reports false once a bound is exceeded.
 func (b *Budget) Spend(bytes int) bool {
 	if b.err != nil {
 		return false

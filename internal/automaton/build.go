@@ -2,9 +2,8 @@ package automaton
 
 import "slices"
 
-// A Builder makes a [Grammar]. Nodes are made from the end of a text to its beginning. A method
-// that makes a node is passed the node that follows; its comment tells which part of a text the
-// node takes. The zero value is ready for use.
+// A Builder makes a [Grammar]. Nodes are made from the end of a text to its beginning: a method
+// that makes a node is passed the node that follows it. The zero value is ready for use.
 type Builder struct {
 	Budget *Budget // nil means one with the default bounds
 	Depth  int     // maximum levels of calls made with Nest; 0 means 128
@@ -12,7 +11,7 @@ type Builder struct {
 	g     Grammar
 	sets  map[Set]int32
 	dfas  map[*DFA]int32
-	parts []int32 // the number of nodes after each call of Body
+	parts []int32 // the number of nodes at each call of Body
 }
 
 // Spend calls [Budget.Spend] of the builder's budget.
@@ -35,7 +34,7 @@ func (b *Builder) add(n node) Node {
 // End makes the node that ends a rule, or the whole text.
 func (b *Builder) End() Node { return b.add(node{kind: kindEnd}) }
 
-// Set takes a byte of a set.
+// Set makes a node that takes one byte of a set.
 func (b *Builder) Set(set Set, next Node) Node {
 	return b.add(node{kind: kindSet, x: b.set(set), next: int32(next)})
 }
@@ -54,7 +53,8 @@ func (b *Builder) set(set Set) int32 {
 	return i
 }
 
-// Bytes takes the bytes of a text.
+// Bytes makes nodes that take the bytes of a text, and returns the first one, or next if the text is
+// empty.
 func (b *Builder) Bytes(text string, next Node) Node {
 	for i := len(text) - 1; i >= 0; i-- {
 		var s Set
@@ -64,7 +64,7 @@ func (b *Builder) Bytes(text string, next Node) Node {
 	return next
 }
 
-// DFA takes a text that a DFA accepts.
+// DFA makes a node that takes a text that d accepts.
 func (b *Builder) DFA(d *DFA, next Node) Node {
 	return b.add(node{kind: kindDFA, x: b.dfa(d), next: int32(next)})
 }
@@ -84,7 +84,8 @@ func (b *Builder) dfa(d *DFA) int32 {
 	return i
 }
 
-// Text takes least to most characters of a JSON string, each in its one spelling.
+// Text makes a node that takes least to most characters of a JSON string, each in the one spelling
+// that this package allows for it.
 func (b *Builder) Text(least, most int, next Node) Node {
 	if least > MaxCount {
 		return b.Alt()
@@ -92,8 +93,8 @@ func (b *Builder) Text(least, most int, next Node) Node {
 	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
 }
 
-// count returns n, or Unlimited if n exceeds MaxCount: no answer is that long. Minima that exceed
-// MaxCount must be refused before.
+// count returns n, or Unlimited if n exceeds MaxCount: no answer is that long. The caller must handle
+// a minimum that exceeds MaxCount itself.
 func count(n int) int32 {
 	if n > MaxCount {
 		return Unlimited
@@ -101,17 +102,17 @@ func count(n int) int32 {
 	return int32(n)
 }
 
-// Token takes a token by id, whatever its bytes.
+// Token makes a node that takes the token with this id, whatever its bytes.
 func (b *Builder) Token(id int32, next Node) Node {
 	return b.add(node{kind: kindToken, x: id, next: int32(next)})
 }
 
-// OtherToken takes any token except the one with this id.
+// OtherToken makes a node that takes any token except the one with this id.
 func (b *Builder) OtherToken(id int32, next Node) Node {
 	return b.add(node{kind: kindOther, x: id, next: int32(next)})
 }
 
-// Alt takes a text that one of the ways takes. Without ways, no text fits.
+// Alt makes a node that takes a text if one of the ways takes it. Without ways, it takes no text.
 func (b *Builder) Alt(ways ...Node) Node {
 	if len(ways) == 1 {
 		return ways[0]
@@ -133,14 +134,15 @@ func (b *Builder) Define(n Node, ways ...Node) {
 	}
 }
 
-// Mark takes no byte; the text passes the marks m (see the package comment).
+// Mark makes a node that takes no byte. A text that reaches it passes the marks m; see the package
+// comment.
 func (b *Builder) Mark(m Mark, next Node) Node {
 	b.g.guard = b.g.guard || m&guards != 0
 	b.g.decide = b.g.decide || m&decides != 0
 	return b.add(node{kind: kindMark, x: int32(m), next: int32(next)})
 }
 
-// Rule declares a rule.
+// Rule declares a rule, which Body defines later.
 func (b *Builder) Rule() Rule {
 	b.g.rules = append(b.g.rules, -1)
 	return Rule(len(b.g.rules) - 1)
@@ -152,17 +154,17 @@ func (b *Builder) Body(r Rule, start Node) {
 	b.parts = append(b.parts, int32(len(b.g.nodes)))
 }
 
-// Call takes a text of a rule.
+// Call makes a node that takes a text of a rule.
 func (b *Builder) Call(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, x: int32(r), next: int32(next)})
 }
 
-// Nest is Call for a rule whose text is nested one level deeper.
+// Nest is Call for a rule whose text counts as nested one level deeper; see Depth.
 func (b *Builder) Nest(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, deep: true, x: int32(r), next: int32(next)})
 }
 
-// Repeat takes least to most texts of a rule.
+// Repeat makes a node that takes least to most texts of a rule, one after the other.
 func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
 	if least > MaxCount {
 		return b.Alt()

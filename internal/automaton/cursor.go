@@ -6,20 +6,20 @@ type Cursor struct {
 	a     *Automaton
 	state State
 	guard guard
-	ends  ends // under the guard
+	ends  ends // the ends found last; used only with a guard
 }
 
 // Open returns a cursor before the first byte.
 func (a *Automaton) Open() *Cursor {
 	c := &Cursor{a: a, state: a.Start()}
-	if a.g.guard { // marks at the beginning of the text; no spelling is known, so nothing is refused
+	if a.g.guard { // a text may pass marks at its beginning; no spelling is known yet, so nothing is refused
 		c.guard.advance(a, c.state, 0)
 	}
 	a.cursors = append(a.cursors, c)
 	return c
 }
 
-// Close ends the use of a cursor.
+// Close ends the use of a cursor. A later [Automaton.Renew] no longer keeps its state.
 func (c *Cursor) Close() {
 	for i, other := range c.a.cursors {
 		if other == c {
@@ -123,7 +123,7 @@ func (c *Cursor) FeedToken(id int32) bool {
 	return true
 }
 
-// TryToken reports whether a token fits by its id, and stays where it is.
+// TryToken reports whether a token fits by its id. It does not move the cursor.
 func (c *Cursor) TryToken(id int32) bool {
 	s := c.a.NextToken(c.state, id)
 	if s != Dead && c.a.g.guard {
@@ -134,8 +134,9 @@ func (c *Cursor) TryToken(id int32) bool {
 	return s != Dead
 }
 
-// Spelling returns the position of the current spelling in the trie of its scope's finished
-// spellings. ok is false if the guard cannot refuse any byte before the next mark.
+// Spelling returns the position of the current spelling in the trie of the finished spellings of its
+// scope. ok is false if the current spelling cannot become one of them, so that the guard refuses no
+// byte before the next mark.
 func (c *Cursor) Spelling() (at Spelling, ok bool) {
 	if n := len(c.guard.scopes); n > 0 {
 		top := &c.guard.scopes[n-1]

@@ -29,7 +29,8 @@ func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton
 	return automaton.New(g)
 }
 
-// A way that passes Commit ends the other ways, and a way that passes Forbid refuses its byte.
+// At a byte where a way passes Commit, the other ways end; a byte where a way passes Forbid is refused.
+// Both hold in an included grammar.
 func TestDecisions(t *testing.T) {
 	for _, test := range []struct {
 		mark     automaton.Mark

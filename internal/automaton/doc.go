@@ -19,7 +19,7 @@
 // the minimum, so the number of items is finite. A call pushes nothing if its return node only ends
 // the calling rule.
 //
-// A state is a sorted set of at most [MaxItems] items, and a bit that tells whether the text may
+// A state is a sorted set of at most [MaxItems] items, and a bit that is set if the text may
 // end there. Stacks and states are hash-consed: equal ones have one index. Transitions are computed
 // on first use and stored, one for each class of bytes that all sets and DFAs of the grammar treat
 // alike. All of them are stored in slices without pointers. Beyond [MaxStates] states or 32 MiB,
@@ -33,14 +33,17 @@
 // # Guards
 //
 // A state cannot remember the names in an object, or the items of an array with unique items. The
-// marks [Open], [Begin], [End] and [Close] delimit scopes and the spellings in them; a [Cursor]
-// keeps the finished spellings of each open scope in a trie. At a byte after which a spelling would
-// be repeated, the ways that passed End are removed. Ways of an alternative without unique items
-// remain. A byte is refused if no way to a new spelling remains, so guards do not lead into a dead
-// end either. Guards belong to the cursor, not to the state. A token that is taken by its id may have the marks, too; no spelling has one.
+// marks [Open], [Begin], [End] and [Close] delimit scopes and the spellings in them; a [Cursor] keeps
+// the finished spellings of each open scope in a trie. At a byte after which a spelling would be
+// repeated, the ways that passed End are removed. Other ways, such as those of an alternative without
+// unique items, remain. A byte is refused if no way to a new spelling remains, so guards do not lead
+// into a dead end either. Guards belong to the cursor, not to the state. A text may pass these marks
+// at a token that is taken by its id, too, but such a token is never part of a spelling.
 //
-// Where a scope belongs to one of several ways, and that way ends without Close, the scope stays open; [Outer] ends it at a place
-// that is certain. With Outer, Close and Open at one place, an outermost scope follows another one that has had no end.
+// If a scope belongs to one of several ways, and that way ends without passing Close, the scope
+// stays open. [Outer], at a later place where that way has certainly ended, ends it: it ends all
+// scopes but the outermost one. With Outer, Close and Open at one place, a new outermost scope takes
+// the place of one that has not been closed.
 //
 // # Decisions
 //

@@ -13,13 +13,13 @@ func (a *Automaton) NextSymbol(s State, x Symbol) State {
 	return a.Next(s, byte(x))
 }
 
-// Shortest returns the text with the fewest symbols that leads to an end; with guards it has few,
-// not always the fewest. ok is false if limit symbols do not suffice. The caller must not change the
-// text. What Shortest returns behind a beginning of the text is the rest of the text.
+// Shortest returns the text with the fewest symbols that leads to an end of the text; with guards it
+// has few, not always the fewest. ok is false if limit symbols do not suffice. The caller must not
+// change the text. After the first symbols of the text, Shortest returns the rest of it.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) { return c.ShortestBehind(nil, limit) }
 
-// ShortestBehind is Shortest from behind the symbols p, which are not followed. ok is also false if
-// they do not fit.
+// ShortestBehind returns what Shortest would return if the cursor had moved over the symbols p; it does
+// not move the cursor. ok is also false if the symbols do not fit.
 func (c *Cursor) ShortestBehind(p []Symbol, limit int) (text []Symbol, ok bool) {
 	if !c.a.g.guard {
 		return c.a.ShortestFrom(c.runSymbols(p), limit)
@@ -45,7 +45,8 @@ func (a *Automaton) ShortestFrom(s State, limit int) (text []Symbol, ok bool) {
 	return a.shortest(s, limit, a.Nearest)
 }
 
-// runSymbols returns the state behind symbols. It is called between begin and rollback.
+// runSymbols returns the state after the symbols p. With a guard it must be called between begin and
+// rollback of the guard.
 func (c *Cursor) runSymbols(p []Symbol) State {
 	s := c.state
 	for _, x := range p {
@@ -78,8 +79,8 @@ func (a *Automaton) shortest(state State, limit int, nearest func(State) (Symbol
 	return text, true
 }
 
-// Nearest follows the byte or token behind which the cost of a state is lowest, without a guard. It
-// returns it and the state behind it, or -1 and Dead.
+// Nearest returns the byte or token after which the cost is lowest, and the state after it, or -1 and
+// Dead if nothing fits. It ignores guards.
 func (a *Automaton) Nearest(s State) (Symbol, State) {
 	if a.states[s].near == 0 {
 		x := a.findNearest(s)
@@ -92,13 +93,14 @@ func (a *Automaton) Nearest(s State) (Symbol, State) {
 	return x, a.NextSymbol(s, x)
 }
 
-// Low bits of near: whether the symbol alone leads to a state of its cost.
+// Low bits of state.near: the result of the method alone.
 const (
 	alone    = 1
 	notAlone = 2
 )
 
-// alone reports whether the byte of Nearest alone leads to the state behind which the cost is lowest.
+// alone reports whether the byte of Nearest is the only byte that leads to a state of so low a cost. It
+// is called only if Nearest returns a byte.
 func (a *Automaton) alone(s State) bool {
 	if a.states[s].near&(alone|notAlone) == 0 {
 		is := int32(notAlone)
@@ -145,7 +147,7 @@ func (a *Automaton) findNearest(s State) Symbol {
 	return best
 }
 
-// tokenOf returns the symbol of a token of a way that [Automaton.Tokens] yields.
+// tokenOf returns the symbol of one token that a way takes. id and other are as in [Automaton.Tokens].
 func tokenOf(id int32, other bool) Symbol {
 	if other {
 		id = 1 - min(id, 1)
@@ -176,8 +178,8 @@ func (c *Cursor) repeats(b byte) bool {
 	return ok
 }
 
-// search is nearest where the byte that is nearest without the guard may not be so under it. At equal
-// cost it prefers a way off the finished spellings.
+// search is nearest for the case that the guard may refuse the symbol of [Automaton.Nearest], or raise the
+// cost after it. Of symbols with equal cost it prefers one that leads off the finished spellings.
 func (c *Cursor) search(s State) (best Symbol, to State) {
 	a := c.a
 	best, to = -1, Dead

@@ -1,17 +1,18 @@
 package automaton
 
-// Ends that were found under a guard. To find one takes longer than to choose a token, and texts usually
-// follow the end that was found before, or stand within a string, where the end stays the same.
+// An end is a shortest text from a place to an end of the whole text; see [Cursor.Shortest]. Under a guard,
+// finding one takes longer than choosing a token. So the ends found last are kept: a text usually goes on
+// along the end found before, or within a string, where the end stays the same.
 
-// A spot is a position under a guard.
+// A spot identifies a state of a cursor and of its guard.
 type spot struct {
 	state   State
 	stamp   int // of the guard
 	renewed int
 }
 
-// ends has the end from a spot, and that behind some symbols from a spot. The spots are usually the
-// same.
+// ends holds two ends: text, which begins at the spot from, and behind, which begins after the symbols
+// passed from the spot origin on. The two spots are usually the same.
 type ends struct {
 	from spot
 	text []Symbol
@@ -23,7 +24,7 @@ type ends struct {
 
 func (c *Cursor) spot() spot { return spot{c.state, c.guard.stamp, c.a.renewed} }
 
-// find returns the end behind symbols p from a spot.
+// find returns the end after the symbols p from a spot on, if that end is kept.
 func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	switch {
 	case e.from == from && begins(e.text, p):
@@ -34,7 +35,7 @@ func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	return nil, false
 }
 
-// add keeps the end behind symbols p from a spot.
+// add keeps text as the end after the symbols p from a spot on.
 func (e *ends) add(from spot, p, text []Symbol) {
 	if len(p) == 0 {
 		e.from, e.text = from, text
@@ -43,7 +44,8 @@ func (e *ends) add(from spot, p, text []Symbol) {
 	e.origin, e.passed, e.behind = from, append(e.passed[:0:0], p...), text
 }
 
-// follow notes that symbols p lead from a spot to another one.
+// follow moves the kept ends that begin at a spot, and go on with the symbols p, to the spot to which p
+// leads.
 func follow[T byte | Symbol](e *ends, from, to spot, p []T) {
 	if e.from == from && begins(e.text, p) {
 		e.from, e.text = to, e.text[len(p):]

@@ -14,11 +14,11 @@ var (
 // Unlimited is the maximum of a repetition that has none.
 const Unlimited = math.MaxInt32
 
-// MaxCount is the largest minimum or maximum of a repetition; a larger maximum is Unlimited.
+// MaxCount is the largest minimum or maximum of a repetition. A larger maximum counts as Unlimited.
 const MaxCount = 1<<27 - 1
 
 // never is the cost of a node without a way to an end.
-const never = 1 << 29 // two of them fit into an int32
+const never = 1 << 29 // the sum of two fits into an int32
 
 // A Node is a node of a grammar under construction.
 type Node int32
@@ -37,8 +37,8 @@ const (
 	Begin                   // the next spelling begins
 	End                     // the spelling has ended before this byte
 	Close                   // the scope ends
-	Commit                  // ways that do not pass it end here; see the package comment
-	Forbid                  // the byte is refused
+	Commit                  // ways that do not pass it at this byte end; see the package comment
+	Forbid                  // the byte before it is refused
 	Outer                   // all scopes but the outermost one end
 	_
 	User // the first mark without a meaning here; 24 are free

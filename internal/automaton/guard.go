@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// A guard holds the finished spellings of the open scopes of a text. It can return to its content
-// at the call of begin, so tokens can be tried.
+// A guard holds the finished spellings of the open scopes of a text. Changes since a call of begin can
+// be undone, so that tokens can be tried.
 type guard struct {
 	scopes []scope
 	nodes  []spelling // of all scopes; those of inner scopes come last
@@ -14,13 +14,13 @@ type guard struct {
 	tentative bool    // between begin and commit or rollback
 	tried     []scope // the scopes at try
 
-	// The guard is the same whenever stamp is the same; 0 means that no scope is open.
-	stamp, atStamp, stamps int // now; at begin; the highest one so far
+	// Equal stamps mean equal contents of the guard; 0 means that no scope is open.
+	stamp, atStamp, stamps int // the stamp now; that at begin; the highest one so far
 
 	// closed holds positions from which no way leads to a new spelling, opened holds positions from which
-	// one does. Both are valid until a node is dropped or restored, opened also until a spelling is finished.
-	// Without closed, each token of a mask with white space before a name would search again; without
-	// opened, each byte of a spelling that begins like a finished one.
+	// one does. Both are valid until a node is dropped or restored, opened only until a spelling is finished.
+	// They save searches: closed for each token of a mask with white space before a name, opened for each
+	// byte of a spelling that begins like a finished one.
 	closed, opened map[position]struct{}
 	renewed        int // Automaton.Renewed when they were found
 }
@@ -227,7 +227,8 @@ func (g *guard) act(a *Automaton, s State, x Symbol) State {
 	return s
 }
 
-// spell appends a byte to the spelling of a scope. A token ends it: what has one is no spelling.
+// spell appends a symbol to the current spelling of a scope. A token that is taken by its id ends the
+// recording, because what contains one is not compared.
 func (g *guard) spell(top *scope, x Symbol) {
 	if x >= 256 {
 		top.recording = false
@@ -265,8 +266,8 @@ func (g *guard) finish(top *scope) bool {
 	return true
 }
 
-// open reports whether a way leads from a position to a new spelling, or to the end of a text that
-// the guard does not compare.
+// open reports whether a way leads from a position to the end of a spelling that is not a repetition,
+// or to an end of the text.
 func (g *guard) open(a *Automaton, p position) bool {
 	if a.states[p.state].end {
 		return true
@@ -295,7 +296,8 @@ func remember(set *map[position]struct{}, p position) {
 	}
 }
 
-// opens is open by way of the white space before the spelling, or of all other bytes.
+// opens is open for the ways that go on with white space in front of the spelling, if space is set, or
+// else for the ways that go on with any other byte.
 func (g *guard) opens(a *Automaton, p position, space bool) (open bool) {
 	for class, b := range a.g.bytes {
 		next := a.Next(p.state, b)
@@ -326,12 +328,14 @@ func (g *guard) opens(a *Automaton, p position, space bool) (open bool) {
 	return false
 }
 
-// mayFinish reports whether the spelling at a place may end before the symbol that leads to state next.
+// mayFinish reports whether the spelling at position p may end before the symbol that leads to state
+// next: it is not a repetition, or not all ways end it there.
 func (g *guard) mayFinish(a *Automaton, p position, next State) bool {
 	return !p.started || !g.nodes[p.at].final || a.states[next].sure&End == 0
 }
 
-// openByToken is open for the tokens that are taken by id: they end a spelling, or are no part of one.
+// openByToken is open for the ways that go on with a token taken by its id. Such a token ends the
+// spelling, or makes the guard ignore it.
 func (g *guard) openByToken(a *Automaton, p position) (open bool) {
 	a.Tokens(p.state, func(id int32, other bool) {
 		next := a.NextSymbol(p.state, tokenOf(id, other))

@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// Include copies grammar g and returns a rule for its texts. It raises Depth to at least one more
-// than the depth of g.
+// Include copies grammar g into the builder and returns a rule that takes its texts. It raises Depth
+// to at least one more than the depth of g.
 func (b *Builder) Include(g *Grammar) Rule {
 	nodes, lists, rules := int32(len(b.g.nodes)), int32(len(b.g.lists)), int32(len(b.g.rules))
 	b.Spend(36*len(g.nodes) + 4*len(g.lists) + 4*len(g.rules))
@@ -39,8 +39,8 @@ func (b *Builder) Include(g *Grammar) Rule {
 	return whole
 }
 
-// decide applies the marks that decide between ways to the items in out (see the package comment).
-// mayEnd reports whether the text may end; ok is false if the byte is refused.
+// decide applies the marks Commit and Forbid to the items in out; see the package comment. end and
+// mayEnd report whether the text may end, before and after that. ok is false if the byte is refused.
 func (a *Automaton) decide(end bool) (mayEnd, ok bool) {
 	var all Mark
 	for _, it := range a.out {

@@ -2,8 +2,8 @@ package automaton
 
 import "slices"
 
-// frame returns the stack that has a return node and its count on top of the stack parent. level is
-// the depth that this adds.
+// frame returns the stack that consists of a return node, with its count, on top of the stack parent.
+// level is the number of levels of depth that this adds.
 func (a *Automaton) frame(node, count, parent, level int32) int32 {
 	p := &a.frames[parent]
 	f := frame{node: node, count: count, parent: parent, depth: p.depth + level, cost: add32(a.costAt(node, count), p.cost)}
@@ -156,7 +156,8 @@ func hash3(a, b, c int32) uint32 {
 	return uint32(h >> 32)
 }
 
-// An itemSet is the set of items that a closure has seen. It is emptied without being cleared.
+// An itemSet is the set of items that a closure has seen. clear empties it without writing to its
+// slots: those filled in an earlier turn count as free.
 type itemSet struct {
 	items []item
 	turns []uint32 // of each slot, the turn in which it was filled

@@ -2,10 +2,10 @@ package automaton
 
 import "slices"
 
-// measure computes the costs and the heights of all nodes. They begin at never, and decrease until
-// none changes. The nodes are measured in parts, one for each body of a rule, because most nodes
-// refer to earlier nodes of the same part. A part is measured again when a part that it refers to
-// has changed.
+// measure computes the costs and the heights of all nodes: they begin at never, and are lowered until
+// none changes any more. The nodes are measured in parts, one for each body of a rule, because most
+// nodes refer to earlier nodes of the same part. A part is measured again when a part that it refers
+// to has changed.
 func (b *Builder) measure() {
 	g := &b.g
 	g.cost = slices.Repeat([]int32{never}, len(g.nodes))

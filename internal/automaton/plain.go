@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Plain returns a number n of arbitrary plain characters (see the function [Plain]) that a state
-// certainly takes. If only is true, the state takes nothing but up to n plain characters and the
-// end of the string.
+// Plain returns a number n such that a state takes any n plain characters (see the function [Plain]).
+// It need not be the largest such number. If only is true, the state takes nothing but up to n plain
+// characters and the end of the string.
 func (a *Automaton) Plain(s State) (n int, only bool) {
 	if st := &a.states[s]; st.several {
 		st.several = false
@@ -28,9 +28,10 @@ type midway struct {
 	line  uint8 // bytes so far of a line separator: U+2028 and U+2029 are E2 80 A8 and E2 80 A9
 }
 
-// together returns a number of plain characters that the ways of a state certainly take together:
-// where one way ends, another one may continue. An object with patternProperties has such ways for
-// its names. To stay cheap, it stops counting at mostTogether states.
+// together returns a number n such that a state takes any n plain characters, if different ways may
+// take them: where one way refuses a character, another one may take it. An object with
+// patternProperties has such ways for its names. To stay cheap, together stops counting at mostTogether
+// states.
 func (a *Automaton) together(s State) (n int32) {
 	layer, seen := []State{s}, []State{s}
 	var within []midway

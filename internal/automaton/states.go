@@ -40,16 +40,16 @@ type state struct {
 	plain        int32
 	cost         int32
 	like         int32 // result of Alike; 0 if unknown
-	near         int32 // 4 times the symbol of Nearest plus 2, and low bits; 0 if unknown
+	near         int32 // (symbol of Nearest + 2) << 2, and the low bits alone and notAlone; 0 if unknown
 	marks, sure  Mark
 	end          bool // the text may end here
-	only         bool // inside the string, only plain characters can come, at most plain of them
+	only         bool // no text can come next but up to plain plain characters and the end of the string
 	tokens       bool // a token by its id may come
 	several      bool // several ways may take plain characters, and Plain has not computed how many they take together
 }
 
-// An Automaton holds the states of a [Grammar] that were needed so far. One goroutine at a time may
-// use it and its cursors.
+// An Automaton holds the states of a [Grammar] that have been needed so far. Only one goroutine at a
+// time may use it and its cursors.
 type Automaton struct {
 	g       *Grammar
 	frames  []frame
@@ -145,7 +145,7 @@ func (a *Automaton) Marks(s State) Mark { return a.states[s].marks }
 // SureMarks returns the marks that every way has passed at the byte before a state.
 func (a *Automaton) SureMarks(s State) Mark { return a.states[s].sure }
 
-// Guarding reports whether the byte before a state is one at which a guard acts.
+// Guarding reports whether a way has passed a mark of a guard at the byte before a state.
 func (a *Automaton) Guarding(s State) bool { return a.states[s].marks&guards != 0 }
 
 // Full reports whether the automaton has reached its bounds; Renew should then be called.

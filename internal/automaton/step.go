@@ -79,8 +79,8 @@ func (a *Automaton) stepItem(it item, b byte) {
 	}
 }
 
-// NextToken returns the state after a token by its id, or [Dead] if the state does not take it so.
-// Unlike that of Next, the result is not stored.
+// NextToken returns the state after a token that is taken by its id, or [Dead] if the state does not
+// take it by its id. Unlike that of Next, the result is not stored.
 func (a *Automaton) NextToken(s State, id int32) State {
 	if s <= 0 || !a.states[s].tokens {
 		return Dead
@@ -96,8 +96,8 @@ func (a *Automaton) NextToken(s State, id int32) State {
 	return a.intern()
 }
 
-// Tokens calls yield for each way of a state to take a token by its id: the token id, or if other
-// is true any token except id.
+// Tokens calls yield for each way of a state to take a token by its id. The way takes the token id,
+// or, if other is true, any token except id.
 func (a *Automaton) Tokens(s State, yield func(id int32, other bool)) {
 	st := &a.states[s]
 	if !st.tokens {
@@ -224,8 +224,8 @@ func (a *Automaton) close(it item) (end bool) {
 	return false
 }
 
-// call enters the rule of node n. At the end of the rule, the text returns to node back with that
-// count.
+// call enters the rule of node n. At the end of the rule, the text goes on at node back, with count as
+// the counter of the item.
 func (a *Automaton) call(n *node, back, count int32, it item) {
 	start := a.g.rules[n.x]
 	if start < 0 || a.g.cost[start] >= never {

@@ -29,7 +29,7 @@ const textBits = 4
 var textRest = [...]int32{whole: 0, tail1: 1, tailE0: 2, tail2: 2, tailED: 2, tailF0: 3, tail3: 3, tailF4: 3, escape: 1, escapeU: 4, escape0: 3, escape00: 2, low: 1, high: 1}
 
 // Plain reports whether a character is plain: it stands for itself in a JSON string, and is neither
-// a control character nor an end of a line. The dot of a pattern takes every plain character.
+// a control character nor a line separator. The dot of a pattern takes every plain character.
 func Plain(r rune) bool {
 	return r >= 0x20 && r != '"' && r != '\\' && r != 0x7f && r != 0x2028 && r != 0x2029
 }

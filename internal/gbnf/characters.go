@@ -20,7 +20,7 @@ func (p *parser) characters(end byte) (all []charRange, err error) {
 	return all, nil
 }
 
-// A charRange is a range of code points. They may be beyond Unicode.
+// A charRange is a range of code points, which may be beyond Unicode's.
 type charRange struct{ least, most uint64 }
 
 // class parses the rest of a class: its characters and ranges, up to the bracket.
@@ -53,7 +53,7 @@ func (p *parser) class() (all []charRange, err error) {
 // escapes maps each escape letter to the number of hexadecimal digits that follow it.
 var escapes = map[byte]int{'x': 2, 'u': 4, 'U': 8, 't': 0, 'r': 0, 'n': 0, '\\': 0, '"': 0, '[': 0, ']': 0, '-': 0}
 
-// controls maps the escape letters of control characters to these.
+// controls maps an escape letter to the control character for which it stands.
 var controls = map[byte]uint64{'t': '\t', 'r': '\r', 'n': '\n'}
 
 // character parses a character of the literal or class that begins at begin, and returns its code

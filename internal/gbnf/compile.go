@@ -16,12 +16,13 @@ const (
 	MaxAlternatives = 4096 // each | counts, wherever it stands
 	MaxRepetitions  = 65_535
 
-	maxCalls   = 4096    // levels of calls of rules in a text
-	maxRegular = 2000    // elements of a part that becomes a DFA
-	maxDFA     = 1 << 20 // bytes that the construction of the DFA may take
+	maxCalls   = 4096    // levels of nested rules in a text
+	maxRegular = 2000    // elements of a repeated part that is compiled to a DFA; see regular
+	maxDFA     = 1 << 20 // bytes that the construction of such a DFA may take
 )
 
-// A Tokens returns the id of a token that a grammar names, as in <think> or <[5]>.
+// A Tokens returns the id of the token with a name from a grammar, such as <think> or <[5]>. It
+// reports false if there is no such token.
 type Tokens func(name string) (id int32, ok bool)
 
 // Compile returns the grammar of a source whose start symbol is root. The error is an [*Error].
@@ -112,7 +113,7 @@ type compiler struct {
 	rules  map[*rule]automaton.Rule
 	sizes  map[*rule]int               // elements of regular rules, written out; see size
 	chars  map[*element]*automaton.DFA // of classes
-	loops  map[*element]*automaton.DFA // of repeated elements; nil where there is none
+	loops  map[*element]*automaton.DFA // results of regular; nil if the element gets no DFA
 	end    automaton.Node
 	err    error
 }
@@ -218,8 +219,8 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	return c.b.DFA(d, next)
 }
 
-// literal returns the text of a literal. It reports false if one of the characters is not in
-// Unicode.
+// literal returns the text of a literal. It reports false if a code point is a surrogate or beyond
+// Unicode's.
 func literal(all []charRange) (string, bool) {
 	var s strings.Builder
 	for _, r := range all {
@@ -243,8 +244,8 @@ func class(e *element) regex.Tree {
 }
 
 // regular returns a DFA for a repeated element without recursion and tokens. It returns nil for
-// other elements and for large ones. A DFA saves work: a state within it is a single item, and free
-// text is recognised as such.
+// other elements and for large ones. A DFA saves work: a position in it is a single item of a state,
+// and masks find out that it takes plain characters (see [automaton.Automaton.Plain]).
 func (c *compiler) regular(e *element) *automaton.DFA {
 	if d, ok := c.loops[e]; ok {
 		return d

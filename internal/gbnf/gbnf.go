@@ -20,8 +20,8 @@ func (e *Error) Error() string {
 
 // A rule is the definition of a name.
 type rule struct {
-	at    int // position of its last definition, or of its first use
-	known bool
+	at    int  // position of its last definition, or of its first use if it is not defined
+	known bool // it has been defined
 	body  []sequence
 
 	state    state
@@ -44,7 +44,7 @@ type element struct {
 	at      int
 	literal []charRange  // the characters of a literal
 	class   []charRange  // the members of a class
-	not     bool         // all characters not in class, or any token except token
+	not     bool         // it takes the characters not in class, or any token except token
 	token   string       // in angle brackets
 	repeats []repetition // operators, from the inside to the outside
 	rule    string       // name of the rule that it refers to

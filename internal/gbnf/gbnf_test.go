@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/gbnf"
 )
 
-// anyToken looks up tokens of a model that has every token.
+// anyToken is a Tokens that finds a token with any name.
 func anyToken(string) (int32, bool) { return 1, true }
 
 func TestRefuses(t *testing.T) {

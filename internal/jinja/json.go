@@ -14,14 +14,14 @@ import (
 // jsonStyle holds the parameters of Python's json.dumps.
 type jsonStyle struct {
 	item, key string // the separators
-	pad       string // indentation of a level; used only if indented is set
+	pad       string // the indentation of one level; used only if indented is set
 	indented  bool
 	ascii     bool // escape all characters beyond ASCII
 	sorted    bool
 }
 
-// newStyle returns the style that the arguments of tojson ask for. They are those of Hugging Face's
-// filter.
+// newStyle returns the style for the arguments of tojson, which are those of the filter in Hugging
+// Face's libraries.
 func (m *meter) newStyle(args []Value, kwargs map[string]Value) jsonStyle {
 	s := jsonStyle{item: ", ", key: ": "}
 	for i, name := range []string{"ensure_ascii", "indent", "separators", "sort_keys"} {
@@ -124,7 +124,7 @@ func (w *jsonWriter) next(i, depth int) {
 	w.line(depth)
 }
 
-// end writes the white space before the closing bracket of n items.
+// end writes the white space before the bracket that closes a list or mapping of n items.
 func (w *jsonWriter) end(n, depth int) {
 	if n > 0 {
 		w.line(depth - 1)

@@ -50,7 +50,8 @@ func TestJSONFloat(t *testing.T) {
 	}
 }
 
-// Strings in lists and mappings are those of Python's repr; characters of private use stay.
+// Repr, and the strings in lists and mappings that a template prints, are as by Python's repr, except that characters
+// of private use are not escaped.
 func TestRepr(t *testing.T) {
 	for text, want := range map[string]string{
 		"":               `''`,
@@ -78,7 +79,8 @@ func TestRepr(t *testing.T) {
 	}
 }
 
-// RenderWithin ends at its own bound on steps, and returns the steps taken.
+// RenderWithin stops at its own bound on steps, and returns the number of steps taken. The filter fromjson returns an
+// error for invalid JSON.
 func TestRenderWithin(t *testing.T) {
 	tmpl, err := Compile(`{% for i in range(1000) %}{{ i }}{% endfor %}`)
 	if err != nil {

@@ -18,7 +18,7 @@ func render(source string, data map[string]any) (string, error) {
 	return tmpl.Render(data)
 }
 
-// Work that just stays within a bound succeeds, and one unit more fails.
+// Work within a bound succeeds, and work beyond it fails with an error that names the bound.
 func TestBounds(t *testing.T) {
 	macros := func(n int) string {
 		return fmt.Sprintf(`{%% macro f(n) %%}{%% if n > 1 %%}{{ f(n - 1) }}{%% else %%}end{%% endif %%}{%% endmacro %%}{{ f(%d) }}`, n)
@@ -67,7 +67,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Operations whose results are counted on the meter give the same text as in Python.
+// Operations that count their results on the meter give the same text as in Python.
 func TestResults(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{ 'x' * -1 }}|{{ 'ab' * 2 }}`:                                             `|abab`,

@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// Repr returns a text as Python's repr writes it: between quotation marks, which are single ones unless the text has single
-// ones and no double ones, with escapes. Unlike Python it leaves characters of private use as they are, so that a caller may
-// use them as marks.
+// Repr returns a text as Python's repr writes it: with escapes, between single quotation marks, or between double ones if
+// the text contains single ones and no double ones. Unlike Python it does not escape characters of private use, so that a
+// caller may use them as marks.
 func Repr(text string) string {
 	quote := '\''
 	if strings.Contains(text, "'") && !strings.Contains(text, `"`) {

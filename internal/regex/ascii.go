@@ -3,8 +3,8 @@ package regex
 import "github.com/inferd-go/inferd/internal/automaton"
 
 // ASCII returns the strings of the language as the inside of a JSON string in ASCII, spelt as by
-// Python's json.dumps: other characters and DEL are \uXXXX with lower-case digits, and characters
-// beyond the basic plane are two such escapes.
+// Python's json.dumps: characters beyond ASCII and DEL are \uXXXX with lower-case digits, and
+// characters beyond the basic plane are two such escapes.
 func ASCII(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, ascii) }
 
 const hexDigits = "0123456789abcdef"
@@ -44,8 +44,8 @@ func (s *speller) asASCII(spans []span) []automaton.Edge {
 	return sorted(edges)
 }
 
-// high returns spans of the first surrogates of the characters in spans, which are beyond the basic
-// plane, each with the state after it.
+// high returns spans of the first surrogates of the characters in spans, all of which are beyond the
+// basic plane. The state of a span is that after the first escape; the second escape follows there.
 func (s *speller) high(spans []span) (out []span) {
 	for h := range int32(halves) {
 		base := firstAstral + h*halves
@@ -64,7 +64,8 @@ func (s *speller) high(spans []span) (out []span) {
 	return out
 }
 
-// hex returns the edges for the numbers in spans, spelt with that number of hexadecimal digits.
+// hex returns the edges for the first digit of the numbers in spans, spelt with the given number of
+// hexadecimal digits.
 func (s *speller) hex(spans []span, digits int) (edges []automaton.Edge) {
 	block := int32(1) << (4 * (digits - 1))
 	for d := range int32(len(hexDigits)) {

@@ -30,14 +30,14 @@ type span struct {
 	lo, hi, to int32
 }
 
-// A speller makes the states of an [automaton.DFA] within characters, beyond those of the language
-// itself. Equal states are made once.
+// A speller makes the states of an [automaton.DFA]: those of the language, which are between
+// characters, and further ones within characters. Equal states within characters are made once.
 type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge
 	table []int32         // hash table, with open addressing, of states within a character by their edges; holds numbers plus one
 	made  int             // the number of these states
-	free  map[int32]int32 // for a state to which all escapes lead, the state after their backslash
+	free  map[int32]int32 // for a state to which all escaped characters lead, the state after the backslash
 }
 
 func spell(b *Budget, d *DFA, as style) *automaton.DFA {
@@ -89,7 +89,7 @@ func spell(b *Budget, d *DFA, as style) *automaton.DFA {
 	return out
 }
 
-// first returns the edges of a state between characters.
+// first returns the edges of a state between characters, in the style quoted or raw.
 func (s *speller) first(spans []span, quoted bool) []automaton.Edge {
 	edges := make([]automaton.Edge, 0, len(spans)+3)
 	ascii := cut(spans, 0, 0x7f)
@@ -228,7 +228,7 @@ func shortOf(c int32) byte {
 // escaped reports whether a character has an escape in a JSON string.
 func escaped(c int32) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// behindBackslash returns the state after a backslash, or -1 if no backslash may come.
+// behindBackslash returns the state after a backslash, or -1 if no escaped character fits.
 func (s *speller) behindBackslash(ascii []span) int32 {
 	free := len(ascii) == 1 && ascii[0].lo == 0 && ascii[0].hi >= '\\'
 	if free {

@@ -28,10 +28,10 @@ func Chars(ranges [][2]rune, not bool) Tree {
 	return Tree{&tree{set: s}}
 }
 
-// Seq returns an expression for a text of each part, one after the other.
+// Seq returns an expression for a text of the first part, followed by one of the second part, and so on.
 func Seq(parts ...Tree) Tree { return Tree{&tree{op: opSeq, parts: trees(parts)}} }
 
-// Alt returns an expression for a text of any one part; there must be at least one.
+// Alt returns an expression for a text of any one of the parts. There must be at least one part.
 func Alt(parts ...Tree) Tree { return Tree{&tree{op: opAlt, parts: trees(parts)}} }
 
 // Repeat returns an expression for least to most texts of part; most < 0 means no maximum.
@@ -69,9 +69,9 @@ type nfaKind uint8
 
 const (
 	nfaSet   nfaKind = iota // a character of a set
-	nfaSplit                // to both
-	nfaBegin                // only at the beginning
-	nfaEnd                  // only at the end
+	nfaSplit                // goes on at to and at or
+	nfaBegin                // passed only at the beginning of the string
+	nfaEnd                  // passed only at the end of the string
 	nfaMatch                // the pattern has matched
 )
 
@@ -257,8 +257,8 @@ func (c *closer) reset() {
 	c.out, c.done = c.out[:0], false
 }
 
-// add adds to out the nodes that are reached from node at without a character, and sets done if a
-// match is among them. begin means that no character has been read, so ^ matches.
+// add adds to out the nodes of characters and of ends that are reached from node at without a character.
+// It sets done if a match is reached. If begin is set, no character has been read, so ^ matches.
 func (c *closer) add(at int32, begin bool) {
 	c.work = append(c.work[:0], at)
 	for len(c.work) > 0 {
@@ -288,7 +288,7 @@ func (c *closer) take() subset {
 	return subset{nodes: c.out, done: c.done}
 }
 
-// ends reports whether a match is complete if the text ends here.
+// ends reports whether the pattern matches if the string ends in s.
 func (n *nfa) ends(s subset) bool {
 	seen := make(map[int32]bool)
 	var work []int32

@@ -3,8 +3,8 @@ package regex
 import "slices"
 
 // Cut returns the strings of a language that have least to most characters; most < 0 means no
-// maximum. The result is the language that And with [Lengths] returns. Cut is faster, because it
-// finds each state by its number and does not merge equal states, which are rare.
+// maximum. It returns the same language as [And] with [Lengths], but is faster: it looks up states in
+// a table, and does not merge equal states, which are rare here.
 func Cut(b *Budget, d *DFA, least, most int) *DFA {
 	n := len(d.accept)
 	limit := max(least, most)

@@ -6,7 +6,7 @@ import (
 )
 
 // letters divides the characters into classes, such that every set of the pattern contains all
-// characters of a class or none. has tells, for each class, which sets contain it, a bit each.
+// characters of a class or none. has holds, for each class, a bit for each set that contains it.
 func (n *nfa) letters() (a alphabet, has [][]uint64) {
 	n.unite()
 	type event struct {
@@ -60,7 +60,7 @@ func (n *nfa) letters() (a alphabet, has [][]uint64) {
 	return a, has
 }
 
-// unite merges equal sets.
+// unite replaces equal sets of the nodes by one.
 func (n *nfa) unite() {
 	index := make(map[string]int32, len(n.sets))
 	unique := make([]int32, len(n.sets))

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// trim removes the states from which no accepting state can be reached, merges equal states, and
-// numbers the others from the start.
+// trim returns the DFA without the states that are not reached from the start, or from which no
+// accepting state is reached. Equal states are merged.
 func (d *DFA) trim(b *Budget) *DFA {
 	n := len(d.accept)
 	if n == 0 || !b.Spend(12*n+4*len(d.next)) {
@@ -103,7 +103,7 @@ func (d *DFA) useful() []bool {
 // merged.
 const maxRounds = 64
 
-// blocks returns the block of each state; states of one block are equal.
+// blocks divides the states into blocks of equal states, and returns the block of each state.
 func (d *DFA) blocks(b *Budget) []int32 {
 	n := len(d.accept)
 	block := make([]int32, n)
@@ -162,7 +162,7 @@ func (t *hashes) clear() {
 	t.n = 0
 }
 
-// number returns the number of a hash.
+// number returns the number of a hash, which is new if the hash has not occurred before.
 func (t *hashes) number(h uint64) int32 {
 	h = max(h, 1)
 	mask := uint64(len(t.keys) - 1)

@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// A set of numbers is a language whose strings are decimals without exponent. The language must
-// contain all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0). Then the intersection or
-// difference of two languages stands for that of the two sets.
+// A set of numbers is represented by a language of decimals without exponent. The language contains
+// all spellings of each of its numbers (1, 1.0, 1.00; 0 and -0), so that the intersection or the
+// difference of two languages represents that of the two sets.
 
 // maxDigits is the maximum number of digits of a [Decimal] before the point, and also after it.
 const maxDigits = 400
 
-// MaxMultiple is the maximum of the divisor of [Multiples], after it is scaled to an integer.
+// MaxMultiple is the largest divisor of [Multiples], after it is multiplied by a power of ten that
+// makes it an integer.
 const MaxMultiple = 4096
 
 // Errors of numbers.
@@ -26,7 +27,7 @@ var (
 // A Decimal is the exact value of a JSON number.
 type Decimal struct {
 	Negative        bool
-	whole, fraction string // without leading and trailing zeros
+	whole, fraction string // the digits before the point, without leading zeros, and behind it, without trailing zeros
 }
 
 // ParseDecimal parses a JSON number, which must be valid. The error is [ErrDigits] if it has too
@@ -86,8 +87,8 @@ const (
 	zero  = 3 // the digits follow
 )
 
-// machine returns the automaton of the states that next reaches from start. next maps a state and a
-// class to a state, and reports false if there is none.
+// machine returns the automaton over digitAlphabet whose states are those that next reaches from start.
+// next returns the state after a state and a class, and reports false if there is none.
 func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), accept func(S) bool) *DFA {
 	d := &DFA{alphabet: digitAlphabet}
 	index := map[S]int32{start: 0}
@@ -157,12 +158,13 @@ func (p position) step(c int) (position, bool) {
 // ends reports whether a decimal may end at p.
 func (p position) ends() bool { return p == atZero || p == atWhole || p == atFraction }
 
-// Decimals returns all decimals.
+// Decimals returns the language of all decimals.
 func Decimals(b *Budget) *DFA {
 	return machine(b, atStart, position.step, position.ends)
 }
 
-// Canonical returns one decimal for each number: without redundant zeros, and without -0.
+// Canonical returns the language that has exactly one decimal for each number: the one without
+// redundant zeros, and 0 instead of -0.
 func Canonical(b *Budget) *DFA {
 	type state struct {
 		position
@@ -197,7 +199,7 @@ func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 type comparing struct {
 	position
 	negative, nonzero bool
-	digits            int  // digits of the present part so far, at most one more than the bound has
+	digits            int  // digits of the whole part or of the fraction so far, at most one more than the bound has
 	order             int8 // of these digits compared with those of the bound: -1, 0 or 1
 }
 
@@ -304,8 +306,8 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}), nil
 }
 
-// JSONNumbers returns all spellings of JSON numbers with exponents of at most three digits.
-// Programs that read the numbers may fail at larger exponents.
+// JSONNumbers returns the language of all JSON numbers whose exponents have at most three digits:
+// programs that read the numbers may fail at larger exponents.
 func JSONNumbers(b *Budget) *DFA {
 	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
 	if err != nil {

@@ -165,8 +165,8 @@ func overlaps(x, y *alphabet) iter.Seq2[int, int] {
 	}
 }
 
-// join returns the common refinement of two alphabets. left and right hold, for each class of it,
-// the class of x and the class of y.
+// join returns the coarsest alphabet that refines two alphabets. left and right hold, for each of its
+// classes, the class of x and the class of y that contain it.
 func join(x, y *alphabet) (joint alphabet, left, right []int32) {
 	index := make(map[[2]int32]int32)
 	for i, j := range overlaps(x, y) {

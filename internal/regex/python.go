@@ -7,9 +7,10 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Python spells the language as the inside of a string of Python between quotation marks, each character in the one
-// spelling that Python's repr has for it. quote is a single or a double mark. In a language of more than maxUnseen states,
-// characters beyond ASCII that cannot be seen are not escaped, though repr would: there are 700 ranges of them.
+// Python returns the strings of the language as the inside of a Python string between the quotation marks quote, which
+// is a single or a double one. Each character has the one spelling that Python's repr gives it. If the language has
+// more than maxUnseen states, characters beyond ASCII that are not printable are not escaped, although repr escapes
+// them: there are 700 ranges of them.
 func Python(b *Budget, d *DFA, quote byte) *automaton.DFA {
 	if quote == '"' {
 		return spell(b, d, inDouble)
@@ -17,11 +18,11 @@ func Python(b *Budget, d *DFA, quote byte) *automaton.DFA {
 	return spell(b, d, inSingle)
 }
 
-// maxUnseen is the maximum number of states of a language whose characters that cannot be seen are escaped.
+// maxUnseen is the maximum number of states of a language in which characters that are not printable are escaped.
 const maxUnseen = 32
 
-// unseen returns the ranges of characters beyond ASCII that Python's repr escapes, in order. Those of private use are left
-// out, as package jinja leaves them as they are.
+// unseen returns, in order, the ranges of characters beyond ASCII that are not printable, so that Python's repr escapes
+// them. Characters of private use are not among them, because package jinja does not escape them.
 var unseen = sync.OnceValue(func() (all []span) {
 	for c := rune(0x80); c <= maxRune; c++ {
 		if unicode.IsPrint(c) || unicode.Is(unicode.Co, c) || unicode.Is(unicode.Cs, c) {
@@ -36,7 +37,7 @@ var unseen = sync.OnceValue(func() (all []span) {
 	return all
 })
 
-// divided returns the parts of spans beyond ASCII that can be seen, and those that cannot.
+// divided returns the parts of spans beyond ASCII that are printable, and those that are not; see unseen.
 func divided(spans []span) (seen, hidden []span) {
 	rest := cut(spans, 0x80, maxRune)
 	for _, u := range unseen() {
@@ -50,10 +51,12 @@ func divided(spans []span) (seen, hidden []span) {
 	return append(seen, cut(rest, from, maxRune)...), hidden
 }
 
-// pythonEscapes are the characters with an escape of their own in Python's repr, beside the quotation mark, and its letter.
+// pythonEscapes maps the characters that have a short escape in Python's repr, except the quotation marks, to the
+// letter of the escape.
 var pythonEscapes = map[int32]byte{'\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
 
-// asPython returns the edges of a state between characters. With exact, characters that cannot be seen are escaped.
+// asPython returns the edges of a state between characters, in a Python string. If exact is set, characters beyond
+// ASCII that are not printable are escaped.
 func (s *speller) asPython(spans []span, quote int32, exact bool) []automaton.Edge {
 	var bare, hex []span
 	var escapes []automaton.Edge

@@ -238,8 +238,8 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// Each character beyond ASCII has one spelling: one escape, or a pair of surrogates if it is beyond
-// the basic plane. All other characters are spelt as in Quoted.
+// In the language that ASCII returns, each character beyond ASCII has one spelling: one escape, or a
+// pair of surrogates if it is beyond the basic plane. Other characters are spelt as in Quoted.
 func TestASCII(t *testing.T) {
 	b := &regex.Budget{}
 	d := regex.ASCII(b, regex.Any())
@@ -260,8 +260,8 @@ func TestASCII(t *testing.T) {
 	}
 }
 
-// The inside of a string of Python has one spelling, with escapes for its quotation mark and for characters that cannot be
-// seen.
+// The inside of a Python string has one spelling, with escapes for its quotation mark and for characters that are not
+// printable.
 func TestPython(t *testing.T) {
 	words := []string{"", "it's", `a "b"`, "\\\n\r\t", "\x00\x1f\x7f", "ü漢🎈", "both ' and \""}
 	for quote, spellings := range map[byte][]string{

@@ -261,8 +261,8 @@ func TestReadVocabRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkEnds measures the CPU time of the check of a token with few tokens left, along calls of open objects: of the
-// tokens of the text, and of one that begins another member.
+// BenchmarkEnds measures the CPU time of Ends along the text of an object with required members and an additional one:
+// for each token with many tokens left, and with few.
 func BenchmarkEnds(b *testing.B) {
 	names := func(n int) (properties, required, text string) {
 		for i := range n {

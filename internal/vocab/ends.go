@@ -7,23 +7,23 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Limits of the search for ends.
+// Limits of the search for an end, which is a text that completes the answer.
 const (
-	longestEnd = 32 << 10 // the most symbols of an end
-	mostCounts = 1 << 15  // the most states with a count
+	longestEnd = 32 << 10 // maximum number of symbols of an end
+	mostCounts = 1 << 15  // maximum number of states with a count
 )
 
-// counts has the numbers of tokens from states to the end, without a guard.
+// counts holds, for some states, the number of tokens of the shortest end. It ignores guards.
 type counts struct {
 	of      map[automaton.State]int32
 	path    []automaton.State // scratch
-	renewed int
+	renewed int               // Automaton.Renewed when they were counted
 }
 
-// Ends reports whether the answer can end behind the token id, which fits, and at most tokens more. It
-// is exact for the shortest end of [automaton.Cursor.Shortest], divided as in [Vocab.Count], up to
-// 32,768 symbols. With a guard it spells that end where the guard or the state has changed since the
-// last call, which takes some 30 ns for each symbol.
+// Ends reports whether the answer can end within a number of further tokens after the token id, which
+// must fit. It considers one end only, that of [automaton.Cursor.Shortest], divided into tokens as by
+// [Vocab.Count], up to 32,768 symbols. With a guard, finding that end takes some 30 ns for each symbol,
+// unless the cursor still has it from an earlier call.
 func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	if !m.a.Grammar().Guarded() {
 		s := m.behind(c.State(), id)
@@ -84,7 +84,8 @@ func (m *Masks) endsFrom(s automaton.State, tokens int) bool {
 	return ok && n <= tokens
 }
 
-// countFrom returns the number of tokens of [automaton.Automaton.ShortestFrom].
+// countFrom returns the number of tokens of the text of [automaton.Automaton.ShortestFrom], divided as
+// by [Vocab.Count]. It reports false if it finds no such text within longestEnd.
 func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 	k := &m.counts
 	if k.renewed != m.a.Renewed() || len(k.of) > mostCounts {
@@ -119,7 +120,8 @@ func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 	return n, true
 }
 
-// longest returns the state behind the longest token along the shortest text from a state.
+// longest returns the state after the first token of the shortest text from a state to the end: the
+// longest token with which that text begins.
 func (m *Masks) longest(s automaton.State) automaton.State {
 	x, next := m.a.Nearest(s)
 	if x < 0 || x >= 256 {
@@ -147,7 +149,7 @@ func (m *Masks) longest(s automaton.State) automaton.State {
 	return to
 }
 
-// behind returns the state after a token, without regard to a guard.
+// behind returns the state after a token, or Dead if it does not fit. It ignores guards.
 func (m *Masks) behind(s automaton.State, id int32) automaton.State {
 	if next := m.a.NextToken(s, id); next != automaton.Dead || m.v.control[id] {
 		return next

@@ -24,9 +24,9 @@ type kept struct {
 // A keptMask is a ready mask and the tokens that it lacks, or, if these are many, a whole mask.
 type keptMask struct {
 	base    int     // the group of the ready mask; -1 if there is none
-	tokens  []int32 // with flags
+	tokens  []int32 // those that the ready mask lacks, with flags
 	whole   []uint64
-	guarded []int32
+	guarded []int32 // tokens that the guard must check
 }
 
 // size returns the number of bytes that a mask occupies, including its entry in the map.
@@ -85,7 +85,7 @@ func (m *Masks) restore(k *keptMask, mask []uint64) {
 
 // Bytes returns the number of bytes that the kept masks and counts and the tokens of the last walk occupy.
 func (m *Masks) Bytes() int {
-	const count = 20 // bytes of one, with its place in the map and in the path
+	const count = 20 // bytes of one count, with its place in the map and in the path
 	return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) + count*len(m.counts.of)
 }
 

@@ -40,8 +40,8 @@ func NewMasks(v *Vocab, a *automaton.Automaton) *Masks {
 	}
 }
 
-// Next moves c over a token: by its id if the grammar names that, otherwise by its bytes. If the
-// token does not fit, Next reports false and c does not move.
+// Next moves c over a token: by its id if that fits, otherwise by its bytes. If the token does not fit,
+// Next reports false and c does not move.
 func (m *Masks) Next(c *automaton.Cursor, id int32) bool {
 	if c.FeedToken(id) {
 		return true
@@ -159,8 +159,8 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	}
 }
 
-// walk sets the bits of the tokens of a trie that fit after state s. It returns s, which has
-// another number if the automaton was renewed.
+// walk sets the bits of the tokens of a trie that fit after state s. It returns s, whose number
+// changes if the automaton is renewed.
 func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State {
 	fits := m.a.Fits(s)
 	for b := range 256 {
@@ -229,8 +229,8 @@ func (m *Masks) step(depth int, b byte) automaton.State {
 	return next
 }
 
-// follow removes from the mask those tokens along the finished spellings of the guard that do not
-// fit. Every other token of the mask fits.
+// follow removes from the mask the tokens that the guard refuses. It checks only tokens along the
+// finished spellings, from position at on: the guard refuses no other token of the mask.
 func (m *Masks) follow(c *automaton.Cursor, at automaton.Spelling, nodes []node, mask []uint64) {
 	m.paths[0] = at
 	for i := 0; i < len(nodes); {

@@ -64,13 +64,13 @@ type trie struct {
 type Vocab struct {
 	tokens  [][]byte
 	control []bool
-	all     trie             // of all tokens
-	rest    trie             // of tokens that are not plain
-	plain   [groups]trie     // of plain tokens by number of characters
-	longest int              // number of characters of the longest plain token
-	most    int              // number of bytes of the longest token
-	ready   [groups][]uint64 // masks of all plain tokens up to each group
-	twins   map[int32][]int32
+	all     trie              // of all tokens
+	rest    trie              // of tokens that are not plain
+	plain   [groups]trie      // of plain tokens by number of characters
+	longest int               // number of characters of the longest plain token
+	most    int               // number of bytes of the longest token
+	ready   [groups][]uint64  // masks of all plain tokens up to each group
+	twins   map[int32][]int32 // for the first of several tokens with the same bytes, the others
 }
 
 // New returns a vocabulary. Tokens without bytes, or with more than 65,535 bytes, never fit. If
@@ -151,8 +151,8 @@ func group(n int) int {
 	return single + 1
 }
 
-// pacer returns a function that must be called for each token. It calls yield after every 512
-// tokens.
+// pacer returns a function that calls yield at every 512th call. It is called once for each token that
+// a loop processes.
 func pacer(yield func()) (pause func()) {
 	const often = 512 // some 100 µs
 	n := 0

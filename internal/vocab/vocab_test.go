@@ -17,7 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// schemas have grammars of every kind: free and bounded strings, patterns, guards, numbers.
+// schemas are schemas whose grammars have parts of every kind: free and bounded strings, patterns,
+// guards, numbers.
 var schemas = []string{
 	`true`,
 	`{"type":"string","maxLength":5}`,
@@ -66,8 +67,9 @@ func drawVocab(t *rapid.T) *vocab.Vocab {
 	return vocab.New(tokens, nil)
 }
 
-// In random texts of random schemas, every mask has exactly the tokens that fit: with groups and
-// kept masks, without them, and when it is computed a second time.
+// Along random texts of random schemas, every mask has exactly the tokens that fit: with groups and
+// kept masks, without them, and when it is computed a second time. The ends that Shortest and
+// ShortestBehind return complete the text, and do not depend on kept ends.
 func TestMasks(t *testing.T) {
 	grammars := make(map[string]*automaton.Grammar)
 	for _, s := range schemas {
@@ -208,8 +210,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// A state takes plain characters if its ways do so together: here the way of names that match a
-// pattern, and the way of other names.
+// Plain counts plain characters that the ways of a state take only together: one way takes the names
+// that match a pattern, and another one takes other names.
 func TestPlain(t *testing.T) {
 	for source, test := range map[string]struct {
 		text string
@@ -234,7 +236,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// New calls yield often for a large vocabulary, and the result does not depend on it.
+// New calls yield often for a large vocabulary, and its result does not depend on yield.
 func TestYields(t *testing.T) {
 	tokens, yields := synthetic(20_000), 0
 	v, other := vocab.New(tokens, func() { yields++ }), vocab.New(tokens, nil)
@@ -278,7 +280,7 @@ func synthetic(n int) []vocab.Token {
 	return tokens
 }
 
-// Once the states and the masks are known, computing a mask allocates nothing.
+// Once the transitions are known, computing a mask allocates nothing, even if no masks are kept.
 func TestNoAllocation(t *testing.T) {
 	v := vocab.New(synthetic(20_000), nil)
 	for _, source := range schemas {
@@ -304,8 +306,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// The kept masks stay within their bound. A mask that was dropped is the same when it is computed
-// again.
+// The memory of the kept masks stays within its bound. A mask that was dropped is computed again, and
+// is the same.
 func TestKeptMasksAreBounded(t *testing.T) {
 	v := vocab.New(synthetic(1<<15), nil)
 	a := automaton.New(compile(t, `{"type":"string","pattern":"^([a-z]{1,400}[0-9])+$"}`))
