@@ -8,8 +8,8 @@ type DFA struct {
 	First  []int32 // index of each state's first edge, then the number of edges
 	Edges  []Edge  // the edges of a state are sorted by byte and do not overlap
 	Accept []bool
-	// Plain holds, for each state, a number of arbitrary plain characters (see [Plain]) that it
-	// certainly takes. Nil means 0 for all states.
+	// Plain holds, for each state, a number n such that the state takes any n plain characters (see the
+	// function [Plain]). Nil means 0 for all states.
 	Plain []int32
 
 	measured, compared sync.Once
@@ -32,7 +32,7 @@ func (d *DFA) next(state int32, b byte) int32 {
 	return target(d.Edges[d.First[state]:d.First[state+1]], b)
 }
 
-// target returns the state to which the edges of a state lead with byte b, or -1.
+// target returns the state to which one of the edges leads with byte b, or -1 if none has b.
 func target(edges []Edge, b byte) int32 {
 	for _, e := range edges {
 		if b <= e.Hi {

@@ -21,7 +21,7 @@ func (a *Automaton) Plain(s State) (n int, only bool) {
 // mostTogether is the maximum number of states between characters that together looks at.
 const mostTogether = 32
 
-// A midway is a state within a character.
+// A midway is a state of the automaton and a state within a character.
 type midway struct {
 	state State
 	text  int32

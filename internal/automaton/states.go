@@ -27,7 +27,8 @@ type item struct {
 	marks              Mark
 }
 
-// A frame is the top of a stack. The empty stack is frame 0.
+// A frame is a stack of return nodes with their counts: its top, and the rest, which is the frame
+// parent. The empty stack is frame 0.
 type frame struct {
 	node, count, parent int32
 	depth               int32 // levels of the whole stack

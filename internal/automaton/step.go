@@ -169,9 +169,9 @@ func compareItems(x, y item) int {
 	return cmp.Compare(x.marks, y.marks)
 }
 
-// close follows an item that takes no byte; an item that takes one is moved to out. It reports
-// whether the text may end there. The item that ends the text is moved to out, too, so its marks
-// are not lost.
+// close pushes the items that follow an item without a byte. It moves an item that takes a byte to
+// out. If the item ends the text, close reports true, and moves it to out, too, so that its marks are
+// not lost.
 func (a *Automaton) close(it item) (end bool) {
 	g := a.g
 	n := &g.nodes[it.node]

@@ -13,7 +13,7 @@ import (
 
 // jsonStyle holds the parameters of Python's json.dumps.
 type jsonStyle struct {
-	item, key string // the separators
+	item, key string // the separators between items, and between key and value
 	pad       string // the indentation of one level; used only if indented is set
 	indented  bool
 	ascii     bool // escape all characters beyond ASCII
@@ -182,7 +182,7 @@ func (w *jsonWriter) length(s string) int {
 	return n
 }
 
-// control returns a control character as an escape of JSON.
+// control returns the escape of a control character in JSON.
 func control(c byte) string {
 	switch c {
 	case '\n':

@@ -22,7 +22,7 @@ const (
 	quoted         // the inside of a JSON string
 	ascii          // the inside of a JSON string, with letters beyond ASCII escaped
 	inSingle       // the inside of a string of Python between single quotation marks
-	inDouble       // the same between double ones
+	inDouble       // the inside of a string of Python between double quotation marks
 )
 
 // A span is a range of characters, or of their last bits, and the state after it.
@@ -283,8 +283,8 @@ func sorted(edges []automaton.Edge) []automaton.Edge {
 	return edges
 }
 
-// plain returns, for each state, the number of arbitrary plain characters that it certainly takes.
-// That is the distance to the nearest state that refuses one.
+// plain returns, for each state, the largest n such that the state takes any n plain characters: the
+// distance to the nearest state that refuses one. It does not compute distances beyond maxPlain.
 func (d *DFA) plain() []int32 {
 	relevant := make([]bool, d.classes)
 	d.ranges(func(lo, hi rune, class int32) {

@@ -35,7 +35,7 @@ const (
 	groups = single + 2
 )
 
-// A node of a trie, in depth-first order.
+// A node of a trie. A trie stores its nodes in depth-first order.
 type node struct {
 	token int32  // the token that ends here, with flags
 	size  int32  // number of nodes in the subtree, including this one

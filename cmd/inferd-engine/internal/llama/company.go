@@ -50,8 +50,8 @@ func (c *Context) OneByOne() bool {
 // the type of K.
 const apartV = yzma.GGMLTypeBF16
 
-// tiles reports whether the kernels of a CPU variant compute each row of a batch separately, although
-// weights are repacked for them. Only those for AMX do, which multiply tiles.
+// tiles reports whether the kernels of a CPU variant compute each row of a batch separately even with
+// repacked weights. Only the kernels for AMX do, which multiply tiles.
 func tiles(variant string) bool { return variant == "sapphirerapids" }
 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on

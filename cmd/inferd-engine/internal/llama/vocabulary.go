@@ -35,7 +35,7 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 	return tokens, ends
 }
 
-// Texts are facts about the spellings of a vocabulary.
+// Texts are spellings of a vocabulary's tokens, and facts about them.
 type Texts struct {
 	// Specials are spellings that [Model.Tokenize] turns into one token each: with its parameter special,
 	// those of control tokens; always, those of user-defined tags that the chat template contains, such as
@@ -71,8 +71,8 @@ func (m *Model) TokenTexts() Texts {
 	return t
 }
 
-// noText reports whether a token is no text: a control token, an unused one, or a marker. llama.cpp may hold a
-// marker like <|channel|> for a user-defined token, which has a text, and finds it in any text.
+// noText reports whether a token is no text: a control token, an unused one, or a marker. llama.cpp may treat a
+// marker like <|channel|> as a user-defined token, which has a text, and which it recognises in any text.
 func (m *Model) noText(tok Token) bool {
 	attr := m.attr(tok)
 	if attr&(controls|yzma.TokenAttrUnused) != 0 {

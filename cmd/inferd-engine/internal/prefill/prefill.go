@@ -193,8 +193,8 @@ func (w *Worker) prepare(c *Chunk) (err error) {
 	return w.cache.Load(w.sequences[c.Seq], c.Before, c.Import)
 }
 
-// decode decodes the tokens of a job. After an error the sequences are unchanged, unless the rollback
-// has failed, too. Its error is dropped, because the caller releases the sequences of a failed job.
+// decode decodes the tokens of a job. After an error it rolls the sequences back. It drops the error
+// of a rollback, because the caller releases the sequences of a failed job anyway.
 func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err

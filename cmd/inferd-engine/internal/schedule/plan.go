@@ -282,7 +282,7 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 }
 
 // divide divides a budget of left tokens among prompts in their order, and stores the number of tokens
-// of each in feed. The last tokens at the end of each prompt, as many as last says, are left out.
+// of each in feed. last is the number of tokens to leave out at the end of each prompt.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
 	// An eighth of the budget is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))

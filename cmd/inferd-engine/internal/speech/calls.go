@@ -156,7 +156,7 @@ func (w *writer) allNames() []name {
 	return names
 }
 
-// markOf returns the marks behind the first symbol of a call that begins with the pieces before.
+// markOf returns the marks behind the first symbol of a call. before are the first pieces of the call.
 func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
 	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // the marker begins nothing else
 		return w.decided()
@@ -272,9 +272,9 @@ func (w *writer) chars(of string, least, most int, next automaton.Node) automato
 	return w.b.Repeat(one, least, most, next)
 }
 
-// fixed writes a fixed text, with mark behind its first symbol. If w.strict is not set, any white space may stand where
-// white space may occur, in shapes with JSON objects and, outside tags, in shape Params: otherwise a call with other
-// white space than the template's would be read as text.
+// fixed writes a fixed text, with mark behind its first symbol. If w.strict is not set, the answer may have other white
+// space than the text, or none: between the symbols of JSON in shapes with JSON objects, and outside tags in shape
+// Params. Otherwise a call with other white space than the template's would be read as text.
 func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array

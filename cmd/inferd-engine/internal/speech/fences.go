@@ -33,9 +33,9 @@ var fences = [states]map[int]int{
 	ftick2: {'\n': fline, '`': mid, other: fmid},
 }
 
-// A fork is a way out of a text that the next symbol may begin, such as a call: anywhere outside fenced blocks of code,
-// and fenced in one. A way that begins with a token is the same in both. One that begins with bytes is quoted in a
-// block, so there is no such way there.
+// A fork is a way out of a text, such as a call, that the next symbol may begin. The node anywhere is for places
+// outside fenced blocks of code, the node fenced for places in one. If the way begins with a token, the two are the
+// same. If it begins with bytes, it is quoted in a block, so fenced takes no text.
 type fork struct{ anywhere, fenced automaton.Node }
 
 // fork returns the fork to a node; token reports whether the node begins with a token.

@@ -41,7 +41,8 @@ const (
 // maxSpace limits white space of free length, in bytes.
 const maxSpace = 8
 
-// A writer writes the grammar of a speech, or of its openers.
+// A writer writes the grammar of a speech, or of its openers. A method that writes a part of a text returns the part's
+// first node; it is passed the node that follows the part.
 type writer struct {
 	*Speech
 	b       *automaton.Builder
@@ -314,7 +315,7 @@ func (w *writer) spaces(next automaton.Node) automaton.Node {
 	return w.b.Repeat(w.space, 0, maxSpace, next)
 }
 
-// exact writes exactly these symbols.
+// exact writes the given symbols, without other white space.
 func (w *writer) exact(text []automaton.Symbol, next automaton.Node) automaton.Node {
 	for _, x := range slices.Backward(text) {
 		next = w.symbol(x, next)

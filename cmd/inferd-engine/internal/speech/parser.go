@@ -20,7 +20,7 @@ type Call struct {
 	Input []byte // a JSON object
 }
 
-// A phase is a part of an answer. The set is closed.
+// A phase is the kind of the part of an answer that is being parsed. The set is closed.
 type phase int
 
 const (
@@ -198,7 +198,7 @@ func (p *Parser) release() {
 	}
 }
 
-// emit adds symbols that are text to Out.
+// emit adds to Out those symbols of a list that are text, without leading white space if that is to be dropped.
 func (p *Parser) emit(list []symbol) {
 	for _, x := range list {
 		if !x.text || x.is >= 256 || p.trim && isSpace(x.is) {
@@ -247,7 +247,7 @@ func overlapping(list []symbol, text []automaton.Symbol) int {
 	return 0
 }
 
-// thought adds symbols of thoughts to Out.
+// thought adds symbols of thoughts to Out, without tokens and leading white space.
 func (p *Parser) thought(list []symbol) {
 	for _, x := range list {
 		if x.is >= 256 || p.trim && isSpace(x.is) {

@@ -58,13 +58,13 @@ var rules = map[string]rule{
 	"google-gemma-4-31B-it-interleaved":        {turns: unthought, first: "<|channel>thought\n<channel|>", line: `{{- '<|channel>thought\n<channel|>' -}}`},
 	"Apriel-1.6-15b-Thinker-fixed":             {turns: unthought, first: "Here are my reasoning steps:\n", line: `{%- if add_thoughts and message.get('reasoning_content') and loop.last -%}`},
 
-	// The history has a pair of thoughts that an answer without thoughts has not.
+	// The history has a pair of thinking markers that an answer without thoughts does not have.
 	"GLM-4.6":          {turns: unthought, next: "\n<think></think>", line: `{{ '\n<think></think>' }}`},
 	"Kimi-K2-Thinking": {turns: unthought, next: "<think></think>", line: `<think>{{rc}}</think>{{render_content(message)}}`},
 	"MiniMax-M3":       {turns: unthought, next: "</mm:think>", line: `{#- No thinking rendered → prefix with think_end_token -#}`},
 	"Reka-Edge":        {turns: thought, first: "<think>\n", line: `{%- set include_thinking = enable_thinking is true`},
 
-	// Other parts come and go.
+	// Other parts are added or left out.
 	"openai-gpt-oss-120b":                      {turns: "usual calls,usual thoughts,", next: " to=functions.", line: `{{- "<|start|>assistant to=" }}`},
 	"CohereForAI-c4ai-command-r-plus-tool_use": {turns: unthought, first: "SYSTEM_TOKEN|>Write 'Action:'", line: `{{-'<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Write \'Action:\'`},
 	"unsloth-Apriel-1.5":                       {turns: unthought, next: `, "id": "tc-1"}`, line: `{{- ', "id": "' + tool_call['id'] + '"' -}}`},

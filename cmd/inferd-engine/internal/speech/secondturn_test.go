@@ -123,7 +123,7 @@ func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, too
 	}
 	switch {
 	case d.Next != "" || !s.text && !d.Calls.Alone:
-	case d.Text.End != "" && !s.thoughts: // the marker is there with thoughts alone
+	case d.Text.End != "" && !s.thoughts: // the template writes the marker only behind thoughts
 	case len(d.Text.Begins) > 0:
 		write(d.Text.Begins[0])
 	case d.Calls.Alone:

@@ -168,7 +168,7 @@ func TestNumbered(t *testing.T) {
 		d            *dialect.Dialect
 		text         string // up to the number
 		before, last int
-		want         string // up to the text behind it, if that ends it
+		want         string // the number, and the text behind it if that ends the number
 		first        int
 		another      string
 	}{
@@ -261,7 +261,7 @@ func kimi() *dialect.Dialect {
 	}}}
 }
 
-// Markers within thoughts are allowed and are no part of them.
+// The markers of the list Within are allowed within thoughts, and are no part of them.
 func TestMarkersWithinThoughts(t *testing.T) {
 	d := &dialect.Dialect{Thinking: dialect.Thinking{
 		Begin: "<seed:think>", End: "</seed:think>", Within: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},

@@ -97,7 +97,8 @@ func (s *Speech) forbids() bool { return len(s.Tools) > 0 && s.Dialect.Shape != 
 // mayCall reports whether the answer may have calls.
 func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != infer.ToolNone }
 
-// mayThink reports whether the model may begin the answer with thoughts or with text.
+// mayThink reports whether the answer may begin with thoughts as well as with text, because the prompt does not decide
+// which.
 func (s *Speech) mayThink() bool {
 	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Place == dialect.Before && !s.NoThoughts
 }
