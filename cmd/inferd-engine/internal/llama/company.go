@@ -133,9 +133,9 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, the
-// first before tokens of the prompt are decoded in a batch of their own. The last batch consists of others
-// tokens of a second sequence, and then the rest of the prompt.
+// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, that
+// many tokens of the prompt are decoded first, in a batch of their own. The last batch consists of tokens of a
+// second sequence, whose number is others, and then the rest of the prompt.
 func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {

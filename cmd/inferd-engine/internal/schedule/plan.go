@@ -65,8 +65,8 @@ func (p *planner) evictToFit() {
 	}
 }
 
-// youngest returns the last sequence that is not evicted and for which the function is reports
-// true, or -1.
+// youngest returns the index of the last sequence that is not evicted and that satisfies the
+// condition is, or -1.
 func (p *planner) youngest(is func(Sequence) bool) int {
 	for i, s := range slices.Backward(p.seqs) {
 		if is(s) && !slices.Contains(p.evicted, i) {

@@ -194,8 +194,8 @@ type name struct {
 	tool int
 }
 
-// names writes the rest of sorted names, which have their first from bytes in common, as a tree. rest writes the text
-// behind a name; longer is set if another name begins with this one.
+// names writes sorted names from offset from on, as a tree; the bytes before that are the same in all names. rest
+// writes the text behind a name; longer is set if another name begins with this one.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
@@ -215,7 +215,7 @@ func (w *writer) names(list []name, from int, rest func(tool int, longer bool) a
 	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
 }
 
-// common returns the length in bytes of the longest common prefix of sorted names. Their first from bytes must be
+// common returns the length in bytes of the longest common prefix of sorted names. Up to offset from they must be
 // equal.
 func common(list []name, from int) int {
 	first, last := list[0].text, list[len(list)-1].text
@@ -261,7 +261,7 @@ func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	return w.b.Mark(markWords, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
-// chars writes least to most characters, each of which occurs in of.
+// chars writes least to most characters. Each of them is one of those in the parameter of.
 func (w *writer) chars(of string, least, most int, next automaton.Node) automaton.Node {
 	var set automaton.Set
 	for i := range len(of) {

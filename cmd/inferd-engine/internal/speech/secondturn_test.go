@@ -206,8 +206,8 @@ func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, say sa
 	return x
 }
 
-// unlike returns a mask without the characters of, if it is one of free text: a model has learnt to wrap a value that
-// contains one of them.
+// unlike returns a mask without the characters in the parameter of, if it is the mask of free text: a model has learnt
+// to wrap a value that contains one of them.
 func unlike(mask []uint64, of string) []uint64 {
 	n := 0
 	for _, w := range mask {
