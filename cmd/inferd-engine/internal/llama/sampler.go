@@ -45,7 +45,7 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 	}
 	s := &Sampler{model: m, chain: yzma.SamplerChainInit(yzma.SamplerChainParams{NoPerf: 1})}
 	switch {
-	case opt.Masked: // not in the chain: llama.cpp would compare each bias with each candidate, unless all tokens are candidates
+	case opt.Masked: // in its chain llama.cpp compares each bias with each candidate, unless all tokens are candidates
 		s.bias = bias
 	case len(bias) > 0:
 		yzma.SamplerChainAdd(s.chain, yzma.SamplerInitLogitBias(int32(m.size), int32(len(bias)), &bias[0]))

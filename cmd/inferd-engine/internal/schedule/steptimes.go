@@ -29,8 +29,8 @@ const (
 	margin     = 0.9 // fraction of the available time to use: the times of steps vary
 
 	overdueFactor = 4    // a job is overdue after this multiple of its expected time
-	besideFactor  = 1.15 // assumed ratio of the time of a step beside the prefill worker to that of one alone, while one is unknown
-	decay         = 0.98 // the prefill estimate is multiplied by it for each step in which the worker is too slow to be used
+	besideFactor  = 1.15 // assumed ratio of the times of a step beside the prefill worker and alone, while one is unknown
+	decay         = 0.98 // factor of the prefill estimate for each step in which the worker is too slow to be used
 )
 
 // An Average is a moving average of a quantity and of its deviation, as in TCP's estimate of

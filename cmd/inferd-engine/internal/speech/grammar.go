@@ -148,7 +148,7 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	switch end := d.Thinking.End; {
 	case w.Format != nil:
 		behind = w.spaces(text)
-	case w.demands() && d.Calls.Alone && w.strict: // a call must follow, with the white space that the next prompt will have
+	case w.demands() && d.Calls.Alone && w.strict: // the white space in front of the call must be that of the next prompt
 		behind = w.exact(w.symbols(trailing(end, strings.TrimSpace(end))), text)
 	}
 	if !d.Thinking.Has() || w.Place == dialect.Behind {
