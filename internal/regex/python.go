@@ -1,6 +1,7 @@
 package regex
 
 import (
+	"strconv"
 	"sync"
 	"unicode"
 
@@ -25,7 +26,7 @@ const maxUnseen = 32
 // them. Characters of private use are not among them, because package jinja does not escape them.
 var unseen = sync.OnceValue(func() (all []span) {
 	for c := rune(0x80); c <= maxRune; c++ {
-		if unicode.IsPrint(c) || unicode.Is(unicode.Co, c) || unicode.Is(unicode.Cs, c) {
+		if strconv.IsPrint(c) || unicode.Is(unicode.Co, c) || unicode.Is(unicode.Cs, c) {
 			continue
 		}
 		if n := len(all); n > 0 && all[n-1].hi == c-1 {
@@ -39,16 +40,25 @@ var unseen = sync.OnceValue(func() (all []span) {
 
 // divided returns the parts of spans beyond ASCII that are printable, and those that are not; see unseen.
 func divided(spans []span) (seen, hidden []span) {
-	rest := cut(spans, 0x80, maxRune)
-	for _, u := range unseen() {
-		hidden = append(hidden, cut(rest, u.lo, u.hi)...)
+	next := unseen()
+	for _, p := range cut(spans, 0x80, maxRune) {
+		for p.lo <= p.hi {
+			for len(next) > 0 && next[0].hi < p.lo {
+				next = next[1:]
+			}
+			part, parts := span{p.lo, p.hi, p.to}, &seen
+			switch {
+			case len(next) == 0 || next[0].lo > p.hi:
+			case next[0].lo <= p.lo:
+				part.hi, parts = min(p.hi, next[0].hi), &hidden
+			default:
+				part.hi = next[0].lo - 1
+			}
+			*parts = append(*parts, part)
+			p.lo = part.hi + 1
+		}
 	}
-	from := int32(0x80)
-	for _, u := range unseen() {
-		seen = append(seen, cut(rest, from, u.lo-1)...)
-		from = u.hi + 1
-	}
-	return append(seen, cut(rest, from, maxRune)...), hidden
+	return seen, hidden
 }
 
 // pythonEscapes maps the characters that have a short escape in Python's repr, except the quotation marks, to the

@@ -19,7 +19,9 @@ type numbers struct {
 // fixed holds the automata that do not depend on the schema.
 type fixed struct {
 	numbers
-	spelt      map[spelling]*automaton.DFA // spellings of decimals and of integers
+	any        *regex.DFA                  // all strings
+	reprs      reprs                       // all strings, by their marks in Python
+	spelt      map[spelling]*automaton.DFA // spellings of decimals, of integers and of reprs
 	space, gap *automaton.DFA              // white space between tokens, and after a colon
 }
 
@@ -31,9 +33,15 @@ var constants = sync.OnceValue(func() *fixed {
 	one, _ := regex.ParseDecimal("1")       // cannot fail: 1 is a number
 	f.integers, _ = regex.Multiples(b, one) // cannot fail: 1 is small
 	f.plainInts = regex.And(b, f.canonical, f.integers)
+	f.any = regex.Any()
+	singles, _ := regex.Compile(b, "'") // cannot fail, nor can the next: the patterns are tiny
+	doubles, _ := regex.Compile(b, `"`)
+	f.reprs = newReprs(b, f.any, singles, doubles)
 	f.spelt = map[spelling]*automaton.DFA{
-		{f.decimals, spellNumber}: regex.Raw(b, regex.JSONNumbers(b)),
-		{f.integers, spellNumber}: regex.Raw(b, f.plainInts),
+		{f.decimals, spellNumber}:     regex.Raw(b, regex.JSONNumbers(b)),
+		{f.integers, spellNumber}:     regex.Raw(b, f.plainInts),
+		{f.reprs.double, spellDouble}: regex.Python(b, f.reprs.double, '"'),
+		{f.reprs.single, spellSingle}: regex.Python(b, f.reprs.single, '\''),
 	}
 	f.space, f.gap = whiteSpace()
 	return f

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ type languages struct {
 	patterns map[string]*regex.DFA
 	ands     map[[2]*regex.DFA]*regex.DFA
 	others   map[otherNames]*regex.DFA
+	reprs    map[*regex.DFA]reprs
 }
 
 // otherNames is a key of languages.others: the names of lang without those in but. A nil lang has
@@ -24,7 +26,34 @@ type otherNames struct {
 }
 
 func newLanguages(b *regex.Budget) *languages {
-	return &languages{budget: b, patterns: make(map[string]*regex.DFA), ands: make(map[[2]*regex.DFA]*regex.DFA), others: make(map[otherNames]*regex.DFA)}
+	return &languages{budget: b, patterns: make(map[string]*regex.DFA), ands: make(map[[2]*regex.DFA]*regex.DFA), others: make(map[otherNames]*regex.DFA), reprs: make(map[*regex.DFA]reprs)}
+}
+
+// reprs divides a language by the quotation marks that Python's repr sets around its strings.
+type reprs struct{ double, single *regex.DFA }
+
+// newReprs divides a language. singles are the strings with single marks in them, doubles those with double marks.
+func newReprs(b *regex.Budget, lang, singles, doubles *regex.DFA) reprs {
+	double := regex.Minus(b, regex.And(b, lang, singles), doubles)
+	return reprs{double: double, single: regex.Minus(b, lang, double)}
+}
+
+// reprsOf is newReprs with a cache. It fails if the budget is exhausted.
+func (l *languages) reprsOf(lang *regex.DFA) (reprs, error) {
+	if fixed := constants(); lang == fixed.any {
+		return fixed.reprs, nil
+	}
+	r, ok := l.reprs[lang]
+	if !ok {
+		singles, err1 := l.pattern("'")
+		doubles, err2 := l.pattern(`"`)
+		if err := cmp.Or(err1, err2); err != nil {
+			return reprs{}, err
+		}
+		r = newReprs(l.budget, lang, singles, doubles)
+		l.reprs[lang] = r
+	}
+	return r, nil
 }
 
 // pattern is [regex.Compile] with a cache.

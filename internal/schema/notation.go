@@ -255,9 +255,8 @@ func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error
 		e.b.Body(one, e.b.DFA(regex.Python(e.budget, regex.Cut(e.budget, regex.Any(), 1, 1), '\''), e.b.End()))
 		return e.b.Bytes("'", e.b.Repeat(one, x.least, most, e.b.Bytes("'", next))), nil
 	}
-	apostrophe, err1 := e.langs.pattern("'")
-	double, err2 := e.langs.pattern(`"`)
-	if err := cmp.Or(err1, err2); err != nil { // the budget is exhausted
+	parts, err := e.langs.reprsOf(lang)
+	if err != nil {
 		return 0, err
 	}
 	var ways []automaton.Node
@@ -267,9 +266,8 @@ func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error
 			ways = append(ways, e.b.Bytes(quote, e.b.DFA(d, e.b.Bytes(quote, next))))
 		}
 	}
-	in := regex.Minus(e.budget, regex.And(e.budget, lang, apostrophe), double)
-	between(`"`, spellDouble, in)
-	between("'", spellSingle, regex.Minus(e.budget, lang, in))
+	between(`"`, spellDouble, parts.double)
+	between("'", spellSingle, parts.single)
 	return e.b.Alt(ways...), nil
 }
 
@@ -277,7 +275,7 @@ func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error
 // names except those in but.
 func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) automaton.Node {
 	if names == nil {
-		if names = regex.Any(); len(but) > 0 {
+		if names = constants().any; len(but) > 0 {
 			names = e.langs.without(nil, but)
 		}
 	}

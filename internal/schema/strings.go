@@ -56,7 +56,7 @@ const maxProduct = 1 << 17
 func (c *compiler) cutStrs(x strs) (*regex.DFA, error) {
 	lang := x.lang
 	if lang == nil {
-		lang = regex.Any()
+		lang = constants().any
 	}
 	if x.least == 0 && x.most < 0 {
 		return lang, nil
