@@ -90,7 +90,7 @@ func TestBans(t *testing.T) {
 
 // Only the engine's package llama may import unsafe.
 func TestUnsafe(t *testing.T) {
-	for _, p := range list(t, "./...") {
+	for _, p := range packages(t) {
 		allowed := p.ImportPath == module+"cmd/inferd-engine/internal/llama"
 		if slices.Contains(p.Imports, "unsafe") && !allowed {
 			t.Errorf("%s imports unsafe", p.ImportPath)

@@ -1,11 +1,13 @@
 package inferd_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -72,25 +74,32 @@ type pkg struct {
 	Imports    []string
 }
 
-// list returns the packages of the module that match the patterns, without their tests.
-func list(t *testing.T, patterns ...string) []pkg {
+// packages returns the packages of the module, without their tests.
+func packages(t *testing.T) []pkg {
 	t.Helper()
-	args := append([]string{"list", "-json=ImportPath,Name,Doc,Dir,GoFiles,Imports"}, patterns...)
-	out, err := exec.Command("go", args...).Output()
+	all, err := list()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	var all []pkg
-	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+	return all
+}
+
+// list runs go list once.
+var list = sync.OnceValues(func() (all []pkg, err error) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Name,Doc,Dir,GoFiles,Imports", "./...").Output()
+	if err != nil {
+		return nil, err
+	}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p pkg
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return all
+			return all, nil
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, p)
 	}
-}
+})
 
 func TestFloors(t *testing.T) {
 	floor := make(map[string]int)
@@ -99,7 +108,7 @@ func TestFloors(t *testing.T) {
 			floor[n] = i
 		}
 	}
-	for _, p := range list(t, "./...") {
+	for _, p := range packages(t) {
 		from, inside := strings.CutPrefix(p.ImportPath, module)
 		if !inside {
 			continue // the root has only these tests

@@ -31,14 +31,17 @@ func TestCorpus(t *testing.T) {
 			continue // it needs engines, so package test plays it
 		}
 		t.Run(script.Name, func(t *testing.T) {
+			if testing.Short() && n%3 > 0 {
+				t.Skip("one script in three, because each starts a daemon")
+			}
 			dial := serve(t, script.Config)
 			if err := script.Play(dial, 1<<30); err != nil {
 				t.Error(err)
 			}
 		})
 		t.Run(script.Name+", a byte at a time", func(t *testing.T) {
-			if testing.Short() && n%10 > 0 {
-				t.Skip("a tenth of them does")
+			if testing.Short() && n%12 > 0 {
+				t.Skip("one script in twelve")
 			}
 			dial := serve(t, script.Config)
 			if err := script.Play(dial, 1); err != nil {

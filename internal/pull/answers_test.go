@@ -88,8 +88,11 @@ func TestAnswersOnce(t *testing.T) {
 	} {
 		for position, from := range positions {
 			t.Run(name+", "+position, func(t *testing.T) {
-				if testing.Short() && test.fault.StallAfter > 0 {
+				switch {
+				case testing.Short() && test.fault.StallAfter > 0:
 					t.Skip("takes a second")
+				case testing.Short() && len(name)%2 > 0:
+					t.Skip("one answer in two")
 				}
 				t.Parallel()
 				b := newBench(t)

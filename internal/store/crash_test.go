@@ -415,7 +415,7 @@ func TestCrashes(t *testing.T) {
 	ops, steps := record(t)
 	randoms, stride := 2, 1
 	if testing.Short() {
-		randoms, stride = 0, 41
+		randoms, stride = 0, 83
 	}
 	cuts := 0
 	d := newDisk()
@@ -477,7 +477,7 @@ func TestFailures(t *testing.T) {
 	ops, _ := record(t)
 	failures, stride := []error{errNoSpace, errInputOutput}, 1
 	if testing.Short() {
-		failures, stride = failures[:1], 13
+		failures, stride = failures[:1], 29
 	}
 	for _, failure := range failures {
 		for n := 0; n < len(ops); n += stride {

@@ -92,7 +92,7 @@ func TestRefused(t *testing.T) {
 		"ten thousand levels":           {strings.Repeat(`{"x":`, 10_000), "decode: nested deeper than 128"},
 		"ten million levels":            {strings.Repeat("[", 10_000_000), "decode: nested deeper than 128"},
 		"too many values":               {`{"x":[` + strings.Repeat("{},", 1<<17) + `0]}`, "decode: more than 262144 values"},
-		"far too many":                  {`{"x":[` + strings.Repeat("[[]],", 8<<20) + `0]}`, "decode: more than 262144 values"},
+		"far too many":                  {`{"x":[` + strings.Repeat("[[]],", 1<<20) + `0]}`, "decode: more than 262144 values"},
 		"a line that is too long":       {strings.Repeat(" ", frame.Limit+1), "frame exceeds 67108864 byte cap"},
 	} {
 		t.Run(name, func(t *testing.T) {

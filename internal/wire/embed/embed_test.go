@@ -81,6 +81,9 @@ func TestUnencodableAnswers(t *testing.T) {
 		"too large": {huge, infer.TooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && test.want == infer.TooLarge {
+				t.Skip("writes 64 MiB")
+			}
 			var out bytes.Buffer
 			c := codec(strings.NewReader(`{"id":"q","input":["a"]}`), &out)
 			if _, err := c.Read(); err != nil {

@@ -211,6 +211,9 @@ func TestUnknownEvents(t *testing.T) {
 // Reading an attachment allocates at most 1.1 times its size if it is a blob, and 2.5 times its size if
 // it is base64 in a line: blobs are held once, and base64 is decoded in place.
 func TestMemoryOfAttachments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("copies 300 MB")
+	}
 	const mib = 1 << 20
 	allocated := func(read func()) uint64 {
 		var before, after runtime.MemStats
@@ -254,6 +257,9 @@ func TestMemoryOfAttachments(t *testing.T) {
 
 // Blobs of 128 MiB in total are accepted. One more byte is refused when its descriptor is read.
 func TestTotalOfBlobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 400 MB")
+	}
 	declare := func(n int) string {
 		var ids []string
 		for i := range n {

@@ -305,7 +305,11 @@ func TestReadyExact(t *testing.T) {
 // An engine reports the requested number of tokens, and can use all of them, even if llama.cpp
 // makes a larger context for its sequences.
 func TestSmallContexts(t *testing.T) {
-	for _, n := range []int{4, 8, 64} {
+	sizes := []int{4, 8, 64}
+	if testing.Short() {
+		sizes = sizes[:1]
+	}
+	for _, n := range sizes {
 		e := start(t, store.Ref{Builtin: "chain"}, func(c *launch.Contract) {
 			c.NCtx, c.Tasks.Embed, c.Tasks.Rerank, c.EmbedNCtx, c.RerankNCtx = n, true, true, n, n
 		})

@@ -168,7 +168,11 @@ func TestCallsInHistory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl := compile(t, source)
 			r := rand.New(rand.NewPCG(1, 2))
-			for range 200 {
+			times := 200
+			if testing.Short() {
+				times = 20
+			}
+			for range times {
 				many := 1
 				if tmpl.Dialect().Calls.Several {
 					many += r.IntN(10)

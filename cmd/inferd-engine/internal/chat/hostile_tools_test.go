@@ -77,7 +77,11 @@ func TestToolsNeverSpecial(t *testing.T) {
 				return segments, live(segments)
 			}
 			_, want := prompt(func(i int) string { return fmt.Sprint("z", i) })
-			for range 100 {
+			times := 100
+			if testing.Short() {
+				times = 10
+			}
+			for range times {
 				pick := func() string {
 					m := markersOfAll[r.IntN(len(markersOfAll))]
 					if r.IntN(3) == 0 { // a part of one

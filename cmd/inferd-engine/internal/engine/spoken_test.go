@@ -132,6 +132,9 @@ func TestCallsInOpenFences(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, penalty := range []*float64{nil, new(1.01)} {
+				if testing.Short() && penalty != nil {
+					continue
+				}
 				gen := greedy(now)
 				gen.Choice, gen.Sampling.RepeatPenalty = infer.ToolChoice{Mode: test.choice}, penalty
 				if test.choice == infer.ToolNamed {
@@ -175,6 +178,9 @@ func TestStopBeforeDemandedCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, tokens := range []bool{true, false} {
+				if testing.Short() && !tokens {
+					continue
+				}
 				for _, chunking := range chunkings() {
 					gen := greedy(now)
 					gen.Choice, gen.Stop = test.choice, []string{"up"}

@@ -92,7 +92,7 @@ func TestGrammarsWriteCharacters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			longest, seeds := 0, uint32(600)
 			if testing.Short() {
-				seeds = 100
+				seeds = 30
 			}
 			for seed := range seeds {
 				got, err := draw(t, m, c, entry, infer.Sampling{Temperature: new(1.0), Seed: &seed}, test.grammar)

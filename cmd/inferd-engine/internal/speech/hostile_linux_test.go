@@ -29,7 +29,7 @@ func TestHostileTools(t *testing.T) {
 	tool := func(name string) infer.Tool { return infer.Tool{Name: name, Schema: []byte(schema)} }
 	part := 1
 	if testing.Short() {
-		part = 10
+		part = 50
 	}
 	var many, alike []infer.Tool
 	for i := range 10_000 / part {
@@ -38,8 +38,8 @@ func TestHostileTools(t *testing.T) {
 	for i := range 2_000 / part {
 		alike = append(alike, tool(strings.Repeat("a", i+1)))
 	}
-	properties := make([]string, 0, 20_000)
-	for i := range 20_000 {
+	var properties []string
+	for i := range 20_000 / part {
 		properties = append(properties, fmt.Sprintf(`"a_member_of_an_object_%05d":{"type":"string"}`, i))
 	}
 	large := infer.Tool{Name: "large", Schema: []byte(`{"type":"object","properties":{` + strings.Join(properties, ",") + `}}`)}

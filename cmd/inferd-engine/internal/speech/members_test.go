@@ -47,7 +47,10 @@ func TestOddNames(t *testing.T) {
 	for family, d := range families {
 		t.Run(family, func(t *testing.T) {
 			refused := refusedNames[strings.TrimSuffix(family, ", any space")]
-			for _, name := range oddNames {
+			for i, name := range oddNames {
+				if testing.Short() && (i+len(family))%3 > 0 {
+					continue
+				}
 				for _, nested := range []bool{false, true} {
 					not := slices.Contains(refused, name)
 					if nested {

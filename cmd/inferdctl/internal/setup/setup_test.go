@@ -39,7 +39,7 @@ const odd = `it's "a$b" \ ` + "`c`"
 
 // Every text has the address and the model, has no key, and is valid in its language.
 func TestTexts(t *testing.T) {
-	for _, name := range all {
+	for i, name := range all {
 		for _, model := range []string{"gen", odd} {
 			for _, key := range []bool{false, true} {
 				text, err := setup.Text(name, setup.Target{Base: "http://127.0.0.1:8080", Model: model, Key: key})
@@ -52,7 +52,7 @@ func TestTexts(t *testing.T) {
 				if strings.Contains(text, setup.KeyVariable) != key {
 					t.Errorf("%s: key %v:\n%s", name, key, text)
 				}
-				if !testing.Short() || model == odd && key { // the longest of four texts
+				if !testing.Short() || model == odd && key && i%2 == 0 { // the longest of four texts, for every second client
 					check(t, name, text)
 				}
 			}
