@@ -38,7 +38,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 			} {
 				before := m.read
 				var out []batch.Token
-				got, err := loop.Do(t.Context(), m.of(step.owner, step.first, step.prompt, 10, &out))
+				got, err := loop.Do(t.Context(), m.ownedBy(step.owner, step.first, step.prompt, 10, &out))
 				want := step.cached
 				if whole {
 					want = step.whole
@@ -67,7 +67,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 func TestLoopPins(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token
-	pin := m.of("", 0, 100, 1, &out)
+	pin := m.ownedBy("", 0, 100, 1, &out)
 	pin.Pinned, pin.Ends = true, func(batch.Token) bool { return true }
 	if _, err := loop.Do(t.Context(), pin); err != nil {
 		t.Fatal(err)
@@ -78,19 +78,19 @@ func TestLoopPins(t *testing.T) {
 	for i := range 20 { // more than can be retained
 		for _, owner := range []string{"a", "b", ""} {
 			out = nil
-			got, err := loop.Do(t.Context(), m.of(owner, 0, 101+i, 50, &out))
+			got, err := loop.Do(t.Context(), m.ownedBy(owner, 0, 101+i, 50, &out))
 			if err != nil || got.Cached < 100 || len(out) != 50 {
 				t.Fatalf("%q: %+v, %v", owner, got, err)
 			}
 			if got.Cached > 100 && owner == "" {
 				t.Errorf("without an owner %d tokens were cached", got.Cached)
 			}
-			if _, err := loop.Do(t.Context(), m.of(owner, 5000+i*100, 60, 30, &out)); err != nil {
+			if _, err := loop.Do(t.Context(), m.ownedBy(owner, 5000+i*100, 60, 30, &out)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if _, err := loop.Do(t.Context(), m.of("a", 0, 290, 11, &out)); err == nil {
+	if _, err := loop.Do(t.Context(), m.ownedBy("a", 0, 290, 11, &out)); err == nil {
 		t.Error("a prompt that cannot fit was accepted")
 	}
 }
@@ -107,7 +107,7 @@ func TestLoopOffloads(t *testing.T) {
 		ask := func(owner string, first, prompt int) batch.Result {
 			t.Helper()
 			var out []batch.Token
-			got, err := loop.Do(t.Context(), m.of(owner, first, prompt, 10, &out))
+			got, err := loop.Do(t.Context(), m.ownedBy(owner, first, prompt, 10, &out))
 			if err != nil || out[9] != batch.Token(first+prompt+9) {
 				t.Fatalf("%+v, %v, %v", got, out, err)
 			}
@@ -117,7 +117,7 @@ func TestLoopOffloads(t *testing.T) {
 		var stream sync.WaitGroup
 		stream.Go(func() {
 			var out []batch.Token
-			_, _ = loop.Do(t.Context(), m.of("", 9000, 10, 900, &out))
+			_, _ = loop.Do(t.Context(), m.ownedBy("", 9000, 10, 900, &out))
 		})
 		time.Sleep(5 * time.Millisecond)
 		ask("a", 1000, 100)

@@ -41,7 +41,7 @@ func TestCost(t *testing.T) {
 				t.Helper()
 				cost := 0
 				var out []batch.Token
-				seq := m.of("a", 1000, 5, 100, &out)
+				seq := m.ownedBy("a", 1000, 5, 100, &out)
 				seq.Ends = func(batch.Token) bool { return false }
 				seq.Spent = test.before
 				seq.Sample = func(i int) (batch.Token, error) { time.Sleep(test.takes); return m.sample(i) }
@@ -62,7 +62,7 @@ func TestProgress(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()
 		out := []batch.Token{}
-		seq := m.of("a", 0, 5, 40, &out)
+		seq := m.ownedBy("a", 0, 5, 40, &out)
 		seq.Call = 7
 		if _, err := loop.Do(t.Context(), seq); err != nil {
 			t.Fatal(err)

@@ -58,7 +58,7 @@ func streaming(t *testing.T, loop *batch.Loop, m *toy, count *atomic.Int64) (sto
 	var all sync.WaitGroup
 	var out []batch.Token
 	begun := make(chan struct{})
-	seq := m.of("writer", 1_000_000, 5, loop.Room()/2, &out)
+	seq := m.ownedBy("writer", 1_000_000, 5, loop.Room()/2, &out)
 	seq.Ends = func(batch.Token) bool { return false }
 	seq.Emit = func(batch.Token, int) bool {
 		if count.Add(1) == 3 {
@@ -88,13 +88,13 @@ func TestOffload(t *testing.T) {
 		}
 		stop := streaming(t, loop, m, &written)
 		var out []batch.Token
-		got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out))
+		got, err := loop.Do(t.Context(), m.ownedBy("reader", 0, 900, 3, &out))
 		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
 			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
 		}
 		// The cells of that sequence can be reused as a prefix.
 		out = nil
-		got, err = loop.Do(t.Context(), m.of("reader", 0, 950, 3, &out))
+		got, err = loop.Do(t.Context(), m.ownedBy("reader", 0, 950, 3, &out))
 		if err != nil || got.Cached < 900 || !slices.Equal(out, []batch.Token{950, 951, 952}) {
 			t.Errorf("the next one: %+v, %v, wrote %v", got, err, out)
 		}
@@ -136,7 +136,7 @@ func offloadLife(t *testing.T, size int) {
 			for round := range rounds {
 				first, prompt, most := 100_000*i+1000*round, 1+r.IntN(200), 1+r.IntN(60)
 				var out []batch.Token
-				seq := m.of(fmt.Sprint(i%3), first, prompt, most, &out)
+				seq := m.ownedBy(fmt.Sprint(i%3), first, prompt, most, &out)
 				seq.Ends = func(batch.Token) bool { return false }
 				var held atomic.Bool
 				seq.Paused = held.Load
@@ -193,10 +193,10 @@ func TestOffloadCancel(t *testing.T) {
 			cancel()
 		}()
 		var out []batch.Token
-		if _, err := loop.Do(ctx, m.of("reader", 0, 900, 3, &out)); !errors.Is(err, context.Canceled) {
+		if _, err := loop.Do(ctx, m.ownedBy("reader", 0, 900, 3, &out)); !errors.Is(err, context.Canceled) {
 			t.Errorf("Do = %v", err)
 		}
-		if got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
+		if got, err := loop.Do(t.Context(), m.ownedBy("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
 			t.Errorf("the next one: %+v, %v", got, err)
 		}
 	})
@@ -214,7 +214,7 @@ func TestOffloadOverdue(t *testing.T) {
 		stop := streaming(t, loop, m, &written)
 		begin := time.Now()
 		var out []batch.Token
-		got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out))
+		got, err := loop.Do(t.Context(), m.ownedBy("reader", 0, 900, 3, &out))
 		if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{900, 901, 902}) {
 			t.Errorf("Do = %+v, %v, wrote %v", got, err, out)
 		}
@@ -242,7 +242,7 @@ func TestShortPromptBesideJob(t *testing.T) {
 		var long sync.WaitGroup
 		long.Go(func() {
 			var out []batch.Token
-			if got, err := loop.Do(t.Context(), m.of("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
+			if got, err := loop.Do(t.Context(), m.ownedBy("reader", 0, 900, 3, &out)); err != nil || got.Out != 3 {
 				t.Errorf("the long one: %+v, %v", got, err)
 			}
 		})
@@ -251,7 +251,7 @@ func TestShortPromptBesideJob(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		begin := time.Now()
 		var out []batch.Token
-		if got, err := loop.Do(t.Context(), m.of("other", 5000, 5, 3, &out)); err != nil || got.Out != 3 {
+		if got, err := loop.Do(t.Context(), m.ownedBy("other", 5000, 5, 3, &out)); err != nil || got.Out != 3 {
 			t.Errorf("the short one: %+v, %v", got, err)
 		}
 		if took := time.Since(begin); took > 500*time.Millisecond {
@@ -277,7 +277,7 @@ func TestWorkerHangs(t *testing.T) {
 		ask := func(first int) time.Duration {
 			began := time.Now()
 			var out []batch.Token
-			seq := m.of("reader", first, 900, 3, &out)
+			seq := m.ownedBy("reader", first, 900, 3, &out)
 			seq.Paused = func() bool { rounds.Add(1); return false }
 			got, err := loop.Do(t.Context(), seq)
 			if err != nil || got.Out != 3 || !slices.Equal(out, []batch.Token{batch.Token(first + 900), batch.Token(first + 901), batch.Token(first + 902)}) {

@@ -98,9 +98,9 @@ type Loop struct {
 func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 	switch {
 	case len(seq.Prompt) == 0, seq.Max < 1, len(seq.Prompt)+seq.Max > l.Room():
-		return Result{}, fmt.Errorf("a sequence of %d+%d tokens in a context of %d", len(seq.Prompt), seq.Max, l.Room())
+		return Result{}, fmt.Errorf("a prompt of %d tokens and an answer of up to %d: both must be at least 1, and together at most %d", len(seq.Prompt), seq.Max, l.Room())
 	}
-	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{}), owed: seq.Spent}
+	s := &sequence{Sequence: seq, ctx: ctx, done: make(chan struct{}), uncharged: seq.Spent}
 	s.tokens = append(make([]Token, 0, len(seq.Prompt)+min(seq.Max, 4096)), seq.Prompt...)
 	if !l.inbox.Submit(s) {
 		return Result{}, ErrStopped
@@ -140,7 +140,7 @@ func (l *Loop) cancel(s *sequence) {
 // An abortable is a computation that is aborted when one of its sequences is canceled.
 type abortable struct {
 	mu      sync.Mutex // guards the fields below
-	of      []*sequence
+	seqs    []*sequence
 	abort   func()
 	aborted bool
 }
@@ -151,24 +151,24 @@ const minAbort = 32
 
 // begin records the start of a computation for the given sequences. Canceling one of them calls abort,
 // once.
-func (a *abortable) begin(of []*sequence, abort func()) {
+func (a *abortable) begin(seqs []*sequence, abort func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.of, a.abort, a.aborted = of, abort, false
+	a.seqs, a.abort, a.aborted = seqs, abort, false
 }
 
 // end records the end of a computation, and reports whether it was aborted.
 func (a *abortable) end() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.of = nil
+	a.seqs = nil
 	return a.aborted
 }
 
 func (a *abortable) cancel(s *sequence) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.Contains(a.of, s) && !a.aborted {
+	if slices.Contains(a.seqs, s) && !a.aborted {
 		a.aborted = true
 		a.abort()
 	}
@@ -195,17 +195,17 @@ func (l *Loop) Run(ctx context.Context) error {
 // A stepper is the state of one Run of a loop. Only the loop's thread uses it.
 type stepper struct {
 	*Loop
-	cache    *kv.Cache
-	times    schedule.StepTimes
-	handoff  handoff
-	live     []*sequence         // oldest first
-	views    []schedule.Sequence // of live, in the step under way
-	batch    []entry             // of the step under way
-	calls    []uint64            // of batch
-	last     time.Time           // end of the last step if it had streams, else zero
-	cachedOf map[string]int64    // by owner: tokens of prompts found in the cache
-	counted  time.Time           // last time at which the stats of the cache were published
-	moving   schedule.Average    // seconds that a slide takes per token
+	cache         *kv.Cache
+	times         schedule.StepTimes
+	handoff       handoff
+	live          []*sequence         // oldest first
+	views         []schedule.Sequence // of live, in the step under way
+	batch         []entry             // of the step under way
+	calls         []uint64            // of batch
+	last          time.Time           // end of the last step if it had streams, else zero
+	cachedByOwner map[string]int64    // by owner: tokens of prompts found in the cache
+	published     time.Time           // last time at which the stats of the cache were published
+	slideTime     schedule.Average    // seconds that a slide takes per token
 }
 
 func newStepper(l *Loop) *stepper {
@@ -215,7 +215,7 @@ func newStepper(l *Loop) *stepper {
 			Cells: l.Limits.Context, Sequences: l.Limits.Sequences + l.Limits.Retained,
 			Retain: l.Limits.Retained > 0, Offloaded: l.Limits.Offloaded, Whole: l.Whole, Piece: l.Piece,
 		}),
-		times: schedule.StepTimes{Stall: l.Stall}, cachedOf: make(map[string]int64),
+		times: schedule.StepTimes{Stall: l.Stall}, cachedByOwner: make(map[string]int64),
 	}
 	return s
 }
@@ -264,14 +264,14 @@ func (l *stepper) slide() {
 	if u := l.cache.Usage(); dead <= max(fewDead, (u.Active+u.Retained)/2) {
 		return
 	}
-	token := cmp.Or(l.moving.Mean(), slideToken.Seconds())
+	token := cmp.Or(l.slideTime.Mean(), slideToken.Seconds())
 	if seconds(float64(tokens)*token) > l.times.StallBudget(len(l.live))/slideShare {
 		return
 	}
 	began := time.Now()
 	l.cache.Slide()
 	if tokens > 0 {
-		l.moving.Add(time.Since(began).Seconds() / float64(tokens))
+		l.slideTime.Add(time.Since(began).Seconds() / float64(tokens))
 	}
 }
 

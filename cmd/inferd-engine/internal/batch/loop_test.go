@@ -111,7 +111,7 @@ func TestLoopRepeats(t *testing.T) {
 			for i, prompt := range [][2]int{{0, 200}, {0, 200}, {0, 249}, {1000, 20}, {1000, 20}} {
 				before := len(m.steps)
 				var out []batch.Token
-				seq := m.of("a", prompt[0], prompt[1], 1, &out)
+				seq := m.ownedBy("a", prompt[0], prompt[1], 1, &out)
 				seq.Repeats = test.repeats
 				if _, err := loop.Do(t.Context(), seq); err != nil {
 					t.Fatal(err)
@@ -218,12 +218,12 @@ func TestLoopAbortsAStep(t *testing.T) {
 	var long, other []batch.Token
 	var all sync.WaitGroup
 	all.Go(func() {
-		if _, err := loop.Do(ctx, m.of("a", 0, 2000, 10, &long)); !errors.Is(err, gone) {
+		if _, err := loop.Do(ctx, m.ownedBy("a", 0, 2000, 10, &long)); !errors.Is(err, gone) {
 			t.Errorf("Do = %v", err)
 		}
 	})
 	all.Go(func() {
-		if got, err := loop.Do(t.Context(), m.of("b", 3000, 300, 10, &other)); err != nil || got.Out != 10 || other[9] != 3309 {
+		if got, err := loop.Do(t.Context(), m.ownedBy("b", 3000, 300, 10, &other)); err != nil || got.Out != 10 || other[9] != 3309 {
 			t.Errorf("the other one: %+v, %v, %v", got, err, other)
 		}
 	})
@@ -259,7 +259,7 @@ func TestLoopLives(t *testing.T) {
 							most := 1 + r.IntN(size/3)
 							var out []batch.Token
 							ctx, cancel := context.WithCancel(t.Context())
-							seq := m.of(owner, first, prompt, most, &out)
+							seq := m.ownedBy(owner, first, prompt, most, &out)
 							leave := r.IntN(4*most + 1)
 							seq.Emit = func(tok batch.Token, _ int) bool {
 								if out = append(out, tok); len(out) == leave {

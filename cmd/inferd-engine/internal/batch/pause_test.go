@@ -20,7 +20,7 @@ func TestLoopPause(t *testing.T) {
 		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
 		var held atomic.Bool
 		var out, other []batch.Token
-		seq := m.of("a", 0, 100, 50, &out)
+		seq := m.ownedBy("a", 0, 100, 50, &out)
 		seq.Paused = held.Load
 		seq.Emit = func(tok batch.Token, _ int) bool {
 			if out = append(out, tok); len(out) == 10 {
@@ -38,7 +38,7 @@ func TestLoopPause(t *testing.T) {
 		if len(out) != 10 {
 			t.Errorf("it has written %d", len(out))
 		}
-		if got, err := loop.Do(t.Context(), m.of("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
+		if got, err := loop.Do(t.Context(), m.ownedBy("b", 500, 100, 20, &other)); err != nil || got.Out != 20 {
 			t.Errorf("the other one: %+v, %v", got, err)
 		}
 		if st := loop.Stats(); st.Parked != 1 || st.Sequences != 1 || len(st.Users) == 0 || st.Users[0].User != "a" || st.Users[0].KVTokens != 109 {
@@ -61,7 +61,7 @@ func TestLoopPausedCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop, m := start(t, batch.Limits{Context: 1000, Batch: 64, Sequences: 1, Retained: 2})
 		var out []batch.Token
-		seq := m.of("a", 0, 10, 50, &out)
+		seq := m.ownedBy("a", 0, 10, 50, &out)
 		seq.Paused = func() bool { return len(out) == 3 }
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
@@ -93,7 +93,7 @@ func longPause(t *testing.T, repeats bool) {
 		run(t, loop, m)
 		var paused atomic.Bool
 		var out []batch.Token
-		seq := m.of("a", 0, 100, 50, &out)
+		seq := m.ownedBy("a", 0, 100, 50, &out)
 		seq.Paused, seq.Repeats = paused.Load, repeats
 		seq.Emit = func(tok batch.Token, _ int) bool {
 			if out = append(out, tok); len(out) == 10 {

@@ -105,7 +105,7 @@ type sequence struct {
 	workerSeq, workerLen int
 	noOffload            bool // a chunk has failed at the worker
 
-	owed time.Duration // time not yet reported as cost
+	uncharged time.Duration // time not yet reported as cost
 }
 
 // end marks a sequence as ending, with an error or nil. Only the first call of end or endAs counts.
@@ -182,7 +182,7 @@ func (l *stepper) transition(s *sequence, to schedule.State) {
 		l.Prefill.Release(s.workerSeq)
 	}
 	if from.HasCells() && !to.HasCells() {
-		if err := l.giveUp(s); err != nil {
+		if err := l.releaseCells(s); err != nil {
 			s.err, s.ending = errors.Join(s.err, err), true
 		}
 	}
@@ -204,7 +204,7 @@ func (l *stepper) allocate(s *sequence) error {
 	if s.prefillLen == 0 {
 		n := cells.Len()
 		s.result.Cached = n
-		l.cachedOf[s.Owner] += int64(n)
+		l.cachedByOwner[s.Owner] += int64(n)
 		l.addStats(func(st *Stats) { st.CachedTokens += int64(n) })
 		if s.Begin != nil {
 			s.Begin(n)
@@ -231,9 +231,9 @@ func (l *stepper) lookup(s *sequence) kv.Prefix {
 	return longest
 }
 
-// giveUp takes the cells from a sequence that has entered a state without cells. In Suspended and Done
+// releaseCells takes the cells from a sequence that has entered a state without cells. In Suspended and Done
 // it retains them, otherwise it frees them.
-func (l *stepper) giveUp(s *sequence) error {
+func (l *stepper) releaseCells(s *sequence) error {
 	cells := s.cells
 	s.cells = nil
 	switch s.state {

@@ -61,10 +61,10 @@ const publishPause = 100 * time.Millisecond
 // publishStats updates the stats of the cache if they are due, or if the loop will be idle.
 func (l *stepper) publishStats() {
 	now := time.Now()
-	if now.Sub(l.counted) < publishPause && l.running() {
+	if now.Sub(l.published) < publishPause && l.running() {
 		return
 	}
-	l.counted = now
+	l.published = now
 	paused := 0
 	for _, s := range l.live {
 		if !s.state.Running() {
@@ -79,25 +79,25 @@ func (l *stepper) publishStats() {
 // users returns the usage of the cache by user, sorted by name. Sequences without an owner are not
 // counted.
 func (l *stepper) users() (all []stats.User) {
-	of := make(map[string]stats.User)
-	for owner, n := range l.cachedOf {
-		of[owner] = stats.User{CachedTokens: n}
+	byName := make(map[string]stats.User)
+	for owner, n := range l.cachedByOwner {
+		byName[owner] = stats.User{CachedTokens: n}
 	}
-	hold := func(owner string, tokens int) {
-		u := of[owner]
+	addTokens := func(owner string, tokens int) {
+		u := byName[owner]
 		u.KVTokens += tokens
-		of[owner] = u
+		byName[owner] = u
 	}
 	for _, s := range l.live {
-		hold(s.Owner, s.cached())
+		addTokens(s.Owner, s.cached())
 	}
 	l.cache.RetainedByOwner(func(owner string, tokens int) {
 		owner, _, _ = strings.Cut(owner, partMark)
-		hold(owner, tokens)
+		addTokens(owner, tokens)
 	})
-	delete(of, "")
-	for _, name := range slices.Sorted(maps.Keys(of)) {
-		u := of[name]
+	delete(byName, "")
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		u := byName[name]
 		u.User = name
 		all = append(all, u)
 	}

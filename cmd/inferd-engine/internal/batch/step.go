@@ -31,14 +31,14 @@ func (l *stepper) step() {
 	if beside && prompt == 0 { // mayDecode may have waited
 		began = time.Now()
 	}
-	locked, err := l.decode(streams + prompt)
+	lockWait, err := l.decode(streams + prompt)
 	if err != nil {
 		l.rollback(err)
 		return
 	}
 	l.advance()
 	now := time.Now()
-	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-locked) // locked is the wait for a step of another engine
+	l.times.ObserveStep(streams, prompt, beside, now.Sub(began)-lockWait)
 	l.unit.Store(int64(l.times.DecodeStep(1)))
 	l.countStep(streams, prompt, now.Sub(began), now)
 }
@@ -140,9 +140,9 @@ func (l *stepper) mayDecode(streams, prompt int, noDelay bool) bool {
 	return false
 }
 
-// decode decodes the batch, which has the given number of tokens. locked is the time that it waited
+// decode decodes the batch, which has the given number of tokens. lockWait is the time that it waited
 // for the compute lock.
-func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
+func (l *stepper) decode(tokens int) (lockWait time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err
 	}
@@ -157,10 +157,10 @@ func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 	l.decoding.begin(abort, l.Decoder.Abort)
 	l.Progress.Begin(l.calls, l.expected(tokens))
 	if l.Exclusive != nil {
-		came := time.Now()
+		began := time.Now()
 		l.Progress.Enter(progress.Lock)
 		l.Exclusive(func() {
-			locked = time.Since(came)
+			lockWait = time.Since(began)
 			l.Progress.Enter(progress.Decode)
 			err = l.Decoder.Decode()
 		})
@@ -169,7 +169,7 @@ func (l *stepper) decode(tokens int) (locked time.Duration, err error) {
 		err = l.Decoder.Decode()
 	}
 	l.Progress.End()
-	return locked, err
+	return lockWait, err
 }
 
 // addBatch reserves cells for the batch, which has the given number of tokens, and adds its tokens
@@ -281,17 +281,17 @@ func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) 
 	}
 }
 
-// cost adds sampling time to the owed time of a sequence, and returns how many whole units of it to
+// cost adds sampling time to the uncharged time of a sequence, and returns how many whole units of it to
 // charge now. A unit is the mean time of a step of one token. The rest, or all if the unit is
 // unknown, is carried over.
 func (l *stepper) cost(s *sequence, took time.Duration) int {
-	s.owed += took
+	s.uncharged += took
 	unit := l.times.DecodeStep(1)
 	if unit <= 0 {
 		return 0
 	}
-	n := s.owed / unit
-	s.owed %= unit
+	n := s.uncharged / unit
+	s.uncharged %= unit
 	return int(n)
 }
 

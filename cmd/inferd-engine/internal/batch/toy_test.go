@@ -170,9 +170,9 @@ func (m *toy) sequence(first, prompt, most int, out *[]batch.Token) batch.Sequen
 	}
 }
 
-// of returns a sequence of an owner. Its prompt is the given number of consecutive tokens, beginning with
+// ownedBy returns a sequence of an owner. Its prompt is the given number of consecutive tokens, beginning with
 // first; its answer begins with first+prompt and has at most most tokens, which are appended to out.
-func (m *toy) of(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
+func (m *toy) ownedBy(owner string, first, prompt, most int, out *[]batch.Token) batch.Sequence {
 	s := m.sequence(first, prompt, most, out)
 	s.Owner = owner
 	return s

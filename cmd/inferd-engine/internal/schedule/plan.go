@@ -66,10 +66,10 @@ func (p *planner) evictToFit() {
 }
 
 // youngest returns the index of the last sequence that is not evicted and that satisfies the
-// condition is, or -1.
-func (p *planner) youngest(is func(Sequence) bool) int {
+// condition, or -1.
+func (p *planner) youngest(condition func(Sequence) bool) int {
 	for i, s := range slices.Backward(p.seqs) {
-		if is(s) && !slices.Contains(p.evicted, i) {
+		if condition(s) && !slices.Contains(p.evicted, i) {
 			return i
 		}
 	}
@@ -100,7 +100,7 @@ func (p *planner) start() {
 	}
 	started := 0
 	for i, s := range p.seqs {
-		if !s.wants() {
+		if !s.needsCells() {
 			continue
 		}
 		switch {
@@ -127,19 +127,19 @@ func (p *planner) start() {
 // false.
 func (p *planner) evictFor(s Sequence) bool {
 	s.Shared = 0 // the shared cells may belong to an evicted sequence
-	try := *p
-	try.running, try.evicted = slices.Clone(p.running), nil
-	for !try.fits(s) {
-		i := try.youngest(Sequence.paused)
+	trial := *p
+	trial.running, trial.evicted = slices.Clone(p.running), nil
+	for !trial.fits(s) {
+		i := trial.youngest(Sequence.paused)
 		if i < 0 {
-			i = try.victimFor(s.Owner)
+			i = trial.victimFor(s.Owner)
 		}
 		if i < 0 {
 			return false
 		}
-		try.evict(i)
+		trial.evict(i)
 	}
-	*p = try
+	*p = trial
 	return true
 }
 

@@ -8,23 +8,23 @@ import (
 	"pgregory.net/rapid"
 )
 
-// in returns a sequence with cached tokens, on cells of its own; it decodes if only one token is
-// pending. out returns a waiting sequence.
-func in(owner string, cached, total int) Sequence {
+// cached returns a sequence with cached tokens, on cells of its own; it decodes if only one token is
+// pending. waiting returns a waiting sequence.
+func cached(owner string, cached, total int) Sequence {
 	s := Sequence{Owner: owner, State: Prefilling, Cached: cached, Total: total, Exclusive: cached}
 	if total == cached+1 {
 		s.State = Decoding
 	}
 	return s
 }
-func out(owner string, total int) Sequence { return Sequence{Owner: owner, Total: total} }
+func waiting(owner string, total int) Sequence { return Sequence{Owner: owner, Total: total} }
 
-func (s Sequence) held() Sequence   { s.State = Paused; return s }
-func (s Sequence) mature() Sequence { s.Evictable = true; return s }
+func (s Sequence) asPaused() Sequence    { s.State = Paused; return s }
+func (s Sequence) asEvictable() Sequence { s.Evictable = true; return s }
 
-// spared returns a waiting sequence with a prefix of n tokens in the cache, on active cells or on
+// withPrefix returns a waiting sequence with a prefix of n tokens in the cache, on active cells or on
 // retained ones.
-func spared(owner string, total, n int, active bool) Sequence {
+func withPrefix(owner string, total, n int, active bool) Sequence {
 	s := Sequence{Owner: owner, Total: total, Prefix: n}
 	if active {
 		s.Shared = n
@@ -40,71 +40,71 @@ func TestPlan(t *testing.T) {
 		evict []int
 		feed  []int
 	}{
-		"a prompt alone gets the whole batch":           {[]Sequence{out("a", 100)}, nil, []int{64}},
-		"a prompt goes on where it was":                 {[]Sequence{in("a", 64, 100)}, nil, []int{36}},
-		"up to a multiple of the batch":                 {[]Sequence{in("a", 128, 700)}, nil, []int{64}},
-		"behind a cached prefix of whole tiles":         {[]Sequence{spared("a", 200, 64, false)}, nil, []int{64}},
-		"behind another prefix as many as there may be": {[]Sequence{spared("a", 200, 70, false)}, nil, []int{64}},
-		"every decoding sequence gets one token":        {[]Sequence{in("a", 100, 101), in("b", 50, 51)}, nil, []int{1, 1}},
-		"a prompt beside a stream gets a chunk":         {[]Sequence{in("a", 100, 101), out("b", 50)}, nil, []int{1, 16}},
-		"a prompt of one token":                         {[]Sequence{out("a", 1)}, nil, []int{1}},
-		"a cached prefix is not decoded":                {[]Sequence{spared("a", 50, 40, false)}, nil, []int{10}},
-		"two prompts share, the shorter first":          {[]Sequence{out("a", 90), out("a", 40)}, nil, []int{24, 40}},
-		"the longest of three progresses too":           {[]Sequence{out("a", 90), out("a", 80), out("a", 70)}, nil, []int{2, 2, 60}},
-		"the owner with the fewest running comes first": {[]Sequence{out("a", 20), out("a", 30), out("b", 70)}, nil, []int{2, 2, 60}},
+		"a prompt alone gets the whole batch":           {[]Sequence{waiting("a", 100)}, nil, []int{64}},
+		"a prompt goes on where it was":                 {[]Sequence{cached("a", 64, 100)}, nil, []int{36}},
+		"up to a multiple of the batch":                 {[]Sequence{cached("a", 128, 700)}, nil, []int{64}},
+		"behind a cached prefix of whole tiles":         {[]Sequence{withPrefix("a", 200, 64, false)}, nil, []int{64}},
+		"behind another prefix as many as there may be": {[]Sequence{withPrefix("a", 200, 70, false)}, nil, []int{64}},
+		"every decoding sequence gets one token":        {[]Sequence{cached("a", 100, 101), cached("b", 50, 51)}, nil, []int{1, 1}},
+		"a prompt beside a stream gets a chunk":         {[]Sequence{cached("a", 100, 101), waiting("b", 50)}, nil, []int{1, 16}},
+		"a prompt of one token":                         {[]Sequence{waiting("a", 1)}, nil, []int{1}},
+		"a cached prefix is not decoded":                {[]Sequence{withPrefix("a", 50, 40, false)}, nil, []int{10}},
+		"two prompts share, the shorter first":          {[]Sequence{waiting("a", 90), waiting("a", 40)}, nil, []int{24, 40}},
+		"the longest of three progresses too":           {[]Sequence{waiting("a", 90), waiting("a", 80), waiting("a", 70)}, nil, []int{2, 2, 60}},
+		"the owner with the fewest running comes first": {[]Sequence{waiting("a", 20), waiting("a", 30), waiting("b", 70)}, nil, []int{2, 2, 60}},
 		"more prompts than tokens": {
-			[]Sequence{in("a", 9, 10), in("a", 9, 12), in("a", 9, 12)}, nil, []int{1, 3, 3},
+			[]Sequence{cached("a", 9, 10), cached("a", 9, 12), cached("a", 9, 12)}, nil, []int{1, 3, 3},
 		},
 		"the fifth waits": {
-			[]Sequence{in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), out("b", 1)}, nil, []int{1, 1, 1, 1, 0},
+			[]Sequence{cached("a", 9, 10), cached("a", 9, 10), cached("a", 9, 10), cached("a", 9, 10), waiting("b", 1)}, nil, []int{1, 1, 1, 1, 0},
 		},
 		"the fifth gets the place of a paused one": {
-			[]Sequence{in("a", 9, 10).held(), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), out("b", 1)}, nil, []int{0, 1, 1, 1, 1},
+			[]Sequence{cached("a", 9, 10).asPaused(), cached("a", 9, 10), cached("a", 9, 10), cached("a", 9, 10), waiting("b", 1)}, nil, []int{0, 1, 1, 1, 1},
 		},
 		"five running, before one of them is paused": {
-			[]Sequence{in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("a", 9, 10), in("b", 9, 10)}, nil, []int{1, 1, 1, 1, 0},
+			[]Sequence{cached("a", 9, 10), cached("a", 9, 10), cached("a", 9, 10), cached("a", 9, 10), cached("b", 9, 10)}, nil, []int{1, 1, 1, 1, 0},
 		},
 		"one that does not fit waits, and none overtakes it": {
-			[]Sequence{in("a", 600, 601), out("a", 150), out("a", 1)}, nil, []int{1, 0, 0},
+			[]Sequence{cached("a", 600, 601), waiting("a", 150), waiting("a", 1)}, nil, []int{1, 0, 0},
 		},
 		"one with shared cells fits": {
-			[]Sequence{in("a", 600, 601), spared("a", 650, 600, true)}, nil, []int{1, 16},
+			[]Sequence{cached("a", 600, 601), withPrefix("a", 650, 600, true)}, nil, []int{1, 16},
 		},
 		"inactive cells save no room": {
-			[]Sequence{in("a", 300, 301), spared("b", 650, 600, false)}, nil, []int{1, 0},
+			[]Sequence{cached("a", 300, 301), withPrefix("b", 650, 600, false)}, nil, []int{1, 0},
 		},
-		"alone there need be no headroom": {[]Sequence{out("a", 799)}, nil, []int{64}},
+		"alone there need be no headroom": {[]Sequence{waiting("a", 799)}, nil, []int{64}},
 		"the youngest is evicted when the answers outgrow the context": {
-			[]Sequence{in("a", 400, 401), in("b", 300, 301), in("c", 98, 99)}, []int{2}, []int{1, 1, 0},
+			[]Sequence{cached("a", 400, 401), cached("b", 300, 301), cached("c", 98, 99)}, []int{2}, []int{1, 1, 0},
 		},
 		"there is room while one is paused": {
-			[]Sequence{in("a", 400, 401).held(), in("b", 300, 301), in("c", 98, 99)}, nil, []int{0, 1, 1},
+			[]Sequence{cached("a", 400, 401).asPaused(), cached("b", 300, 301), cached("c", 98, 99)}, nil, []int{0, 1, 1},
 		},
 		"paused ones are evicted first": {
-			[]Sequence{in("a", 400, 401).held(), in("b", 301, 302), in("c", 99, 100)}, []int{0}, []int{0, 1, 1},
+			[]Sequence{cached("a", 400, 401).asPaused(), cached("b", 301, 302), cached("c", 99, 100)}, []int{0}, []int{0, 1, 1},
 		},
-		"a prompt half decoded is evicted as well": {[]Sequence{in("a", 700, 701), in("b", 20, 100)}, []int{1}, []int{1, 0}},
+		"a prompt half decoded is evicted as well": {[]Sequence{cached("a", 700, 701), cached("b", 20, 100)}, []int{1}, []int{1, 0}},
 		"an evicted one comes back before later ones": {
-			[]Sequence{in("a", 500, 501), out("b", 150), out("c", 5)}, nil, []int{1, 11, 5},
+			[]Sequence{cached("a", 500, 501), waiting("b", 150), waiting("c", 5)}, nil, []int{1, 11, 5},
 		},
-		"the oldest stays even when it fills the context": {[]Sequence{in("a", 799, 800), in("b", 9, 10)}, []int{1}, []int{1, 0}},
+		"the oldest stays even when it fills the context": {[]Sequence{cached("a", 799, 800), cached("b", 9, 10)}, []int{1}, []int{1, 0}},
 		"a paused one is evicted for a waiting one": {
-			[]Sequence{in("a", 300, 301), in("a", 300, 301).held(), out("b", 200)}, []int{1}, []int{1, 0, 16},
+			[]Sequence{cached("a", 300, 301), cached("a", 300, 301).asPaused(), waiting("b", 200)}, []int{1}, []int{1, 0, 16},
 		},
 		"none is evicted in vain": {
-			[]Sequence{in("a", 500, 501), in("a", 100, 101).held(), out("a", 500)}, nil, []int{1, 0, 0},
+			[]Sequence{cached("a", 500, 501), cached("a", 100, 101).asPaused(), waiting("a", 500)}, nil, []int{1, 0, 0},
 		},
 		"an owner without any running gets room from the one with the most": {
-			[]Sequence{in("a", 300, 301).mature(), in("b", 100, 101).mature(), in("a", 300, 301).mature(), out("c", 100)}, []int{2}, []int{1, 1, 0, 16},
+			[]Sequence{cached("a", 300, 301).asEvictable(), cached("b", 100, 101).asEvictable(), cached("a", 300, 301).asEvictable(), waiting("c", 100)}, []int{2}, []int{1, 1, 0, 16},
 		},
 		"but not before that has decoded a while": {
-			[]Sequence{in("a", 300, 301), in("a", 300, 301), out("c", 200)}, nil, []int{1, 1, 0},
+			[]Sequence{cached("a", 300, 301), cached("a", 300, 301), waiting("c", 200)}, nil, []int{1, 1, 0},
 		},
 		"nor if it has one running": {
-			[]Sequence{in("a", 300, 301).mature(), in("a", 300, 301).mature(), in("c", 9, 10).mature(), out("c", 200)}, nil, []int{1, 1, 1, 0},
+			[]Sequence{cached("a", 300, 301).asEvictable(), cached("a", 300, 301).asEvictable(), cached("c", 9, 10).asEvictable(), waiting("c", 200)}, nil, []int{1, 1, 1, 0},
 		},
 		"a paused one too many is evicted": {
-			[]Sequence{in("a", 9, 10).held(), in("a", 9, 10).held(), in("a", 9, 10).held(), in("b", 9, 10), in("b", 9, 10), in("b", 9, 10), out("c", 5)},
+			[]Sequence{cached("a", 9, 10).asPaused(), cached("a", 9, 10).asPaused(), cached("a", 9, 10).asPaused(), cached("b", 9, 10), cached("b", 9, 10), cached("b", 9, 10), waiting("c", 5)},
 			[]int{2},
 			[]int{0, 0, 0, 1, 1, 1, 5},
 		},
@@ -122,8 +122,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func (s Sequence) at(state State) Sequence { s.State = state; return s }
-func (s Sequence) refused() Sequence       { s.NoOffload = true; return s }
+func (s Sequence) inState(state State) Sequence { s.State = state; return s }
+func (s Sequence) asRefused() Sequence          { s.NoOffload = true; return s }
 
 // Beside a stream the prefill worker gets the prompts, except short ones of owners with few running
 // sequences, which the step decodes.
@@ -132,7 +132,7 @@ func TestPlanOffload(t *testing.T) {
 	idle := Budget{Chunk: 16, Now: 16, Worker: 1000}
 	busy, late, none := idle, idle, idle
 	busy.Busy, late.Now, none.Worker = true, 4, 0
-	stream := in("a", 100, 101)
+	stream := cached("a", 100, 101)
 	for name, test := range map[string]struct {
 		budget  Budget
 		seqs    []Sequence
@@ -141,36 +141,36 @@ func TestPlanOffload(t *testing.T) {
 		urgent  bool
 		noDelay bool
 	}{
-		"no stream":                                   {idle, []Sequence{out("a", 300)}, []int{300}, []int{0}, false, false},
-		"no stream, two prompts":                      {idle, []Sequence{out("a", 300), out("b", 400)}, []int{300, 212}, []int{0, 0}, false, false},
-		"one of them short":                           {idle, []Sequence{out("a", 300), out("b", 20)}, []int{44, 20}, []int{0, 0}, false, false},
-		"a long prompt":                               {idle, []Sequence{stream, out("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
-		"but for its last token":                      {idle, []Sequence{stream, in("b", 200, 251).at(Staged)}, []int{1, 0}, []int{0, 50}, true, false},
-		"which a step decodes":                        {idle, []Sequence{stream, in("b", 250, 251).at(Staged)}, []int{1, 1}, []int{0, 0}, false, false},
-		"in a step with time for it":                  {late, []Sequence{stream, in("b", 250, 251).at(Staged)}, []int{1, 0}, []int{0, 0}, false, true},
-		"a short one":                                 {idle, []Sequence{stream, out("b", 16)}, []int{1, 16}, []int{0, 0}, false, false},
-		"one of two steps":                            {idle, []Sequence{stream, out("b", 32)}, []int{1, 16}, []int{0, 0}, false, false},
-		"a short one of an owner with enough running": {idle, []Sequence{stream, out("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
-		"a short one of an owner under its share":     {idle, []Sequence{stream, stream, in("b", 9, 10), out("b", 16)}, []int{1, 1, 1, 0}, []int{0, 0, 0, 15}, false, false},
-		"a few tokens of any owner":                   {idle, []Sequence{stream, out("a", 8)}, []int{1, 8}, []int{0, 0}, false, false},
-		"or behind a long context":                    {idle, []Sequence{stream, spared("a", 600, 592, true)}, []int{1, 0}, []int{0, 7}, true, false},
-		"a short one behind a long context":           {idle, []Sequence{stream, spared("b", 600, 584, true)}, []int{1, 0}, []int{0, 15}, true, false},
-		"all of it is cached":                         {idle, []Sequence{stream, spared("b", 600, 599, true)}, []int{1, 1}, []int{0, 0}, false, false},
+		"no stream":                                   {idle, []Sequence{waiting("a", 300)}, []int{300}, []int{0}, false, false},
+		"no stream, two prompts":                      {idle, []Sequence{waiting("a", 300), waiting("b", 400)}, []int{300, 212}, []int{0, 0}, false, false},
+		"one of them short":                           {idle, []Sequence{waiting("a", 300), waiting("b", 20)}, []int{44, 20}, []int{0, 0}, false, false},
+		"a long prompt":                               {idle, []Sequence{stream, waiting("b", 300)}, []int{1, 0}, []int{0, 128}, true, false},
+		"but for its last token":                      {idle, []Sequence{stream, cached("b", 200, 251).inState(Staged)}, []int{1, 0}, []int{0, 50}, true, false},
+		"which a step decodes":                        {idle, []Sequence{stream, cached("b", 250, 251).inState(Staged)}, []int{1, 1}, []int{0, 0}, false, false},
+		"in a step with time for it":                  {late, []Sequence{stream, cached("b", 250, 251).inState(Staged)}, []int{1, 0}, []int{0, 0}, false, true},
+		"a short one":                                 {idle, []Sequence{stream, waiting("b", 16)}, []int{1, 16}, []int{0, 0}, false, false},
+		"one of two steps":                            {idle, []Sequence{stream, waiting("b", 32)}, []int{1, 16}, []int{0, 0}, false, false},
+		"a short one of an owner with enough running": {idle, []Sequence{stream, waiting("a", 16)}, []int{1, 0}, []int{0, 15}, true, false},
+		"a short one of an owner under its share":     {idle, []Sequence{stream, stream, cached("b", 9, 10), waiting("b", 16)}, []int{1, 1, 1, 0}, []int{0, 0, 0, 15}, false, false},
+		"a few tokens of any owner":                   {idle, []Sequence{stream, waiting("a", 8)}, []int{1, 8}, []int{0, 0}, false, false},
+		"or behind a long context":                    {idle, []Sequence{stream, withPrefix("a", 600, 592, true)}, []int{1, 0}, []int{0, 7}, true, false},
+		"a short one behind a long context":           {idle, []Sequence{stream, withPrefix("b", 600, 584, true)}, []int{1, 0}, []int{0, 15}, true, false},
+		"all of it is cached":                         {idle, []Sequence{stream, withPrefix("b", 600, 599, true)}, []int{1, 1}, []int{0, 0}, false, false},
 		"two at the worker": {
-			idle, []Sequence{stream, out("b", 300), out("c", 100)}, []int{1, 0, 0}, []int{0, 29, 99}, true, false,
+			idle, []Sequence{stream, waiting("b", 300), waiting("c", 100)}, []int{1, 0, 0}, []int{0, 29, 99}, true, false,
 		},
 		"the worker has no room": {
-			idle, []Sequence{stream, in("b", 100, 900).at(Staged), out("c", 200)}, []int{1, 0, 16}, []int{0, 128, 0}, true, false,
+			idle, []Sequence{stream, cached("b", 100, 900).inState(Staged), waiting("c", 200)}, []int{1, 0, 16}, []int{0, 128, 0}, true, false,
 		},
-		"the worker has failed at it": {idle, []Sequence{stream, out("b", 300).refused()}, []int{1, 16}, []int{0, 0}, false, false},
-		"the worker is busy":          {busy, []Sequence{stream, in("b", 100, 300).at(Offloaded), out("c", 300)}, []int{1, 0, 0}, []int{0, 0, 0}, false, false},
+		"the worker has failed at it": {idle, []Sequence{stream, waiting("b", 300).asRefused()}, []int{1, 16}, []int{0, 0}, false, false},
+		"the worker is busy":          {busy, []Sequence{stream, cached("b", 100, 300).inState(Offloaded), waiting("c", 300)}, []int{1, 0, 0}, []int{0, 0, 0}, false, false},
 		"the worker is busy, and a short one comes": {
-			busy, []Sequence{stream, in("b", 100, 300).at(Offloaded), out("c", 10)}, []int{1, 0, 10}, []int{0, 0, 0}, false, false,
+			busy, []Sequence{stream, cached("b", 100, 300).inState(Offloaded), waiting("c", 10)}, []int{1, 0, 10}, []int{0, 0, 0}, false, false,
 		},
-		"the worker is busy, and there is no stream": {busy, []Sequence{in("b", 100, 300).at(Offloaded), out("c", 300)}, []int{0, 0}, []int{0, 0}, false, false},
-		"no stream any more":                         {idle, []Sequence{in("b", 100, 300).at(Staged)}, []int{200}, []int{0}, false, false},
-		"the streams have waited":                    {late, []Sequence{stream, out("b", 16)}, []int{1, 0}, []int{0, 0}, false, true},
-		"there is no worker":                         {none, []Sequence{stream, out("b", 300)}, []int{1, 16}, []int{0, 0}, false, false},
+		"the worker is busy, and there is no stream": {busy, []Sequence{cached("b", 100, 300).inState(Offloaded), waiting("c", 300)}, []int{0, 0}, []int{0, 0}, false, false},
+		"no stream any more":                         {idle, []Sequence{cached("b", 100, 300).inState(Staged)}, []int{200}, []int{0}, false, false},
+		"the streams have waited":                    {late, []Sequence{stream, waiting("b", 16)}, []int{1, 0}, []int{0, 0}, false, true},
+		"there is no worker":                         {none, []Sequence{stream, waiting("b", 300)}, []int{1, 16}, []int{0, 0}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			used := 0
@@ -214,7 +214,7 @@ func TestPlanProperties(t *testing.T) {
 				prompt := rapid.IntRange(1, l.Context-1).Draw(t, "prompt")
 				answer := rapid.IntRange(1, l.Context-prompt).Draw(t, "answer")
 				lives = append(lives, life{prompt: prompt, answer: answer})
-				s := out(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "owner"), prompt)
+				s := waiting(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "owner"), prompt)
 				seqs = append(seqs, s)
 				come--
 			}
@@ -299,6 +299,6 @@ func TestPlanProperties(t *testing.T) {
 func ExampleLimits() {
 	// Beside a stream a prompt of 50 tokens is decoded, 16 at a time.
 	l := Limits{Context: 1024, Batch: 64, Sequences: 2}
-	fmt.Println(Plan(l, []Sequence{in("a", 10, 11), out("b", 50)}, 10, Budget{Chunk: 16, Now: 16}).Feed)
+	fmt.Println(Plan(l, []Sequence{cached("a", 10, 11), waiting("b", 50)}, 10, Budget{Chunk: 16, Now: 16}).Feed)
 	// Output: [1 16]
 }

@@ -78,8 +78,8 @@ func (s Sequence) active() bool { return s.Cached > 0 && s.State.Running() }
 // paused reports whether a sequence has tokens in the cache and is paused.
 func (s Sequence) paused() bool { return s.Cached > 0 && !s.State.Running() }
 
-// wants reports whether a sequence has no cells and is not paused.
-func (s Sequence) wants() bool {
+// needsCells reports whether a sequence has no cells and is not paused.
+func (s Sequence) needsCells() bool {
 	return s.Cached == 0 && s.State.Running()
 }
 
