@@ -263,7 +263,7 @@ func (c *Cache) Load(s *Sequence, tokens []Token, state State) error {
 		return err
 	}
 	if s.cells != before {
-		return fmt.Errorf("sequence %d has %d tokens left", s.id, s.cells)
+		return fmt.Errorf("sequence %d lost tokens while cells were freed: it has %d of %d", s.id, s.cells, before)
 	}
 	for _, p := range state {
 		if err := c.memory.Load(s.id, p.state); err != nil {

@@ -55,9 +55,9 @@ type Worker struct {
 	cache     *kv.Cache
 	sequences []*kv.Sequence // by reserved number; nil if it has no tokens
 
-	jobs chan *Job     // to the thread; closed by Stop
-	done chan *Job     // from the thread; has room for one
-	over chan struct{} // closed when the thread has ended
+	jobs  chan *Job     // to the thread; closed by Stop
+	done  chan *Job     // from the thread; has room for one
+	ended chan struct{} // closed when the thread has ended
 
 	mu       sync.Mutex // guards the fields below, and Aborted of the outstanding job
 	wake     func()     // called when a job is done
@@ -105,7 +105,7 @@ func (j *Job) Tokens() int {
 func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error) {
 	w := &Worker{
 		tokens: tokens, reserved: make([]bool, sequences), sequences: make([]*kv.Sequence, sequences),
-		jobs: make(chan *Job, 1), done: make(chan *Job, 1), over: make(chan struct{}),
+		jobs: make(chan *Job, 1), done: make(chan *Job, 1), ended: make(chan struct{}),
 	}
 	opened := make(chan error)
 	go w.run(open, opened) // ends with Stop
@@ -119,7 +119,7 @@ func Start(tokens, sequences int, open func() (Context, error)) (*Worker, error)
 // At the end it unlocks the thread, so that Go may use it for other goroutines although open may have
 // lowered its priority. That matters only in tests, in which the process lives on.
 func (w *Worker) run(open func() (Context, error), opened chan<- error) {
-	defer close(w.over)
+	defer close(w.ended)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c, err := open()
@@ -199,10 +199,10 @@ func (w *Worker) decode(j *Job) error {
 	if err := w.cache.Reserve(j.Tokens()); err != nil {
 		return err
 	}
-	for i := range j.Chunks { // all chunks are checked first: tokens added before an error would stay in the batch
+	for i := range j.Chunks { // all chunks are checked before the first Add: only an error of Add empties the batch
 		c := &j.Chunks[i]
 		if s := w.sequences[c.Seq]; s.Len() != c.Start {
-			return fmt.Errorf("a chunk at %d behind a sequence of %d tokens", c.Start, s.Len())
+			return fmt.Errorf("a chunk begins at position %d, but its sequence has %d tokens", c.Start, s.Len())
 		}
 	}
 	for i := range j.Chunks {
@@ -299,7 +299,7 @@ func (w *Worker) Stop() {
 	w.Abort()
 	close(w.jobs)
 	select {
-	case <-w.over:
+	case <-w.ended:
 	case <-time.After(stopTimeout):
 	}
 }
