@@ -56,25 +56,25 @@ var poolings = map[Pooling]yzma.PoolingType{
 // The file context.go makes and closes a context, decode.go computes batches, and memory.go changes
 // the cache.
 type Context struct {
-	handle yzma.Context
-	memory yzma.Memory
-	pool   *threadpool
-	enters bool // the next Decode binds its thread to a processor, because another thread may have made the context
-	abort  *abortFlag
-	batch  yzma.Batch
-	opt    ContextOptions
-	whole  bool // sequences cannot be truncated
-	window int  // the attention window of some layers, in tokens; 0 is none
+	handle    yzma.Context
+	memory    yzma.Memory
+	pool      *threadpool
+	bindNext  bool // the next Decode binds its thread to a processor, because another thread may have made the context
+	abort     *abortFlag
+	batch     yzma.Batch
+	opt       ContextOptions
+	wholeOnly bool // sequences cannot be truncated
+	window    int  // the attention window of some layers, in tokens; 0 is none
 
-	adding  int    // entries of the next batch
-	deepest int    // the largest position among them
-	padding int    // maximum number of padding entries in the next batch
-	pairs   bool   // a batch of one entry is padded with a second one
-	logits  []bool // by entry of the batch decoded last: it has logits
-	next    []bool // the same for the next batch
-	model   *Model
-	width   int           // of the model's embeddings; 0 if small batches are not padded
-	first   time.Duration // see [Context.FirstToken]
+	entries    int    // entries of the next batch
+	deepest    int    // the largest position among them
+	padding    int    // maximum number of padding entries in the next batch
+	pairs      bool   // a batch of one entry is padded with a second one
+	logits     []bool // by entry of the batch decoded last: it has logits
+	nextLogits []bool // the same for the next batch
+	model      *Model
+	width      int           // of the model's embeddings; 0 if small batches are not padded
+	firstToken time.Duration // see [Context.FirstToken]
 }
 
 // Failures of Decode that are not the fault of the batch.
@@ -87,7 +87,7 @@ var (
 // [Context.Load] if the cache no longer has the state at the requested token: a recurrent model keeps
 // only the latest state, and tokens older than an attention window may be overwritten. The caller can
 // decode the tokens again instead.
-var ErrCannotTruncate = errors.New("the cache cannot be truncated there")
+var ErrCannotTruncate = errors.New("the cache no longer has the state at the requested token")
 
 // NewContext makes a context, and warms it up unless it has idle priority. [Context.Close] frees it.
 func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
@@ -95,7 +95,7 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Context{opt: opt, model: m, whole: !m.CanTruncate(), next: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch)}
+	c := &Context{opt: opt, model: m, wholeOnly: !m.CanTruncate(), nextLogits: make([]bool, opt.NBatch), logits: make([]bool, opt.NBatch)}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -111,7 +111,7 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 	}
 	c.window = int(yzma.ModelNSWA(m.handle))
 	c.pairs = opt.Pairs
-	if !c.whole && !opt.Encodes && !opt.Exact && opt.NBatch >= attnTile && m.layers == 0 {
+	if !c.wholeOnly && !opt.Encodes && !opt.Exact && opt.NBatch >= attnTile && m.layers == 0 {
 		c.width = int(yzma.ModelNEmbd(m.handle))
 	}
 	if c.memory, err = yzma.GetMemory(c.handle); err != nil {
@@ -127,7 +127,7 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 	if err := c.warmUp(m); err != nil {
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
-	c.enters = true
+	c.bindNext = true
 	return c, nil
 }
 
@@ -135,10 +135,10 @@ func NewContext(m *Model, opt ContextOptions) (_ *Context, err error) {
 func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	params := yzma.ContextDefaultParams()
 	if opt.NCtx < 1 || opt.NBatch < 1 || opt.NSeq < 1 || opt.Threads < 1 {
-		return params, fmt.Errorf("a context of %+v", opt)
+		return params, fmt.Errorf("context options %+v: NCtx, NBatch, NSeq and Threads must be at least 1", opt)
 	}
 	if most := int(yzma.MaxParallelSequences()) - 1; opt.NSeq > most {
-		return params, fmt.Errorf("%d sequences at once: llama.cpp has room for %d", opt.NSeq, most)
+		return params, fmt.Errorf("%d sequences at once are too many: llama.cpp supports at most %d", opt.NSeq, most)
 	}
 	params.NCtx = uint32(opt.NCtx)
 	params.NBatch = uint32(opt.NBatch)
@@ -153,7 +153,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 	params.NThreadsBatch = int32(opt.Threads)
 	params.FlashAttentionType = yzma.FlashAttentionTypeAuto
 	if opt.Exact && m.layers == 0 && m.CanTruncate() {
-		params.TypeV = apartV
+		params.TypeV = separateV
 	}
 	if opt.Encodes {
 		pooling, ok := poolings[opt.Pooling]
@@ -163,7 +163,7 @@ func contextParams(m *Model, opt ContextOptions) (yzma.ContextParams, error) {
 		params.Embeddings = 1
 		params.PoolingType = pooling
 		params.NUbatch = params.NBatch // attention is bidirectional: a text must be computed whole
-		m.separate(&params, opt)
+		m.isolateSequences(&params, opt)
 	}
 	params.KVUnified = 1 // one cache for all sequences
 	// A smaller cache would suffice for layers with an attention window, but then hardly any sequence
@@ -206,7 +206,7 @@ func (c *Context) warmUp(m *Model) error {
 	if err := c.Decode(); err != nil {
 		return err
 	}
-	c.first = time.Since(began)
+	c.firstToken = time.Since(began)
 	if err := c.ClearAll(); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (c *Context) warmUp(m *Model) error {
 
 // FirstToken is the time that the first token of the warm-up took, or 0 without a warm-up. Later
 // tokens take less, because the first one includes reading the weights.
-func (c *Context) FirstToken() time.Duration { return c.first }
+func (c *Context) FirstToken() time.Duration { return c.firstToken }
 
 // Close frees the context, even if [NewContext] has not completed it.
 func (c *Context) Close() {
@@ -264,7 +264,7 @@ func (c *Context) Pooling() Pooling {
 // of its vector, or, with n = 1 and [Rank], its score.
 func (c *Context) AppendVector(dst []float32, seq, n int) ([]float32, error) {
 	if !c.opt.Encodes || seq < 0 || seq >= c.opt.NSeq {
-		return nil, fmt.Errorf("the vector of sequence %d of %d", seq, c.opt.NSeq)
+		return nil, fmt.Errorf("no vector of sequence %d: the context must encode, and has %d sequences", seq, c.opt.NSeq)
 	}
 	v, err := yzma.GetEmbeddingsSeq(c.handle, yzma.SeqId(seq), int32(n))
 	if err != nil {

@@ -11,28 +11,28 @@ import (
 // can choose the token that follows it, after Decode. An error empties the batch.
 func (c *Context) Add(tok Token, pos, seq int, logits bool) error {
 	if err := c.check(pos, seq); err != nil {
-		clear(c.next)
+		clear(c.nextLogits)
 		c.empty()
 		return err
 	}
 	setBatch(&c.batch, tok, pos, seq, logits)
 	c.deepest = max(c.deepest, pos)
-	c.next[c.adding] = logits
-	c.adding++
+	c.nextLogits[c.entries] = logits
+	c.entries++
 	return nil
 }
 
-func (c *Context) empty() { c.adding, c.deepest, c.batch.NTokens = 0, 0, 0 }
+func (c *Context) empty() { c.entries, c.deepest, c.batch.NTokens = 0, 0, 0 }
 
 // check returns an error for arguments that llama.cpp would accept although they corrupt its state.
 func (c *Context) check(pos, seq int) error {
 	switch {
 	case seq < 0 || seq >= c.opt.NSeq: // a unified cache accepts any number, which corrupts it
-		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+		return fmt.Errorf("sequence %d: the context has sequences 0 to %d", seq, c.opt.NSeq-1)
 	case pos < 0 || pos >= c.opt.NCtx:
-		return fmt.Errorf("position %d in a context of %d", pos, c.opt.NCtx)
-	case c.adding == c.opt.NBatch:
-		return fmt.Errorf("a batch of more than %d", c.opt.NBatch)
+		return fmt.Errorf("position %d: the context has %d tokens", pos, c.opt.NCtx)
+	case c.entries == c.opt.NBatch:
+		return fmt.Errorf("the batch is full: it has room for %d tokens", c.opt.NBatch)
 	}
 	return nil
 }
@@ -46,15 +46,15 @@ func (c *Context) Pad(most int) { c.padding = most }
 // earlier length with [Context.Truncate], and drop the sequence if that fails. After any other error
 // the caller should drop all sequences of the batch.
 func (c *Context) Decode() error {
-	if c.adding == 0 {
-		return errors.New("an empty batch")
+	if c.entries == 0 {
+		return errors.New("the batch is empty")
 	}
 	c.model.wedge.decode(c)
 	code, err := c.compute(c.pad())
 	c.padding = 0
-	c.logits, c.next = c.next, c.logits
-	clear(c.next)
-	clear(c.logits[c.adding:])
+	c.logits, c.nextLogits = c.nextLogits, c.logits
+	clear(c.nextLogits)
+	clear(c.logits[c.entries:])
 	c.empty()
 	switch {
 	case err == nil && code == 0:
@@ -79,12 +79,12 @@ const (
 // compute decodes the batch together with padding tokens of the spare sequence, and returns the
 // result of llama_decode.
 func (c *Context) compute(padding int) (code int32, err error) {
-	c.batch.NTokens = int32(c.adding)
+	c.batch.NTokens = int32(c.entries)
 	for pos := range padding {
-		setBatch(&c.batch, 0, pos, int(c.scratch()), false)
+		setBatch(&c.batch, 0, pos, int(c.spareSeq()), false)
 	}
-	if c.enters {
-		c.enters = false
+	if c.bindNext {
+		c.bindNext = false
 		c.pool.enter()
 	}
 	messages.begin(c.abort)
@@ -93,7 +93,7 @@ func (c *Context) compute(padding int) (code int32, err error) {
 	messages.end(c.abort)
 	c.abort.end()
 	if padding > 0 {
-		err = errors.Join(err, c.remove(int(c.scratch()), -1))
+		err = errors.Join(err, c.remove(int(c.spareSeq()), -1))
 	}
 	return code, err
 }

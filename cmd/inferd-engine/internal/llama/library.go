@@ -69,7 +69,7 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 			return "", err
 		}
 	}
-	if err := dieOfIllegalInstructions(); err != nil {
+	if err := crashOnIllegalInstruction(); err != nil {
 		return "", err
 	}
 	// A library searches its own folder first for its dependencies, unless they are loaded already. So the
@@ -99,14 +99,14 @@ func OpenBackends(dir string, backends []string, trying func(variant string) err
 		return "", fmt.Errorf("load backends from %s: %w", dir, err)
 	}
 	if yzma.GGMLBackendDeviceCount() == 0 {
-		return "", fmt.Errorf("no backend in %s computes on this machine: %s", dir, remedy)
+		return "", fmt.Errorf("none of the backends in %s supports this machine: %s", dir, remedy)
 	}
 	return variant, nil
 }
 
-// dieOfIllegalInstructions makes the kernel end the process at an illegal instruction. The daemon recognises
+// crashOnIllegalInstruction makes the kernel end the process at an illegal instruction. The daemon recognises
 // that death by the signal. Go's handler would print a text and exit, but a model could print the same text.
-func dieOfIllegalInstructions() error {
+func crashOnIllegalInstruction() error {
 	set, err := purego.Dlsym(purego.RTLD_DEFAULT, "signal")
 	if err != nil {
 		return err

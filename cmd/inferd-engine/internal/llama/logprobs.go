@@ -22,7 +22,7 @@ func (m *Model) Logprobs(c *Context, i int, tok Token, n int) (infer.Logprob, er
 
 func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, error) {
 	if !m.valid(tok) {
-		return infer.Logprob{}, fmt.Errorf("token %d of %d", tok, m.size)
+		return infer.Logprob{}, fmt.Errorf("token %d is not in the vocabulary of %d tokens", tok, m.size)
 	}
 	top := make([]Token, 0, min(n, m.size)+1) // the likeliest first; one more than n while a token is inserted
 	most := float32(math.Inf(-1))
@@ -46,17 +46,17 @@ func (m *Model) logprobs(logits []float32, tok Token, n int) (infer.Logprob, err
 			sum += math.Exp(float64(d))
 		}
 	}
-	whole := float64(most) + math.Log(sum)
-	of := func(tok Token) infer.Candidate {
-		p := float64(logits[tok]) - whole
+	logSum := float64(most) + math.Log(sum)
+	candidate := func(tok Token) infer.Candidate {
+		p := float64(logits[tok]) - logSum
 		if !(p > infer.LeastLogprob) { // also if p is NaN
 			p = infer.LeastLogprob
 		}
 		return infer.Candidate{ID: int(tok), Piece: m.AppendPiece(nil, tok), Logprob: p}
 	}
-	out := infer.Logprob{Candidate: of(tok), Top: make([]infer.Candidate, len(top))}
+	out := infer.Logprob{Candidate: candidate(tok), Top: make([]infer.Candidate, len(top))}
 	for i, tok := range top {
-		out.Top[i] = of(tok)
+		out.Top[i] = candidate(tok)
 	}
 	return out, nil
 }

@@ -26,12 +26,12 @@ func (c *Context) Truncate(seq, n int) error {
 	case err != nil:
 		return err
 	case n < 0:
-		return fmt.Errorf("a sequence of %d tokens", n)
+		return fmt.Errorf("cannot truncate a sequence to %d tokens", n)
 	case n == 0:
 		return c.remove(seq, -1)
 	case n >= length:
 		return nil
-	case !c.mayEnd(seq, n):
+	case !c.canTruncate(seq, n):
 		return ErrCannotTruncate
 	}
 	return c.remove(seq, n)
@@ -49,9 +49,9 @@ func (c *Context) Copy(src, dst, n int) error {
 	case err != nil:
 		return err
 	case src == dst:
-		return fmt.Errorf("a copy of sequence %d into itself", src)
+		return fmt.Errorf("cannot copy sequence %d to itself", src)
 	case n < 0 || n > length:
-		return fmt.Errorf("%d tokens of a sequence of %d", n, length)
+		return fmt.Errorf("cannot copy %d tokens of a sequence that has %d", n, length)
 	}
 	if err := c.remove(dst, -1); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *Context) Copy(src, dst, n int) error {
 		return nil
 	case n == length:
 		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), -1, -1)
-	case !c.mayEnd(src, n):
+	case !c.canTruncate(src, n):
 		return ErrCannotTruncate
 	default:
 		return yzma.MemorySeqCp(c.memory, yzma.SeqId(src), yzma.SeqId(dst), 0, yzma.Pos(n))
@@ -80,17 +80,17 @@ func (c *Context) Save(seq, from, to int) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case from < 0 || from >= to || to > length:
-		return nil, fmt.Errorf("tokens %d to %d of a sequence of %d", from, to, length)
+		return nil, fmt.Errorf("cannot save the tokens from %d to %d of a sequence that has %d", from, to, length)
 	case from == 0 && to == length:
 		return c.stateOf(seq)
-	case c.whole, c.window > 0 && to-from >= c.window: // a saved state has only the tokens of the window before its end
+	case c.wholeOnly, c.window > 0 && to-from >= c.window: // a saved state has only the tokens of the window before its end
 		return nil, ErrCannotTruncate
 	}
-	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.scratch(), yzma.Pos(from), yzma.Pos(to)); err != nil {
+	if err := yzma.MemorySeqCp(c.memory, yzma.SeqId(seq), c.spareSeq(), yzma.Pos(from), yzma.Pos(to)); err != nil {
 		return nil, err
 	}
-	state, err := c.stateOf(int(c.scratch()))
-	return state, errors.Join(err, c.remove(int(c.scratch()), -1))
+	state, err := c.stateOf(int(c.spareSeq()))
+	return state, errors.Join(err, c.remove(int(c.spareSeq()), -1))
 }
 
 func (c *Context) stateOf(seq int) ([]byte, error) {
@@ -117,27 +117,27 @@ func (c *Context) Load(seq int, state []byte) error {
 		return err
 	case length == 0:
 		return c.load(seq, 0, state)
-	case c.whole:
+	case c.wholeOnly:
 		return ErrCannotTruncate
 	}
-	spare := int(c.scratch())
+	spare := int(c.spareSeq())
 	if err := c.load(spare, length, state); err != nil {
 		return err
 	}
-	return errors.Join(yzma.MemorySeqCp(c.memory, c.scratch(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
+	return errors.Join(yzma.MemorySeqCp(c.memory, c.spareSeq(), yzma.SeqId(seq), -1, -1), c.remove(spare, -1))
 }
 
 // load loads a state, which must begin at position from, into an empty sequence. After an error the
 // sequence is empty.
 func (c *Context) load(seq, from int, state []byte) error {
 	if len(state) == 0 || yzma.StateSeqSetData(c.handle, state, yzma.SeqId(seq)) != uint64(len(state)) {
-		return errors.Join(fmt.Errorf("a state of %d bytes does not fit sequence %d", len(state), seq), c.remove(seq, -1))
+		return errors.Join(fmt.Errorf("llama.cpp refused a state of %d bytes for sequence %d", len(state), seq), c.remove(seq, -1))
 	}
-	if c.whole || c.window > 0 { // then the state need not have its first tokens, so its beginning cannot be checked
+	if c.wholeOnly || c.window > 0 { // then the state need not have its first tokens, so its beginning cannot be checked
 		return nil
 	}
 	if first, err := yzma.MemorySeqPosMin(c.memory, yzma.SeqId(seq)); err != nil || int(first) != from {
-		return errors.Join(fmt.Errorf("a state that begins at %d, not at %d", first, from), err, c.remove(seq, -1))
+		return errors.Join(fmt.Errorf("the state begins at position %d, but the sequence ends at %d", first, from), err, c.remove(seq, -1))
 	}
 	return nil
 }
@@ -145,13 +145,13 @@ func (c *Context) load(seq, from int, state []byte) error {
 // Piece is the maximum number of tokens in one [Context.Save]; 0 is no limit.
 func (c *Context) Piece() int { return max(0, c.window-1) }
 
-// scratch returns the number of the spare sequence, which is empty between two calls of the methods.
+// spareSeq returns the number of the spare sequence, which is empty between two calls of the methods.
 // Only a context that does not encode, of a model that can truncate sequences, has one.
-func (c *Context) scratch() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
+func (c *Context) spareSeq() yzma.SeqId { return yzma.SeqId(c.opt.NSeq) }
 
 func (c *Context) checkSeq(seq int) error {
 	if seq < 0 || seq >= c.opt.NSeq {
-		return fmt.Errorf("sequence %d of %d", seq, c.opt.NSeq)
+		return fmt.Errorf("sequence %d: the context has sequences 0 to %d", seq, c.opt.NSeq-1)
 	}
 	return nil
 }
@@ -162,10 +162,10 @@ func (c *Context) lengthOf(seq int) (int, error) {
 	return int(last) + 1, err
 }
 
-// mayEnd reports whether a sequence can be truncated to its first n tokens: all tokens in the
+// canTruncate reports whether a sequence can be truncated to its first n tokens: all tokens in the
 // attention window before n must still be in the cache.
-func (c *Context) mayEnd(seq, n int) bool {
-	if c.whole {
+func (c *Context) canTruncate(seq, n int) bool {
+	if c.wholeOnly {
 		return false
 	}
 	if c.window == 0 {
@@ -179,7 +179,7 @@ func (c *Context) mayEnd(seq, n int) bool {
 func (c *Context) remove(seq, from int) error {
 	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), yzma.Pos(from), -1)
 	if err == nil && !ok {
-		err = fmt.Errorf("sequence %d: llama.cpp does not drop its tokens", seq)
+		err = fmt.Errorf("llama.cpp refused to drop tokens of sequence %d", seq)
 	}
 	return err
 }

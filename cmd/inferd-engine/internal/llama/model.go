@@ -33,15 +33,15 @@ type Options struct {
 
 // A Model is a model in memory. Its methods may be called from any goroutine.
 type Model struct {
-	handle  yzma.Model
-	vocab   yzma.Vocab
-	size    int  // tokens in the vocabulary
-	layers  int  // computed on a device other than the CPU
-	tiles   bool // see RowByRow
-	stem    string
-	symbols symbols
-	scratch sync.Pool // of *[]yzma.TokenData with an entry per token, for Sampler.Choose
-	wedge   wedge     // faults on demand; empty without the tag wedge
+	handle   yzma.Model
+	vocab    yzma.Vocab
+	size     int  // tokens in the vocabulary
+	layers   int  // computed on a device other than the CPU
+	rowByRow bool // see RowByRow
+	stem     string
+	symbols  symbols
+	scratch  sync.Pool // of *[]yzma.TokenData with an entry per token, for Sampler.Choose
+	wedge    wedge     // faults on demand; empty without the tag wedge
 }
 
 // Load loads the model of the GGUF file at path into memory. If opt has Files, path only names the
@@ -70,7 +70,7 @@ func Load(path string, opt Options, progress func(fraction float64) bool) (*Mode
 	if err != nil {
 		return nil, messages.drain(err.Error())
 	}
-	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), tiles: tiles(opt.Variant)}
+	m := &Model{handle: handle, vocab: yzma.ModelGetVocab(handle), layers: offloaded(handle, opt.GPULayers), rowByRow: computesRowByRow(opt.Variant)}
 	m.stem = cmp.Or(opt.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
 	m.size = int(yzma.VocabNTokens(m.vocab))
 	if m.size == 0 {
@@ -95,7 +95,7 @@ func paramsOf(opt Options, progress func(fraction float64) bool) yzma.ModelParam
 	if opt.GPULayers < 0 {
 		params.NGpuLayers = math.MaxInt32
 	}
-	if opt.Exact && !tiles(opt.Variant) {
+	if opt.Exact && !computesRowByRow(opt.Variant) {
 		params.UseExtraBufts = 0 // the kernels for repacked weights compute four rows at a time, and remaining rows differently
 	}
 	if progress != nil {
@@ -124,7 +124,7 @@ func offloaded(handle yzma.Model, wanted int) int {
 
 // RowByRow reports whether the CPU computes all layers, with kernels that compute each row of a batch
 // separately.
-func (m *Model) RowByRow() bool { return m.tiles && m.layers == 0 }
+func (m *Model) RowByRow() bool { return m.rowByRow && m.layers == 0 }
 
 // GPULayers returns the number of layers computed on a device other than the CPU.
 func (m *Model) GPULayers() int { return m.layers }

@@ -97,7 +97,7 @@ func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 		return nil, nil
 	}
 	if len(text) > math.MaxInt32/2 {
-		return nil, fmt.Errorf("a text of %d bytes", len(text))
+		return nil, fmt.Errorf("a text of %d bytes is too long to tokenize", len(text))
 	}
 	var parse, add uintptr
 	if special {
@@ -115,7 +115,7 @@ func (m *Model) tokenize(text string, special, whole bool) ([]Token, error) {
 		case n >= 0:
 			return tokens[:n], nil
 		case n == math.MinInt32 || -int(n) <= len(tokens):
-			return nil, fmt.Errorf("llama.cpp finds %d tokens in %d bytes", n, len(text))
+			return nil, fmt.Errorf("llama.cpp returned %d for the tokens of a text of %d bytes", n, len(text))
 		}
 		tokens = make([]Token, -n)
 	}
@@ -134,9 +134,9 @@ type abortFlag struct {
 // Values of an abortFlag. The bit that marks a computation under way lies behind the end of the
 // string, so one compare-and-swap can raise the flag, and only while a computation is under way.
 const (
-	nothingRuns uint32 = 0
-	runs        uint32 = 1 << 16
-	calledOff   uint32 = runs | 1
+	flagIdle    uint32 = 0
+	flagRunning uint32 = 1 << 16
+	flagAborted uint32 = flagRunning | 1
 )
 
 func newAbortFlag() (*abortFlag, error) {
@@ -156,10 +156,10 @@ func (f *abortFlag) callback() (function, data uintptr) {
 	return f.len, uintptr(unsafe.Pointer(&f.page[0]))
 }
 
-func (f *abortFlag) begin()       { f.word.Store(runs) }
-func (f *abortFlag) end()         { f.word.Store(nothingRuns) }
-func (f *abortFlag) raise()       { f.word.CompareAndSwap(runs, calledOff) }
-func (f *abortFlag) raised() bool { return f.word.Load() == calledOff }
+func (f *abortFlag) begin()       { f.word.Store(flagRunning) }
+func (f *abortFlag) end()         { f.word.Store(flagIdle) }
+func (f *abortFlag) raise()       { f.word.CompareAndSwap(flagRunning, flagAborted) }
+func (f *abortFlag) raised() bool { return f.word.Load() == flagAborted }
 func (f *abortFlag) close()       { _ = unix.Munmap(f.page) }
 
 // setBatch adds an entry to a batch. The caller must have checked that there is room.

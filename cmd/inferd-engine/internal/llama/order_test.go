@@ -316,7 +316,7 @@ func TestExact(t *testing.T) {
 // one type. The context can be used afterwards.
 func TestInexact(t *testing.T) {
 	_, c := load(t, "tiny")
-	if reason := c.Inexact(); !strings.Contains(reason, "values of a type of their own") {
+	if reason := c.Inexact(); !strings.Contains(reason, "K and V in the same type") {
 		t.Errorf("with K and V of one type: %q", reason)
 	}
 	if _, err := read(c, 0, 0, text(1, 10)); err != nil {

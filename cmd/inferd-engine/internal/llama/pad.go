@@ -9,11 +9,11 @@ const attnTile = 64
 // second token, as many as fill a tile if the batch is then faster, else 0. A full tile can be
 // faster: after a long context, a batch of 42 tokens takes longer than one of 64.
 func (c *Context) pad() int {
-	if c.pairs && c.adding == 1 {
+	if c.pairs && c.entries == 1 {
 		return 1
 	}
-	n := attnTile - c.adding
-	if c.width == 0 || n > c.padding || !padWorth(c.adding, c.deepest, c.width) {
+	n := attnTile - c.entries
+	if c.width == 0 || n > c.padding || !padWorth(c.entries, c.deepest, c.width) {
 		return 0
 	}
 	return n
@@ -26,6 +26,6 @@ func (c *Context) pad() int {
 // parameters, width 1,024, on two processors: n tokens take n (3.1 + 0.0038 depth) ms, a tile takes
 // 180 + 0.074 depth ms.)
 func padWorth(n, depth, width int) bool {
-	whole := 4 * width / 5
-	return n < attnTile && n*(whole+depth) > attnTile*(whole+depth/3)
+	otherWork := 4 * width / 5
+	return n < attnTile && n*(otherWork+depth) > attnTile*(otherWork+depth/3)
 }

@@ -37,8 +37,8 @@ type wedge struct {
 	lock uintptr   // a spinlock that is never released
 }
 
-// slowest is the minimum delay of a slow step.
-const slowest = 3 * time.Second
+// minSlow is the minimum delay of a slow step.
+const minSlow = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
 	if c.opt.IdlePriority {
@@ -69,7 +69,7 @@ func (w *wedge) decode(c *Context) {
 	case "sleep":
 		w.sleep()
 	case "slow":
-		w.burn(max(slowest, 100*time.Duration(w.last.Load())))
+		w.burn(max(minSlow, 100*time.Duration(w.last.Load())))
 	case "lane":
 		w.lane.Store(true)
 	default:

@@ -58,8 +58,8 @@ func drawGrammar(r *rand.Rand) string {
 	return strings.Join(all, "\n") + "\n"
 }
 
-// opinion reports for each token whether s, llama.cpp's sampler for a grammar, accepts it next.
-func (m *Model) opinion(s yzma.Sampler) []bool {
+// acceptedBy reports for each token whether s, llama.cpp's sampler for a grammar, accepts it next.
+func (m *Model) acceptedBy(s yzma.Sampler) []bool {
 	all := make([]yzma.TokenData, m.size)
 	for i := range all {
 		all[i].Id = yzma.Token(i)
@@ -74,7 +74,7 @@ func (m *Model) opinion(s yzma.Sampler) []bool {
 
 // For random grammars and texts, the masks of package vocab agree with llama.cpp's own sampler for
 // grammars on every ASCII token, and on whether an answer may end.
-func TestSecondOpinion(t *testing.T) {
+func TestMasksAgreeWithLlamaCpp(t *testing.T) {
 	path, err := builtin.Ensure(t.TempDir(), "tiny")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func follow(t *testing.T, m *Model, v *vocab.Vocab, a *automaton.Automaton, thei
 			t.Fatalf("%s\nbehind %q: %v", source, text, err)
 		}
 		positions++
-		takes := m.opinion(theirs)
+		takes := m.acceptedBy(theirs)
 		var fit []int32
 		for id := int32(1); id < 0x80; id++ { // other ids differ: llama.cpp accepts halves of longer characters, and no NUL
 			if vocab.Has(mask, id) != takes[id] {

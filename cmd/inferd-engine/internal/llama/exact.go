@@ -12,7 +12,7 @@ import (
 // maxScores bounds the memory for the attention scores of a batch, in bytes.
 const maxScores = 512 << 20
 
-// separate sets parameters of a context that encodes such that vectors computed on the CPU do not
+// isolateSequences sets parameters of a context that encodes such that vectors computed on the CPU do not
 // depend on the other sequences of the batch, if that is possible; see [Context.OneByOne].
 //
 // With llama.cpp's default parameters they do: in a batch of 64 rows or more, the kernel of flash
@@ -22,11 +22,11 @@ const maxScores = 512 << 20
 // matters. Measured, Gemma 3 270M Q4_K_M, texts of 8 to 250 tokens, AMX kernels, least cosine between a
 // text alone and in a batch: 0.9813 with the defaults, 0.9998 without flash attention, 1.00000000 with
 // V in BF16.
-func (m *Model) separate(params *yzma.ContextParams, opt ContextOptions) {
+func (m *Model) isolateSequences(params *yzma.ContextParams, opt ContextOptions) {
 	switch {
 	case m.layers > 0: // a GPU has other kernels
 	case m.IsGenerative():
-		params.TypeV = apartV
+		params.TypeV = separateV
 	case m.scoresFit(opt):
 		params.FlashAttentionType = yzma.FlashAttentionTypeDisabled
 	}
@@ -45,14 +45,14 @@ func (c *Context) OneByOne() bool {
 	return c.opt.Encodes && m.layers == 0 && !m.IsGenerative() && !m.scoresFit(c.opt)
 }
 
-// apartV is the type of V with which attention computes each row separately, and sums in 32 bits: the
+// separateV is the type of V with which attention computes each row separately, and sums in 32 bits: the
 // kernel for 64 rows at a time, and the one that divides a row among threads, are used only if V has
 // the type of K.
-const apartV = yzma.GGMLTypeBF16
+const separateV = yzma.GGMLTypeBF16
 
-// tiles reports whether the kernels of a CPU variant compute each row of a batch separately even with
+// computesRowByRow reports whether the kernels of a CPU variant compute each row of a batch separately even with
 // repacked weights. Only the kernels for AMX do, which multiply tiles.
-func tiles(variant string) bool { return variant == "sapphirerapids" }
+func computesRowByRow(variant string) bool { return variant == "sapphirerapids" }
 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
 // tokens of other sequences. The reason is empty if they do not, provided that the cells of each
@@ -64,17 +64,17 @@ func (c *Context) Inexact() string {
 	case m.layers > 0:
 		return "a GPU computes"
 	case yzma.ModelIsHybrid(m.handle):
-		return "the model's memory is hybrid, its cells are in no order"
+		return "the model's memory is hybrid, and keeps no order of its cells"
 	case !m.CanTruncate() && !yzma.ModelIsRecurrent(m.handle):
-		return "the cells of the model are in no order"
+		return "the model keeps no order of its cells"
 	}
-	reason, err := c.tryCompany()
+	reason, err := c.compareLogits()
 	if reason == dependent && m.CanTruncate() && c.opt.NCtx > 1 && c.opt.NBatch > 1 {
 		c.pairs = true
-		reason, err = c.tryCompany()
+		reason, err = c.compareLogits()
 	}
 	if err = errors.Join(err, c.ClearAll()); err != nil {
-		return "the trial of the kernels: " + err.Error()
+		return "the test of the kernels failed: " + err.Error()
 	}
 	return reason
 }
@@ -89,15 +89,15 @@ const dependent = "the kernels round the logits of a token differently beside ot
 
 // Numbers of tokens in a trial.
 const (
-	tried   = 12 // of the sequence whose logits are compared
-	company = 30 // of another sequence
+	trialTokens = 12 // of the sequence whose logits are compared
+	otherTokens = 30 // of another sequence
 )
 
-// tryCompany decodes a prompt alone in one batch, then divided into batches in other ways, and beside tokens
+// compareLogits decodes a prompt alone in one batch, then divided into batches in other ways, and beside tokens
 // of another sequence. It returns the reason if the logits of the last token ever differ, or "" if they do
 // not.
-func (c *Context) tryCompany() (reason string, err error) {
-	prompt := make([]Token, min(tried, c.opt.NCtx, c.opt.NBatch))
+func (c *Context) compareLogits() (reason string, err error) {
+	prompt := make([]Token, min(trialTokens, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {
 		prompt[i] = Token((1009*i + 5) % c.model.size)
 	}
@@ -105,7 +105,7 @@ func (c *Context) tryCompany() (reason string, err error) {
 	if c.opt.NSeq < 2 {
 		most = 0
 	}
-	alone, err := c.try(prompt, 0, 0)
+	alone, err := c.trialLogits(prompt, 0, 0)
 	if err != nil {
 		return "", err
 	}
@@ -115,12 +115,12 @@ func (c *Context) tryCompany() (reason string, err error) {
 			return "", err
 		}
 		if k, v := typesOf(state); k == v {
-			return "the model's cache has no values of a type of their own", nil
+			return "the model's cache stores K and V in the same type", nil
 		}
 	}
 	last := len(prompt) - 1
-	for _, t := range []struct{ before, others int }{{0, company}, {last, 0}, {last, 1}, {last, 3}, {last / 2, 0}} {
-		logits, err := c.try(prompt, t.before, min(t.others, most))
+	for _, t := range []struct{ before, others int }{{0, otherTokens}, {last, 0}, {last, 1}, {last, 3}, {last / 2, 0}} {
+		logits, err := c.trialLogits(prompt, t.before, min(t.others, most))
 		if err != nil {
 			return "", err
 		}
@@ -133,10 +133,10 @@ func (c *Context) tryCompany() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// try decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, that
+// trialLogits decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, that
 // many tokens of the prompt are decoded first, in a batch of their own. The last batch consists of tokens of a
 // second sequence, whose number is others, and then the rest of the prompt.
-func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
+func (c *Context) trialLogits(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {
 		for i, tok := range tokens {
@@ -160,7 +160,7 @@ func (c *Context) try(prompt []Token, before, others int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := c.adding - 1
+	last := c.entries - 1
 	if err := c.Decode(); err != nil {
 		return nil, err
 	}
@@ -189,9 +189,9 @@ func typesOf(state []byte) (k, v int) {
 	r.number() // transposed
 	k, v = -1, -1
 	for layer := range r.number() {
-		of := r.number()
+		kind := r.number()
 		if layer == 0 {
-			k = of
+			k = kind
 		}
 		size := r.number()
 		r.number() // its upper half
