@@ -83,7 +83,7 @@ func TestStartedByInferd(t *testing.T) {
 }
 
 // An invalid launch contract is reported to the daemon as a failed start, with the reason.
-func TestContractThatIsNone(t *testing.T) {
+func TestInvalidContract(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "contract")
 	if err := os.WriteFile(path, []byte(`{}`), 0o600); err != nil {
 		t.Fatal(err)

@@ -73,12 +73,12 @@ func (e *engineProcess) stream() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	e.t.Cleanup(func() { cancel(); all.Wait() })
-	flows := make(chan struct{})
+	streaming := make(chan struct{})
 	var once sync.Once
 	all.Go(func() {
 		for ctx.Err() == nil {
 			err := e.generate(ctx, infer.Generate{MaxTokens: 2000}, "hello", func(infer.Event) error {
-				once.Do(func() { close(flows) })
+				once.Do(func() { close(streaming) })
 				return nil
 			})
 			if err != nil {
@@ -87,9 +87,9 @@ func (e *engineProcess) stream() {
 		}
 	})
 	select {
-	case <-flows:
+	case <-streaming:
 	case <-time.After(patience):
-		e.t.Fatal("nothing flows")
+		e.t.Fatal("the stream has emitted no text")
 	}
 }
 
@@ -101,18 +101,18 @@ func (e *engineProcess) wedge(mode string) {
 	if err := errors.Join(os.WriteFile(temp, []byte(mode+"\n"), 0o600), os.Rename(temp, e.file)); err != nil {
 		e.t.Fatal(err)
 	}
-	e.wait("the engine takes notice", func(link.Beat) bool {
+	e.wait("the engine removes the file of the fault", func(link.Beat) bool {
 		_, err := os.Stat(e.file)
 		return errors.Is(err, os.ErrNotExist)
 	})
 }
 
-// wait requests beats until one satisfies is, and returns that beat. After patience it fails the
+// wait requests beats until one satisfies condition, and returns that beat. After patience it fails the
 // test with what.
-func (e *engineProcess) wait(what string, is func(link.Beat) bool) link.Beat {
+func (e *engineProcess) wait(what string, condition func(link.Beat) bool) link.Beat {
 	e.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		if b := e.beat(); is(b) {
+		if b := e.beat(); condition(b) {
 			return b
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -176,9 +176,9 @@ func TestStepsThatHang(t *testing.T) {
 			e := startEngine(t)
 			e.stream()
 			e.wedge(mode)
-			stands := e.wait("it stands", func(b link.Beat) bool { return b.SinceMS > 1000 })
-			if stands.Phase != "decode" || !slices.Equal(stands.Calls, []uint64{1}) || stands.StepCPUMS < 1 {
-				t.Errorf("it stands with %+v", stands)
+			hung := e.wait("a step hangs", func(b link.Beat) bool { return b.SinceMS > 1000 })
+			if hung.Phase != "decode" || !slices.Equal(hung.Calls, []uint64{1}) || hung.StepCPUMS < 1 {
+				t.Errorf("the beat of the step that hangs is %+v", hung)
 			}
 			before, waitedBefore := e.cpu()
 			n := 0
@@ -197,8 +197,8 @@ func TestStepsThatHang(t *testing.T) {
 			if sum += waited - waitedBefore; threads == 0 && sum > 200*time.Millisecond {
 				t.Errorf("its threads wanted %v of CPU time", sum)
 			}
-			if b := e.beat(); b.Steps != stands.Steps {
-				t.Errorf("steps went from %d to %d", stands.Steps, b.Steps)
+			if b := e.beat(); b.Steps != hung.Steps {
+				t.Errorf("steps went from %d to %d", hung.Steps, b.Steps)
 			}
 		})
 	}
@@ -208,8 +208,8 @@ func TestSlowStep(t *testing.T) {
 	e := startEngine(t)
 	e.stream()
 	e.wedge("slow")
-	stands := e.wait("it stands", func(b link.Beat) bool { return b.SinceMS > 2000 })
-	e.wait("it goes on", func(b link.Beat) bool { return b.Steps > stands.Steps+10 })
+	hung := e.wait("a step hangs", func(b link.Beat) bool { return b.SinceMS > 2000 })
+	e.wait("the steps continue", func(b link.Beat) bool { return b.Steps > hung.Steps+10 })
 }
 
 func TestLaneThatHangs(t *testing.T) {

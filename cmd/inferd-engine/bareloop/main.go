@@ -20,8 +20,8 @@ import (
 	"github.com/inferd-go/inferd/internal/paths"
 )
 
-// most is the maximum number of sequences at once.
-const most = 8
+// maxSequences is the maximum number of sequences at once.
+const maxSequences = 8
 
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
@@ -49,14 +49,14 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	runtime.LockOSThread() // like the engine's loop
-	ctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: 16384, NBatch: 512, NSeq: most, Threads: *threads})
+	ctx, err := llama.NewContext(model, llama.ContextOptions{NCtx: 16384, NBatch: 512, NSeq: maxSequences, Threads: *threads})
 	if err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var n, sequences int
-		if _, err := fmt.Sscan(lines.Text(), &n, &sequences); err != nil || n < 2 || sequences < 1 || sequences > most {
-			return fmt.Errorf("%q: want two numbers, at least 2 tokens and at most %d sequences", lines.Text(), most)
+		if _, err := fmt.Sscan(lines.Text(), &n, &sequences); err != nil || n < 2 || sequences < 1 || sequences > maxSequences {
+			return fmt.Errorf("%q: want two numbers, at least 2 tokens and at most %d sequences", lines.Text(), maxSequences)
 		}
 		rate, err := decode(model, ctx, n, sequences)
 		if err != nil {

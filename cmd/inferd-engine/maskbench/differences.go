@@ -128,7 +128,7 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 	}
 	space := false
 	for _, b := range token[:n] {
-		space = space || l.place != inName && l.place != inString && isSpace(b)
+		space = space || l.position != inName && l.position != inString && isSpace(b)
 		l.next(b)
 	}
 	if ours {
@@ -139,47 +139,47 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 			return "characters in strings"
 		case l.exponent:
 			return "numbers with an exponent"
-		case l.place == number && token[n-1] == '-':
+		case l.position == number && token[n-1] == '-':
 			return "minus zero"
 		}
-		return l.place.String()
+		return l.position.String()
 	}
 	b := token[n]
 	switch {
-	case space || l.place != inName && l.place != inString && isSpace(b):
+	case space || l.position != inName && l.position != inString && isSpace(b):
 		return "white space"
-	case l.place != between && l.place != number && (b == '\\' || l.escape > 0):
+	case l.position != between && l.position != number && (b == '\\' || l.escape > 0):
 		return "escapes in strings"
-	case l.place != between && (b >= 0x80 || b == 0x7f || b < 0x20):
+	case l.position != between && (b >= 0x80 || b == 0x7f || b < 0x20):
 		return "characters in strings"
-	case l.place == number && (b == 'e' || b == 'E' || l.exponent):
+	case l.position == number && (b == 'e' || b == 'E' || l.exponent):
 		return "numbers with an exponent"
-	case n > 0 && l.place == between && isSpace(token[n-1]):
+	case n > 0 && l.position == between && isSpace(token[n-1]):
 		return "white space" // our grammar accepts the white space, but not what follows it
 	}
-	return l.place.String()
+	return l.position.String()
 }
 
 func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
 
-// A place is a kind of position in a JSON text.
-type place uint8
+// A position is what surrounds a point of a JSON text: a name, a string, a number.
+type position uint8
 
 const (
-	between place = iota // between two tokens of JSON
+	between position = iota // between two tokens of JSON
 	inName
 	inString
 	number
 	word
 )
 
-func (p place) String() string {
+func (p position) String() string {
 	return [...]string{"the next token", "names of members", "strings", "numbers", "words"}[p]
 }
 
 // A lexer follows JSON text to find the kind of position at its end. It does not validate the text.
 type lexer struct {
-	place    place
+	position position
 	escape   int    // characters of an escape that are still to come
 	open     []byte // open brackets
 	value    bool   // behind a colon
@@ -187,7 +187,7 @@ type lexer struct {
 }
 
 func (l *lexer) next(b byte) {
-	switch l.place {
+	switch l.position {
 	case inName, inString:
 		switch {
 		case l.escape > 0:
@@ -197,17 +197,17 @@ func (l *lexer) next(b byte) {
 		case b == '\\':
 			l.escape = 1
 		case b == '"':
-			l.place = between
+			l.position = between
 		}
 		return
 	case number, word:
-		l.exponent = l.exponent || l.place == number && (b == 'e' || b == 'E')
+		l.exponent = l.exponent || l.position == number && (b == 'e' || b == 'E')
 		if strings.IndexByte(",]} \n\t\r", b) < 0 {
 			return
 		}
 	case between:
 	}
-	l.place, l.exponent = between, false
+	l.position, l.exponent = between, false
 	switch {
 	case isSpace(b):
 	case b == '{' || b == '[':
@@ -219,14 +219,14 @@ func (l *lexer) next(b byte) {
 	case b == ':':
 		l.value = true
 	case b == '"':
-		l.place = inString
+		l.position = inString
 		if k := len(l.open); k > 0 && l.open[k-1] == '{' && !l.value {
-			l.place = inName
+			l.position = inName
 		}
 	case b == '-' || b >= '0' && b <= '9':
-		l.place = number
+		l.position = number
 	default:
-		l.place = word
+		l.position = word
 	}
 }
 
@@ -236,12 +236,12 @@ func (d *differences) write(file string) error {
 	fmt.Fprintf(&s, "Schemas: %d. Masks: %d, of which alike: %d.\n\n", d.schemas, d.masks, d.equal)
 	fmt.Fprintf(&s, "| in the mask of | class | tokens | masks | schemas | first one |\n|---|---|---|---|---|---|\n")
 	for _, k := range slices.SortedFunc(maps.Keys(d.classes), func(x, y class) int { return cmp.Compare(d.classes[y].masks, d.classes[x].masks) }) {
-		who := "llguidance"
+		maskOf := "llguidance"
 		if k.ours {
-			who = "inferd"
+			maskOf = "inferd"
 		}
 		x := d.classes[k]
-		fmt.Fprintf(&s, "| %s | %s | %d | %d | %d | %s |\n", who, k.what, x.tokens, x.masks, x.schemas, strings.NewReplacer("|", `\|`, "`", "'").Replace(x.example))
+		fmt.Fprintf(&s, "| %s | %s | %d | %d | %d | %s |\n", maskOf, k.what, x.tokens, x.masks, x.schemas, strings.NewReplacer("|", `\|`, "`", "'").Replace(x.example))
 	}
 	return os.WriteFile(file, []byte(s.String()), 0o600)
 }

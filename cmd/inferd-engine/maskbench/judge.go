@@ -119,7 +119,7 @@ func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 		o.Verdict, o.Keyword = right, ""
 		for i := range p.instances {
 			if p.instances[i].valid {
-				o.Verdict, o.Why = goodRejected, "no value satisfies it, it says: "+p.instances[i].name
+				o.Verdict, o.Why = goodRejected, "refused as a schema that no value satisfies, although this instance is valid: "+p.instances[i].name
 			} else {
 				o.Right++
 			}

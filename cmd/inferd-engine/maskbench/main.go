@@ -54,8 +54,8 @@ func parse(args []string) (o options, err error) {
 	fs.IntVar(&o.slow, "slow", 0, "print the `n` schemas with the slowest masks, and those with the slowest compiles")
 	fs.IntVar(&o.every, "every", 1, "take each `n`th schema only")
 	fs.IntVar(&o.most, "most", 0, "take no more than `n` schemas; 0 is all")
-	fs.BoolVar(&o.bytes, "bytes", false, "follow the instances byte by byte, without masks: no times of masks, but a quick answer")
-	fs.BoolVar(&o.peer, "llguidance", true, "run llguidance beside it, if pip installs it")
+	fs.BoolVar(&o.bytes, "bytes", false, "check the instances byte by byte, without masks: fast, but without times of masks")
+	fs.BoolVar(&o.peer, "llguidance", true, "also measure llguidance, if pip can install it")
 	fs.StringVar(&o.differ, "differences", "", "compare the masks with those of llguidance, and write the differences to `file`")
 	fs.StringVar(&o.python, "python", "python3", "the `command` for Python")
 	if err := fs.Parse(args); err != nil {

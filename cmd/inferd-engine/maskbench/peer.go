@@ -102,7 +102,7 @@ func (p *peer) ask(question, answer any) error {
 	}
 	line, err = p.out.ReadBytes('\n')
 	if err != nil {
-		return errors.New("it has ended")
+		return errors.New("the Python process has ended")
 	}
 	return json.Unmarshal(line, answer)
 }
