@@ -75,7 +75,7 @@ func (t *Template) prober() dialect.Render {
 	left := probeSteps
 	return func(p *dialect.Probe) (text string, err error) {
 		if left <= 0 {
-			return "", errors.New("the probes take too many steps")
+			return "", errors.New("the probes of the template take too many steps")
 		}
 		err = guarded(func() (err error) {
 			var steps int
@@ -92,7 +92,7 @@ func (t *Template) prober() dialect.Render {
 func guarded(f func() error) (err error) {
 	defer func() {
 		if recover() != nil {
-			err = errors.New("it cannot be rendered")
+			err = errors.New("the template engine failed")
 		}
 	}()
 	return f()
@@ -140,18 +140,18 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 // Prompt renders a conversation up to the beginning of the model's answer. It returns
 // [infer.Invalid] if a result has no call, if the template refuses the conversation, or if a bound is exceeded.
 func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
-	turns, err := paired(c.Messages)
+	turns, err := pairResults(c.Messages)
 	if err != nil {
 		return nil, err
 	}
 	for {
 		w := &writer{Template: t, nonce: newNonce()}
 		text, err := t.render(w, c, turns)
-		if w.taken { // a text already contains the marks: draw new ones
+		if w.collision { // a text already contains the marks: draw new ones
 			continue
 		}
 		if err == nil && len(text) > maxText {
-			err = fmt.Errorf("its text has more than %d bytes", maxText)
+			err = fmt.Errorf("the prompt has more than %d bytes", maxText)
 		}
 		if err != nil {
 			return nil, infer.Errorf(infer.Invalid, "chat template: %s", w.nonce.strip(err.Error()))

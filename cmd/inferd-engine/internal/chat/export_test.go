@@ -13,7 +13,7 @@ import (
 // rendered one. If described is set, a system message describes the tools, as for a template that refuses them.
 // The texts have marks if the template has special tokens.
 func (t *Template) Context(c *Conversation, described bool) (context []byte, tail string, err error) {
-	turns, err := paired(c.Messages)
+	turns, err := pairResults(c.Messages)
 	if err != nil {
 		return nil, "", err
 	}

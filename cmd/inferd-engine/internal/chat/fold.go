@@ -9,12 +9,12 @@ import (
 // fold changes turns so that the template accepts them and writes them completely. If described is set, a system message
 // describes the tools.
 func (t *Template) fold(c *Conversation, turns []turn, described bool) []turn {
-	turns = t.current(c, slices.Clone(turns))
+	turns = t.prepareThoughts(c, slices.Clone(turns))
 	switch {
 	case !t.traits.Calls:
-		turns = t.spoken(turns)
+		turns = t.callsAsText(turns)
 	case !t.dialect.Calls.Several:
-		turns = single(turns)
+		turns = splitCalls(turns)
 	}
 	if len(c.Tools) > 0 && described {
 		turns = withSystem(turns, t.describe(c.Tools))
@@ -49,11 +49,11 @@ func (t *Template) thinksInText() bool {
 	return t.traits.Thoughts == dialect.ThinkingText || t.traits.Thoughts == dialect.ThinkingWritten
 }
 
-// current prepares the thoughts of a template that has them in the content of a message. If the template writes any
-// content unchanged, current drops the thoughts before the last user message, as templates with a member for thoughts
+// prepareThoughts prepares the thoughts of a template that has them in the content of a message. If the template writes
+// any content unchanged, it drops the thoughts before the last user message, as templates with a member for thoughts
 // do, and all thoughts if a variable switches thinking off. A text behind remaining thoughts is put between the markers
 // of a text, as the model writes it there.
-func (t *Template) current(c *Conversation, turns []turn) []turn {
+func (t *Template) prepareThoughts(c *Conversation, turns []turn) []turn {
 	if !t.thinksInText() {
 		return turns
 	}
@@ -90,15 +90,15 @@ func (t *Template) foldSystem(turns []turn) (out []turn) {
 			case takes:
 				out = append(out, next)
 			case n > 0 && out[n-1].role == "system":
-				out[n-1].text = out[n-1].text.and(next.text)
+				out[n-1].text = out[n-1].text.joined(next.text)
 			default:
-				held = held.and(next.text)
+				held = held.joined(next.text)
 			}
 			continue
 		}
 		if !held.empty() && next.role != "tool" {
 			if next.role == "user" {
-				next.text = held.and(next.text)
+				next.text = held.joined(next.text)
 			} else {
 				out = append(out, turn{role: "user", text: held})
 			}
@@ -120,7 +120,7 @@ func allSystem(turns []turn) bool {
 func join(turns []turn, rule func(before, next *turn) bool) (out []turn) {
 	for _, next := range turns {
 		if n := len(out); n > 0 && rule(&out[n-1], &next) {
-			out[n-1].text = out[n-1].text.and(next.text)
+			out[n-1].text = out[n-1].text.joined(next.text)
 			out[n-1].thoughts += next.thoughts
 			continue
 		}
@@ -129,8 +129,8 @@ func join(turns []turn, rule func(before, next *turn) bool) (out []turn) {
 	return out
 }
 
-// single splits a turn with several calls into turns with one call, each followed by its answers.
-func single(turns []turn) (out []turn) {
+// splitCalls splits a turn with several calls into turns with one call, each followed by its answers.
+func splitCalls(turns []turn) (out []turn) {
 	for i := 0; i < len(turns); i++ {
 		next := turns[i]
 		if len(next.calls) < 2 {
@@ -161,7 +161,7 @@ func single(turns []turn) (out []turn) {
 // withSystem appends a text to the system message at the beginning, or inserts one.
 func withSystem(turns []turn, text mixed) []turn {
 	if len(turns) > 0 && turns[0].role == "system" {
-		turns[0].text = turns[0].text.and(text)
+		turns[0].text = turns[0].text.joined(text)
 		return turns
 	}
 	return slices.Insert(turns, 0, turn{role: "system", text: text})

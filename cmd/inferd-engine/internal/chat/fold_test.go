@@ -15,7 +15,7 @@ const strict = `{% for m in messages %}{% if (m.role == 'user') != (loop.index0 
 // leading takes one system message, at the beginning, and drops later ones.
 const leading = `{% for m in messages %}{% if m.role != 'system' or loop.first %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}`
 
-func said(role infer.Role, text string) infer.Message { return infer.TextMessage(role, text) }
+func message(role infer.Role, text string) infer.Message { return infer.TextMessage(role, text) }
 
 func calls(parts ...infer.Part) infer.Message {
 	return infer.Message{Role: infer.Assistant, Content: parts}
@@ -40,22 +40,22 @@ func TestFolds(t *testing.T) {
 		messages []infer.Message
 		want     string
 	}{
-		"a system message without a place": {strict, []infer.Message{said("system", "S"), said("user", "U")}, "[user]S\n\nU[assistant]"},
-		"two users in a row":               {strict, []infer.Message{said("user", "U"), said("user", "V")}, "[user]U\n\nV[assistant]"},
-		"two answers in a row":             {strict, []infer.Message{said("user", "U"), said("assistant", "A"), said("assistant", "B"), said("user", "V")}, "[user]U[assistant]A\n\nB[user]V[assistant]"},
-		"a late system message":            {leading, []infer.Message{said("user", "U"), said("assistant", "A"), said("system", "S"), said("user", "V")}, "[user]U[assistant]A[user]S\n\nV[assistant]"},
-		"a last system message":            {leading, []infer.Message{said("user", "U"), said("assistant", "A"), said("system", "S")}, "[user]U[assistant]A[user]S[assistant]"},
-		"a last one, strict":               {strict, []infer.Message{said("user", "U"), said("system", "S")}, "[user]U\n\nS[assistant]"},
-		"two system messages":              {leading, []infer.Message{said("system", "S"), said("system", "T"), said("user", "U")}, "[system]S\n\nT[user]U[assistant]"},
-		"what it takes":                    {leading, []infer.Message{said("system", "S"), said("user", "U"), said("user", "V")}, "[system]S[user]U[user]V[assistant]"},
+		"a system message without a place": {strict, []infer.Message{message("system", "S"), message("user", "U")}, "[user]S\n\nU[assistant]"},
+		"two users in a row":               {strict, []infer.Message{message("user", "U"), message("user", "V")}, "[user]U\n\nV[assistant]"},
+		"two answers in a row":             {strict, []infer.Message{message("user", "U"), message("assistant", "A"), message("assistant", "B"), message("user", "V")}, "[user]U[assistant]A\n\nB[user]V[assistant]"},
+		"a late system message":            {leading, []infer.Message{message("user", "U"), message("assistant", "A"), message("system", "S"), message("user", "V")}, "[user]U[assistant]A[user]S\n\nV[assistant]"},
+		"a last system message":            {leading, []infer.Message{message("user", "U"), message("assistant", "A"), message("system", "S")}, "[user]U[assistant]A[user]S[assistant]"},
+		"a last one, strict":               {strict, []infer.Message{message("user", "U"), message("system", "S")}, "[user]U\n\nS[assistant]"},
+		"two system messages":              {leading, []infer.Message{message("system", "S"), message("system", "T"), message("user", "U")}, "[system]S\n\nT[user]U[assistant]"},
+		"what it takes":                    {leading, []infer.Message{message("system", "S"), message("user", "U"), message("user", "V")}, "[system]S[user]U[user]V[assistant]"},
 		"a call without a place": {
 			strict,
-			[]infer.Message{said("user", "U"), calls(&infer.TextPart{Text: "T"}, call("1", `{"a": 1}`)), results(result("1", "R"))},
+			[]infer.Message{message("user", "U"), calls(&infer.TextPart{Text: "T"}, call("1", `{"a": 1}`)), results(result("1", "R"))},
 			"[user]U[assistant]T\n\n{\"tool_calls\": [{\"name\": \"f1\", \"arguments\": {\"a\": 1}}]}[user]Result of the tool f1:\nR[assistant]",
 		},
 		"a result and a text": {
 			strict,
-			[]infer.Message{said("user", "U"), calls(call("1", `{}`)), results(&infer.TextPart{Text: "V"}, result("1", "R"))},
+			[]infer.Message{message("user", "U"), calls(call("1", `{}`)), results(&infer.TextPart{Text: "V"}, result("1", "R"))},
 			"[user]U[assistant]{\"tool_calls\": [{\"name\": \"f1\", \"arguments\": {}}]}[user]Result of the tool f1:\nR\n\nV[assistant]",
 		},
 	} {
@@ -85,7 +85,7 @@ func TestResults(t *testing.T) {
 		"several parts":          {[]infer.Message{calls(call("1", "{}")), results(nested)}, "<tool_response>\na\nfy {}\nb\nc\n</tool_response>"},
 		"nothing":                {[]infer.Message{calls(call("1", "{}")), results(&infer.ResultPart{ID: "1"})}, "<tool_response>\n\n</tool_response>"},
 		"an answer in two messages": {
-			[]infer.Message{said("assistant", "T"), calls(call("1", "{}")), results(result("1", "R"))},
+			[]infer.Message{message("assistant", "T"), calls(call("1", "{}")), results(result("1", "R"))},
 			"T\n<tool_call>\n{\"name\": \"f1\", \"arguments\": {}}\n</tool_call><|im_end|>",
 		},
 		"an id that comes again": {
@@ -113,8 +113,8 @@ func TestUnpaired(t *testing.T) {
 		want     string
 	}{
 		"no call":           {[]infer.Message{results(result("call-9", "R"))}, `render: messages[0].content[0]: tool_result references tool_call_id "call-9", which matches no tool_use in this request`},
-		"a call behind it":  {[]infer.Message{said("user", "U"), results(&infer.TextPart{Text: "x"}, result("1", "R")), calls(call("1", "{}"))}, `messages[1].content[1]: tool_result references tool_call_id "1"`},
-		"a call in a text":  {[]infer.Message{said("assistant", `<tool_call>{"name": "f", "id": "1"}</tool_call>`), results(result("1", "R"))}, "matches no tool_use"},
+		"a call behind it":  {[]infer.Message{message("user", "U"), results(&infer.TextPart{Text: "x"}, result("1", "R")), calls(call("1", "{}"))}, `messages[1].content[1]: tool_result references tool_call_id "1"`},
+		"a call in a text":  {[]infer.Message{message("assistant", `<tool_call>{"name": "f", "id": "1"}</tool_call>`), results(result("1", "R"))}, "matches no tool_use"},
 		"within a result":   {[]infer.Message{calls(call("1", "{}")), results(outer)}, `messages[1].content[0].content[1].content[0]: tool_result references tool_call_id "x"`},
 		"input of no JSON":  {[]infer.Message{calls(call("1", "{"))}, `messages[0].content[0]: the input of tool_use "1" is not JSON`},
 		"a schema as a key": {nil, `"f": input_schema: it is not JSON`},

@@ -11,12 +11,12 @@ import (
 	"github.com/inferd-go/inferd/internal/jinja"
 )
 
-// spoken turns calls into text, in the dialect's spelling, for templates without calls. If the template does not accept
-// answers of tools either, they become user messages.
-func (t *Template) spoken(turns []turn) (out []turn) {
+// callsAsText turns calls into text, in the dialect's spelling, for templates without calls. If the template does not
+// accept answers of tools either, they become user messages.
+func (t *Template) callsAsText(turns []turn) (out []turn) {
 	for _, next := range turns {
 		if len(next.calls) > 0 {
-			next.text = next.text.and(spell(t.dialect, next.calls))
+			next.text = next.text.joined(spell(t.dialect, next.calls))
 			next.calls = nil
 		}
 		if next.call != nil && !t.traits.Results {
@@ -57,14 +57,14 @@ func quoted(text string) string {
 
 // describe returns the text of a system message that declares tools, for templates that ignore or refuse them.
 func (t *Template) describe(tools []infer.Tool) (m mixed) {
-	ours := func(text string) { m = append(m, fragment{text, true}) }
-	ours("# Tools\n\nYou may call these tools. Each has a name, a description and the JSON Schema of its arguments:\n")
+	instruct := func(text string) { m = append(m, fragment{text, true}) }
+	instruct("# Tools\n\nYou may call these tools. Each has a name, a description and the JSON Schema of its arguments:\n")
 	for i := range tools {
-		ours("\n{\"name\": \"")
+		instruct("\n{\"name\": \"")
 		m = append(m, fragment{text: quoted(tools[i].Name)})
-		ours("\", \"description\": \"")
+		instruct("\", \"description\": \"")
 		m = append(m, fragment{text: quoted(tools[i].Description)})
-		ours("\", \"parameters\": ")
+		instruct("\", \"parameters\": ")
 		schema := bytes.TrimSpace(tools[i].Schema)
 		var b bytes.Buffer
 		if json.Compact(&b, schema) != nil {
@@ -72,18 +72,18 @@ func (t *Template) describe(tools []infer.Tool) (m mixed) {
 			b.WriteString(`{"type":"object","properties":{}}`)
 		}
 		m = append(m, fragment{text: b.String()})
-		ours("}")
+		instruct("}")
 	}
-	ours("\n\nTo call tools, answer with nothing but this, one member of the list for each call:\n")
+	instruct("\n\nTo call tools, answer with nothing but this, one member of the list for each call:\n")
 	m = append(m, spell(t.dialect, []call{{name: "NAME", input: []byte(`{"ARGUMENT": "VALUE"}`)}})...)
-	ours("\nThe results come back in a message of the user. Without a need for a tool, answer in plain text.")
+	instruct("\nThe results come back in a message of the user. Without a need for a tool, answer in plain text.")
 	return m
 }
 
 // probeValues returns the template's variables for a probe. The texts of probes need no marks.
 func (t *Template) probeValues(p *dialect.Probe) map[string]jinja.Value {
-	free := &Template{traits: p.Traits, bos: t.bos, eos: t.eos, specials: index(nil)}
-	w := &writer{Template: free, nonce: newNonce()}
+	unmarked := &Template{traits: p.Traits, bos: t.bos, eos: t.eos, specials: index(nil)}
+	w := &writer{Template: unmarked, nonce: newNonce()}
 	var turns []turn
 	number := 0
 	for _, m := range p.Messages {

@@ -21,8 +21,8 @@ var markersOfAll = []string{
 	"<|tool_call_start|>", "<|tool_call_end|>", "object", "type",
 }
 
-// spoken is a conversation with tools, calls and results, in which every text of a client is made by say.
-func spoken(say func(i int) string) *chat.Conversation {
+// fullConversation is a conversation with tools, calls and results, in which every text of a client is made by say.
+func fullConversation(say func(i int) string) *chat.Conversation {
 	quoted := func(i int) string {
 		text, _ := json.Marshal(say(i))
 		return string(text)
@@ -33,7 +33,7 @@ func spoken(say func(i int) string) *chat.Conversation {
 	return &chat.Conversation{
 		Tools: []infer.Tool{{Name: say(10), Description: say(11), Schema: []byte(schema)}},
 		Messages: []infer.Message{
-			said("user", say(12)),
+			message("user", say(12)),
 			calls(&infer.ThinkingPart{Text: say(13)}, &infer.CallPart{ID: say(14), Name: say(10), Input: []byte(input)}),
 			results(&infer.ResultPart{ID: say(14), Content: []infer.Part{&infer.TextPart{Text: say(15)}}}),
 		},
@@ -70,7 +70,7 @@ func TestToolsNeverSpecial(t *testing.T) {
 				t.Fatal(err)
 			}
 			prompt := func(say func(int) string) ([]chat.Segment, map[string]int) {
-				segments, err := tmpl.Prompt(spoken(say))
+				segments, err := tmpl.Prompt(fullConversation(say))
 				if err != nil {
 					t.Fatal(err)
 				}

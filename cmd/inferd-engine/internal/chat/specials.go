@@ -40,8 +40,8 @@ func draw() string {
 	return b.String()
 }
 
-// in reports whether text contains a mark.
-func (n nonce) in(text string) bool {
+// occursIn reports whether text contains a mark.
+func (n nonce) occursIn(text string) bool {
 	return strings.Contains(text, n.inside) || strings.Contains(text, n.literal) || strings.Contains(text, n.edge)
 }
 
@@ -165,7 +165,7 @@ func (s *specials) cut(text string, n nonce) []Segment {
 			spans := sweep{specials: s, text: whole, work: &work}
 			done, at := 0, 0
 			for between := range strings.SplitSeq(piece, n.edge) {
-				if spans.within(at) {
+				if spans.inSpelling(at) {
 					add(whole[done:at], i%2 == 0)
 					done = at
 				}
@@ -190,9 +190,9 @@ type sweep struct {
 	work     *int // remaining bytes to compare
 }
 
-// within reports whether text[at:] begins inside a spelling. Successive calls must have ascending at.
+// inSpelling reports whether text[at:] begins inside a spelling. Successive calls must have ascending at.
 // Beyond the limit it reports true: an additional cut does no harm.
-func (w *sweep) within(at int) bool {
+func (w *sweep) inSpelling(at int) bool {
 	for w.next = max(w.next, at-w.specials.longest+1); w.next < at; w.next++ {
 		if !w.specials.first[w.text[w.next]] {
 			continue

@@ -54,7 +54,7 @@ func transcript(turns []turn, answer bool, mark func(text string) string) string
 		if text := t.text.trimmed(); !text.empty() {
 			b.WriteString(transcriptLead)
 			for _, f := range text {
-				if f.ours {
+				if f.trusted {
 					b.WriteString(f.text)
 				} else {
 					b.WriteString(mark(f.text))

@@ -33,21 +33,21 @@ type call struct {
 type mixed []fragment
 
 type fragment struct {
-	text string
-	ours bool // written by this package: it may spell special tokens
+	text    string
+	trusted bool // written by this package: it may spell special tokens
 }
 
 func plain(text string) mixed { return mixed{{text: text}} }
 
-// and returns both texts, with an empty line between them.
-func (m mixed) and(n mixed) mixed {
+// joined returns both texts, with an empty line between them.
+func (m mixed) joined(n mixed) mixed {
 	if m.empty() {
 		return n
 	}
 	if n.empty() {
 		return m
 	}
-	return append(append(slices.Clip(m), fragment{text: "\n\n", ours: true}), n...)
+	return append(append(slices.Clip(m), fragment{text: "\n\n", trusted: true}), n...)
 }
 
 func (m mixed) empty() bool {
@@ -77,10 +77,10 @@ func (m mixed) trimmed() mixed {
 	return m
 }
 
-// paired returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the last
-// call before it with the same id. It returns [infer.Invalid] if an answer has no call, or the input of a call is not
-// JSON.
-func paired(messages []infer.Message) (turns []turn, err error) {
+// pairResults returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the
+// last call before it with the same id. It returns [infer.Invalid] if an answer has no call, or the input of a call is
+// not JSON.
+func pairResults(messages []infer.Message) (turns []turn, err error) {
 	calls := make(map[string]*call)
 	number := 0
 	for i, m := range messages {
@@ -96,17 +96,17 @@ func paired(messages []infer.Message) (turns []turn, err error) {
 					number++
 				}
 			}
-			turns = answer(turns, t)
+			turns = appendAnswer(turns, t)
 			last := &turns[len(turns)-1]
 			for c := range last.calls {
 				calls[last.calls[c].id] = &last.calls[c]
 			}
 		default:
-			asked, err := questions(m, i, calls)
+			more, err := userTurns(m, i, calls)
 			if err != nil {
 				return nil, err
 			}
-			turns = append(turns, asked...)
+			turns = append(turns, more...)
 		}
 	}
 	return turns, nil
@@ -128,13 +128,13 @@ func object(input []byte) []byte {
 	return input
 }
 
-// answer appends an assistant turn. A turn with calls is joined to the assistant turn before it, unless both have a
-// text or both have thoughts: the client has divided one answer into two messages.
-func answer(turns []turn, t turn) []turn {
+// appendAnswer appends an assistant turn. A turn with calls is joined to the assistant turn before it, unless both have
+// a text or both have thoughts: the client has divided one answer into two messages.
+func appendAnswer(turns []turn, t turn) []turn {
 	if n := len(turns); n > 0 && len(t.calls) > 0 {
 		last := &turns[n-1]
 		if last.role == "assistant" && (last.text.empty() || t.text.empty()) && (last.thoughts == "" || t.thoughts == "") {
-			last.text, last.thoughts = last.text.and(t.text), last.thoughts+t.thoughts
+			last.text, last.thoughts = last.text.joined(t.text), last.thoughts+t.thoughts
 			last.calls = append(last.calls, t.calls...)
 			return turns
 		}
@@ -142,9 +142,9 @@ func answer(turns []turn, t turn) []turn {
 	return append(turns, t)
 }
 
-// questions returns the turns of a user or system message. Answers of tools come first, because they belong to the turn
+// userTurns returns the turns of a user or system message. Answers of tools come first, because they belong to the turn
 // before.
-func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, err error) {
+func userTurns(m infer.Message, i int, calls map[string]*call) (turns []turn, err error) {
 	others := false
 	for j, part := range m.Content {
 		r, ok := part.(*infer.ResultPart)
@@ -157,7 +157,7 @@ func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 		if !ok {
 			return nil, unpaired(at, r.ID)
 		}
-		if err := pairedWithin(r.Content, at, calls, make(map[string]bool)); err != nil {
+		if err := checkNested(r.Content, at, calls, make(map[string]bool)); err != nil {
 			return nil, err
 		}
 		text := resultText(r)
@@ -172,21 +172,21 @@ func questions(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 	return turns, nil
 }
 
-// pairedWithin checks the results nested in the content of a result: each must match one of calls, or a call before it
-// in the same outermost result, whose ids pairedWithin collects in within. at is the path of the outer result, for
+// checkNested checks the results nested in the content of a result: each must match one of calls, or a call before it
+// in the same outermost result, whose ids checkNested collects in nested. at is the path of the outer result, for
 // errors.
-func pairedWithin(content []infer.Part, at string, calls map[string]*call, within map[string]bool) error {
+func checkNested(content []infer.Part, at string, calls map[string]*call, nested map[string]bool) error {
 	for k, part := range content {
 		switch p := part.(type) {
 		case *infer.TextPart, *infer.ThinkingPart, *infer.MediaPart:
 		case *infer.CallPart:
-			within[p.ID] = true
+			nested[p.ID] = true
 		case *infer.ResultPart:
 			at := fmt.Sprintf("%s.content[%d]", at, k)
-			if calls[p.ID] == nil && !within[p.ID] {
+			if calls[p.ID] == nil && !nested[p.ID] {
 				return unpaired(at, p.ID)
 			}
-			if err := pairedWithin(p.Content, at, calls, within); err != nil {
+			if err := checkNested(p.Content, at, calls, nested); err != nil {
 				return err
 			}
 		}

@@ -17,13 +17,13 @@ import (
 // A writer converts a conversation to values for a template. It marks every text that a client has written.
 type writer struct {
 	*Template
-	nonce nonce
-	taken bool // a text already contains a mark of the nonce
+	nonce     nonce
+	collision bool // a text already contains a mark of the nonce
 }
 
 // guard marks the spellings of special tokens in a client's text.
 func (w *writer) guard(text string) string {
-	w.taken = w.taken || w.nonce.in(text)
+	w.collision = w.collision || w.nonce.occursIn(text)
 	return w.specials.guard(text, w.nonce)
 }
 
@@ -33,7 +33,7 @@ func (w *writer) string(text string) jinja.Value { return jinja.NewString(w.guar
 func (w *writer) mixed(m mixed) string {
 	var b strings.Builder
 	for _, f := range m {
-		if f.ours {
+		if f.trusted {
 			b.WriteString(f.text)
 		} else {
 			b.WriteString(w.guard(f.text))
@@ -97,7 +97,7 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 		m.AsDict().Set("tool_call_id", jinja.NewString(w.id(t.call)))
 	}
 	if t.thoughts != "" {
-		w.put(m.AsDict(), w.traits.Thoughts, w.guard(t.thoughts), len(t.calls) > 0)
+		w.putThoughts(m.AsDict(), w.traits.Thoughts, w.guard(t.thoughts), len(t.calls) > 0)
 	}
 	if len(t.calls) == 0 {
 		return m, nil
@@ -119,8 +119,8 @@ func (w *writer) message(t *turn) (jinja.Value, error) {
 	return m, nil
 }
 
-// put adds thoughts to a message at the given place. calls reports whether the message has calls.
-func (t *Template) put(m *jinja.Dict, place dialect.Thoughts, thoughts string, calls bool) {
+// putThoughts adds thoughts to a message at the given place. calls reports whether the message has calls.
+func (t *Template) putThoughts(m *jinja.Dict, place dialect.Thoughts, thoughts string, calls bool) {
 	switch place {
 	case dialect.ReasoningContent:
 		m.Set("reasoning_content", jinja.NewString(thoughts))
@@ -165,16 +165,16 @@ func (w *writer) id(c *call) string {
 	case dialect.FunctionID:
 		return w.guard("functions." + c.name + ":" + strconv.Itoa(c.number))
 	case dialect.NineID:
-		return w.nine(c.id)
+		return w.nineID(c.id)
 	case dialect.AnyID:
 	}
 	return w.guard(c.id)
 }
 
-// nine returns an id of nine letters and digits. tc-N, with N below 2^23, becomes tc and N in seven
+// nineID returns an id of nine letters and digits. tc-N, with N below 2^23, becomes tc and N in seven
 // digits; an id that already has nine letters and digits stays. Any other id, or one that would need
 // marks, which make it longer, is replaced by a hash of it.
-func (w *writer) nine(id string) string {
+func (w *writer) nineID(id string) string {
 	nine := id
 	if n, ok := strings.CutPrefix(id, "tc-"); ok {
 		if n, err := strconv.ParseUint(n, 10, 23); err == nil {
@@ -214,7 +214,7 @@ func (w *writer) schema(t *infer.Tool) (jinja.Value, error) {
 	if len(bytes.TrimSpace(source)) == 0 {
 		source = []byte(`{"type":"object","properties":{}}`)
 	}
-	v, err := w.json(source, &vocabulary)
+	v, err := w.json(source, vocabulary)
 	if err != nil {
 		return v, fmt.Errorf("tools: %.64q: input_schema: %w", t.Name, err)
 	}
@@ -226,19 +226,19 @@ const maxLevels = 128
 
 var errDepth = fmt.Errorf("it nests deeper than %d levels", maxLevels)
 
-// json returns JSON as values, with members in their order. words are the texts that get no marks, because the
+// json returns JSON as values, with members in their order. plain are the texts that get no marks, because the
 // template compares them; nil means none.
-func (w *writer) json(source []byte, words *words) (jinja.Value, error) {
+func (w *writer) json(source []byte, plain *keywords) (jinja.Value, error) {
 	d := json.NewDecoder(bytes.NewReader(source))
 	d.UseNumber()
-	v, err := w.value(d, words, 0)
+	v, err := w.value(d, plain, 0)
 	if err == nil && d.More() {
-		err = errors.New("there is text behind the JSON value")
+		err = errors.New("text follows the JSON value")
 	}
 	return v, err
 }
 
-func (w *writer) value(d *json.Decoder, words *words, depth int) (jinja.Value, error) {
+func (w *writer) value(d *json.Decoder, plain *keywords, depth int) (jinja.Value, error) {
 	token, err := d.Token()
 	if err != nil {
 		return jinja.None(), errors.New("it is not JSON")
@@ -249,11 +249,11 @@ func (w *writer) value(d *json.Decoder, words *words, depth int) (jinja.Value, e
 	switch token := token.(type) {
 	case json.Delim:
 		if token == '[' {
-			return w.list(d, words, depth)
+			return w.list(d, plain, depth)
 		}
-		return w.object(d, words, depth)
+		return w.object(d, plain, depth)
 	case string:
-		if words.plain(token) {
+		if plain.has(token) {
 			return jinja.NewString(token), nil
 		}
 		return w.string(token), nil
@@ -265,10 +265,10 @@ func (w *writer) value(d *json.Decoder, words *words, depth int) (jinja.Value, e
 	return jinja.None(), nil
 }
 
-func (w *writer) list(d *json.Decoder, words *words, depth int) (jinja.Value, error) {
+func (w *writer) list(d *json.Decoder, plain *keywords, depth int) (jinja.Value, error) {
 	var items []jinja.Value
 	for d.More() {
-		v, err := w.value(d, words, depth+1)
+		v, err := w.value(d, plain, depth+1)
 		if err != nil {
 			return v, err
 		}
@@ -278,7 +278,7 @@ func (w *writer) list(d *json.Decoder, words *words, depth int) (jinja.Value, er
 	return jinja.NewList(items), err
 }
 
-func (w *writer) object(d *json.Decoder, words *words, depth int) (jinja.Value, error) {
+func (w *writer) object(d *json.Decoder, plain *keywords, depth int) (jinja.Value, error) {
 	object := jinja.NewDict()
 	for d.More() {
 		token, err := d.Token()
@@ -286,11 +286,11 @@ func (w *writer) object(d *json.Decoder, words *words, depth int) (jinja.Value, 
 			return object, errors.New("it is not JSON")
 		}
 		name, _ := token.(string)
-		v, err := w.value(d, words.of(name), depth+1)
+		v, err := w.value(d, plain.forMember(name), depth+1)
 		if err != nil {
 			return object, err
 		}
-		if !words.plain(name) {
+		if !plain.has(name) {
 			name = w.guard(name)
 		}
 		object.AsDict().Set(name, v)
