@@ -108,10 +108,10 @@ func (a *assembly) share(ctx context.Context, texts []string) error {
 
 // A builder builds the parts of one engine.
 type builder struct {
-	srv      *link.Server
-	contract *launch.Contract
-	model    *llama.Model
-	turn     turn
+	srv       *link.Server
+	contract  *launch.Contract
+	model     *llama.Model
+	exclusion exclusion
 }
 
 func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
@@ -127,7 +127,7 @@ func load(srv *link.Server, c *launch.Contract) (*assembly, error) {
 	}
 	b := &builder{srv: srv, contract: c, model: model}
 	if c.ComputeLock != "" {
-		if b.turn.lock, err = computelock.Open(c.ComputeLock); err != nil {
+		if b.exclusion.lock, err = computelock.Open(c.ComputeLock); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +167,7 @@ func (b *builder) parts() (all []*part, err error) {
 		return nil, err
 	}
 	if tasks.several() {
-		b.turn.seat = make(chan struct{}, 1)
+		b.exclusion.computing = make(chan struct{}, 1)
 	}
 	trained := max(b.model.ContextTrained(), 1)
 	for _, task := range []struct {
@@ -199,12 +199,12 @@ func (b *builder) parts() (all []*part, err error) {
 // for every tensor; it reports only every 5 %, and at least once a second, so that the daemon's
 // clients can keep up.
 func mapping(srv *link.Server, path string) func(fraction float64) bool {
-	told, at := -1.0, time.Now()
+	reported, reportedAt := -1.0, time.Now()
 	report := func(fraction float64) bool {
-		if fraction < told+0.05 && fraction < 1 && time.Since(at) < time.Second || fraction == told {
+		if fraction < reported+0.05 && fraction < 1 && time.Since(reportedAt) < time.Second || fraction == reported {
 			return true
 		}
-		told, at = fraction, time.Now()
+		reported, reportedAt = fraction, time.Now()
 		return srv.Report(link.Report{State: link.Mapping, Path: path, Progress: math.Round(100*fraction) / 100}) == nil
 	}
 	report(0)

@@ -55,11 +55,11 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 		return nil, fmt.Errorf("make a context of %d tokens: %w", nCtx, err)
 	}
 	width := model.Width()
-	switch is := lctx.Pooling(); {
+	switch actual := lctx.Pooling(); {
 	case ranks:
 		width = 1
-	case is == llama.NoPooling || is == llama.Rank:
-		return nil, fmt.Errorf("the model's vectors are pooled by %q: set --llamacpp-embed-pooling, or embed_pooling", is)
+	case actual == llama.NoPooling || actual == llama.Rank:
+		return nil, fmt.Errorf("the model's vectors are pooled by %q: set --llamacpp-embed-pooling, or embed_pooling", actual)
 	}
 	longest := model.TokenTexts().Longest
 	if lctx.OneByOne() || b.contract.Exact { // otherwise results depend on each other: several texts are pooled in one matrix product
@@ -67,9 +67,9 @@ func (b *builder) encoder(nCtx int, pooling llama.Pooling) (*part, error) {
 	}
 	loop := &encode.Loop{
 		Model: lctx, Limits: encode.Limits{Tokens: nCtx, Batch: batchTokens, Sequences: texts}, Width: width,
-		Exclusive: b.turn.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
+		Exclusive: b.exclusion.Do, Threads: b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
-	if b.turn.shared() {
+	if b.exclusion.shared() {
 		loop.Longest = othersWait
 	}
 	inexact := ""

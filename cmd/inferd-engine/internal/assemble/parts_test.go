@@ -72,7 +72,7 @@ func TestJoin(t *testing.T) {
 			[]progress.Report{report(7, progress.Lock, 20, 3), report(5, progress.Decode, 1, 4)},
 			link.Beat{Loop: 2, Steps: 5, Phase: "decode", SinceMS: 1000, Calls: []uint64{4}, StepCPUMS: 5},
 		},
-		"one hangs outside of its turn": {
+		"one hangs while another computes": {
 			[]progress.Report{report(7, progress.Sample, 20, 3), report(5, progress.Decode, 1, 4)},
 			link.Beat{Loop: 1, Steps: 7, Phase: "sample", SinceMS: 20000, Calls: []uint64{3}, StepCPUMS: 7},
 		},
@@ -90,9 +90,9 @@ func TestJoin(t *testing.T) {
 
 // Loops compute one at a time, in the order of their calls of Do. So a loop that calls Do again at
 // once does not delay the others.
-func TestTurn(t *testing.T) {
+func TestExclusion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		shared := turn{seat: make(chan struct{}, 1)}
+		shared := exclusion{computing: make(chan struct{}, 1)}
 		var order []string
 		ended := make(chan struct{})
 		for _, name := range []string{"a", "b", "c"} {
@@ -115,8 +115,8 @@ func TestTurn(t *testing.T) {
 		}
 	})
 	computed := false
-	if alone := new(turn); alone.shared() {
-		t.Error("a turn of one loop is shared")
+	if alone := new(exclusion); alone.shared() {
+		t.Error("the exclusion of one loop is shared")
 	} else if alone.Do(func() { computed = true }); !computed {
 		t.Error("nothing is computed")
 	}

@@ -27,7 +27,7 @@ func (a *assembly) beat() link.Beat {
 
 // join returns one beat for all loops. Of several loops, the beat describes the one that has been
 // in its current phase for longest, so that a loop that hangs is reported whatever the progress of
-// the others. A loop that is idle or waits for its turn is described only if no loop computes; the
+// the others. A loop that is idle or waits for another is described only if no loop computes; the
 // beat then counts the steps of all loops.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
@@ -74,8 +74,8 @@ func (a *assembly) stats() stats.Engine {
 
 // addOverrun adds a running call that is over its budget to a beat. If there are several, the beat
 // has the one that exceeds its budget by the most CPU time.
-func addOverrun(b *link.Beat, phase string, of *budget.CPU) {
-	if since, running := of.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
+func addOverrun(b *link.Beat, phase string, cpu *budget.CPU) {
+	if since, running := cpu.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()
 	}
 }

@@ -58,14 +58,14 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Limits:    batch.Limits{Context: nCtx - spare(lctx.Pairs()), Batch: batchTokens, Sequences: b.contract.Slots, Retained: retained, Offloaded: nCtx},
 		Exact:     b.contract.Exact && inexact == "",
 		Stall:     b.contract.MaxStall(),
-		Exclusive: b.turn.Do,
+		Exclusive: b.exclusion.Do,
 		AfterStep: func() { _ = b.srv.Flush() }, // a link that fails ends Serve
 		Threads:   b.contract.Threads, FirstToken: lctx.FirstToken(),
 	}
 	if b.contract.Slots > 1 && model.CanTruncate() && model.GPULayers() == 0 { // otherwise no stream is delayed, or KV state cannot be moved between contexts
 		loop.Prefill, err = b.prefillWorker(nCtx, lctx.Pairs())
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "long prompts are prefilled between the steps, not beside them:", err)
+			fmt.Fprintln(os.Stderr, "the prefill worker has not started, so long prompts delay other answers:", err)
 		}
 	}
 	eng := &engine.Engine{
@@ -74,7 +74,7 @@ func (b *builder) writer(nCtx int) (*part, error) {
 		Counter: engine.NewCounter(),
 	}
 	return &part{
-		handler: eng, loop: beside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, prepare: eng.Formats.Load, plain: template.Transcript(), inexact: inexact,
+		handler: eng, loop: runBeside(loop.Run, eng.Counter.Run), progress: &loop.Progress, share: eng.Share, prepare: eng.Formats.Load, plain: template.Transcript(), inexact: inexact,
 		stats: func() stats.Engine {
 			now := loop.Stats().Engine
 			now.KVSize = nCtx
@@ -87,9 +87,9 @@ func (b *builder) writer(nCtx int) (*part, error) {
 	}, nil
 }
 
-// beside returns a function that runs loop, and other in a goroutine beside it. When loop returns,
+// runBeside returns a function that runs loop, and other in a goroutine beside it. When loop returns,
 // the function cancels the context of other and waits for it.
-func beside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
+func runBeside(loop func(context.Context) error, other func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
