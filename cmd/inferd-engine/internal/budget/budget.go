@@ -34,7 +34,8 @@ const (
 	leastPause   = 50 * time.Millisecond // minimum time between two reads of a clock
 )
 
-func (c *CPU) limit() time.Duration {
+// Max returns the limit that applies: Limit, or its default.
+func (c *CPU) Max() time.Duration {
 	if c.Limit > 0 {
 		return c.Limit
 	}
@@ -109,7 +110,7 @@ func (c *CPU) Begin(overrun func()) *Watch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A call does not use more CPU time than wall time, so no earlier check is necessary.
-	w.timer = time.AfterFunc(c.limit(), w.check)
+	w.timer = time.AfterFunc(c.Max(), w.check)
 	return w
 }
 
@@ -129,7 +130,7 @@ func (w *Watch) exceeds() bool {
 		return false
 	}
 	now := c.clock(w.thread)
-	if left := c.limit() - (now - w.begun); left > 0 {
+	if left := c.Max() - (now - w.begun); left > 0 {
 		w.timer.Reset(max(left, leastPause))
 		return false
 	}

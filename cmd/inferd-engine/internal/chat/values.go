@@ -126,7 +126,7 @@ func (t *Template) putThoughts(m *jinja.Dict, place dialect.Thoughts, thoughts s
 		m.Set("reasoning_content", jinja.NewString(thoughts))
 	case dialect.ThinkingMember:
 		text, _ := m.Get("content")
-		if !calls || !text.IsTruthy() || t.traits.Together {
+		if !calls || !text.IsTruthy() || t.traits.ThoughtsBesideCalls {
 			m.Set("thinking", jinja.NewString(thoughts))
 		}
 	case dialect.ThinkingBlock:

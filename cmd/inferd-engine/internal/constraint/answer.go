@@ -33,11 +33,11 @@ type Answer struct {
 	rest   []automaton.Symbol // the symbols that are decided and still to come
 
 	// Watch, if not nil, is called after each symbol of a token that Take or Try follows.
-	Watch func(s automaton.Symbol, place Place)
+	Watch func(s automaton.Symbol, position Position)
 }
 
-// A Place is a position in an answer, behind a symbol.
-type Place struct {
+// A Position describes a point of an answer, behind a symbol.
+type Position struct {
 	// Marks are the marks that at least one parse of the text has passed at the symbol; Sure are those that
 	// all parses have passed.
 	Marks, Sure automaton.Mark
@@ -117,7 +117,7 @@ func (a *Answer) follow() {
 
 // Take follows a token of the mask. If the token would leave too few tokens for an end, Take removes it from
 // the mask, and reports false.
-func (a *Answer) Take(id int32) (taken bool) {
+func (a *Answer) Take(id int32) (accepted bool) {
 	k := a.constraint
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -133,12 +133,12 @@ func (a *Answer) Take(id int32) (taken bool) {
 		return false
 	}
 	a.left--
-	return a.next(id) || a.lost()
+	return a.next(id) || a.giveUp()
 }
 
 // Try follows a token that was chosen without a mask. It reports false, and changes nothing, if the token
 // does not fit or leaves too few tokens for an end. Where most tokens fit, Try is cheaper than Mask and Take.
-func (a *Answer) Try(id int32) (taken bool) {
+func (a *Answer) Try(id int32) (accepted bool) {
 	k := a.constraint
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -180,19 +180,19 @@ func (a *Answer) next(id int32) bool {
 }
 
 func (a *Answer) watch(s automaton.Symbol) bool {
-	a.Watch(s, a.place())
+	a.Watch(s, a.position())
 	return true
 }
 
-func (a *Answer) place() Place {
-	return Place{a.cursor.Marks(), a.cursor.SureMarks(), a.cursor.MayEnd()}
+func (a *Answer) position() Position {
+	return Position{a.cursor.Marks(), a.cursor.SureMarks(), a.cursor.MayEnd()}
 }
 
-// Place returns the current place of the answer.
-func (a *Answer) Place() Place {
+// Position returns the current position of the answer.
+func (a *Answer) Position() Position {
 	a.constraint.mu.Lock()
 	defer a.constraint.mu.Unlock()
-	return a.place()
+	return a.position()
 }
 
 // Force makes text the next part of the answer. If behind begins with the text of a token, the longest such
@@ -222,9 +222,9 @@ func (a *Answer) leaves(text []automaton.Symbol) bool {
 	return ok && v.Count(text)+v.Count(end) <= a.left
 }
 
-// lost handles a token of the mask that does not fit, which is an internal error. It decides the rest of the
+// giveUp handles a token of the mask that does not fit, which is an internal error. It decides the rest of the
 // answer, so that the caller stops choosing. It returns false.
-func (a *Answer) lost() bool {
+func (a *Answer) giveUp() bool {
 	a.left++
 	a.decide()
 	return false

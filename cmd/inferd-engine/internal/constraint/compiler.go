@@ -33,11 +33,11 @@ type Compiler struct {
 	// Time bounds one compile; 0 means [automaton.DefaultTime].
 	Time time.Duration
 
-	once    sync.Once // guards the making of the next four fields
-	vocab   *vocab.Vocab
-	ends    []int32
-	turn    chan struct{} // has room for one; full while a compile runs
-	scratch []uint64      // the mask of the current choice, see Answer.Mask
+	once      sync.Once // guards the making of the next four fields
+	vocab     *vocab.Vocab
+	ends      []int32
+	compiling chan struct{} // has room for one; full while a compile runs
+	scratch   []uint64      // the mask of the current choice, see Answer.Mask
 
 	mu      sync.Mutex // guards the fields below
 	kept    []*Constraint
@@ -100,8 +100,8 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Cons
 	}
 	c.Load()
 	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
+	case c.compiling <- struct{}{}:
+		defer func() { <-c.compiling }()
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
 	}
@@ -126,7 +126,7 @@ func (c *Compiler) load() {
 	tokens, ends := c.Model.Vocabulary(runtime.Gosched)
 	c.vocab, c.ends = vocab.New(tokens, runtime.Gosched), ends
 	schema.Prepare()
-	c.turn = make(chan struct{}, 1)
+	c.compiling = make(chan struct{}, 1)
 	c.scratch = make([]uint64, c.vocab.Words())
 }
 
@@ -152,7 +152,7 @@ func (c *Compiler) find(k key) (*Constraint, error) {
 }
 
 // compile makes the constraint of a source. spent is the time that it took, without the yields.
-func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.Duration, err error) {
+func (c *Compiler) compile(k key, source Source) (built *Constraint, spent time.Duration, err error) {
 	var busy time.Duration
 	since := time.Now()
 	b := &automaton.Budget{Time: c.Time, Yield: func() {
@@ -171,14 +171,14 @@ func (c *Compiler) compile(k key, source Source) (made *Constraint, spent time.D
 	if err != nil {
 		return nil, 0, err
 	}
-	made = &Constraint{compiler: c, key: k, auto: automaton.New(g), source: source, refs: 1}
-	made.masks = vocab.NewMasks(c.vocab, made.auto)
+	built = &Constraint{compiler: c, key: k, auto: automaton.New(g), source: source, refs: 1}
+	built.masks = vocab.NewMasks(c.vocab, built.auto)
 	var ok bool
-	if made.start, ok = c.startOf(made.auto); !ok {
+	if built.start, ok = c.startOf(built.auto); !ok {
 		return nil, 0, infer.Refusef(source.Member(), "%s: the shortest answer has more than %d bytes", source.Member(), maxShortest)
 	}
-	made.bytes = made.size()
-	return made, 0, nil
+	built.bytes = built.size()
+	return built, 0, nil
 }
 
 // startOf returns the length of the shortest answer. It reports false if it is longer than maxShortest.
@@ -202,14 +202,14 @@ func (k *Constraint) size() int {
 }
 
 // keep caches a new constraint. It fails if the constraints in use leave too little of the budget.
-func (c *Compiler) keep(made *Constraint) error {
+func (c *Compiler) keep(k *Constraint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used += made.bytes
-	c.kept = append(c.kept, made)
+	c.used += k.bytes
+	c.kept = append(c.kept, k)
 	if !c.evictLocked() {
-		c.dropLocked(made)
-		return infer.Errorf(infer.Busy, "the response formats and tools in use take up the memory for them")
+		c.dropLocked(k)
+		return infer.Errorf(infer.Busy, "the response formats and tools in use take up the memory for them: try again when other requests have ended")
 	}
 	return nil
 }

@@ -321,10 +321,10 @@ func TestLoad(t *testing.T) {
 }
 
 // A compile waits for another one only until its context ends.
-func TestTurns(t *testing.T) {
+func TestCompileWaits(t *testing.T) {
 	c := &constraint.Compiler{Model: bytesOnly{}, Time: time.Minute}
 	c.Load()
-	slow := &held{Format: schemaOf(`{}`), begun: make(chan struct{}), end: make(chan struct{})}
+	slow := &slowSource{Format: schemaOf(`{}`), begun: make(chan struct{}), end: make(chan struct{})}
 	done := make(chan error)
 	go func() {
 		_, _, err := c.Compile(context.Background(), "a", slow)
@@ -343,15 +343,15 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// held is a source whose compile ends when the test closes end.
-type held struct {
+// slowSource is a source whose compile ends when the test closes end.
+type slowSource struct {
 	constraint.Format
 	begun, end chan struct{}
 }
 
-func (h *held) Digest() [sha256.Size]byte { return sha256.Sum256([]byte("held")) }
+func (h *slowSource) Digest() [sha256.Size]byte { return sha256.Sum256([]byte("held")) }
 
-func (h *held) Grammar(m constraint.Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
+func (h *slowSource) Grammar(m constraint.Vocabulary, b *automaton.Budget) (*automaton.Grammar, error) {
 	close(h.begun)
 	<-h.end
 	return h.Format.Grammar(m, b)

@@ -88,12 +88,12 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	}); err != nil || !strings.Contains(answered, resultText) {
 		return s, false
 	}
-	head := header(render, t, plain, text)
+	head := headerLength(render, t, plain, text)
 	cut := func(text string) string {
 		text = text[min(head, len(text)):]
 		return text[:len(text)-commonSuffix(text, foot)]
 	}
-	if s.one = cut(text); !whole(s.one) { // the name may come from a declaration of the tool
+	if s.one = cut(text); !hasWholeCall(s.one) { // the name may come from a declaration of the tool
 		return s, false
 	}
 	s.foot = footOf(render, t, tools())
@@ -135,9 +135,10 @@ func (s *sample) withoutThoughts(th *Thinking) {
 	}
 }
 
-// header returns the length in bytes of what stands in text before the answer. plain is rendered from an answer without
-// a call, text from one with a call: if both begin with the prompt, it is the prompt, otherwise their common prefix.
-func header(render Render, t Traits, plain, text string) int {
+// headerLength returns the length in bytes of what stands in text before the answer. plain is rendered from an answer
+// without a call, text from one with a call: if both begin with the prompt, it is the prompt, otherwise their common
+// prefix.
+func headerLength(render Render, t Traits, plain, text string) int {
 	for _, variables := range []map[string]any{nil, {"enable_thinking": false}} {
 		prompt, err := render(&Probe{
 			Messages: []Message{user(userText)}, Tools: tools(), Answer: true, Variables: variables, Traits: t,
@@ -149,9 +150,9 @@ func header(render Render, t Traits, plain, text string) int {
 	return commonPrefix(plain, text)
 }
 
-// whole reports whether text has a call with all arguments in order, in a notation that can be read: neither a dict of
-// Python nor JSON inside a JSON string.
-func whole(text string) bool {
+// hasWholeCall reports whether text has a call with all arguments in order, in a notation that can be read: neither a
+// dict of Python nor JSON inside a JSON string.
+func hasWholeCall(text string) bool {
 	at := strings.LastIndex(text, toolOne)
 	if at < 0 {
 		return false
@@ -188,7 +189,7 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 		if at := strings.LastIndex(between, `"1"`); at >= 0 && strings.Contains(one.before, `"0"`) {
 			same := between[:at] + `"0"` + between[at+3:]
 			if e, sep, b := divide(one.before, same, one.behind); len(b) > len(begin) {
-				end, c.Separator, begin, index = e, sep, b, Index
+				end, c.Separator, begin, index = e, sep, b, NumberInAnswer
 			}
 		}
 		c.Begin = strings.TrimSuffix(one.before, begin)
@@ -213,7 +214,7 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	}
 	c.Call = append(fixed(begin, index), Piece{Kind: Name})
 	if counter {
-		c.Call = append(c.Call, numbered(one.between, "0", Counter)...)
+		c.Call = append(c.Call, numbered(one.between, "0", NumberInConversation)...)
 	} else {
 		c.Call = append(c.Call, fixed(one.between, Fixed)...)
 	}
@@ -293,7 +294,7 @@ func (c *Calls) beforeName() string {
 		switch p.Kind {
 		case Fixed:
 			b.WriteString(p.Text)
-		case Index, Counter, ID:
+		case NumberInAnswer, NumberInConversation, ID:
 			b.WriteString("0")
 		case Name, Arguments:
 			return b.String()
@@ -357,15 +358,15 @@ func jsonArguments(text, key string) (from, until int, ok bool) {
 // fixed returns a text as pieces. An id of a call in it becomes a piece of its own; if index is Index, the number of
 // the call does instead.
 func fixed(text string, index Kind) []Piece {
-	if index == Index {
-		return numbered(text, `"0"`, Index)
+	if index == NumberInAnswer {
+		return numbered(text, `"0"`, NumberInAnswer)
 	}
-	for _, id := range [][2]string{{"call_z1", Words}, {"zid000001", Nine}} {
+	for _, id := range [][2]string{{"call_z1", AnyLength}, {"zid000001", Nine}} {
 		if before, behind, ok := strings.Cut(text, id[0]); ok {
-			return around(before, Piece{Kind: ID, Text: id[1]}, behind)
+			return surround(before, Piece{Kind: ID, Text: id[1]}, behind)
 		}
 	}
-	return around(text, Piece{}, "")
+	return surround(text, Piece{}, "")
 }
 
 // numbered returns a text as pieces. The first number in it, a 0 that may be in quotes, becomes a piece of the given
@@ -373,14 +374,14 @@ func fixed(text string, index Kind) []Piece {
 func numbered(text, number string, kind Kind) []Piece {
 	before, behind, ok := strings.Cut(text, number)
 	if !ok {
-		return around(text, Piece{}, "")
+		return surround(text, Piece{}, "")
 	}
 	quote := strings.TrimSuffix(number, strings.TrimLeft(number, `"`))
-	return around(before+quote, Piece{Kind: kind}, quote+behind)
+	return surround(before+quote, Piece{Kind: kind}, quote+behind)
 }
 
-// around returns piece p between two fixed texts; empty pieces are left out.
-func around(before string, p Piece, behind string) (all []Piece) {
+// surround returns piece p between two fixed texts; empty pieces are left out.
+func surround(before string, p Piece, behind string) (all []Piece) {
 	if before != "" {
 		all = append(all, Piece{Kind: Fixed, Text: before})
 	}

@@ -8,8 +8,8 @@ import (
 // marker matches the markers of templates. The closing > of a tag may be missing.
 var marker = regexp.MustCompile(`<[^<>\s]*>?|\[/?[A-Z_]+\]`)
 
-// within returns the offsets of the marker that offset at divides; ok is false if it divides none.
-func within(text string, at int) (from, to int, ok bool) {
+// markerAt returns the offsets of the marker that offset at divides; ok is false if it divides none.
+func markerAt(text string, at int) (from, to int, ok bool) {
 	for _, m := range marker.FindAllStringIndex(text, -1) {
 		if m[0] < at && at < m[1] {
 			return m[0], m[1], true
@@ -26,7 +26,7 @@ func commonPrefix(a, b string) int {
 	}
 	for range 2 {
 		for _, text := range []string{a, b} {
-			if from, _, ok := within(text, n); ok {
+			if from, _, ok := markerAt(text, n); ok {
 				n = from
 			}
 		}
@@ -42,7 +42,7 @@ func commonSuffix(a, b string) int {
 	}
 	for range 2 {
 		for _, text := range []string{a, b} {
-			if _, to, ok := within(text, len(text)-n); ok {
+			if _, to, ok := markerAt(text, len(text)-n); ok {
 				n = len(text) - to
 			}
 		}

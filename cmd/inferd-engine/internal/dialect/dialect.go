@@ -78,18 +78,18 @@ type Kind int
 
 // Kinds of pieces.
 const (
-	Fixed     Kind = iota // Text itself
-	Name                  // the tool's name, unquoted: a quote around it belongs to the fixed pieces beside it
-	Arguments             // the arguments, as the shape spells them; JSON with its braces
-	ID                    // an id of the call: Text is the alphabet, one of the constants below
-	Counter               // the number of the call, from 0, over all calls of the conversation
-	Index                 // the number of the call, from 0, within the answer
+	Fixed                Kind = iota // Text itself
+	Name                             // the tool's name, unquoted: a quote around it belongs to the fixed pieces beside it
+	Arguments                        // the arguments, as the shape spells them; JSON with its braces
+	ID                               // an id of the call: Text is the alphabet, one of the constants below
+	NumberInConversation             // the number of the call, from 0, over all calls of the conversation
+	NumberInAnswer                   // the number of the call, from 0, within the answer
 )
 
 // Alphabets of ids.
 const (
-	Nine  = "nine"  // nine of a–z, A–Z, 0–9
-	Words = "words" // one or more of a–z, A–Z, 0–9, -, _
+	Nine      = "nine"  // nine of a–z, A–Z, 0–9
+	AnyLength = "words" // one or more of a–z, A–Z, 0–9, -, _
 )
 
 // CallPrefix begins the ids of the calls of this engine; a number follows, from 1 in each conversation.
@@ -159,8 +159,8 @@ type Thinking struct {
 	On, Off, Low any
 	// Word is a word in a system message that switches thinking off; empty is none. It is used only without a Variable.
 	Word string
-	// Within are markers that the model writes within its thoughts. They are not part of the thoughts.
-	Within []string
+	// InnerMarkers are markers that the model writes within its thoughts. They are not part of the thoughts.
+	InnerMarkers []string
 	// Closed ends a prompt without thinking: Begin and End with nothing between them, or only End
 	// if the prompt itself writes Begin. If neither a variable nor a word switches thinking, it is
 	// appended to the prompt.
@@ -189,19 +189,19 @@ type Text struct {
 	End string
 }
 
-// A Place is the place of an answer's beginning relative to its thoughts. The set is closed.
-type Place int
+// A Position is where an answer begins relative to its thoughts. The set is closed.
+type Position int
 
-// Places.
+// Positions.
 const (
-	Before Place = iota // thoughts may come
-	Inside              // the prompt has opened them
-	Behind              // the prompt has closed them
+	Before Position = iota // thoughts may come
+	Inside                 // the prompt has opened them
+	Behind                 // the prompt has closed them
 )
 
-// Place returns the place at which the answer to a prompt begins. prompt must be text of the template only, because a
-// marker in a client's message does not count.
-func (t *Thinking) Place(prompt string) Place {
+// Position returns the position at which the answer to a prompt begins. prompt must be text of the template only,
+// because a marker in a client's message does not count.
+func (t *Thinking) Position(prompt string) Position {
 	tail := strings.TrimSpace(prompt)
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
 	switch {

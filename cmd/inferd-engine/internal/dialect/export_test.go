@@ -5,7 +5,7 @@ func Names() (all []string) {
 	for _, r := range rows {
 		all = append(all, r.name)
 	}
-	for _, s := range silent {
+	for _, s := range declareOnly {
 		all = append(all, s.make().Name)
 	}
 	all = append(all, Generic().Name)

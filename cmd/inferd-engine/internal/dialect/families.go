@@ -66,8 +66,9 @@ func (d *Dialect) family() (ok bool) {
 	return strings.TrimSpace(opening) != "" && !strings.Contains(opening, "```")
 }
 
-// silent holds the dialects of families whose templates declare tools but write no calls. A word identifies the template.
-var silent = []struct {
+// declareOnly holds the dialects of families whose templates declare tools but write no calls. A word identifies the
+// template.
+var declareOnly = []struct {
 	word string
 	make func() *Dialect
 }{
@@ -75,23 +76,23 @@ var silent = []struct {
 		return &Dialect{Name: "lfm2", Shape: Python, Calls: Calls{
 			Begin: "<|tool_call_start|>[", End: "]<|tool_call_end|>", Separator: ", ", Several: true,
 			Call:  []Piece{{Name, ""}, {Fixed, "("}, {Arguments, ""}, {Fixed, ")"}},
-			Param: Param{Middle: "=", Separator: ", ", Quote: `"`}, Space: &common,
+			Param: Param{Middle: "=", Separator: ", ", Quote: `"`}, Space: &pythonSpace,
 		}}
 	}},
 	{"<|tool_call|>", func() *Dialect {
 		return &Dialect{Name: "granite-3.3", Shape: Array, Calls: Calls{
 			Begin: "<|tool_call|>[", End: "]", Separator: ", ", Several: true,
-			Call: object("", "arguments", ""), Space: &common,
+			Call: object("", "arguments", ""), Space: &pythonSpace,
 		}}
 	}},
 }
 
-// quiet returns the dialect of a template that declares tools but writes no calls, or nil.
-func quiet(source string, t *Traits) *Dialect {
+// declareOnlyDialect returns the dialect of a template that declares tools but writes no calls, or nil.
+func declareOnlyDialect(source string, t *Traits) *Dialect {
 	if !t.Tools {
 		return nil
 	}
-	for _, s := range silent {
+	for _, s := range declareOnly {
 		if strings.Contains(source, s.word) {
 			return s.make()
 		}

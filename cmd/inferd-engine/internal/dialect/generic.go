@@ -4,7 +4,7 @@ package dialect
 func Generic() *Dialect {
 	d := &Dialect{Name: "generic", Shape: Object, Calls: Calls{
 		Begin: `{"tool_calls": [`, End: `]}`, Separator: ", ", Several: true, Alone: true,
-		Call: object("", "arguments", ""), Space: &common,
+		Call: object("", "arguments", ""), Space: &pythonSpace,
 	}}
 	d.eitherOrder()
 	return d

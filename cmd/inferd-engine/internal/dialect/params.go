@@ -41,7 +41,7 @@ func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 		_, all, ok = strings.Cut(all[strings.LastIndex(all, toolOne)+1:], p.Open+"ka"+p.Middle)
 		spelt := text
 		if before != "" {
-			spelt = common.spell(before + `"` + jsonText(text) + `"` + behind)
+			spelt = pythonSpace.spell(before + `"` + jsonText(text) + `"` + behind)
 		}
 		open, all, found := strings.Cut(all, spelt)
 		end, _, ends := strings.Cut(all, p.Close)

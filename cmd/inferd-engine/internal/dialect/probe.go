@@ -39,14 +39,14 @@ type Traits struct {
 	NoContent     bool // takes calls without a text only if the content is null, not an empty text
 	IDs           IDs  // the ids of calls that it takes
 
-	System     bool // takes a system message at the beginning
-	Systems    bool // takes two of them in a row
-	LateSystem bool // takes a system message behind others
-	Repeats    bool // takes two messages of the user in a row
-	Answers    bool // takes two messages of the assistant in a row
-	Interrupts bool // takes a message of the user right behind an answer of a tool
-	Thoughts   Thoughts
-	Together   bool // takes thoughts and a text beside calls
+	System              bool // takes a system message at the beginning
+	Systems             bool // takes two of them in a row
+	LateSystem          bool // takes a system message behind others
+	Repeats             bool // takes two messages of the user in a row
+	Answers             bool // takes two messages of the assistant in a row
+	Interrupts          bool // takes a message of the user right behind an answer of a tool
+	Thoughts            Thoughts
+	ThoughtsBesideCalls bool // takes thoughts and a text beside calls
 }
 
 // IDs is a notation of the ids of calls. The set is closed.

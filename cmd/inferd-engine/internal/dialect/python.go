@@ -39,13 +39,13 @@ func (w *writer) raw(value json.RawMessage) error {
 		if err := json.Unmarshal(value, &text); err != nil {
 			return err
 		}
-		w.ours(quote)
+		w.own(quote)
 		w.client(text)
-		w.ours(quote)
+		w.own(quote)
 	case '[':
 		return w.repr(value, 0)
 	case '{':
-		w.client(common.spell(string(value)))
+		w.client(pythonSpace.spell(string(value)))
 	default:
 		return w.python(value, 0)
 	}
@@ -57,6 +57,6 @@ func (w *writer) repr(value json.RawMessage, depth int) error {
 	quoted := func(text string) { w.client(jinja.Repr(text)) }
 	return w.nested(value, depth, quoted, func(name string) {
 		quoted(name)
-		w.ours(": ")
-	}, ", ", w.repr, words)
+		w.own(": ")
+	}, ", ", w.repr, pythonWords)
 }

@@ -28,7 +28,7 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	} else {
 		t.Calls, t.IDs, t.TextArguments, t.NoContent = false, AnyID, false, false
 		t.Results = takes(render, []Message{user(userText), assistant(answerText), result(callOne)}, answerText, resultText)
-		if d = quiet(source, &t); d == nil {
+		if d = declareOnlyDialect(source, &t); d == nil {
 			d = Generic()
 			t.Tools = false
 		}

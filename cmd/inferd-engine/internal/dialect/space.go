@@ -21,8 +21,8 @@ type Space struct {
 	Sorted bool
 }
 
-// common is the white space that Python writes by default.
-var common = Space{JSON: true, Comma: " ", Colon: " "}
+// pythonSpace is the white space that Python writes by default.
+var pythonSpace = Space{JSON: true, Comma: " ", Colon: " "}
 
 // callThree probes white space, the order of members, and words. Its members are not sorted.
 var callThree = Call{ID: "call_z1", Name: toolOne, Arguments: `{"kb": true, "ka": {"kz": [51, 52], "kd": null}}`}
@@ -112,7 +112,7 @@ func (s *Space) colon() string { return ":" + s.Colon }
 
 // Spaced writes JSON with the white space that Python writes by default. Texts and numbers stay as they are; anything but
 // JSON is returned unchanged.
-func Spaced(source string) string { return common.spell(source) }
+func Spaced(source string) string { return pythonSpace.spell(source) }
 
 // spell is like [Spaced], but with the white space and the escapes of s.
 func (s *Space) spell(source string) string {

@@ -60,7 +60,7 @@ func TestIDOf(t *testing.T) {
 		{dialect.Nine, 1, "tc0000001"},
 		{dialect.Nine, 9_999_999, "tc9999999"},
 		{dialect.Nine, 10_000_000, ""},
-		{dialect.Words, 12, "tc-12"},
+		{dialect.AnyLength, 12, "tc-12"},
 	} {
 		if got := dialect.IDOf(test.alphabet, test.n); got != test.want {
 			t.Errorf("%s, %d: got %q", test.alphabet, test.n, got)

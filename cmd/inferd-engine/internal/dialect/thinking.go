@@ -48,31 +48,31 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 		return text
 	}
 	plain := prompt(nil)
-	on, off, c := th.control(prompt, source)
-	if !th.markers(render, t, plain, on) {
-		if !th.known(source, plain, on, off) {
+	on, off, c := th.findControl(prompt, source)
+	if !th.findMarkers(render, t, plain, on) {
+		if !th.findKnown(source, plain, on, off) {
 			return Thinking{}
 		}
 		if place := th.inText(render, t, plain); place != ReasoningContent {
 			t.Thoughts = place
 		}
 	}
-	th.Opened = th.Place(plain) == Inside
+	th.Opened = th.Position(plain) == Inside
 	for _, text := range innerMarkers {
 		if strings.Contains(source, text) {
-			th.Within = append(th.Within, text)
+			th.InnerMarkers = append(th.InnerMarkers, text)
 		}
 	}
 	if th.Variable == "" && strings.Contains(source, noThink) {
 		text, err := render(&Probe{Messages: []Message{system(noThink), user(userText)}, Answer: true, Traits: *t})
-		if err == nil && th.Place(text) == Behind && th.Place(plain) != Behind {
+		if err == nil && th.Position(text) == Behind && th.Position(plain) != Behind {
 			th.Word, off = noThink, text
 		}
 	}
 	if c.low != nil { // an effort may switch it off
 		th.Off, th.Always = nil, true
 		for _, value := range c.off {
-			if text := prompt(map[string]any{c.name: value}); text != "" && th.Place(text) == Behind {
+			if text := prompt(map[string]any{c.name: value}); text != "" && th.Position(text) == Behind {
 				th.Off, th.Low, th.Always, off = value, nil, false, text
 				break
 			}
@@ -82,9 +82,9 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 	return th
 }
 
-// control finds the variable that switches thinking, and returns the prompts with and without thinking. Without such a
-// variable both are the plain prompt, and c is zero.
-func (t *Thinking) control(prompt func(map[string]any) string, source string) (on, off string, c control) {
+// findControl finds the variable that switches thinking, and returns the prompts with and without thinking. Without
+// such a variable both are the plain prompt, and c is zero.
+func (t *Thinking) findControl(prompt func(map[string]any) string, source string) (on, off string, c control) {
 	for _, c := range controls {
 		if !strings.Contains(source, c.name) {
 			continue
@@ -107,7 +107,7 @@ func (t *Thinking) control(prompt func(map[string]any) string, source string) (o
 func (t *Thinking) close(off string) {
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
 	if t.Variable != "" && t.Off != nil || t.Word != "" {
-		if t.Place(off) == Behind {
+		if t.Position(off) == Behind {
 			at := strings.LastIndex(off, end)
 			if open := strings.LastIndex(off, begin); begin != "" && open >= 0 && open < at {
 				at = open
@@ -153,34 +153,34 @@ var (
 	firstMarker = regexp.MustCompile(`^\s*(?:<[^<>\s]+>(?:[a-z]+<[^<>\s]+>)?|\[/?[A-Z_]+\])\s*`)
 )
 
-// markers finds the markers around thoughts in the history, and records the place of thoughts in traits. plain and on are
-// the default prompt and the one with thinking. It reports whether it found markers.
-func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool {
+// findMarkers finds the markers around thoughts in the history, and records the place of thoughts in traits. plain and
+// on are the default prompt and the one with thinking. It reports whether it found markers.
+func (t *Thinking) findMarkers(render Render, traits *Traits, plain, on string) bool {
 	for _, place := range []Thoughts{ReasoningContent, ThinkingMember, ThinkingBlock} {
 		answer := assistant(answerText)
 		answer.Thoughts = thoughtText
-		asked := []Message{user(userText)}
+		question := []Message{user(userText)}
 		c := withIDs(traits.IDs, callOne)[0]
-		called := calling(c)
-		called.Thoughts = thoughtText
-		for _, messages := range [][]Message{append(asked[:1:1], answer), append(asked[:1:1], called, result(c))} {
+		call := calling(c)
+		call.Thoughts = thoughtText
+		for _, messages := range [][]Message{append(question[:1:1], answer), append(question[:1:1], call, result(c))} {
 			if len(messages[1].Calls) > 0 && !traits.Calls {
 				continue
 			}
 			for _, variables := range []map[string]any{nil, t.switched()} {
-				with := *traits
-				with.Thoughts = place
-				p := &Probe{Messages: messages, Variables: variables, Traits: with}
+				variant := *traits
+				variant.Thoughts = place
+				p := &Probe{Messages: messages, Variables: variables, Traits: variant}
 				if len(messages[1].Calls) > 0 {
 					p.Tools = tools()
 				}
 				text, err := render(p)
-				if err != nil || !t.around(text, plain, on) {
+				if err != nil || !t.findAround(text, plain, on) {
 					continue
 				}
 				traits.Thoughts = place
 				if traits.Calls {
-					traits.Together = together(render, with, c)
+					traits.ThoughtsBesideCalls = thoughtsBesideCalls(render, variant, c)
 				}
 				return true
 			}
@@ -189,10 +189,10 @@ func (t *Thinking) markers(render Render, traits *Traits, plain, on string) bool
 	return false
 }
 
-// together reports whether a template accepts thoughts and a text beside a call, and treats the text as it does without
-// thoughts.
-func together(render Render, t Traits, c Call) bool {
-	t.Together = true
+// thoughtsBesideCalls reports whether a template accepts thoughts and a text beside a call, and treats the text as it
+// does without thoughts.
+func thoughtsBesideCalls(render Render, t Traits, c Call) bool {
+	t.ThoughtsBesideCalls = true
 	answer := calling(c)
 	answer.Text = answerText
 	write := func() (string, error) {
@@ -238,8 +238,8 @@ func (t *Thinking) switched() map[string]any {
 	return map[string]any{t.Variable: t.On}
 }
 
-// around sets Begin and End to the markers around the thought in text. It reports whether it found them.
-func (t *Thinking) around(text, plain, on string) bool {
+// findAround sets Begin and End to the markers around the thought in text. It reports whether it found them.
+func (t *Thinking) findAround(text, plain, on string) bool {
 	before, behind, ok := strings.Cut(text, thoughtText)
 	if !ok {
 		return false
@@ -264,9 +264,9 @@ func (t *Thinking) around(text, plain, on string) bool {
 	return true
 }
 
-// known sets Begin and End to the first known pair at the end of a prompt or in the source, and reports whether there is
-// one.
-func (t *Thinking) known(source string, prompts ...string) bool {
+// findKnown sets Begin and End to the first known pair at the end of a prompt or in the source, and reports whether
+// there is one.
+func (t *Thinking) findKnown(source string, prompts ...string) bool {
 	for _, pair := range pairs {
 		for _, prompt := range prompts {
 			tail := strings.TrimRight(prompt, " \n")

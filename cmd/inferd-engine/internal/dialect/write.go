@@ -19,16 +19,16 @@ type Fragment struct {
 // shape needs the members of the arguments and they are not a JSON object, or nest too deeply.
 func (d *Dialect) Write(calls []Call) (all []Fragment, err error) {
 	w := writer{dialect: d}
-	w.ours(d.Calls.Begin)
+	w.own(d.Calls.Begin)
 	for i := range calls {
 		if i > 0 {
-			w.ours(d.Calls.Separator)
+			w.own(d.Calls.Separator)
 		}
 		if err := w.call(&calls[i], i); err != nil {
 			return nil, err
 		}
 	}
-	w.ours(d.Calls.End)
+	w.own(d.Calls.End)
 	return w.all, nil
 }
 
@@ -37,7 +37,7 @@ type writer struct {
 	all     []Fragment
 }
 
-func (w *writer) ours(text string)   { w.add(text, false) }
+func (w *writer) own(text string)    { w.add(text, false) }
 func (w *writer) client(text string) { w.add(text, true) }
 
 func (w *writer) add(text string, client bool) {
@@ -50,7 +50,7 @@ func (w *writer) call(c *Call, i int) error {
 	for _, p := range w.dialect.Calls.Call {
 		switch p.Kind {
 		case Fixed:
-			w.ours(p.Text)
+			w.own(p.Text)
 		case Name:
 			if w.dialect.Shape == Object || w.dialect.Shape == Array {
 				w.client(jsonText(c.Name))
@@ -59,8 +59,8 @@ func (w *writer) call(c *Call, i int) error {
 			}
 		case ID:
 			w.client(c.ID)
-		case Counter, Index:
-			w.ours(strconv.Itoa(i))
+		case NumberInConversation, NumberInAnswer:
+			w.own(strconv.Itoa(i))
 		case Arguments:
 			if err := w.arguments(c.Arguments); err != nil {
 				return err
@@ -88,18 +88,18 @@ func (w *writer) arguments(source string) error {
 	}
 	p := &w.dialect.Calls.Param
 	if len(members) == 0 {
-		w.ours(p.None)
+		w.own(p.None)
 	}
 	for i, m := range members {
 		if i > 0 {
-			w.ours(p.Separator)
+			w.own(p.Separator)
 		}
-		w.ours(p.Open)
+		w.own(p.Open)
 		w.client(m.name)
 		if err := w.value(m.value); err != nil {
 			return err
 		}
-		w.ours(p.Close)
+		w.own(p.Close)
 	}
 	return nil
 }
@@ -119,24 +119,24 @@ func (w *writer) value(value json.RawMessage) error {
 	isText := len(value) > 0 && value[0] == '"' && json.Unmarshal(value, &text) == nil
 	switch {
 	case w.dialect.Shape == Params && isText:
-		w.ours(p.Middle)
+		w.own(p.Middle)
 		w.wrapped(text, p.Wrap.has(text))
 	case w.dialect.Shape == Params:
 		if p.MiddleJSON != "" {
-			w.ours(p.MiddleJSON)
+			w.own(p.MiddleJSON)
 		} else {
-			w.ours(p.Middle)
+			w.own(p.Middle)
 		}
 		text = w.spaced(string(value))
 		w.wrapped(text, p.Wrap.JSON && p.Wrap.has(text))
 	case w.dialect.Shape == Literal:
-		w.ours(p.Middle)
+		w.own(p.Middle)
 		return w.literal(value, 0)
 	case p.Raw:
-		w.ours(p.Middle)
+		w.own(p.Middle)
 		return w.raw(value)
 	default:
-		w.ours(p.Middle)
+		w.own(p.Middle)
 		return w.python(value, 0)
 	}
 	return nil
@@ -145,8 +145,8 @@ func (w *writer) value(value json.RawMessage) error {
 // wrapped writes a value, between the markers of [Wrap] if on is set.
 func (w *writer) wrapped(text string, on bool) {
 	if wrap := &w.dialect.Calls.Param.Wrap; on {
-		w.ours(wrap.Open)
-		defer w.ours(wrap.Close)
+		w.own(wrap.Open)
+		defer w.own(wrap.Close)
 	}
 	w.client(text)
 }
@@ -154,23 +154,23 @@ func (w *writer) wrapped(text string, on bool) {
 // maxNested is the maximum depth of a value.
 const maxNested = 128
 
-var errNested = fmt.Errorf("it nests deeper than %d levels", maxNested)
+var errNested = fmt.Errorf("the arguments of a call nest deeper than %d levels", maxNested)
 
 // literal writes a JSON value in shape Literal: bare names, and quote markers around strings.
 func (w *writer) literal(value json.RawMessage, depth int) error {
 	quote := w.dialect.Calls.Param.Quote
 	return w.nested(value, depth, func(text string) {
-		w.ours(quote)
+		w.own(quote)
 		w.client(text)
-		w.ours(quote)
+		w.own(quote)
 	}, func(name string) {
 		w.client(name)
-		w.ours(":")
+		w.own(":")
 	}, ",", w.literal, nil)
 }
 
-// words has Python's spelling of the literals of JSON.
-var words = map[string]string{"true": "True", "false": "False", "null": "None"}
+// pythonWords has Python's spelling of the literals of JSON.
+var pythonWords = map[string]string{"true": "True", "false": "False", "null": "None"}
 
 // python writes a JSON value in the notation of Python.
 func (w *writer) python(value json.RawMessage, depth int) error {
@@ -182,14 +182,14 @@ func (w *writer) python(value json.RawMessage, depth int) error {
 		} else {
 			text = jsonText(text)
 		}
-		w.ours(quote)
+		w.own(quote)
 		w.client(text)
-		w.ours(quote)
+		w.own(quote)
 	}
 	return w.nested(value, depth, quoted, func(name string) {
 		quoted(name)
-		w.ours(": ")
-	}, ", ", w.python, words)
+		w.own(": ")
+	}, ", ", w.python, pythonWords)
 }
 
 // nested writes a JSON value: text writes the strings, name the names of members, and inner the items of lists and the
@@ -213,37 +213,37 @@ func (w *writer) nested(value json.RawMessage, depth int, text, name func(string
 		if err != nil {
 			return err
 		}
-		w.ours("{")
+		w.own("{")
 		for i, m := range all {
 			if i > 0 {
-				w.ours(separator)
+				w.own(separator)
 			}
 			name(m.name)
 			if err := inner(m.value, depth+1); err != nil {
 				return err
 			}
 		}
-		w.ours("}")
+		w.own("}")
 		return nil
 	case '[':
 		var items []json.RawMessage
 		if err := json.Unmarshal(value, &items); err != nil {
 			return err
 		}
-		w.ours("[")
+		w.own("[")
 		for i, item := range items {
 			if i > 0 {
-				w.ours(separator)
+				w.own(separator)
 			}
 			if err := inner(item, depth+1); err != nil {
 				return err
 			}
 		}
-		w.ours("]")
+		w.own("]")
 		return nil
 	}
 	if word, ok := words[string(value)]; ok {
-		w.ours(word)
+		w.own(word)
 	} else {
 		w.client(string(value))
 	}
@@ -269,7 +269,7 @@ type member struct {
 func members(source string) (all []member, err error) {
 	d := json.NewDecoder(strings.NewReader(source))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("the arguments of a call are no JSON object")
+		return nil, fmt.Errorf("the arguments of a call are not a JSON object")
 	}
 	for d.More() {
 		t, err := d.Token()

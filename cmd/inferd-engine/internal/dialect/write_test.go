@@ -63,7 +63,7 @@ func TestWriteClients(t *testing.T) {
 func TestWriteRefuses(t *testing.T) {
 	deep := `{"a":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "}"
 	for name, test := range map[string]struct{ dialect, arguments, want string }{
-		"no object":   {"gemma4", `[1]`, "no JSON object"},
+		"no object":   {"gemma4", `[1]`, "not a JSON object"},
 		"no JSON":     {"qwen3-coder", `{"a":}`, "invalid"},
 		"a cut":       {"lfm2", `{"a":1`, "EOF"},
 		"deep values": {"gemma4", deep, "deeper than 128 levels"},

@@ -24,7 +24,7 @@ func Fixtures() map[string]*dialect.Dialect {
 // variable has the pieces of a call that are not fixed text, by the letter that stands for each in [spell].
 var variable = map[string]dialect.Piece{
 	"N": {Kind: dialect.Name}, "A": {Kind: dialect.Arguments}, "9": {Kind: dialect.ID, Text: dialect.Nine},
-	"C": {Kind: dialect.Counter}, "I": {Kind: dialect.Index},
+	"C": {Kind: dialect.NumberInConversation}, "I": {Kind: dialect.NumberInAnswer},
 }
 
 // spell returns the pieces of a call. In text, letters in guillemets stand for variable pieces: N for the

@@ -63,8 +63,8 @@ func seed() *dialect.Dialect {
 		},
 		Thinking: dialect.Thinking{
 			Begin: "<seed:think>", End: "</seed:think>", Variable: "thinking_budget", On: -1, Off: 0,
-			Within: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},
-			Closed: "<seed:think>\n<seed:cot_budget_reflect>The budget is 0.</seed:cot_budget_reflect>\n</seed:think>",
+			InnerMarkers: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},
+			Closed:       "<seed:think>\n<seed:cot_budget_reflect>The budget is 0.</seed:cot_budget_reflect>\n</seed:think>",
 		},
 	}
 }

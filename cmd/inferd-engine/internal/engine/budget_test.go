@@ -34,7 +34,7 @@ func TestBudgetOfThoughts(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.answer = thoughts
-			if d.Thinking.Place(segments[len(segments)-1].Text) == dialect.Before {
+			if d.Thinking.Position(segments[len(segments)-1].Text) == dialect.Before {
 				s.answer = d.Thinking.Begin + thoughts
 			}
 			for _, controls := range [][]string{markersOf(d), nil} {
@@ -42,7 +42,7 @@ func TestBudgetOfThoughts(t *testing.T) {
 					continue // messages need control tokens
 				}
 				s.controls = controls
-				h := hear(t, s.play(t, gen, cuts["words"]), gen)
+				h := request(t, s.play(t, gen, cuts["words"]), gen)
 				if n := len(strings.Fields(h.thoughts.String())); n == 0 || n > budget || !strings.HasPrefix(thoughts, h.thoughts.String()) {
 					t.Errorf("%d markers: %d words of thoughts: %q", len(controls), n, h.log)
 				}
@@ -73,7 +73,7 @@ func TestTokensOfEvents(t *testing.T) {
 		s := &scene{template: familyTemplate(t, test.family), answer: test.answer}
 		s.controls = markersOf(s.dialect(t))
 		gen := greedy(publicTools)
-		h := hear(t, s.play(t, gen, cuts[chunkings()[0]]), gen)
+		h := request(t, s.play(t, gen, cuts[chunkings()[0]]), gen)
 		if got := h.done.Out - h.tokens; got != test.behind {
 			t.Errorf("%s: %d tokens are behind the last event, want %d; %q", name, got, test.behind, h.log)
 		}

@@ -79,8 +79,8 @@ func randomObject(r *rand.Rand, depth int) string {
 	return fmt.Sprintf(`{"type":"object","properties":{%s},"required":[%s]%s}`, strings.Join(members, ","), strings.Join(required, ","), more)
 }
 
-// fifty returns fifty tools with random schemas, and the validator of each schema by the tool's name.
-func fifty(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*jsonschema.Schema) {
+// randomTools returns fifty tools with random schemas, and the validator of each schema by the tool's name.
+func randomTools(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*jsonschema.Schema) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
 	var sources []string
@@ -97,9 +97,9 @@ func fifty(t *testing.T, seed uint64) (tools []infer.Tool, judged map[string]*js
 	return tools, judged
 }
 
-// babbling loads a model with random weights. Its vocabulary has the markers of a family, and tokens across
+// loadRandom loads a model with random weights. Its vocabulary has the markers of a family, and tokens across
 // the borders of words, strings and numbers.
-func babbling(t *testing.T, family string, seed uint64) *engine.Engine {
+func loadRandom(t *testing.T, family string, seed uint64) *engine.Engine {
 	t.Helper()
 	s := &scene{template: familyTemplate(t, family)}
 	d := s.dialect(t)
@@ -149,23 +149,23 @@ func TestCallsValidate(t *testing.T) {
 	each := (callsWanted(t) + len(names) - 1) / len(names)
 	for i, family := range names {
 		t.Run(family, func(t *testing.T) {
-			e := babbling(t, family, uint64(i+1))
-			tools, judged := fifty(t, uint64(i))
+			e := loadRandom(t, family, uint64(i+1))
+			tools, judged := randomTools(t, uint64(i))
 			calls, chosen := 0, make(map[infer.ToolMode]int)
 			for seed := uint32(0); calls < each; seed += 2 {
 				var all sync.WaitGroup
-				var heards [2]*heard
+				var replies [2]*reply
 				var modes [2]infer.ToolMode
-				for j := range heards {
+				for j := range replies {
 					n := seed + uint32(j)
 					gen := randomCall(tools, n)
 					modes[j] = gen.Choice.Mode
 					all.Go(func() {
-						h, err := tryHear(t, e, gen)
+						h, err := tryRequest(t, e, gen)
 						if err != nil {
 							t.Errorf("%d: %v", n, err)
 						}
-						heards[j] = h
+						replies[j] = h
 						if p := problem(gen, h, judged); p != "" {
 							t.Errorf("%d, %s %s: %s", n, gen.Choice.Mode, gen.Choice.Tool, p)
 						}
@@ -175,7 +175,7 @@ func TestCallsValidate(t *testing.T) {
 				if t.Failed() {
 					return
 				}
-				for j, h := range heards {
+				for j, h := range replies {
 					calls += len(h.calls)
 					chosen[modes[j]] += len(h.calls)
 				}
@@ -198,7 +198,7 @@ func randomCall(tools []infer.Tool, n uint32) *infer.Generate {
 }
 
 // problem describes what is wrong with an answer that should have calls; empty means nothing.
-func problem(gen *infer.Generate, h *heard, judged map[string]*jsonschema.Schema) string {
+func problem(gen *infer.Generate, h *reply, judged map[string]*jsonschema.Schema) string {
 	for i, c := range h.calls {
 		judge := judged[c.Name]
 		switch {

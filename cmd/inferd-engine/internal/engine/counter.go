@@ -44,7 +44,7 @@ func (c *Counter) Run(ctx context.Context) {
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, and passes it render with a budget of CPU time. If rendering
-// exceeds the budget, do returns errSlowTemplate at once, but the counter is free only when f
+// exceeds the budget, do returns its error at once, but the counter is free only when f
 // returns. If ctx ends before f runs, do returns; once f runs, do waits for it, because f checks
 // ctx itself.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
@@ -54,11 +54,11 @@ func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*in
 	}
 	done := make(chan result, 2)
 	job := func() {
-		prompt, err := f(func(of *chat.Conversation) ([]chat.Segment, error) {
-			w := c.CPU.Begin(func() { done <- result{err: errSlowTemplate} })
-			segments, err := render(of)
+		prompt, err := f(func(conversation *chat.Conversation) ([]chat.Segment, error) {
+			w := c.CPU.Begin(func() { done <- result{err: errSlowTemplate(&c.CPU)} })
+			segments, err := render(conversation)
 			if _, exceeded := w.End(); exceeded {
-				return nil, errSlowTemplate
+				return nil, errSlowTemplate(&c.CPU)
 			}
 			return segments, err
 		})
@@ -92,7 +92,7 @@ func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) err
 		return e.Template.Prompt(c)
 	}
 	count := func(render renderer) (*infer.Prompt, error) {
-		p, err := e.prompt(ctx, gen, reading{render: render, most: most, bare: t.Bare, literal: t.Literal})
+		p, err := e.prompt(ctx, gen, promptOptions{render: render, maxBytes: most, bare: t.Bare, literal: t.Literal})
 		if err != nil {
 			return nil, err
 		}
@@ -121,11 +121,11 @@ func (e *Engine) count(ctx context.Context, t *infer.Count, emit infer.Sink) err
 
 // counted returns the event about a prompt, like reveal, but an error if it would have more than
 // maxRevealed tokens, or more than most bytes of text.
-func (e *Engine) counted(of infer.Reveal, p prompt, most int) (*infer.Prompt, error) {
-	if (of.IDs || of.Pieces) && len(p.tokens) > maxRevealed {
+func (e *Engine) counted(want infer.Reveal, p prompt, most int) (*infer.Prompt, error) {
+	if (want.IDs || want.Pieces) && len(p.tokens) > maxRevealed {
 		return nil, infer.Errorf(infer.TooLarge, "the prompt has %d tokens, at most %d are returned", len(p.tokens), maxRevealed)
 	}
-	if (of.Text || of.Pieces) && p.text == nil {
+	if (want.Text || want.Pieces) && p.text == nil {
 		size := 0
 		var piece []byte
 		for _, tok := range p.tokens {
@@ -135,5 +135,5 @@ func (e *Engine) counted(of infer.Reveal, p prompt, most int) (*infer.Prompt, er
 			}
 		}
 	}
-	return e.reveal(of, p), nil
+	return e.reveal(want, p), nil
 }

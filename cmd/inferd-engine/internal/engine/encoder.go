@@ -62,7 +62,7 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 		if t.Truncate {
 			return e.truncate(fmt.Sprintf("input[%d]", i), text)
 		}
-		return e.cut(fmt.Sprintf("input[%d]", i), "embed_n_ctx", len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) })
+		return e.tokenize(fmt.Sprintf("input[%d]", i), "embed_n_ctx", len(text), func() ([]encode.Token, error) { return e.Model.TokenizeWhole(text) })
 	})
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (e *Encoder) embed(ctx context.Context, call uint64, t *infer.Embed, emit i
 func (e *Encoder) rerank(ctx context.Context, call uint64, t *infer.Rerank, emit infer.Sink) error {
 	const setting = "rerank_n_ctx"
 	pair := func(name, document string) ([]encode.Token, error) {
-		return e.cut(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
+		return e.tokenize(name, setting, len(t.Query)+len(document), func() ([]encode.Token, error) { return e.Model.TokenizePair(t.Query, document) })
 	}
 	alone, err := pair("query", "")                                     // an error names the query
 	if most := e.Loop.Limits.Tokens; err == nil && len(alone) >= most { // no document fits behind the query
@@ -116,14 +116,14 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 
 // encode computes the vectors or scores of n texts; cut returns the tokens of text i. It also
 // returns the number of tokens of all texts.
-func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
+func (e *Encoder) encode(ctx context.Context, call uint64, n int, tokens func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
 	total := 0
 	for i := range n {
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}
-		tokens, err := cut(i)
+		tokens, err := tokens(i)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -134,9 +134,9 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, cut func(i int
 	return results, total, err
 }
 
-// cut returns the tokens of a text of the given number of bytes. Errors use name for the text, and
+// tokenize returns the tokens of a text of the given number of bytes. Errors use name for the text, and
 // name the setting that bounds its tokens.
-func (e *Encoder) cut(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
+func (e *Encoder) tokenize(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
 	// A text that cannot fit is not tokenised, which could take a second per 100 KB.
 	if e.LongestToken > 0 && bytes/e.LongestToken > most {

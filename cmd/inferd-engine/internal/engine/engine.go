@@ -89,24 +89,24 @@ func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 }
 
 func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Generate, emit infer.Sink) error {
-	read, err := e.fit(ctx, gen)
+	input, err := e.fit(ctx, gen)
 	if err != nil {
 		return err
 	}
-	spoken, err := e.speech(gen, read.tail)
+	speech, err := e.speech(gen, input.tail)
 	if err != nil {
 		return err
 	}
-	prompt := read.tokens
+	prompt := input.tokens
 	most := e.Loop.Room() - len(prompt)
 	if gen.MaxTokens > 0 {
 		most = min(most, gen.MaxTokens)
 	}
-	format, spent, err := e.compile(ctx, req, spoken)
+	format, spent, err := e.compile(ctx, req, speech)
 	if format != nil {
 		defer format.Release()
 		if most < format.Least() {
-			err = errTooShort(spoken.Member(), format.Least(), gen.MaxTokens, most)
+			err = errTooShort(speech.Member(), format.Least(), gen.MaxTokens, most)
 		}
 	}
 	if err != nil {
@@ -122,14 +122,14 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 		ctx, cancel = context.WithDeadlineCause(ctx, req.Deadline, errLate)
 		defer cancel()
 	}
-	g := &generation{engine: e, gen: gen, prompt: e.reveal(gen.Reveal, read), sampler: sampler, emit: emit, text: e.answer(gen)}
+	g := &generation{engine: e, gen: gen, prompt: e.reveal(gen.Reveal, input), sampler: sampler, emit: emit, text: e.newAnswer(gen)}
 	seq := g.sequence()
 	if format != nil {
-		if g.allowed, err = format.Open(most); err != nil {
+		if g.constrained, err = format.Open(most); err != nil {
 			return err
 		}
-		defer g.allowed.Close()
-		g.understand(format)
+		defer g.constrained.Close()
+		g.attachParser(format)
 		seq.Spent = spent
 	}
 	stop := req.Pause.Preempted.OnChange(g.pause)
@@ -165,17 +165,17 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 
 // errTooShort returns the error of a request whose shortest answer has least tokens, more than the
 // limit of most. asked is its max_tokens, or 0 if it has none.
-func errTooShort(member string, least, asked, most int) error {
-	if asked == 0 || most < asked {
+func errTooShort(member string, least, maxTokens, most int) error {
+	if maxTokens == 0 || most < maxTokens {
 		return infer.Refusef(member, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)
 	}
-	return infer.Refusef(member, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, asked)
+	return infer.Refusef(member, "%s: the shortest answer has %d tokens: max_tokens must be at least that, it is %d", member, least, maxTokens)
 }
 
-// answer returns an empty answer to gen. If a response format defines the whole text, neither stop
+// newAnswer returns an empty answer to gen. If a response format defines the whole text, neither stop
 // sequences nor markers of turns end it, and nothing is trimmed. If the prompt is rendered without
 // the template, there are no turns: only stop sequences end the text, and nothing is trimmed.
-func (e *Engine) answer(gen *infer.Generate) answer {
+func (e *Engine) newAnswer(gen *infer.Generate) answer {
 	var a answer
 	if gen.Format.Constrains() {
 		return a
@@ -195,8 +195,10 @@ func (e *Engine) answer(gen *infer.Generate) answer {
 // errLate ends a sequence at its deadline.
 var errLate = errors.New("the deadline has passed")
 
-// errSlowTemplate is the error of a rendering that exceeds its budget of CPU time.
-var errSlowTemplate = infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than 5 s of CPU time")
+// errSlowTemplate returns the error of a rendering that exceeds its budget of CPU time.
+func errSlowTemplate(cpu *budget.CPU) error {
+	return infer.Errorf(infer.Invalid, "chat template: rendering this conversation took more than %g s of CPU time", cpu.Max().Seconds())
+}
 
 // callOf returns the number of a call, which the link sets as the ID of the request, or 0 if it has
 // none.
@@ -213,21 +215,21 @@ func (e *Engine) Share(ctx context.Context, text string) error {
 	var prompts [2][]batch.Token
 	for i, next := range []string{"a", "b"} {
 		gen := &infer.Generate{Messages: []infer.Message{infer.TextMessage(infer.System, text), infer.TextMessage(infer.User, next)}}
-		read, err := e.prompt(ctx, gen, reading{render: e.render})
+		p, err := e.prompt(ctx, gen, promptOptions{render: e.render})
 		if err != nil {
 			return err
 		}
-		prompts[i] = read.tokens
+		prompts[i] = p.tokens
 	}
 	n := 0
 	for n < min(len(prompts[0]), len(prompts[1])) && prompts[0][n] == prompts[1][n] {
 		n++
 	}
 	if n == 0 {
-		return infer.Errorf(infer.Invalid, "the model's template does not begin with it")
+		return infer.Errorf(infer.Invalid, "the model's chat template writes no common beginning for conversations with this system message")
 	}
 	if n > e.Loop.Room()/2 {
-		return infer.Errorf(infer.Invalid, "it has %d tokens, which is more than half of the context's %d", n, e.Loop.Room())
+		return infer.Errorf(infer.Invalid, "the prefix has %d tokens, which is more than half of the context's %d", n, e.Loop.Room())
 	}
 	_, err := e.Loop.Do(ctx, batch.Sequence{
 		Prompt: prompts[0][:n], Max: 1, Pinned: true,

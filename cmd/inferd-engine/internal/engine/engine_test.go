@@ -147,7 +147,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range neighbours + 1 {
 			all.Go(func() {
-				if got, _, err := answer(t.Context(), e, greedily("1000", 20, asked[i]), nil); err != nil || got != want[i] {
+				if got, _, err := answer(t.Context(), e, greedyRequest("1000", 20, asked[i]), nil); err != nil || got != want[i] {
 					t.Errorf("beside %d others, %d wrote %q, %v; alone %q", neighbours, i, got, err, want[i])
 				}
 			})
@@ -199,7 +199,7 @@ func TestCancelFreesTheSlot(t *testing.T) {
 	}
 }
 
-func TestModelsThatAreNone(t *testing.T) {
+func TestInvalidModels(t *testing.T) {
 	dir := t.TempDir()
 	good, err := builtin.Ensure(dir, "chain")
 	if err != nil {

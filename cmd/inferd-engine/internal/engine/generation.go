@@ -16,24 +16,24 @@ import (
 //	sample ─▶ token ─▶ pieces of bytes ─▶ answer (characters, stop sequences) ─▶ send
 //
 // A parser, if there is one, follows the tokens as they are chosen. Its parts (text, thoughts and
-// calls, see spoken.go) then take the place of the pieces. The methods of a generation run on the
+// calls, see speech.go) then take the place of the pieces. The methods of a generation run on the
 // loop's thread, except pause, and finish, which runs after the sequence has ended.
 type generation struct {
-	engine  *Engine
-	gen     *infer.Generate
-	prompt  *infer.Prompt
-	sampler *llama.Sampler
-	allowed *constraint.Answer // the constraint; nil if any text is allowed
-	parser  *speech.Parser     // parses the answer; nil if allowed is nil
-	emit    infer.Sink
-	paused  atomic.Bool
+	engine      *Engine
+	gen         *infer.Generate
+	prompt      *infer.Prompt
+	sampler     *llama.Sampler
+	constrained *constraint.Answer // the constraint; nil if any text is allowed
+	parser      *speech.Parser     // parses the answer; nil if constrained is nil
+	emit        infer.Sink
+	paused      atomic.Bool
 
-	text   answer
-	ev     infer.Text    // the tokens since the last event
-	piece  []byte        // the bytes of the current token
-	likely infer.Logprob // of the current token, if the request asks for logprobs
-	spoken               // used if there is a parser
-	lost   error         // the first error of emit
+	text        answer
+	ev          infer.Text    // the tokens since the last event
+	piece       []byte        // the bytes of the current token
+	logprob     infer.Logprob // of the current token, if the request asks for logprobs
+	speechState               // used if there is a parser
+	emitErr     error         // the first error of emit
 }
 
 func (g *generation) pause(on bool) {
@@ -63,21 +63,21 @@ func (g *generation) sequence() batch.Sequence {
 // begin emits the prompt, with the number of its tokens that were found in the cache.
 func (g *generation) begin(cached int) {
 	g.prompt.Cached = cached
-	g.lost = g.emit(g.prompt)
+	g.emitErr = g.emit(g.prompt)
 }
 
 // sample chooses the next token from the logits of entry i of the batch.
 func (g *generation) sample(i int) (batch.Token, error) {
 	tok, err := g.choose(i)
 	if err == nil && g.gen.Logprobs > 0 {
-		g.likely, err = g.engine.Model.Logprobs(g.engine.Context, i, tok, g.gen.Logprobs)
+		g.logprob, err = g.engine.Model.Logprobs(g.engine.Context, i, tok, g.gen.Logprobs)
 	}
 	return tok, err
 }
 
 // choose chooses the next token, within the constraint if the answer has one.
 func (g *generation) choose(i int) (batch.Token, error) {
-	if g.allowed == nil {
+	if g.constrained == nil {
 		return g.sampler.Sample(g.engine.Context, i)
 	}
 	return g.chooseAllowed(i)
@@ -89,15 +89,15 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 	g.ev.Tokens++
 	g.ev.Cost += cost
 	if g.gen.Logprobs > 0 {
-		g.ev.Logprobs = append(g.ev.Logprobs, g.likely)
+		g.ev.Logprobs = append(g.ev.Logprobs, g.logprob)
 	}
 	if g.parser != nil {
-		return g.parts()
+		return g.sendParts()
 	}
 	g.piece = g.engine.Model.AppendPiece(g.piece[:0], tok)
 	delta, stopped := g.text.add(g.piece)
 	g.send(delta)
-	return !stopped && g.lost == nil
+	return !stopped && g.emitErr == nil
 }
 
 // maxUnreported limits the tokens that no event has reported: at this number, an event without text
@@ -109,13 +109,13 @@ const maxUnreported = 32
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {
-	case g.lost != nil:
+	case g.emitErr != nil:
 	case len(delta) > 0:
 		g.ev.Delta = delta
-		g.lost = g.emit(&g.ev)
+		g.emitErr = g.emit(&g.ev)
 		g.ev.Tokens, g.ev.Cost, g.ev.Logprobs = 0, 0, g.ev.Logprobs[:0]
 	case g.ev.Tokens >= maxUnreported:
-		g.lost = g.emit(&infer.Text{Tokens: g.ev.Tokens, Cost: g.ev.Cost})
+		g.emitErr = g.emit(&infer.Text{Tokens: g.ev.Tokens, Cost: g.ev.Cost})
 		g.ev.Tokens, g.ev.Cost = 0, 0
 	}
 }
@@ -136,13 +136,13 @@ func (g *generation) finish(result batch.Result, err error) error {
 	}
 	if g.parser != nil {
 		g.parser.End()
-		g.parts()
+		g.sendParts()
 		done.Unsatisfied = g.unsatisfied()
 	}
 	g.endThoughts()
 	g.send(g.text.end())
-	if g.lost != nil {
-		return g.lost
+	if g.emitErr != nil {
+		return g.emitErr
 	}
 	switch {
 	case late:

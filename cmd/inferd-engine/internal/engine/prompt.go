@@ -19,13 +19,13 @@ type prompt struct {
 	tail   string // the end of the text that comes from the template, without text of clients
 }
 
-// A reading has the options with which a prompt is made.
-type reading struct {
-	render  renderer
-	most    int  // maximum number of rendered bytes to tokenise; 0 is no bound
-	room    int  // maximum number of tokens of a prompt for infill; 0 means that files may fill the room of the loop
-	bare    bool // as in [infer.Count]
-	literal bool // as in [infer.Count]
+// promptOptions are the options with which a prompt is made.
+type promptOptions struct {
+	render   renderer
+	maxBytes int  // maximum number of rendered bytes to tokenise; 0 is no bound
+	room     int  // maximum number of tokens of a prompt for infill; 0 means that files may fill the room of the loop
+	bare     bool // as in [infer.Count]
+	literal  bool // as in [infer.Count]
 }
 
 // fit returns a prompt that leaves room for at least one token of the answer. The error for a
@@ -39,17 +39,17 @@ func (e *Engine) fit(ctx context.Context, gen *infer.Generate) (prompt, error) {
 	if answer == 0 {
 		answer = room / filesLeave
 	}
-	read, err := e.prompt(ctx, gen, reading{render: e.render, most: e.LongestToken * room, room: max(room-answer, 1)})
+	p, err := e.prompt(ctx, gen, promptOptions{render: e.render, maxBytes: e.LongestToken * room, room: max(room-answer, 1)})
 	if long, ok := errors.AsType[*sizeError](err); ok {
 		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: long.size / e.LongestToken, AtLeast: true, Most: room})
 	}
 	if err != nil {
 		return prompt{}, err
 	}
-	if len(read.tokens) >= room {
-		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(read.tokens), Most: room})
+	if len(p.tokens) >= room {
+		return prompt{}, infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: len(p.tokens), Most: room})
 	}
-	return read, nil
+	return p, nil
 }
 
 // filesLeave is a divisor: the files of a prompt leave 1/filesLeave of the context to an answer
@@ -105,7 +105,7 @@ func (e *Engine) render(c *chat.Conversation) ([]chat.Segment, error) {
 		err      error
 	}
 	if e.Rendering.Do(func() { out.segments, out.err = e.Template.Prompt(c) }) != nil {
-		return nil, errSlowTemplate
+		return nil, errSlowTemplate(e.Rendering)
 	}
 	return out.segments, out.err
 }
@@ -128,20 +128,20 @@ func conversation(gen *infer.Generate) *chat.Conversation {
 type sizeError struct{ size, most int }
 
 func (e *sizeError) Error() string {
-	return fmt.Sprintf("the prompt has %d bytes with its template, at most %d are tokenised", e.size, e.most)
+	return fmt.Sprintf("the prompt has %d bytes with its template, more than the %d that may be tokenised", e.size, e.most)
 }
 
 // prompt returns the tokens of a prompt, at least one unless it is bare. In a conversation, only
 // text of the template becomes special tokens. A prompt of more than r.most rendered bytes is
 // refused before it is tokenised.
-func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
+func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r promptOptions) (p prompt, err error) {
 	switch {
 	case gen.Tokens != nil:
-		p.tokens, err = e.known(gen.Tokens)
+		p.tokens, err = e.checkTokens(gen.Tokens)
 	case gen.Suffix != nil:
-		p.tokens, err = e.gap(ctx, gen, r)
+		p.tokens, err = e.infillPrompt(ctx, gen, r)
 	default:
-		p, err = e.read(ctx, gen, r)
+		p, err = e.textPrompt(ctx, gen, r)
 	}
 	if err != nil || len(p.tokens) > 0 || r.bare {
 		return p, err
@@ -154,8 +154,8 @@ func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r reading) (p 
 	return p, nil
 }
 
-// known returns tokens, or an error if one of them is not in the vocabulary.
-func (e *Engine) known(tokens []int32) ([]batch.Token, error) {
+// checkTokens returns tokens, or an error if one of them is not in the vocabulary.
+func (e *Engine) checkTokens(tokens []int32) ([]batch.Token, error) {
 	for i, tok := range tokens {
 		if !e.Model.Has(tok) {
 			return nil, infer.Errorf(infer.Invalid, "token %d, at position %d, is not in the vocabulary of %d tokens", tok, i, e.Model.NTokens())
@@ -164,8 +164,8 @@ func (e *Engine) known(tokens []int32) ([]batch.Token, error) {
 	return tokens, nil
 }
 
-// read makes a prompt of a text, or of a rendered conversation.
-func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p prompt, err error) {
+// textPrompt makes a prompt of a text, or of a rendered conversation.
+func (e *Engine) textPrompt(ctx context.Context, gen *infer.Generate, r promptOptions) (p prompt, err error) {
 	var segments []chat.Segment
 	if gen.Prompt != nil {
 		segments = []chat.Segment{{Text: *gen.Prompt, Special: !r.literal}}
@@ -179,8 +179,8 @@ func (e *Engine) read(ctx context.Context, gen *infer.Generate, r reading) (p pr
 	for _, s := range segments {
 		size += len(s.Text)
 	}
-	if r.most > 0 && size > r.most {
-		return p, &sizeError{size, r.most}
+	if r.maxBytes > 0 && size > r.maxBytes {
+		return p, &sizeError{size, r.maxBytes}
 	}
 	if bos, ok := e.Model.BOS(); ok && e.Model.AddBOS() && !r.bare {
 		// Most templates already begin with BOS.
@@ -212,15 +212,15 @@ func (e *Engine) tokenize(ctx context.Context, tokens []batch.Token, text string
 	return append(tokens, more...), nil
 }
 
-// gap returns the prompt to fill the gap between Prompt and Suffix:
+// infillPrompt returns the prompt to fill the gap between Prompt and Suffix:
 //
 //	project and files ─▶ prefix mark, text before ─▶ suffix mark, text behind ─▶ middle mark
 //
 // Nothing in the texts becomes a special token.
-func (e *Engine) gap(ctx context.Context, gen *infer.Generate, r reading) ([]batch.Token, error) {
+func (e *Engine) infillPrompt(ctx context.Context, gen *infer.Generate, r promptOptions) ([]batch.Token, error) {
 	marks, ok := e.Model.Marks()
 	if !ok || gen.Prompt == nil {
-		return nil, infer.Errorf(infer.Internal, "a gap without marks, or without a prompt")
+		return nil, infer.Errorf(infer.Internal, "infill: the model has no tokens for it, or the request has no prompt")
 	}
 	around, err := e.tokenize(ctx, []batch.Token{marks.Prefix}, *gen.Prompt, false)
 	if err == nil {
@@ -302,18 +302,18 @@ func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]bat
 }
 
 // reveal returns the event about a prompt, with the parts that the request asks for.
-func (e *Engine) reveal(of infer.Reveal, p prompt) *infer.Prompt {
+func (e *Engine) reveal(want infer.Reveal, p prompt) *infer.Prompt {
 	ev := &infer.Prompt{Tokens: len(p.tokens)}
-	if of.IDs {
+	if want.IDs {
 		ev.IDs = append(make([]int32, 0, len(p.tokens)), p.tokens...)
 	}
-	if of.Pieces {
+	if want.Pieces {
 		ev.Pieces = make([][]byte, len(p.tokens))
 		for i, tok := range p.tokens {
 			ev.Pieces[i] = e.Model.AppendSpelling(nil, tok)
 		}
 	}
-	if of.Text {
+	if want.Text {
 		ev.Text = p.text
 		if ev.Text == nil {
 			ev.Text = []byte{}

@@ -176,7 +176,7 @@ func TestPublicFailures(t *testing.T) {
 				if !f.bytes {
 					s.controls = markersOf(s.dialect(t))
 				}
-				h := hear(t, s.play(t, gen, cuts[chunking]), gen)
+				h := request(t, s.play(t, gen, cuts[chunking]), gen)
 				if f.want != nil && !slices.Equal(h.log, f.want) {
 					t.Errorf("%s: %q, want %q", chunking, h.log, f.want)
 				}
@@ -231,7 +231,7 @@ func TestArgumentsInHistory(t *testing.T) {
 					infer.Message{Role: infer.User, Content: []infer.Part{&infer.ResultPart{ID: "tc-1", Content: []infer.Part{&infer.TextPart{Text: "sunny"}}}}},
 				)
 				gen.Reveal.Text = true
-				h := hear(t, s.play(t, gen, cuts["words"]), gen)
+				h := request(t, s.play(t, gen, cuts["words"]), gen)
 				if got := strings.Join(h.log, "|"); got != "text Ok." {
 					t.Errorf("%q", got)
 				}

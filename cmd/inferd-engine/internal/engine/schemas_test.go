@@ -67,8 +67,8 @@ var schemas = []string{
 	`{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"object","properties":{"c":{"type":"array","items":{"type":"object","required":["d"],"properties":{"d":{"type":"number"}}},"minItems":2}},"required":["c"]}},"required":["b"]}},"required":["a"]}`,
 }
 
-// within adds the schemas nested in an object, and some nested in an array: 100 schemas in all.
-func within(all []string) []string {
+// sample adds the schemas nested in an object, and some nested in an array: 100 schemas in all.
+func sample(all []string) []string {
 	const want = 100
 	var alone []string
 	for _, s := range all {
@@ -151,7 +151,7 @@ func TestAnswersValidate(t *testing.T) {
 	}
 	schemas := schemas
 	if !testing.Short() {
-		schemas = within(schemas)
+		schemas = sample(schemas)
 	}
 	for name, load := range map[string]func(t *testing.T, limits batch.Limits) *engine.Engine{
 		"random weights": func(t *testing.T, limits batch.Limits) *engine.Engine { t.Helper(); return load(t, "tiny", limits) },

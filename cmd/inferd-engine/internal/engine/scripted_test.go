@@ -243,17 +243,17 @@ var inputs = []string{
 
 // spelt returns an answer in a dialect, with thoughts and text if the dialect has a place for them. It also
 // returns the parts into which the engine should parse the answer, and the inputs of its calls.
-func spelt(t *testing.T, d *dialect.Dialect, place dialect.Place, thoughts, text string) (answer string, want *heard, list []string) {
+func spelt(t *testing.T, d *dialect.Dialect, position dialect.Position, thoughts, text string) (answer string, want *reply, list []string) {
 	t.Helper()
 	var b strings.Builder
-	want = new(heard)
+	want = new(reply)
 	next := func() {
 		if d.Next != "" {
 			b.WriteString(d.Next)
 		}
 	}
-	if d.Thinking.Has() && place != dialect.Behind {
-		if place == dialect.Before {
+	if d.Thinking.Has() && position != dialect.Behind {
+		if position == dialect.Before {
 			b.WriteString(d.Thinking.Begin)
 		}
 		b.WriteString(thoughts + d.Thinking.End)
@@ -326,8 +326,8 @@ func everyChunking(t *testing.T, template string, number int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	place := d.Thinking.Place(segments[len(segments)-1].Text)
-	answer, want, list := spelt(t, d, place, "Hm, so be it.", "I look it up ✓.")
+	position := d.Thinking.Position(segments[len(segments)-1].Text)
+	answer, want, list := spelt(t, d, position, "Hm, so be it.", "I look it up ✓.")
 	markers := markersOf(d)
 	kinds := [][2][]string{{markers, nil}} // control tokens, and user-defined tokens
 	if d.Next == "" && len(markers) > 0 {
@@ -357,14 +357,14 @@ func everyChunking(t *testing.T, template string, number int) {
 		variants = variants[number : number+1]
 	}
 	for _, v := range variants {
-		got := hear(t, v.play(t, gen, cuts[v.chunking]), gen)
+		got := request(t, v.play(t, gen, cuts[v.chunking]), gen)
 		where := fmt.Sprintf("%d control tokens, %d others, %s, wrong %q", len(v.controls), len(v.defined), v.chunking, v.wrong)
 		compare(t, where, got, want, list)
 	}
 }
 
 // compare checks the parts of an answer and the inputs of its calls.
-func compare(t *testing.T, where string, got, want *heard, inputs []string) {
+func compare(t *testing.T, where string, got, want *reply, inputs []string) {
 	t.Helper()
 	if got.text.String() != want.text.String() || got.thoughts.String() != want.thoughts.String() {
 		t.Errorf("%s: text %q, thoughts %q; want %q, %q", where, got.text.String(), got.thoughts.String(), want.text.String(), want.thoughts.String())
@@ -411,7 +411,7 @@ func TestMarkersInMessages(t *testing.T) {
 				}
 				special[id] = true
 			}
-			for _, id := range hear(t, e, gen).ids {
+			for _, id := range request(t, e, gen).ids {
 				if special[id] {
 					n++
 				}

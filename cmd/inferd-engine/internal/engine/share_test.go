@@ -25,14 +25,14 @@ import (
 // changes log probabilities by 0.000002 (measured), with hundreds of tokens by more.
 const tie = 1e-3
 
-// untied returns a greedy answer. ok reports that it has no tie, so that the answer is the same
+// answerWithoutTie returns a greedy answer. ok reports that it has no tie, so that the answer is the same
 // every time.
-func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok bool) {
+func answerWithoutTie(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok bool) {
 	t.Helper()
 	req.Task.(*infer.Generate).Logprobs = 2
 	ok = true
 	err := e.Handle(t.Context(), req, func(ev infer.Event) error {
-		if ev, is := ev.(*infer.Text); is {
+		if ev, isText := ev.(*infer.Text); isText {
 			text += string(ev.Delta)
 			for _, l := range ev.Logprobs {
 				ok = ok && l.Top[0].Logprob-l.Top[1].Logprob > tie
@@ -47,17 +47,17 @@ func untied(t *testing.T, e *engine.Engine, req *infer.Request) (text string, ok
 }
 
 // questions returns n questions whose answers have no ties, and these answers.
-func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (asked, want []string) {
+func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (texts, want []string) {
 	t.Helper()
-	for i := 0; len(asked) < n; i++ {
+	for i := 0; len(texts) < n; i++ {
 		if i == 500 {
 			t.Fatal("every answer has a tie")
 		}
-		if text, ok := untied(t, e, greedily("", most, question(i))); ok {
-			asked, want = append(asked, question(i)), append(want, text)
+		if text, ok := answerWithoutTie(t, e, greedyRequest("", most, question(i))); ok {
+			texts, want = append(texts, question(i)), append(want, text)
 		}
 	}
-	return asked, want
+	return texts, want
 }
 
 // answer returns an engine's answer; seen, if not nil, is called with each piece of text.
@@ -84,7 +84,7 @@ func answer(ctx context.Context, e *engine.Engine, req *infer.Request, seen func
 	return text.String(), done, err
 }
 
-func greedily(who string, most int, turns ...string) *infer.Request {
+func greedyRequest(who string, most int, turns ...string) *infer.Request {
 	gen := &infer.Generate{MaxTokens: most}
 	for i, text := range turns {
 		role := infer.User
@@ -133,7 +133,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	t.Helper()
 	ask := func(who string, n int, turns ...string) (string, infer.Done) {
 		t.Helper()
-		text, done, err := answer(t.Context(), e, greedily(who, n, turns...), nil)
+		text, done, err := answer(t.Context(), e, greedyRequest(who, n, turns...), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	}
 	for i := range 100 {
 		then := fmt.Sprint("And then? ", i)
-		anew, ok := untied(t, e, greedily("", 20, question, first, then))
+		anew, ok := answerWithoutTie(t, e, greedyRequest("", 20, question, first, then))
 		if !ok {
 			continue
 		}
@@ -193,12 +193,12 @@ func TestOffload(t *testing.T) {
 	begun := make(chan struct{})
 	var once sync.Once
 	stream.Go(func() {
-		_, _, _ = answer(ctx, e, greedily("1000", 3000, "a"), func(string) { once.Do(func() { close(begun) }) })
+		_, _, _ = answer(ctx, e, greedyRequest("1000", 3000, "a"), func(string) { once.Do(func() { close(begun) }) })
 	})
 	<-begun
 	for i, question := range asked {
 		before := e.Loop.Stats().PrefillOffloaded
-		text, done, err := answer(t.Context(), e, greedily("1001", 20, question), nil)
+		text, done, err := answer(t.Context(), e, greedyRequest("1001", 20, question), nil)
 		if err != nil || text != want[i] {
 			t.Errorf("%+v, %v; %q, want %q", done, err, text, want[i])
 		}
@@ -214,11 +214,11 @@ func TestOffload(t *testing.T) {
 // Meanwhile another request has the slot.
 func TestPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 1, Retained: 4})
-	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
+	want, _, err := answer(t.Context(), e, greedyRequest("", 100, "a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := greedily("1000", 100, "a")
+	req := greedyRequest("1000", 100, "a")
 	var once sync.Once
 	paused := make(chan struct{})
 	var held sync.WaitGroup
@@ -237,7 +237,7 @@ func TestPause(t *testing.T) {
 	})
 	<-paused
 	for i := range 5 { // there is one slot only
-		if text, _, err := answer(t.Context(), e, greedily("1001", 20, "k"), nil); err != nil || text != "lmnopqrstuvwxyzabcde" {
+		if text, _, err := answer(t.Context(), e, greedyRequest("1001", 20, "k"), nil); err != nil || text != "lmnopqrstuvwxyzabcde" {
 			t.Errorf("%d: %q, %v", i, text, err)
 		}
 	}
@@ -248,11 +248,11 @@ func TestPause(t *testing.T) {
 // A request that has lost its cells in a long pause resumes with the same text.
 func TestLongPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Retained: 4, Offloaded: 2048})
-	want, _, err := answer(t.Context(), e, greedily("", 100, "a"), nil)
+	want, _, err := answer(t.Context(), e, greedyRequest("", 100, "a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := greedily("1000", 100, "a")
+	req := greedyRequest("1000", 100, "a")
 	var once sync.Once
 	paused := make(chan struct{})
 	var held sync.WaitGroup
@@ -289,7 +289,7 @@ func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 3)
 	ask := func(who, question string) *infer.Request {
-		req := greedily(who, 10, question)
+		req := greedyRequest(who, 10, question)
 		gen := req.Task.(*infer.Generate)
 		gen.Messages = append([]infer.Message{infer.TextMessage(infer.System, system)}, gen.Messages...)
 		return req
@@ -300,7 +300,7 @@ func TestShare(t *testing.T) {
 			t.Fatal("every answer has a tie")
 		}
 		question = fmt.Sprint("Hello? ", i)
-		want, ok = untied(t, e, ask("", question))
+		want, ok = answerWithoutTie(t, e, ask("", question))
 	}
 	if err := e.Share(t.Context(), system); err != nil {
 		t.Fatal(err)
@@ -320,7 +320,7 @@ func TestShare(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
-		req := greedily("1000", 65000, "a")
+		req := greedyRequest("1000", 65000, "a")
 		req.Deadline = time.Now().Add(left)
 		text, done, err := answer(t.Context(), e, req, nil)
 		if err != nil || done.Reason != infer.Canceled || done.Out != len(text) || done.Out == 65000 {
@@ -338,7 +338,7 @@ func TestManyWithMuchInCommon(t *testing.T) {
 		all.Go(func() {
 			for i := range want {
 				i = (i + n) % len(want)
-				text, _, err := answer(t.Context(), e, greedily(fmt.Sprint(n%3), 20, asked[i]), nil)
+				text, _, err := answer(t.Context(), e, greedyRequest(fmt.Sprint(n%3), 20, asked[i]), nil)
 				if err != nil || text != want[i] {
 					t.Errorf("%d: %q, %v; want %q", i, text, err, want[i])
 				}

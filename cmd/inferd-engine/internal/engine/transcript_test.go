@@ -69,7 +69,7 @@ func TestTranscript(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := loadScript(t, test.pieces...)
-			first := greedily("1000", max(test.most, 1), "Hi")
+			first := greedyRequest("1000", max(test.most, 1), "Hi")
 			gen := first.Task.(*infer.Generate)
 			gen.Stop = test.stop
 			if test.most == 0 {
@@ -83,7 +83,7 @@ func TestTranscript(t *testing.T) {
 			if text == "" && len(texts) > 0 {
 				t.Errorf("texts %q", texts)
 			}
-			second := greedily("1000", 1, "Hi", text+" \n", "\nBye")
+			second := greedyRequest("1000", 1, "Hi", text+" \n", "\nBye")
 			_, then, err := answer(t.Context(), e, second, nil)
 			if got := then.Cached - done.In; err != nil || got != test.cached {
 				t.Errorf("the second turn had %d more tokens than the first prompt in the cache, %v; want %d", got, err, test.cached)
@@ -96,7 +96,7 @@ func TestTranscript(t *testing.T) {
 // stop sequences end it.
 func TestTranscriptWithGrammar(t *testing.T) {
 	e := loadScript(t, " Hello", "\n", "User", ":")
-	req := greedily("", 30, "Hi")
+	req := greedyRequest("", 30, "Hi")
 	gen := req.Task.(*infer.Generate)
 	gen.Format.Grammar = `root ::= "\n\nUser: " [a-c] "."`
 	gen.Stop = []string{"."}
@@ -120,7 +120,7 @@ func TestTranscriptLogprobs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := loadScript(t, test.pieces...)
-			req := greedily("", 30, "Hi")
+			req := greedyRequest("", 30, "Hi")
 			gen := req.Task.(*infer.Generate)
 			gen.Stop, gen.Logprobs = test.stop, 1
 			var got []string
@@ -146,7 +146,7 @@ func TestTranscriptLogprobs(t *testing.T) {
 func TestTranscriptOfWhiteSpace(t *testing.T) {
 	e := loadScript(t, " Hi")
 	endless := func(most int) *infer.Request {
-		req := greedily("", most, "Hi")
+		req := greedyRequest("", most, "Hi")
 		req.Task.(*infer.Generate).Sampling.LogitBias = map[int]float64{' ': 100}
 		return req
 	}
@@ -170,7 +170,7 @@ func TestTranscriptOfWhiteSpace(t *testing.T) {
 	if _, _, err := answer(ctx, e, endless(4000), func(string) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
-	if text, done, err := answer(t.Context(), e, greedily("", 10, "Hi"), nil); text != "Hi" || err != nil {
+	if text, done, err := answer(t.Context(), e, greedyRequest("", 10, "Hi"), nil); text != "Hi" || err != nil {
 		t.Errorf("then: %q, %+v, %v", text, done, err)
 	}
 }
@@ -210,7 +210,7 @@ func TestRealTranscript(t *testing.T) {
 	questions := []string{"What is the capital of France?", "And of Spain?", "Name three colours.", "Write a haiku.", "Say yes or no."}
 	for _, question := range questions {
 		turns = append(turns, question)
-		req := greedily("1000", 40, turns...)
+		req := greedyRequest("1000", 40, turns...)
 		req.Task.(*infer.Generate).Logprobs = 1
 		prompt := tokens(req)
 		var text strings.Builder

@@ -83,9 +83,9 @@ func read(c *llama.Context, seq, pos int, tokens []llama.Token) (int, error) {
 	}
 }
 
-// goOn decodes tokens of a sequence from position pos on, samples 24 more greedily, and returns the
+// continuation decodes tokens of a sequence from position pos on, samples 24 more greedily, and returns the
 // text of these 24.
-func goOn(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
+func continuation(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, tokens []llama.Token) string {
 	t.Helper()
 	s, err := llama.NewSampler(m, llama.SamplerOptions{})
 	if err != nil {
@@ -120,7 +120,7 @@ func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token)
 			t.Error(err)
 		}
 	}()
-	return goOn(t, m, c, 0, 0, tokens)
+	return continuation(t, m, c, 0, 0, tokens)
 }
 
 // padded returns the continuation of tokens in an empty cache, with padding allowed in all batches
@@ -133,7 +133,7 @@ func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token
 			t.Fatal(err)
 		}
 	}
-	return goOn(t, m, c, 0, len(tokens)-1, tokens[len(tokens)-1:])
+	return continuation(t, m, c, 0, len(tokens)-1, tokens[len(tokens)-1:])
 }
 
 // A truncated sequence, or a copy of a part, continues like a new sequence of the same tokens.
@@ -168,10 +168,10 @@ func TestTruncate(t *testing.T) {
 				if copied != nil || cut != nil {
 					t.Fatal(copied, cut)
 				}
-				if got := goOn(t, m, c, 0, n, other); got != want {
+				if got := continuation(t, m, c, 0, n, other); got != want {
 					t.Errorf("cut to %d: %q, want %q", n, got, want)
 				}
-				if got := goOn(t, m, c, 1, n, other); got != want {
+				if got := continuation(t, m, c, 1, n, other); got != want {
 					t.Errorf("a copy of %d: %q, want %q", n, got, want)
 				}
 			}
@@ -231,25 +231,25 @@ func TestCopy(t *testing.T) {
 			if _, more := read(c, 2, 0, prompt); errors.Join(err, more, c.Copy(2, 3, n), c.Copy(2, 0, n)) != nil {
 				t.Fatal(err, more)
 			}
-			if got := goOn(t, m, c, 3, n, left); got != wantLeft {
+			if got := continuation(t, m, c, 3, n, left); got != wantLeft {
 				t.Errorf("the copy: %q, want %q", got, wantLeft)
 			}
-			if got := goOn(t, m, c, 2, n, right); got != wantRight {
+			if got := continuation(t, m, c, 2, n, right); got != wantRight {
 				t.Errorf("the original: %q, want %q", got, wantRight)
 			}
 			if err := c.Truncate(2, 0); err != nil {
 				t.Fatal(err)
 			}
-			if got := goOn(t, m, c, 0, n, left); got != wantLeft {
+			if got := continuation(t, m, c, 0, n, left); got != wantLeft {
 				t.Errorf("a copy whose original is gone: %q, want %q", got, wantLeft)
 			}
 			if err := errors.Join(c.Truncate(0, 1000), c.Truncate(1, 1000), c.Truncate(0, 0), c.Copy(0, 3, 0)); err != nil {
 				t.Error(err)
 			}
-			if got := goOn(t, m, c, 0, 0, join(left)); got != wantLeft {
+			if got := continuation(t, m, c, 0, 0, join(left)); got != wantLeft {
 				t.Errorf("after a cut to nothing: %q, want %q", got, wantLeft)
 			}
-			if got := goOn(t, m, c, 3, 0, join(left)); got != wantLeft {
+			if got := continuation(t, m, c, 3, 0, join(left)); got != wantLeft {
 				t.Errorf("after a copy of nothing: %q, want %q", got, wantLeft)
 			}
 		})
@@ -270,7 +270,7 @@ func TestSaveAndLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := goOn(t, m, c, 0, len(tokens), text(2, 3))
+			want := continuation(t, m, c, 0, len(tokens), text(2, 3))
 			if err := c.Truncate(0, 0); err != nil {
 				t.Fatal(err)
 			}
@@ -281,7 +281,7 @@ func TestSaveAndLoad(t *testing.T) {
 				if err := errors.Join(c.Truncate(1, 0), c.Load(1, state)); err != nil {
 					t.Fatal(err)
 				}
-				if got := goOn(t, m, c, 1, len(tokens), text(2, 3)); got != want {
+				if got := continuation(t, m, c, 1, len(tokens), text(2, 3)); got != want {
 					t.Errorf("it went on with %q, want %q", got, want)
 				}
 			}
@@ -292,7 +292,7 @@ func TestSaveAndLoad(t *testing.T) {
 				if err := c.Load(1, bad); err == nil {
 					t.Errorf("%s was taken", what)
 				}
-				if got := goOn(t, m, c, 1, 0, tokens[:5]); got == "" {
+				if got := continuation(t, m, c, 1, 0, tokens[:5]); got == "" {
 					t.Errorf("after %s the sequence is not empty", what)
 				}
 			}
@@ -332,10 +332,10 @@ func TestPieces(t *testing.T) {
 			if err := errors.Join(c.Copy(1, 2, 50), c.Load(2, pieces[2])); err != nil {
 				t.Fatal(err)
 			}
-			if got := goOn(t, m, c, 2, 100, more); got != want {
+			if got := continuation(t, m, c, 2, 100, more); got != want {
 				t.Errorf("it went on with %q, want %q", got, want)
 			}
-			if got := goOn(t, m, c, 1, 50, append(tokens[50:100:100], more...)); got != want {
+			if got := continuation(t, m, c, 1, 50, append(tokens[50:100:100], more...)); got != want {
 				t.Errorf("the sequence with two pieces went on with %q, want %q", got, want)
 			}
 			if _, err := c.Save(1, 30, 20); err == nil {
@@ -406,7 +406,7 @@ func TestTruncateBehindTheWindow(t *testing.T) {
 			default:
 				t.Fatal(err)
 			}
-			if got := goOn(t, m, c, 0, n, other); got != want {
+			if got := continuation(t, m, c, 0, n, other); got != want {
 				t.Errorf("cut to %d beside %d: %q, want %q", n, others, got, want)
 			}
 		}
@@ -467,23 +467,23 @@ func TestAbort(t *testing.T) {
 					t.Fatal(err)
 				}
 				calledOff = err != nil
-				if err := errors.Join(c.Truncate(0, 0), again(c, 1, beside[:last])); err != nil {
+				if err := errors.Join(c.Truncate(0, 0), decodeAgain(c, 1, beside[:last])); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := goOn(t, m, c, 1, last, beside[last:]); got != wantBeside {
+			if got := continuation(t, m, c, 1, last, beside[last:]); got != wantBeside {
 				t.Errorf("the sequence beside: %q, want %q", got, wantBeside)
 			}
-			if got := goOn(t, m, c, 0, 0, prompt); got != wantPrompt {
+			if got := continuation(t, m, c, 0, 0, prompt); got != wantPrompt {
 				t.Errorf("read anew: %q, want %q", got, wantPrompt)
 			}
 		})
 	}
 }
 
-// again resets a sequence to the tokens that it had before: it truncates the sequence, or, if that is
-// not possible, decodes the tokens again.
-func again(c *llama.Context, seq int, tokens []llama.Token) error {
+// decodeAgain resets a sequence to the tokens that it had before: it truncates the sequence, or, if that is
+// not possible, decodes the tokens decodeAgain.
+func decodeAgain(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {
 		if err = c.Truncate(seq, 0); err == nil {

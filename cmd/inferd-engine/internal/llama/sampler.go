@@ -58,24 +58,24 @@ func NewSampler(m *Model, opt SamplerOptions) (*Sampler, error) {
 func (s *Sampler) addSampling(opt infer.Sampling) {
 	size := s.model.size
 	add := func(next yzma.Sampler) { yzma.SamplerChainAdd(s.chain, next) }
-	repeat := cmp.Or(said(opt.RepeatPenalty), 1)
+	repeat := cmp.Or(valueOf(opt.RepeatPenalty), 1)
 	s.plain = true
-	if frequency, presence := said(opt.FrequencyPenalty), said(opt.PresencePenalty); repeat != 1 || frequency != 0 || presence != 0 {
+	if frequency, presence := valueOf(opt.FrequencyPenalty), valueOf(opt.PresencePenalty); repeat != 1 || frequency != 0 || presence != 0 {
 		s.plain = false
 		add(yzma.SamplerInitPenalties(int32(size), penaltyWindow, float32(repeat), float32(frequency), float32(presence)))
 	}
-	temperature := said(opt.Temperature)
+	temperature := valueOf(opt.Temperature)
 	if temperature == 0 {
 		add(yzma.SamplerInitGreedy())
 		return
 	}
-	if k := said(opt.TopK); k > 0 {
+	if k := valueOf(opt.TopK); k > 0 {
 		add(yzma.SamplerInitTopK(int32(min(k, size))))
 	}
-	if p := said(opt.TopP); p > 0 && p < 1 {
+	if p := valueOf(opt.TopP); p > 0 && p < 1 {
 		add(yzma.SamplerInitTopP(float32(p), 1))
 	}
-	if p := said(opt.MinP); p > 0 {
+	if p := valueOf(opt.MinP); p > 0 {
 		add(yzma.SamplerInitMinP(float32(p), 1))
 	}
 	seed := rand.Uint32() //nolint:gosec // a draw, not a secret
@@ -89,8 +89,8 @@ func (s *Sampler) addSampling(opt infer.Sampling) {
 	add(yzma.SamplerInitDist(seed))
 }
 
-// said returns *p, or zero if the request does not set the parameter.
-func said[T any](p *T) (value T) {
+// valueOf returns *p, or zero if the request does not set the parameter.
+func valueOf[T any](p *T) (value T) {
 	if p != nil {
 		value = *p
 	}
@@ -143,9 +143,9 @@ func (s *Sampler) Choose(c *Context, i int, mask []uint64) (Token, error) {
 	return tok, nil
 }
 
-// Loose reports whether a sampler for Choose has neither bias nor penalties. Then the caller may draw a
+// MaskOptional reports whether a sampler for Choose has neither bias nor penalties. Then the caller may draw a
 // token with Sample first, and use Choose only if the grammar refuses that token.
-func (s *Sampler) Loose() bool { return s.plain && len(s.bias) == 0 }
+func (s *Sampler) MaskOptional() bool { return s.plain && len(s.bias) == 0 }
 
 // Accept remembers a token, the result of Choose, for the penalties.
 func (s *Sampler) Accept(tok Token) { yzma.SamplerAccept(s.chain, yzma.Token(tok)) }

@@ -50,7 +50,7 @@ func (s *Speech) notation() *schema.Notation {
 // members; nil means JSON.
 func (s *Speech) shapedNotation() *schema.Notation {
 	p := &s.Dialect.Calls.Param
-	x := &notes{Speech: s, writers: make(map[*automaton.Builder]*writer)}
+	x := &notationWriter{Speech: s, writers: make(map[*automaton.Builder]*writer)}
 	switch s.Dialect.Shape {
 	case dialect.Params:
 		return &schema.Notation{
@@ -77,14 +77,15 @@ func (s *Speech) shapedNotation() *schema.Notation {
 	return nil
 }
 
-// notes writes the markers of a notation of arguments into the grammars of schemas. It keeps one writer per grammar.
-type notes struct {
+// notationWriter writes the markers of a notation of arguments into the grammars of schemas. It keeps one writer per
+// grammar.
+type notationWriter struct {
 	*Speech
 	writers map[*automaton.Builder]*writer
 }
 
-// on returns the writer of grammar b, for text behind the name of a call.
-func (x *notes) on(b *automaton.Builder) *writer {
+// writerFor returns the writer of grammar b, for text behind the name of a call.
+func (x *notationWriter) writerFor(b *automaton.Builder) *writer {
 	w := x.writers[b]
 	if w == nil {
 		w = x.writer(b).behindName()
@@ -93,12 +94,12 @@ func (x *notes) on(b *automaton.Builder) *writer {
 	return w
 }
 
-func (x *notes) write(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
-	return x.on(b).fixed(text, mark, next)
+func (x *notationWriter) write(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+	return x.writerFor(b).fixed(text, mark, next)
 }
 
 // quoted writes a marker of shape Literal. At a quote marker all other ways end, so a string never contains one.
-func (x *notes) quoted(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+func (x *notationWriter) quoted(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if text == x.Dialect.Calls.Param.Quote {
 		next = b.Mark(automaton.Commit, next)
 	}
@@ -107,7 +108,7 @@ func (x *notes) quoted(b *automaton.Builder, text string, mark automaton.Mark, n
 
 // tag writes a marker of shape Params. White space that the template writes behind the tag in front of
 // a value belongs to the tag if the answer has it, and never to the value.
-func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+func (x *notationWriter) tag(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; {
 	case text != "" && text == p.Wrap.Open: // a value that begins with it is wrapped
 		return x.write(b, text, mark, b.Mark(automaton.Commit, next))
@@ -116,8 +117,8 @@ func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next
 	}
 	core := strings.TrimSpace(text)
 	if space := trailing(text, core); space != "" {
-		spaced := x.on(b).exact(x.symbols(space), b.Mark(automaton.Commit, next))
-		if next = b.Alt(next, spaced); x.settled() {
+		spaced := x.writerFor(b).exact(x.symbols(space), b.Mark(automaton.Commit, next))
+		if next = b.Alt(next, spaced); x.strictBehindName() {
 			next = spaced
 		}
 	}
@@ -127,12 +128,12 @@ func (x *notes) tag(b *automaton.Builder, text string, mark automaton.Mark, next
 // endOfValue writes the tag behind a value. The tag ends a raw value wherever it occurs, as in the reference parsers of
 // these models. White space that the template writes in front of the tag is required only if calls must have the
 // template's white space, and if the value is not free text or the tag is a token.
-func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton.Node) automaton.Node {
+func (x *notationWriter) endOfValue(b *automaton.Builder, kind schema.Value, next automaton.Node) automaton.Node {
 	text := x.Dialect.Calls.Param.Close
 	core := strings.TrimSpace(text)
 	next = x.write(b, trailing(text, core), 0, next)
 	end := func(mark automaton.Mark) automaton.Node {
-		if of == schema.JSON {
+		if kind == schema.JSON {
 			mark = markJSON
 		}
 		return x.write(b, core, 0, b.Mark(automaton.Commit|mark, next))
@@ -141,8 +142,8 @@ func (x *notes) endOfValue(b *automaton.Builder, of schema.Value, next automaton
 	if space == "" {
 		return end(markRaw)
 	}
-	spaced := x.on(b).exact(x.symbols(space), end(markLine))
-	if x.settled() && (of != schema.Raw || x.symbols(core)[0] >= 256) {
+	spaced := x.writerFor(b).exact(x.symbols(space), end(markLine))
+	if x.strictBehindName() && (kind != schema.Raw || x.symbols(core)[0] >= 256) {
 		return spaced
 	}
 	return b.Alt(end(markRaw), spaced)
@@ -251,10 +252,10 @@ func (s *Speech) cutParam(text string) (name, value string) {
 		}
 	}
 	if !tight {
-		name = strings.TrimRight(name, white)
+		name = strings.TrimRight(name, whiteSpace)
 	}
-	if p.Open != strings.TrimRight(p.Open, white) {
-		name = strings.TrimLeft(name, white)
+	if p.Open != strings.TrimRight(p.Open, whiteSpace) {
+		name = strings.TrimLeft(name, whiteSpace)
 	}
 	return name, value
 }

@@ -11,19 +11,19 @@ import (
 
 // A call is an unfinished call of the answer. Its offsets count symbols of text.
 type call struct {
-	text            []automaton.Symbol // from the end of the previous call
-	names           []int              // where the name may begin
-	named           bool               // the name is known: it is that of tool
-	tool            int
-	args, argsUntil int        // where the arguments begin and end; 0 means not yet
-	ends            []valueEnd // of arguments between tags, or with raw strings
-	maybe           ending
+	text               []automaton.Symbol // from the end of the previous call
+	nameStarts         []int              // where the name may begin
+	named              bool               // the name is known: it is that of tool
+	tool               int
+	argsStart, argsEnd int        // where the arguments begin and end; 0 means not yet
+	ends               []valueEnd // of arguments between tags, or with raw strings
+	possibleEnd        ending
 }
 
 // An ending is a possible end of a call with a raw string: the string may still go on. The zero value means none.
 type ending struct {
-	argsUntil, until int
-	next             int // where the name of the next call begins
+	argsEnd, end int
+	next         int // where the name of the next call begins
 }
 
 // add processes a symbol of a call. marks are the marks that at least one parse of the answer has passed at the symbol,
@@ -34,31 +34,31 @@ func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 	p.decide(marks)
 	n := len(c.text)
 	if marks&markNamed != 0 && !c.named {
-		p.name(n - 1)
+		p.findName(n - 1)
 	}
-	if marks&markNameEnd != 0 && p.name(n) {
-		c.args = 0
+	if marks&markNameEnd != 0 && p.findName(n) {
+		c.argsStart = 0
 	}
 	if marks&markName != 0 {
-		if c.maybe.next = n; !c.named {
-			c.names = append(c.names, n)
+		if c.possibleEnd.next = n; !c.named {
+			c.nameStarts = append(c.nameStarts, n)
 		}
 	}
-	if marks&markArgs != 0 && c.args == 0 {
-		c.args = n
+	if marks&markArgs != 0 && c.argsStart == 0 {
+		c.argsStart = n
 	}
 	if end := marks & (markJSON | markLine | markRaw | markKey | markEquals); end != 0 {
-		c.ends = append(c.ends, valueEnd{end, n - c.args})
+		c.ends = append(c.ends, valueEnd{end, n - c.argsStart})
 	}
 	if marks&markArgsEnd != 0 {
-		c.argsUntil = n
+		c.argsEnd = n
 	}
 	switch {
 	case marks&markCallEnd == 0 || !c.named:
 	case sure&markCallEnd == 0 && p.speech.Dialect.Calls.Param.Raw:
-		c.maybe = ending{argsUntil: c.argsUntil, until: n}
+		c.possibleEnd = ending{argsEnd: c.argsEnd, end: n}
 	default:
-		p.whole(n, 0)
+		p.emitCall(n, 0)
 	}
 }
 
@@ -67,19 +67,19 @@ func (p *Parser) add(x automaton.Symbol, marks, sure automaton.Mark) {
 func (p *Parser) decide(marks automaton.Mark) {
 	c := &p.call
 	switch {
-	case c.maybe.until == 0:
+	case c.possibleEnd.end == 0:
 	case marks&markEquals != 0:
-		c.maybe = ending{}
+		c.possibleEnd = ending{}
 	case marks&(markNamed|markCallsEnd) != 0:
-		c.argsUntil = c.maybe.argsUntil
-		p.whole(c.maybe.until, c.maybe.next)
+		c.argsEnd = c.possibleEnd.argsEnd
+		p.emitCall(c.possibleEnd.end, c.possibleEnd.next)
 	}
 }
 
-// name looks for a tool's name that ends at offset until, and records the tool. It reports whether it found one.
-func (p *Parser) name(until int) bool {
+// findName looks for a tool's name that ends at offset until, and records the tool. It reports whether it found one.
+func (p *Parser) findName(until int) bool {
 	c := &p.call
-	for _, from := range slices.Backward(c.names) {
+	for _, from := range slices.Backward(c.nameStarts) {
 		if tool, ok := p.speech.tools[textOf(c.text[from:until])]; ok {
 			c.tool, c.named = tool, true
 			return true
@@ -88,39 +88,39 @@ func (p *Parser) name(until int) bool {
 	return false
 }
 
-// whole adds the call that ends at offset until to Out. The symbols behind it begin the next call; next is the offset
-// of that call's name, or 0 if its name has not begun.
-func (p *Parser) whole(until, next int) {
+// emitCall adds the call that ends at offset until to Out. The symbols behind it begin the next call; next is the
+// offset of that call's name, or 0 if its name has not begun.
+func (p *Parser) emitCall(until, next int) {
 	c := &p.call
 	tool := &p.speech.named[c.tool]
 	p.Calls++
-	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.text[c.args:max(c.args, c.argsUntil)], c.ends)}})
-	rest := call{text: slices.Delete(c.text, 0, until), names: c.names[:0], ends: c.ends[:0]}
+	p.Out = append(p.Out, Part{Call: &Call{Name: tool.Name, Input: p.speech.input(c.text[c.argsStart:max(c.argsStart, c.argsEnd)], c.ends)}})
+	rest := call{text: slices.Delete(c.text, 0, until), nameStarts: c.nameStarts[:0], ends: c.ends[:0]}
 	if next > until {
-		rest.names = append(rest.names, next-until)
+		rest.nameStarts = append(rest.nameStarts, next-until)
 	}
 	*c = rest
 }
 
-// Numbered returns the id or number of a call as the next prompt will spell it, if an id or number begins with the next
+// NextID returns the id or number of a call as the next prompt will spell it, if an id or number begins with the next
 // symbol; otherwise nil. If its length is not fixed, behind is the fixed text that must follow it, so that the model
 // does not continue it. If the marker of calls is bytes, a call is certain only at its name, so an id in front of the
 // name is not returned.
-func (p *Parser) Numbered() (id, behind []automaton.Symbol) {
+func (p *Parser) NextID() (id, behind []automaton.Symbol) {
 	if p.phase != calling {
 		return nil, nil
 	}
 	var text string
 	kind := dialect.ID
-	switch m := p.before.Marks; {
+	switch m := p.position.Marks; {
 	case m&markNine != 0:
 		return p.speech.symbols(dialect.IDOf(dialect.Nine, p.LastID+p.Calls+1)), nil
-	case m&markWords != 0:
-		text = dialect.IDOf(dialect.Words, p.LastID+p.Calls+1)
-	case m&markCounter != 0:
-		text, kind = strconv.Itoa(p.CallsBefore+p.Calls), dialect.Counter
-	case m&markIndex != 0:
-		text, kind = strconv.Itoa(p.Calls), dialect.Index
+	case m&markAnyLength != 0:
+		text = dialect.IDOf(dialect.AnyLength, p.LastID+p.Calls+1)
+	case m&markConvNumber != 0:
+		text, kind = strconv.Itoa(p.CallsBefore+p.Calls), dialect.NumberInConversation
+	case m&markAnsNumber != 0:
+		text, kind = strconv.Itoa(p.Calls), dialect.NumberInAnswer
 	default:
 		return nil, nil
 	}
@@ -142,9 +142,9 @@ func textOf(list []automaton.Symbol) string {
 	return b.String()
 }
 
-// beginning returns the spelling of a call up to its name. If there is only one tool, it includes the name and the
+// callStart returns the spelling of a call up to its name. If there is only one tool, it includes the name and the
 // fixed text behind it.
-func (s *Speech) beginning() []automaton.Symbol {
+func (s *Speech) callStart() []automaton.Symbol {
 	c := &s.Dialect.Calls
 	var text strings.Builder
 	text.WriteString(c.Lead + c.Begin)

@@ -19,11 +19,11 @@ func (w *writer) calls() fork {
 	if w.opening || !w.mayCall() {
 		first = b.Alt(w.spellings(after, false)...)
 	} else {
-		sure := w.behindName()
+		behind := w.behindName()
 		again := b.Forward()
-		after = sure.afterCall(again)
-		b.Define(again, sure.spellings(after, false)...)
-		if first = again; sure.strict != w.strict {
+		after = behind.afterCall(again)
+		b.Define(again, behind.spellings(after, false)...)
+		if first = again; behind.strict != w.strict {
 			first = b.Alt(w.spellings(after, false)...)
 		}
 	}
@@ -31,7 +31,7 @@ func (w *writer) calls() fork {
 	byToken := len(slices.DeleteFunc(slices.Clone(all), func(p []dialect.Piece) bool { return w.firstOf(p) < 256 }))
 	switch {
 	case c.Begin != "" && w.symbols(c.Begin)[0] >= 256:
-		first = w.fixed(c.Begin, w.decided(), first)
+		first = w.fixed(c.Begin, w.certainMark(), first)
 		return fork{first, first}
 	case c.Begin != "":
 		return fork{w.fixed(c.Begin, 0, first), b.Alt()}
@@ -60,8 +60,8 @@ func (w *writer) afterCall(further automaton.Node) automaton.Node {
 	return w.b.Alt(end, w.fixed(c.Separator, 0, w.b.Mark(markFork, further)))
 }
 
-// decided returns the marks behind a token that only calls begin with: the call is certain, or refused.
-func (w *writer) decided() automaton.Mark {
+// certainMark returns the marks behind a token that only calls begin with: the call is certain, or refused.
+func (w *writer) certainMark() automaton.Mark {
 	if !w.opening && !w.mayCall() {
 		return automaton.Forbid
 	}
@@ -117,7 +117,7 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 			args := b.Mark(markArgs, b.Call(w.args[tool], tail))
 			switch {
 			case !direct:
-				return w.between(between, sure, args)
+				return w.beforeArguments(between, sure, args)
 			case longer:
 				return b.Mark(markNameEnd, w.pieces(between, 0, args))
 			}
@@ -127,10 +127,10 @@ func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.No
 	return w.pieces(before, w.markOf(before), b.Mark(markName, w.names(w.allNames(), 0, rest)))
 }
 
-// between writes the pieces between a name and the arguments. The call is certain behind their first symbol, but the
-// token of the vocabulary that has this symbol may have the next ones, too. So in shapes with JSON objects the
+// beforeArguments writes the pieces between a name and the arguments. The call is certain behind their first symbol,
+// but the token of the vocabulary that has this symbol may have the next ones, too. So in shapes with JSON objects the
 // template's white space is enforced only from the first letter on.
-func (w *writer) between(pieces []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
+func (w *writer) beforeArguments(pieces []dialect.Piece, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if json := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array; json && pieces[0].Kind == dialect.Fixed {
 		text := pieces[0].Text
 		if at := strings.IndexFunc(text, unicode.IsLetter); at > 0 {
@@ -159,7 +159,7 @@ func (w *writer) allNames() []name {
 // markOf returns the marks behind the first symbol of a call. before are the first pieces of the call.
 func (w *writer) markOf(before []dialect.Piece) automaton.Mark {
 	if w.firstOf(before) >= 256 && w.Dialect.Next == "" { // the marker begins nothing else
-		return w.decided()
+		return w.certainMark()
 	}
 	return 0
 }
@@ -238,10 +238,10 @@ func (w *writer) pieces(list []dialect.Piece, mark automaton.Mark, next automato
 			next = w.fixed(p.Text, m, next)
 		case dialect.ID:
 			next = w.id(p.Text, next)
-		case dialect.Counter:
-			next = w.b.Mark(markCounter, w.chars("0123456789", 1, 6, next))
-		case dialect.Index:
-			next = w.b.Mark(markIndex, w.chars("0123456789", 1, 6, next))
+		case dialect.NumberInConversation:
+			next = w.b.Mark(markConvNumber, w.chars("0123456789", 1, 6, next))
+		case dialect.NumberInAnswer:
+			next = w.b.Mark(markAnsNumber, w.chars("0123456789", 1, 6, next))
 		case dialect.Name, dialect.Arguments:
 		}
 	}
@@ -258,14 +258,14 @@ func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	if alphabet == dialect.Nine {
 		return w.b.Mark(markNine, w.chars(alphanumeric, 9, 9, next))
 	}
-	return w.b.Mark(markWords, w.chars(alphanumeric+"-_", 1, 64, next))
+	return w.b.Mark(markAnyLength, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
 // chars writes least to most characters. Each of them is one of those in the parameter of.
-func (w *writer) chars(of string, least, most int, next automaton.Node) automaton.Node {
+func (w *writer) chars(alphabet string, least, most int, next automaton.Node) automaton.Node {
 	var set automaton.Set
-	for i := range len(of) {
-		set.Add(of[i], of[i])
+	for i := range len(alphabet) {
+		set.Add(alphabet[i], alphabet[i])
 	}
 	one := w.b.Rule()
 	w.b.Body(one, w.b.Set(set, w.b.End()))
@@ -282,18 +282,18 @@ func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) au
 	for i, x := range slices.Backward(symbols) {
 		switch {
 		case w.strict, !free && (w.Dialect.Shape != dialect.Params || !isSpace(x) || inTag(symbols, i)):
-			next = w.symbol(x, w.marked(i == 0, mark, next))
+			next = w.symbol(x, w.markIf(i == 0, mark, next))
 		case isSpace(x):
 			if !spaced {
-				next = w.spaces(w.marked(i == 0, mark, next))
+				next = w.spaces(w.markIf(i == 0, mark, next))
 			}
 			spaced = true
 			continue
 		default:
-			if behindSpace(x) && !spaced {
+			if mayPrecedeSpace(x) && !spaced {
 				next = w.spaces(next)
 			}
-			next = w.symbol(x, w.marked(i == 0, mark, next))
+			next = w.symbol(x, w.markIf(i == 0, mark, next))
 			if x == '}' || x == ']' {
 				next = w.spaces(next)
 				spaced = true
@@ -305,7 +305,7 @@ func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) au
 	return next
 }
 
-func (w *writer) marked(on bool, mark automaton.Mark, next automaton.Node) automaton.Node {
+func (w *writer) markIf(on bool, mark automaton.Mark, next automaton.Node) automaton.Node {
 	if !on || mark == 0 {
 		return next
 	}
@@ -324,5 +324,5 @@ func inTag(symbols []automaton.Symbol, i int) bool {
 
 func isSpace(x automaton.Symbol) bool { return x == ' ' || x == '\n' || x == '\t' || x == '\r' }
 
-// behindSpace reports whether white space may follow a character of JSON.
-func behindSpace(x automaton.Symbol) bool { return x == '{' || x == '[' || x == ',' || x == ':' }
+// mayPrecedeSpace reports whether white space may follow a character of JSON.
+func mayPrecedeSpace(x automaton.Symbol) bool { return x == '{' || x == '[' || x == ',' || x == ':' }

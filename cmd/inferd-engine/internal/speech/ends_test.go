@@ -35,7 +35,7 @@ func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 				t.Fatalf("no token fits behind %d tokens", tokens)
 			}
 			id := int32(i<<6 + bits.TrailingZeros64(mask[i]))
-			if r.answer.Place().MayEnd { // end at the first opportunity
+			if r.answer.Position().MayEnd { // end at the first opportunity
 				return tokens
 			}
 			taken = r.answer.Take(id)
@@ -87,7 +87,7 @@ func TestAnswersEndInTime(t *testing.T) {
 					cut := r.parser.End()
 					r.drain()
 					switch {
-					case n > most || cut || !r.answer.Place().MayEnd:
+					case n > most || cut || !r.answer.Position().MayEnd:
 						t.Errorf("%d tokens of %d, cut %v: %q", n, most, cut, r.log)
 					case most >= len(script):
 						if !slices.Equal(r.log, test.want) {
@@ -151,7 +151,7 @@ func familyEnds(t *testing.T, m model, text, input string, o speech.Options) {
 		n := r.recite(t, script)
 		cut := r.parser.End()
 		r.drain()
-		if n > most || cut || !r.answer.Place().MayEnd || o.Choice.Mode == infer.ToolRequired && r.parser.Calls == 0 {
+		if n > most || cut || !r.answer.Position().MayEnd || o.Choice.Mode == infer.ToolRequired && r.parser.Calls == 0 {
 			t.Errorf("%d tokens of %d, cut %v: %q", n, most, cut, r.log)
 		}
 		if most >= len(script) {

@@ -33,13 +33,13 @@ var fences = [states]map[int]int{
 	ftick2: {'\n': fline, '`': mid, other: fmid},
 }
 
-// A fork is a way out of a text, such as a call, that the next symbol may begin. The node anywhere is for places
-// outside fenced blocks of code, the node fenced for places in one. If the way begins with a token, the two are the
+// A fork is a way out of a text, such as a call, that the next symbol may begin. The node unfenced is for positions
+// outside fenced blocks of code, the node fenced for positions in one. If the way begins with a token, the two are the
 // same. If it begins with bytes, it is quoted in a block, so fenced takes no text.
-type fork struct{ anywhere, fenced automaton.Node }
+type fork struct{ unfenced, fenced automaton.Node }
 
-// fork returns the fork to a node; token reports whether the node begins with a token.
-func (w *writer) fork(to automaton.Node, token bool) fork {
+// newFork returns the fork to a node; token reports whether the node begins with a token.
+func (w *writer) newFork(to automaton.Node, token bool) fork {
 	to = w.b.Mark(markFork, to)
 	if token {
 		return fork{to, to}
@@ -47,11 +47,11 @@ func (w *writer) fork(to automaton.Node, token bool) fork {
 	return fork{to, w.b.Alt()}
 }
 
-// loop writes free text. After each byte it may go on with out, or with a fork: its node anywhere
+// freeText writes free text. After each byte it may go on with out, or with a fork: its node unfenced
 // outside a fenced block of code, its node fenced inside one. A block opens with a line that begins,
 // white space aside, with three backticks and has no further backtick. It ends with the next line that
 // begins with three.
-func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
+func (w *writer) freeText(out []automaton.Node, forks []fork) automaton.Node {
 	b := w.b
 	if len(forks) == 0 {
 		var all automaton.Set
@@ -80,7 +80,7 @@ func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
 		ways = append(ways, out...)
 		for _, f := range forks {
 			if i < info {
-				ways = append(ways, b.Mark(markText, f.anywhere))
+				ways = append(ways, b.Mark(markText, f.unfenced))
 			} else {
 				ways = append(ways, b.Mark(markText, f.fenced))
 			}
@@ -90,9 +90,9 @@ func (w *writer) loop(out []automaton.Node, forks []fork) automaton.Node {
 	return nodes[line]
 }
 
-// textEnd returns the text to write in front of a call in order to end a message, in a dialect with messages, or else a
-// fenced block. newLine reports whether a line has just begun.
-func (s *Speech) textEnd(newLine bool) []automaton.Symbol {
+// leaveText returns the text to write in front of a call in order to end a message, in a dialect with messages, or else
+// a fenced block. newLine reports whether a line has just begun.
+func (s *Speech) leaveText(newLine bool) []automaton.Symbol {
 	if s.Dialect.Next != "" {
 		return s.symbols(s.Dialect.Text.End + s.Dialect.Next)
 	}

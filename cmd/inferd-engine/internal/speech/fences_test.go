@@ -42,7 +42,7 @@ func TestCallsInFences(t *testing.T) {
 		} {
 			t.Run(place+", "+name, func(t *testing.T) {
 				for _, often := range []bool{true, false} {
-					if got := understand(t, test.m, speech.Options{Dialect: test.d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
+					if got := parseAnswer(t, test.m, speech.Options{Dialect: test.d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
 						t.Errorf("often %v: %q, want %q", often, got, test.want)
 					}
 				}
@@ -70,7 +70,7 @@ func TestForcedCalls(t *testing.T) {
 			if len(m.markers) == 1 && family == "command-r7b" {
 				continue // an id stands between its marker, which is bytes, and the name; text may go on there
 			}
-			k, err := compile(t, m, speech.Options{Dialect: d, Tools: now, Choice: required, OneCall: true, Place: dialect.Behind})
+			k, err := compile(t, m, speech.Options{Dialect: d, Tools: now, Choice: required, OneCall: true, Position: dialect.Behind})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestForcedCalls(t *testing.T) {
 				}
 				r.force(t)
 				for range 200 { // the rest, of the first token of each mask
-					if !r.answer.Place().MayEnd {
+					if !r.answer.Position().MayEnd {
 						r.step(t)
 					}
 				}
@@ -104,7 +104,7 @@ func TestForcedCalls(t *testing.T) {
 // force forces the beginning of a call, and follows its tokens. Meanwhile no other text can be forced.
 func (r *run) force(t *testing.T) {
 	t.Helper()
-	text := r.parser.Open()
+	text := r.parser.CallStart()
 	if !r.answer.Force(text, nil) {
 		t.Fatalf("%q cannot be forced", r.spelling(text))
 	}

@@ -13,16 +13,16 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A spoken is a speech with its dialect and model, compiled once for all inputs of a fuzz target.
-type spoken struct {
+// A compiled is a speech with its dialect and model, compiled once for all inputs of a fuzz target.
+type compiled struct {
 	model model
 	k     *constraint.Constraint
 	d     *dialect.Dialect
 	tools bool // calls may come
 }
 
-// allSpoken are the speeches of all families, with markers as control tokens and as bytes.
-func allSpoken(tb testing.TB) (all []spoken) {
+// compileAll are the speeches of all families, with markers as control tokens and as bytes.
+func compileAll(tb testing.TB) (all []compiled) {
 	tb.Helper()
 	fixtures := dialecttest.Fixtures()
 	for _, name := range dialecttest.Names(testing.Short()) {
@@ -30,15 +30,15 @@ func allSpoken(tb testing.TB) (all []spoken) {
 		for _, m := range modelsOf(d) {
 			m.pieces = bordering(d)
 			for _, choice := range []infer.ToolMode{infer.ToolAuto, infer.ToolRequired, infer.ToolNone} {
-				for _, place := range []dialect.Place{dialect.Before, dialect.Inside, dialect.Behind} {
-					if place != dialect.Before && (!d.Thinking.Has() || d.Next != "") {
+				for _, position := range []dialect.Position{dialect.Before, dialect.Inside, dialect.Behind} {
+					if position != dialect.Before && (!d.Thinking.Has() || d.Next != "") {
 						continue
 					}
-					k, err := compile(tb, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: choice}, Place: place})
+					k, err := compile(tb, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: choice}, Position: position})
 					if err != nil {
 						tb.Fatal(err)
 					}
-					all = append(all, spoken{m, k, d, choice != infer.ToolNone})
+					all = append(all, compiled{m, k, d, choice != infer.ToolNone})
 				}
 			}
 		}
@@ -98,7 +98,7 @@ func seeds(f *testing.F) {
 // FuzzChunks checks that the parts of an answer do not depend on its division into tokens: what the mask takes of a
 // text byte by byte, it also takes in other tokens, and the parts are the same.
 func FuzzChunks(f *testing.F) {
-	all := allSpoken(f)
+	all := compileAll(f)
 	seeds(f)
 	f.Fuzz(func(t *testing.T, of uint8, seed uint64, text string) {
 		s := all[int(of)%len(all)]
@@ -108,7 +108,7 @@ func FuzzChunks(f *testing.F) {
 		}
 		rest := first.follow(s.model.chunks(text, cuts["bytes"]), first.drain)
 		text = strings.TrimSuffix(text, rest)
-		mayEnd := first.answer.Place().MayEnd
+		mayEnd := first.answer.Position().MayEnd
 		cut := first.parser.End()
 		first.drain()
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -124,7 +124,7 @@ func FuzzChunks(f *testing.F) {
 			if rest := second.follow(s.model.chunks(text, s.model.randomly(r)), each); rest != "" {
 				t.Fatalf("%s: %q is refused in other tokens, before %q", s.d.Name, text, rest)
 			}
-			if second.answer.Place().MayEnd != mayEnd || second.parser.End() != cut {
+			if second.answer.Position().MayEnd != mayEnd || second.parser.End() != cut {
 				t.Fatalf("%s: %q ends otherwise in other tokens", s.d.Name, text)
 			}
 			second.drain()
@@ -159,7 +159,7 @@ func (m model) randomly(r *rand.Rand) func(string) []string {
 // FuzzText checks that text without control tokens, whatever it spells, stays text where calls and thoughts begin
 // with control tokens, and that nothing of it is lost but white space around it.
 func FuzzText(f *testing.F) {
-	all := slices.DeleteFunc(allSpoken(f), func(s spoken) bool {
+	all := slices.DeleteFunc(compileAll(f), func(s compiled) bool {
 		return len(s.model.markers) < 2 || s.d.Calls.Alone || s.d.Next != "" || strings.HasPrefix(s.d.Name, "qwen3-coder")
 	})
 	seeds(f)

@@ -30,9 +30,9 @@ const (
 	markLine                                               // a raw argument has ended, before the white space of the tag
 	markRaw                                                // a raw argument has ended, right before the tag
 	markNine                                               // an id of nine letters and digits begins
-	markWords                                              // an id of letters, digits, - and _ begins
-	markCounter                                            // the number of the call in the conversation begins
-	markIndex                                              // the number of the call in the answer begins
+	markAnyLength                                          // an id of letters, digits, - and _ begins
+	markConvNumber                                         // the number of the call in the conversation begins
+	markAnsNumber                                          // the number of the call in the answer begins
 	markKey                                                // the name of an argument begins, if the raw string before it has ended
 	markEquals                                             // the value of an argument begins
 	markCallsEnd                                           // all calls are whole
@@ -64,16 +64,17 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 }
 
 // strict reports whether calls must have the template's white space between all their parts.
-func (s *Speech) strict() bool { return s.settled() && s.certain() }
+func (s *Speech) strict() bool { return s.strictBehindName() && s.certain() }
 
-// settled reports whether calls must have the template's white space behind the name, from where on they are certain.
-func (s *Speech) settled() bool { return s.Dialect.Calls.Space != nil }
+// strictBehindName reports whether calls must have the template's white space behind the name, from where on they are
+// certain.
+func (s *Speech) strictBehindName() bool { return s.Dialect.Calls.Space != nil }
 
 // behindName returns a copy of w for the text behind the name of a call.
 func (w *writer) behindName() *writer {
-	sure := *w
-	sure.strict = w.settled()
-	return &sure
+	behind := *w
+	behind.strict = w.strictBehindName()
+	return &behind
 }
 
 // Grammar implements [constraint.Source]: it returns the grammar of the whole answer, and compiles that of the openers
@@ -120,7 +121,7 @@ func (s *Speech) openerGrammar(budget *automaton.Budget) (*automaton.Grammar, er
 	w.opening = true
 	var ways []automaton.Node
 	if s.mayCall() {
-		ways = append(ways, w.calls().anywhere)
+		ways = append(ways, w.calls().unfenced)
 	}
 	if s.mayThink() {
 		ways = append(ways, w.exact(w.symbols(strings.TrimSpace(s.Dialect.Thinking.Begin)), w.b.End()))
@@ -143,18 +144,18 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 	if d.Next != "" {
 		return w.messages(value)
 	}
-	text := w.introduced(value)
+	text := w.headerAndText(value)
 	behind := text // thoughts
 	switch end := d.Thinking.End; {
 	case w.Format != nil:
 		behind = w.spaces(text)
-	case w.demands() && d.Calls.Alone && w.strict: // the white space in front of the call must be that of the next prompt
+	case w.mustCall() && d.Calls.Alone && w.strict: // the white space in front of the call must be that of the next prompt
 		behind = w.exact(w.symbols(trailing(end, strings.TrimSpace(end))), text)
 	}
-	if !d.Thinking.Has() || w.Place == dialect.Behind {
+	if !d.Thinking.Has() || w.Position == dialect.Behind {
 		return text
 	}
-	if w.Place == dialect.Inside {
+	if w.Position == dialect.Inside {
 		return w.thoughts(behind)
 	}
 	begin := w.symbols(strings.TrimSpace(d.Thinking.Begin))
@@ -173,18 +174,18 @@ func (s *Speech) header() []automaton.Symbol {
 	return nil
 }
 
-// led reports whether the template writes white space between the prompt and a text.
-func (s *Speech) led() bool {
+// hasLead reports whether the template writes white space between the prompt and a text.
+func (s *Speech) hasLead() bool {
 	d := &s.Dialect.Text
 	return d.Lead != "" || len(d.Begins) > 0 && isSpace(automaton.Symbol(d.Begins[0][0]))
 }
 
-// introduced writes text and calls, with an optional marker in front of the text. In front of a demanded call that has
-// no marker of its own, the marker or the white space that the template writes in front of a text is required, because
-// the next prompt will have it.
-func (w *writer) introduced(value automaton.Node) automaton.Node {
-	d, begin, text := &w.Dialect.Text, w.header(), w.speaking(value)
-	exactly := w.demands() && w.Dialect.Calls.Alone && w.strict
+// headerAndText writes text and calls, with an optional marker in front of the text. In front of a demanded call that
+// has no marker of its own, the marker or the white space that the template writes in front of a text is required,
+// because the next prompt will have it.
+func (w *writer) headerAndText(value automaton.Node) automaton.Node {
+	d, begin, text := &w.Dialect.Text, w.header(), w.textAndCalls(value)
+	exactly := w.mustCall() && w.Dialect.Calls.Alone && w.strict
 	if begin == nil {
 		if exactly {
 			return w.exact(w.symbols(d.Lead), text)
@@ -197,7 +198,7 @@ func (w *writer) introduced(value automaton.Node) automaton.Node {
 	inner := text
 	if w.encloses() {
 		end := w.symbols(d.End)
-		inner = w.speaking(value, w.fork(w.exact(end, w.b.Mark(automaton.Commit|markHeader, w.behindText())), end[0] >= 256))
+		inner = w.textAndCalls(value, w.newFork(w.exact(end, w.b.Mark(automaton.Commit|markHeader, w.behindText())), end[0] >= 256))
 	}
 	behind := w.b.Mark(automaton.Commit|markHeader, inner)
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
@@ -212,9 +213,9 @@ func (s *Speech) encloses() bool {
 func (w *writer) behindText() automaton.Node {
 	var ways []automaton.Node
 	if len(w.named) > 0 {
-		ways = append(ways, w.b.Mark(markFork, w.calls().anywhere))
+		ways = append(ways, w.b.Mark(markFork, w.calls().unfenced))
 	}
-	if !w.demands() {
+	if !w.mustCall() {
 		ways = append(ways, w.end())
 	}
 	return w.spaces(w.b.Alt(ways...))
@@ -242,17 +243,17 @@ func (w *writer) messages(value automaton.Node) automaton.Node {
 		w.exact(w.symbols(d.Thinking.Begin), b.Mark(automaton.Commit|markThinking, w.thoughts(next))),
 	}
 	if w.mayCall() {
-		ways = append(ways, b.Mark(markFork, w.calls().anywhere))
+		ways = append(ways, b.Mark(markFork, w.calls().unfenced))
 	}
 	for i, begin := range d.Text.Begins {
 		switch {
 		case w.Format == nil:
 			more := w.exact(w.symbols(d.Text.End), next)
 			body := []automaton.Node{b.Mark(markText, more)}
-			if !w.demands() {
+			if !w.mustCall() {
 				body = append(body, b.Mark(markText, b.End()))
 			}
-			ways = append(ways, w.exact(w.symbols(begin), w.loop(body, nil)))
+			ways = append(ways, w.exact(w.symbols(begin), w.freeText(body, nil)))
 		case i == 0:
 			ways = append(ways, w.exact(w.symbols(begin), value))
 		}
@@ -269,45 +270,45 @@ func (w *writer) thoughts(next automaton.Node) automaton.Node {
 	all.Add(0, 255)
 	loop := b.Forward()
 	ways := []automaton.Node{b.Set(all, loop), end}
-	for _, text := range w.Dialect.Thinking.Within {
+	for _, text := range w.Dialect.Thinking.InnerMarkers {
 		if x := w.symbols(text); len(x) == 1 && x[0] >= 256 {
 			ways = append(ways, w.symbol(x[0], loop))
 		}
 	}
-	if !w.demands() && w.Format == nil {
+	if !w.mustCall() && w.Format == nil {
 		ways = append(ways, b.End())
 	}
 	b.Define(loop, b.Mark(markThought, b.Alt(ways...)))
 	return loop
 }
 
-// speaking writes the text and the calls behind it. others are further ways out of the text.
-func (w *writer) speaking(value automaton.Node, others ...fork) automaton.Node {
+// textAndCalls writes the text and the calls behind it. others are further ways out of the text.
+func (w *writer) textAndCalls(value automaton.Node, others ...fork) automaton.Node {
 	b := w.b
 	if len(w.named) == 0 {
 		if w.Format != nil {
 			return value
 		}
-		return w.loop([]automaton.Node{w.textEnd()}, others)
+		return w.freeText([]automaton.Node{w.textEnd()}, others)
 	}
 	calls := w.calls()
-	call := b.Mark(markFork, calls.anywhere)
+	call := b.Mark(markFork, calls.unfenced)
 	forks := append([]fork{{call, b.Mark(markFork, calls.fenced)}}, others...)
 	switch alone := w.Dialect.Calls.Alone; {
 	case w.Format != nil && !w.mayCall():
 		return value
 	case w.Format != nil:
 		return b.Alt(value, call)
-	case w.demands() && alone && w.strict:
+	case w.mustCall() && alone && w.strict:
 		return call
-	case w.demands() && alone:
+	case w.mustCall() && alone:
 		return w.spaces(call)
-	case w.demands():
-		return w.loop(nil, forks)
+	case w.mustCall():
+		return w.freeText(nil, forks)
 	case alone:
-		return b.Alt(w.loop([]automaton.Node{w.textEnd()}, others), w.spaces(call))
+		return b.Alt(w.freeText([]automaton.Node{w.textEnd()}, others), w.spaces(call))
 	}
-	return w.loop([]automaton.Node{w.textEnd()}, forks)
+	return w.freeText([]automaton.Node{w.textEnd()}, forks)
 }
 
 // spaces writes optional white space of up to maxSpace bytes.

@@ -144,7 +144,7 @@ func openWithin(tb testing.TB, m model, k *constraint.Constraint, most int) (*ru
 	tb.Cleanup(a.Close)
 	r := &run{model: m, answer: a}
 	r.speech, _ = k.Source().(*speech.Speech)
-	r.parser = r.speech.Parser(a.Place())
+	r.parser = r.speech.Parser(a.Position())
 	a.Watch = r.parser.Symbol
 	return r, nil
 }
@@ -252,8 +252,8 @@ func (m model) chunks(text string, cut func(string) []string) (ids []int32) {
 	return ids
 }
 
-// with returns the model with further tokens: all pieces into which cuts divide a text.
-func (m model) with(text string) model {
+// withPieces returns the model with further tokens: all pieces into which cuts divide a text.
+func (m model) withPieces(text string) model {
 	whole := model{markers: m.markers}
 	seen := make(map[string]bool)
 	for _, cut := range cuts {
@@ -299,11 +299,11 @@ func (r *run) follow(ids []int32, each func()) (rest string) {
 	return ""
 }
 
-// understand follows a whole answer and returns its parts. It drains them after each token if often is set, else at the
-// end. It fails the test if the answer may not end there, or if the parts depend on the division into tokens.
-func understand(t *testing.T, m model, o speech.Options, text string, often bool) (log []string) {
+// parseAnswer follows a whole answer and returns its parts. It drains them after each token if often is set, else at
+// the end. It fails the test if the answer may not end there, or if the parts depend on the division into tokens.
+func parseAnswer(t *testing.T, m model, o speech.Options, text string, often bool) (log []string) {
 	t.Helper()
-	m = m.with(text)
+	m = m.withPieces(text)
 	k, err := compile(t, m, o)
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +322,7 @@ func understand(t *testing.T, m model, o speech.Options, text string, often bool
 			t.Errorf("%s: refused before %q; so far %q", name, rest, r.log)
 			return nil
 		}
-		if !r.answer.Place().MayEnd {
+		if !r.answer.Position().MayEnd {
 			t.Errorf("%s: %q may not end", name, text)
 		}
 		r.parser.End()

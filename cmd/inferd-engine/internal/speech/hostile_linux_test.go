@@ -23,7 +23,8 @@ func threadTime(t *testing.T) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// Hostile tools are compiled or refused within two seconds of CPU time.
+// Hostile tools are compiled within two seconds of CPU time, so that an answer can call the last one, or refused within
+// that time with the limit that they exceed.
 func TestHostileTools(t *testing.T) {
 	const schema = `{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`
 	tool := func(name string) infer.Tool { return infer.Tool{Name: name, Schema: []byte(schema)} }
@@ -53,12 +54,29 @@ func TestHostileTools(t *testing.T) {
 			for _, m := range modelsOf(hermes()) {
 				runtime.LockOSThread()
 				begin := threadTime(t)
-				_, err := compile(t, m, speech.Options{Dialect: hermes(), Tools: list})
+				k, err := compile(t, m, speech.Options{Dialect: hermes(), Tools: list})
 				took := threadTime(t) - begin
 				runtime.UnlockOSThread()
 				t.Logf("%d markers: %v, %v", len(m.markers), took, err)
 				if took > 2*time.Second {
 					t.Errorf("%d markers: took %v (%v)", len(m.markers), took, err)
+				}
+				if err != nil {
+					if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "tools: compiling takes more") {
+						t.Errorf("%d markers: refused with %v", len(m.markers), err)
+					}
+					continue
+				}
+				r, err := open(t, m, k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				last := list[len(list)-1].Name
+				if len(last) > 32<<10 { // longer than the shortest answer may be, so the call cannot be completed
+					continue
+				}
+				if rest := r.feed(`<tool_call>{"name": "`+last+`", "arguments": {`, nil); rest != "" {
+					t.Errorf("%d markers: the call is refused from %.40q on", len(m.markers), rest)
 				}
 			}
 		})

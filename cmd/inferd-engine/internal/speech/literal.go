@@ -9,14 +9,14 @@ import (
 // fromLiteral reads the arguments of shape Literal: members with bare names, and strings between quote markers.
 func (s *Speech) fromLiteral(text []automaton.Symbol) []byte {
 	p := &s.Dialect.Calls.Param
-	l := literal{text: text, mark: s.symbols(p.Quote), loose: p.Separator != strings.TrimSpace(p.Separator)}
+	l := literal{text: text, quoteMark: s.symbols(p.Quote), loose: p.Separator != strings.TrimSpace(p.Separator)}
 	return l.members().bytes()
 }
 
 // A literal reads symbols that the grammar has accepted, so it need not check the separators between their parts.
 type literal struct {
-	text, mark []automaton.Symbol
-	loose      bool // white space may stand in front of names
+	text, quoteMark []automaton.Symbol
+	loose           bool // white space may stand in front of names
 }
 
 // next takes the symbols in front of the first byte that occurs in until, and returns their text.
@@ -57,14 +57,14 @@ func (l *literal) members() *object {
 // value reads a value, and returns it as JSON.
 func (l *literal) value() string {
 	switch {
-	case begins(l.text, l.mark):
-		l.text = l.text[len(l.mark):]
+	case hasPrefix(l.text, l.quoteMark):
+		l.text = l.text[len(l.quoteMark):]
 		n := 0
-		for n < len(l.text) && !begins(l.text[n:], l.mark) {
+		for n < len(l.text) && !hasPrefix(l.text[n:], l.quoteMark) {
 			n++
 		}
 		text := quote(textOf(l.text[:n]))
-		l.text = l.text[min(len(l.text), n+len(l.mark)):]
+		l.text = l.text[min(len(l.text), n+len(l.quoteMark)):]
 		return text
 	case l.take('{'):
 		o := l.members()
@@ -82,7 +82,7 @@ func (l *literal) value() string {
 	return strings.TrimSpace(l.next(",}]"))
 }
 
-func begins(text, mark []automaton.Symbol) bool {
+func hasPrefix(text, mark []automaton.Symbol) bool {
 	if len(mark) == 0 || len(text) < len(mark) {
 		return false
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/dialect"
 )
 
-const white = " \t\r\n"
+const whiteSpace = " \t\r\n"
 
 // spellsMember reports whether a member's name that is written without quotes is read back unchanged.
 func (s *Speech) spellsMember(name string) bool {

@@ -52,15 +52,15 @@ func TestOddNames(t *testing.T) {
 					continue
 				}
 				for _, nested := range []bool{false, true} {
-					not := slices.Contains(refused, name)
+					refuses := slices.Contains(refused, name)
 					if nested {
-						not = not && d.Shape == dialect.Literal // other notations have quotes there
+						refuses = refuses && d.Shape == dialect.Literal // other notations have quotes there
 					}
 					for _, open := range []bool{false, true} {
 						if testing.Short() && open != nested {
 							continue
 						}
-						oddName(t, d, name, nested, open, not)
+						oddName(t, d, name, nested, open, refuses)
 					}
 				}
 			}
@@ -69,8 +69,8 @@ func TestOddNames(t *testing.T) {
 }
 
 // oddName tests one name: as a member of the outermost object or of a nested one, which may have additional members if
-// open is set. If not is set, the request must be refused.
-func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bool) {
+// open is set. If refused is set, the request must be refused.
+func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, refused bool) {
 	t.Helper()
 	quoted := strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`, "\t", `\t`).Replace(name)
 	quoted = `"` + quoted + `"`
@@ -83,7 +83,7 @@ func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bo
 		schema, input, pointer = object(`"o"`, schema), fmt.Sprintf(`{"o": {%s: 1}}`, quoted), "/properties/o"+pointer
 	}
 	o := speech.Options{Dialect: d, Tools: []infer.Tool{{Name: "say", Schema: []byte(schema)}}}
-	if not {
+	if refused {
 		_, err := compile(t, plain, o)
 		if err == nil || !strings.Contains(err.Error(), `"say"`) || !strings.Contains(err.Error(), pointer+": ") || !strings.Contains(err.Error(), "does not support the name") {
 			t.Errorf("%q, nested %v: %v", name, nested, err)
@@ -99,7 +99,7 @@ func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, not bo
 		text.WriteString(f.Text)
 	}
 	m := modelsOf(d)[0]
-	got := understand(t, m, o, withoutEnd(m, text.String()), true)
+	got := parseAnswer(t, m, o, withoutEnd(m, text.String()), true)
 	if len(got) != 1 || !strings.HasPrefix(got[0], "call say ") || !equalJSON(strings.TrimPrefix(got[0], "call say "), input) {
 		t.Errorf("%q, nested %v, open %v: %q gave %q", name, nested, open, text.String(), got)
 	}

@@ -40,12 +40,12 @@ type Parser struct {
 	// ids. The caller may set both before the first symbol.
 	CallsBefore, LastID int
 
-	speech *Speech
-	phase  phase
-	value  bool // the text is a value of the response format
-	trim   bool // white space is dropped until other text comes
-	before constraint.Place
-	last   automaton.Symbol // the symbol that came last
+	speech   *Speech
+	phase    phase
+	inFormat bool // the text is a value of the response format
+	trim     bool // white space is dropped until other text comes
+	position constraint.Position
+	last     automaton.Symbol // the symbol that came last
 
 	held    []symbol
 	openers *automaton.Automaton // nil if no text can turn out to be something else
@@ -56,7 +56,7 @@ type Parser struct {
 
 // A symbol is a symbol of the answer that does not belong to a part yet.
 type symbol struct {
-	is    automaton.Symbol
+	sym   automaton.Symbol
 	text  bool // it may be text
 	marks automaton.Mark
 }
@@ -68,9 +68,9 @@ type opener struct {
 	state automaton.State
 }
 
-// Parser returns the parser of an answer; start is the place in front of its first symbol.
-func (s *Speech) Parser(start constraint.Place) *Parser {
-	p := &Parser{speech: s, before: start, trim: s.Format == nil && s.led()}
+// Parser returns the parser of an answer; start is the position in front of its first symbol.
+func (s *Speech) Parser(start constraint.Position) *Parser {
+	p := &Parser{speech: s, position: start, trim: s.Format == nil && s.hasLead()}
 	if s.opener != nil {
 		p.openers = automaton.New(s.opener)
 		p.start = p.openers.Start()
@@ -81,43 +81,43 @@ func (s *Speech) Parser(start constraint.Place) *Parser {
 	return p
 }
 
-// Symbol processes the next symbol of the answer; place is the place behind it.
-func (p *Parser) Symbol(x automaton.Symbol, place constraint.Place) {
+// Symbol processes the next symbol of the answer; position is the position behind it.
+func (p *Parser) Symbol(x automaton.Symbol, position constraint.Position) {
 	switch p.phase {
 	case speaking:
-		p.speak(symbol{x, p.mayBeText(), place.Marks}, place)
+		p.speak(symbol{x, p.mayBeText(), position.Marks}, position)
 	case thinking:
-		p.think(symbol{x, true, place.Marks}, place)
+		p.think(symbol{x, true, position.Marks}, position)
 	case calling:
-		p.add(x, place.Marks, place.Sure)
+		p.add(x, position.Marks, position.Sure)
 	}
-	p.before, p.last = place, x
+	p.position, p.last = position, x
 }
 
 // mayBeText reports whether the next symbol may be text.
 func (p *Parser) mayBeText() bool {
-	p.value = p.value || p.before.Marks&markValue != 0
-	return p.value || p.before.Marks&markText != 0
+	p.inFormat = p.inFormat || p.position.Marks&markValue != 0
+	return p.inFormat || p.position.Marks&markText != 0
 }
 
 // speak processes a symbol outside thoughts and calls.
-func (p *Parser) speak(x symbol, place constraint.Place) {
-	p.advance(x.is)
+func (p *Parser) speak(x symbol, position constraint.Position) {
+	p.advance(x.sym)
 	p.held = append(p.held, x)
 	switch {
-	case place.Sure&markCall != 0:
+	case position.Sure&markCall != 0:
 		from := p.cut()
 		p.phase = calling
 		rest := p.held[from:]
 		p.held, p.pending = nil, nil
 		for _, x := range rest {
-			p.add(x.is, x.marks, 0)
+			p.add(x.sym, x.marks, 0)
 		}
-	case place.Sure&markThinking != 0:
+	case position.Sure&markThinking != 0:
 		p.cut()
 		p.held, p.pending = p.held[:0], p.pending[:0]
 		p.phase, p.trim = thinking, true
-	case place.Sure&markHeader != 0:
+	case position.Sure&markHeader != 0:
 		p.cut()
 		p.held, p.pending = p.held[:0], p.pending[:0]
 		p.trim = true
@@ -142,7 +142,7 @@ func (p *Parser) advance(x automaton.Symbol) {
 		}
 	}
 	p.pending = alive
-	if p.before.Marks&markFork != 0 {
+	if p.position.Marks&markFork != 0 {
 		if s := p.openers.NextSymbol(p.start, x); s != automaton.Dead {
 			p.pending = append(p.pending, opener{len(p.held), s})
 		}
@@ -170,10 +170,10 @@ func (p *Parser) cut() (from int) {
 		from = p.pending[0].at
 	}
 	n := from
-	for n > 0 && (!p.held[n-1].text || isSpace(p.held[n-1].is)) {
+	for n > 0 && (!p.held[n-1].text || isSpace(p.held[n-1].sym)) {
 		n--
 	}
-	p.emit(p.held[:n])
+	p.emitText(p.held[:n])
 	p.trim = false
 	return from
 }
@@ -185,23 +185,23 @@ func (p *Parser) release() {
 	if len(p.pending) > 0 {
 		n = p.pending[0].at
 	}
-	for (p.speech.mayCall() || p.speech.encloses()) && !p.value && n > 0 && isSpace(p.held[n-1].is) {
+	for (p.speech.mayCall() || p.speech.encloses()) && !p.inFormat && n > 0 && isSpace(p.held[n-1].sym) {
 		n--
 	}
 	if n == 0 {
 		return
 	}
-	p.emit(p.held[:n])
+	p.emitText(p.held[:n])
 	p.held = slices.Delete(p.held, 0, n)
 	for i := range p.pending {
 		p.pending[i].at -= n
 	}
 }
 
-// emit adds to Out those symbols of a list that are text, without leading white space if that is to be dropped.
-func (p *Parser) emit(list []symbol) {
+// emitText adds to Out those symbols of a list that are text, without leading white space if that is to be dropped.
+func (p *Parser) emitText(list []symbol) {
 	for _, x := range list {
-		if !x.text || x.is >= 256 || p.trim && isSpace(x.is) {
+		if !x.text || x.sym >= 256 || p.trim && isSpace(x.sym) {
 			continue
 		}
 		p.trim = false
@@ -210,28 +210,28 @@ func (p *Parser) emit(list []symbol) {
 			p.Out = append(p.Out, Part{})
 			n++
 		}
-		p.Out[n-1].Text = append(p.Out[n-1].Text, byte(x.is))
+		p.Out[n-1].Text = append(p.Out[n-1].Text, byte(x.sym))
 	}
 }
 
 // think processes a symbol of thoughts.
-func (p *Parser) think(x symbol, place constraint.Place) {
+func (p *Parser) think(x symbol, position constraint.Position) {
 	p.held = append(p.held, x)
 	end := p.speech.end
-	if place.Sure&markThoughtEnd != 0 {
-		p.thought(p.held[:p.withoutSpace(len(p.held)-len(end))])
+	if position.Sure&markThoughtEnd != 0 {
+		p.emitThought(p.held[:p.withoutSpace(len(p.held)-len(end))])
 		p.held = p.held[:0]
 		p.phase, p.trim = speaking, true
 		return
 	}
 	n := p.withoutSpace(len(p.held) - overlapping(p.held, end))
-	p.thought(p.held[:n])
+	p.emitThought(p.held[:n])
 	p.held = slices.Delete(p.held, 0, n)
 }
 
 // withoutSpace returns n less the number of white space symbols at the end of held[:n].
 func (p *Parser) withoutSpace(n int) int {
-	for n > 0 && isSpace(p.held[n-1].is) {
+	for n > 0 && isSpace(p.held[n-1].sym) {
 		n--
 	}
 	return n
@@ -240,17 +240,17 @@ func (p *Parser) withoutSpace(n int) int {
 // overlapping returns the length of the longest suffix of list that is a proper prefix of text.
 func overlapping(list []symbol, text []automaton.Symbol) int {
 	for n := min(len(list), len(text)-1); n > 0; n-- {
-		if slices.EqualFunc(list[len(list)-n:], text[:n], func(x symbol, y automaton.Symbol) bool { return x.is == y }) {
+		if slices.EqualFunc(list[len(list)-n:], text[:n], func(x symbol, y automaton.Symbol) bool { return x.sym == y }) {
 			return n
 		}
 	}
 	return 0
 }
 
-// thought adds symbols of thoughts to Out, without tokens and leading white space.
-func (p *Parser) thought(list []symbol) {
+// emitThought adds symbols of thoughts to Out, without tokens and leading white space.
+func (p *Parser) emitThought(list []symbol) {
 	for _, x := range list {
-		if x.is >= 256 || p.trim && isSpace(x.is) {
+		if x.sym >= 256 || p.trim && isSpace(x.sym) {
 			continue
 		}
 		p.trim = false
@@ -259,7 +259,7 @@ func (p *Parser) thought(list []symbol) {
 			p.Out = append(p.Out, Part{})
 			n++
 		}
-		p.Out[n-1].Thought = append(p.Out[n-1].Thought, byte(x.is))
+		p.Out[n-1].Thought = append(p.Out[n-1].Thought, byte(x.sym))
 	}
 }
 
@@ -268,9 +268,9 @@ func (p *Parser) thought(list []symbol) {
 func (p *Parser) End() (cut bool) {
 	switch p.phase {
 	case speaking:
-		p.emit(p.held)
+		p.emitText(p.held)
 	case thinking:
-		p.thought(p.held)
+		p.emitThought(p.held)
 	case calling:
 		cut = p.call.named
 	}
@@ -283,11 +283,11 @@ func (p *Parser) Thinking() bool { return p.phase == thinking }
 
 // Loose reports whether nearly all tokens are accepted next, as in free text and in thoughts.
 func (p *Parser) Loose() bool {
-	return p.phase == thinking || p.phase == speaking && !p.value && p.before.Marks&markText != 0
+	return p.phase == thinking || p.phase == speaking && !p.inFormat && p.position.Marks&markText != 0
 }
 
-// Conclude returns the symbols that are still missing in the marker that ends thoughts, as the template spells it.
-func (p *Parser) Conclude() []automaton.Symbol {
+// ThoughtEnd returns the symbols that are still missing in the marker that ends thoughts, as the template spells it.
+func (p *Parser) ThoughtEnd() []automaton.Symbol {
 	text := p.speech.symbols(p.speech.Dialect.Thinking.End)
 	for len(text) > 0 && isSpace(text[0]) && len(p.held) > 0 { // held already has white space or a part of the marker
 		text = text[1:]
@@ -295,15 +295,16 @@ func (p *Parser) Conclude() []automaton.Symbol {
 	return text[overlapping(p.held, p.speech.end):]
 }
 
-// Open returns the text that begins a call, as the template spells it, or nil if no call may follow here. If the answer
-// is in a fenced block, where the call would be quoted, or in a message, the text first ends the block or the message.
-func (p *Parser) Open() []automaton.Symbol {
-	if p.phase != speaking || p.value || !p.speech.mayCall() {
+// CallStart returns the text that begins a call, as the template spells it, or nil if no call may follow here. If the
+// answer is in a fenced block, where the call would be quoted, or in a message, the text first ends the block or the
+// message.
+func (p *Parser) CallStart() []automaton.Symbol {
+	if p.phase != speaking || p.inFormat || !p.speech.mayCall() {
 		return nil
 	}
 	var end []automaton.Symbol
-	if p.before.Marks&markText != 0 && p.before.Marks&markFork == 0 {
-		end = p.speech.textEnd(p.last == '\n')
+	if p.position.Marks&markText != 0 && p.position.Marks&markFork == 0 {
+		end = p.speech.leaveText(p.last == '\n')
 	}
-	return append(end, p.speech.beginning()...)
+	return append(end, p.speech.callStart()...)
 }

@@ -47,7 +47,7 @@ func TestPublicFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := dialecttest.Fixtures()[test.family]
 			for _, often := range []bool{true, false} {
-				if got := understand(t, plain, speech.Options{Dialect: d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
+				if got := parseAnswer(t, plain, speech.Options{Dialect: d, Tools: tools}, test.text, often); !slices.Equal(got, test.want) {
 					t.Errorf("often %v: %q, want %q", often, got, test.want)
 				}
 			}
@@ -88,7 +88,7 @@ func TestTrailingRubbish(t *testing.T) {
 			if test.family == "llama3-json" {
 				m = plain
 			}
-			m = m.with(test.text)
+			m = m.withPieces(test.text)
 			k, err := compile(t, m, speech.Options{Dialect: d, Tools: tools})
 			if err != nil {
 				t.Fatal(err)
@@ -105,7 +105,7 @@ func TestTrailingRubbish(t *testing.T) {
 				if chunking != "bytes" {
 					continue
 				}
-				if may := r.answer.Place().MayEnd; may != (test.want != nil) {
+				if may := r.answer.Position().MayEnd; may != (test.want != nil) {
 					t.Errorf("may end: %v", may)
 				}
 				r.parser.End()
@@ -123,9 +123,9 @@ func TestTrailingRubbish(t *testing.T) {
 func TestFormatsBehindThoughts(t *testing.T) {
 	format := &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}`)}
 	for name, test := range map[string]struct {
-		place dialect.Place
-		text  string
-		want  []string
+		position dialect.Position
+		text     string
+		want     []string
 	}{
 		"before, thoughts": {dialect.Before, "<think>\nhm\n</think>\n\n{\"a\": 1}", []string{"thought hm", `text {"a": 1}`}},
 		"before, none":     {dialect.Before, `{"a": 1}`, []string{`text {"a": 1}`}},
@@ -134,12 +134,12 @@ func TestFormatsBehindThoughts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, m := range modelsOf(hermes()) {
-				got := understand(t, m, speech.Options{Dialect: hermes(), Format: format, Place: test.place}, test.text, true)
+				got := parseAnswer(t, m, speech.Options{Dialect: hermes(), Format: format, Position: test.position}, test.text, true)
 				if !slices.Equal(got, test.want) {
 					t.Errorf("%q, want %q", got, test.want)
 				}
-				r := begin(t, m, speech.Options{Dialect: hermes(), Tools: tools, Choice: required, Place: dialect.Inside})
-				if r.feed("hm", nil); r.answer.Place().MayEnd {
+				r := begin(t, m, speech.Options{Dialect: hermes(), Tools: tools, Choice: required, Position: dialect.Inside})
+				if r.feed("hm", nil); r.answer.Position().MayEnd {
 					t.Error("a demanded call may be missing behind thoughts")
 				}
 			}

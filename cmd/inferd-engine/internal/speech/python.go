@@ -9,7 +9,7 @@ import (
 
 // keyword writes a marker of keyword arguments with raw strings. Before a further argument, such a string ends only at
 // a quotation mark, a separator, a declared name and an equals sign in a row; any shorter part of them may stand in it.
-func (x *notes) keyword(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
+func (x *notationWriter) keyword(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; text {
 	case p.Middle:
 		next = b.Mark(automaton.Commit|markEquals, next)
@@ -43,10 +43,10 @@ func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
 
 // fromValue returns a value as JSON. The value is a raw string between marks, a list as Python's repr writes it, a JSON
 // object, a number, or None, True or False.
-func fromValue(text, mark string) string {
+func fromValue(text, quoteMark string) string {
 	switch {
-	case strings.HasPrefix(text, mark):
-		return quote(strings.TrimSuffix(strings.TrimPrefix(text, mark), mark))
+	case strings.HasPrefix(text, quoteMark):
+		return quote(strings.TrimSuffix(strings.TrimPrefix(text, quoteMark), quoteMark))
 	case strings.HasPrefix(text, "{"):
 		return text
 	}
@@ -63,7 +63,7 @@ func fromRepr(text string) string {
 			b.WriteString(quote(unescaped(text[i+1 : i+n-1])))
 			i += n
 		case 'N', 'T', 'F':
-			i += word(&b, text[i:])
+			i += writeWord(&b, text[i:])
 		default:
 			b.WriteByte(c)
 			i++
@@ -100,9 +100,9 @@ func unescaped(text string) string {
 	return b.String()
 }
 
-// word writes null, true or false for the Python word that a text begins with, and returns the length of the Python
-// word. If the text begins with no such word, it writes nothing and returns 1.
-func word(b *strings.Builder, text string) int {
+// writeWord writes null, true or false for the Python writeWord that a text begins with, and returns the length of the
+// Python writeWord. If the text begins with no such writeWord, it writes nothing and returns 1.
+func writeWord(b *strings.Builder, text string) int {
 	for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
 		if strings.HasPrefix(text, python) {
 			b.WriteString(js)
@@ -144,7 +144,7 @@ func pythonValue(text string) (value string, length int) {
 		case c == '}' || c == ']':
 			depth--
 		case c == 'N' || c == 'T' || c == 'F':
-			i += word(&b, text[i:])
+			i += writeWord(&b, text[i:])
 			continue
 		}
 		b.WriteByte(text[i])

@@ -62,7 +62,7 @@ func TestRawStrings(t *testing.T) {
 					if begin(t, m, o).feed(whole, nil) == "" {
 						t.Errorf("%q is taken", text)
 					}
-				} else if got := understand(t, m, o, whole, often); !slices.Equal(got, want) {
+				} else if got := parseAnswer(t, m, o, whole, often); !slices.Equal(got, want) {
 					t.Errorf("%q, %d markers: %q, want %q", text, len(m.markers), got, want)
 				}
 			}

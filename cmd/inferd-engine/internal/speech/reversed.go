@@ -21,7 +21,7 @@ func (s *Speech) certainByToken() bool {
 
 // certain reports whether the first symbol of a call already shows that it is a call and not text.
 func (s *Speech) certain() bool {
-	return s.Dialect.Next != "" || s.certainByToken() || s.demands() && s.Dialect.Calls.Alone
+	return s.Dialect.Next != "" || s.certainByToken() || s.mustCall() && s.Dialect.Calls.Alone
 }
 
 // reversed writes one call with the arguments in front of the name, as one way for each tool. A tool whose arguments

@@ -39,7 +39,7 @@ func TestArgumentsBeforeName(t *testing.T) {
 			models := []model{plain, controls(d)}
 			for _, m := range models {
 				for _, often := range []bool{true, false} {
-					if got := understand(t, m, speech.Options{Dialect: d, Tools: strict}, test.text, often); !slices.Equal(got, test.want) {
+					if got := parseAnswer(t, m, speech.Options{Dialect: d, Tools: strict}, test.text, often); !slices.Equal(got, test.want) {
 						t.Errorf("%d markers, often %v: %q, want %q", len(m.markers), often, got, test.want)
 					}
 				}

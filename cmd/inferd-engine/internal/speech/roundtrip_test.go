@@ -34,9 +34,9 @@ var inputs = []string{
 	`{"deep": {}, "list": []}`,
 }
 
-// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them unless place is
+// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them unless position is
 // dialect.Behind.
-func roundTrip(t *testing.T, m model, d *dialect.Dialect, place dialect.Place, list []string) {
+func roundTrip(t *testing.T, m model, d *dialect.Dialect, position dialect.Position, list []string) {
 	t.Helper()
 	calls := make([]dialect.Call, len(list))
 	for i, input := range list {
@@ -47,17 +47,17 @@ func roundTrip(t *testing.T, m model, d *dialect.Dialect, place dialect.Place, l
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if place == dialect.Before {
+	if position == dialect.Before {
 		b.WriteString(d.Thinking.Begin)
 	}
-	if place != dialect.Behind {
+	if position != dialect.Behind {
 		b.WriteString("Hm, {}." + d.Thinking.End + d.Next)
 	}
 	for _, f := range all {
 		b.WriteString(f.Text)
 	}
-	got := understand(t, m, speech.Options{Dialect: d, Tools: []infer.Tool{anything}, Place: place}, withoutEnd(m, b.String()), false)
-	if place != dialect.Behind {
+	got := parseAnswer(t, m, speech.Options{Dialect: d, Tools: []infer.Tool{anything}, Position: position}, withoutEnd(m, b.String()), false)
+	if position != dialect.Behind {
 		if len(got) == 0 || got[0] != "thought Hm, {}." {
 			t.Errorf("%q gave %q", b.String(), got)
 			return
@@ -104,22 +104,22 @@ func TestRoundTrip(t *testing.T) {
 
 func roundTrips(t *testing.T, m model, d *dialect.Dialect) {
 	t.Helper()
-	places := []dialect.Place{dialect.Behind}
+	positions := []dialect.Position{dialect.Behind}
 	if d.Thinking.Has() {
-		places = append(places, dialect.Before)
+		positions = append(positions, dialect.Before)
 		if d.Next == "" { // else thoughts are a message of their own, which no prompt opens
-			places = append(places, dialect.Inside)
+			positions = append(positions, dialect.Inside)
 		}
 	}
-	for _, place := range places {
+	for _, position := range positions {
 		if d.Calls.Several {
-			roundTrip(t, m, d, place, slices.Concat(inputs, inputs)[:10])
+			roundTrip(t, m, d, position, slices.Concat(inputs, inputs)[:10])
 			if testing.Short() {
 				return
 			}
 		}
 		for _, input := range inputs {
-			roundTrip(t, m, d, place, []string{input})
+			roundTrip(t, m, d, position, []string{input})
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestNamesWithoutEnd(t *testing.T) {
 		text := "So <tool_call>get" + between + "<arg_key>url</arg_key><arg_value>a</arg_value></tool_call>" +
 			"<tool_call>get_weather" + between + "<arg_key>city</arg_key><arg_value>Rome</arg_value></tool_call><tool_call>get</tool_call>"
 		want := []string{"text So", `call get {"url": "a"}`, `call get_weather {"city": "Rome"}`, "call get {}"}
-		if got := understand(t, tokens, o, text, true); !slices.Equal(got, want) {
+		if got := parseAnswer(t, tokens, o, text, true); !slices.Equal(got, want) {
 			t.Errorf("%q: %q", between, got)
 		}
 		r := begin(t, tokens, o)
@@ -153,7 +153,7 @@ func TestNamesWithoutEnd(t *testing.T) {
 		}
 		text = "So <tool_call>now" + between + "</tool_call>"
 		for _, m := range []model{plain, tokens} {
-			if got := understand(t, m, o, text, false); !slices.Equal(got, []string{"text So", "call now {}"}) {
+			if got := parseAnswer(t, m, o, text, false); !slices.Equal(got, []string{"text So", "call now {}"}) {
 				t.Errorf("%q, %d markers: %q", between, len(m.markers), got)
 			}
 		}

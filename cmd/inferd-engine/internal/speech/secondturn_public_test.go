@@ -35,12 +35,12 @@ var (
 // keep the tokens after that part.
 var rules = map[string]rule{
 	// A text beside calls is left out.
-	"Mistral-Small-3.2-24B-Instruct-2506":           textLeftOut.by(`{%- if message.get('tool_calls') %}`),
-	"mistralai-Mistral-Nemo-Instruct-2407":          textLeftOut.by(`{%- elif (message.tool_calls is defined and message.tool_calls is not none) %}`),
-	"MiniMax-M1":                                    textLeftOut.by(`{%- elif 'tool_calls' in message %}`),
-	"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": textLeftOut.by(`(message.role == "assistant" and message.tool_calls is not defined)`),
-	"NousResearch-Hermes-3-Llama-3.1-8B-tool_use":   textLeftOut.by(`(message.role == "assistant" and message.tool_calls is not defined)`),
-	"CohereForAI-c4ai-command-r7b-12-2024-tool_use": textLeftOut.by(`{% if message.tool_calls %}<|START_THINKING|>{{message.reasoning_content}}<|END_THINKING|>`),
+	"Mistral-Small-3.2-24B-Instruct-2506":           textLeftOut.causedBy(`{%- if message.get('tool_calls') %}`),
+	"mistralai-Mistral-Nemo-Instruct-2407":          textLeftOut.causedBy(`{%- elif (message.tool_calls is defined and message.tool_calls is not none) %}`),
+	"MiniMax-M1":                                    textLeftOut.causedBy(`{%- elif 'tool_calls' in message %}`),
+	"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": textLeftOut.causedBy(`(message.role == "assistant" and message.tool_calls is not defined)`),
+	"NousResearch-Hermes-3-Llama-3.1-8B-tool_use":   textLeftOut.causedBy(`(message.role == "assistant" and message.tool_calls is not defined)`),
+	"CohereForAI-c4ai-command-r7b-12-2024-tool_use": textLeftOut.causedBy(`{% if message.tool_calls %}<|START_THINKING|>{{message.reasoning_content}}<|END_THINKING|>`),
 	"Cohere2MoE":              {turns: withText, first: "<|START_TEXT|>I look.", line: `{%- if message.tool_calls %}`},
 	"upstage-Solar-Open-100B": {turns: withText, first: "<|content|>I look.", line: `{{- "<|begin|>assistant<|tool_calls|>" }}`},
 
@@ -70,15 +70,15 @@ var rules = map[string]rule{
 	"unsloth-Apriel-1.5":                       {turns: unthought, next: `, "id": "tc-1"}`, line: `{{- ', "id": "' + tool_call['id'] + '"' -}}`},
 }
 
-// by returns the rule with the line of a template that causes it.
-func (r rule) by(line string) rule {
+// causedBy returns the rule with the line of a template that causes it.
+func (r rule) causedBy(line string) rule {
 	r.line = line
 	return r
 }
 
 // explains reports whether a rule is the reason for a loss.
 func (r rule) explains(l loss) bool {
-	turn := strings.Contains(r.turns, l.say.String()+",")
+	turn := strings.Contains(r.turns, l.intro.String()+",")
 	if r.first != "" {
 		return turn && strings.HasPrefix(l.first, r.first)
 	}
@@ -113,8 +113,8 @@ func TestPublicSecondTurn(t *testing.T) {
 			if len(lost) == 0 {
 				count.whole++
 			}
-			if slices.ContainsFunc(all, func(s saying) bool {
-				return !s.text && !slices.ContainsFunc(lost, func(l loss) bool { return l.say.String() == s.String() })
+			if slices.ContainsFunc(all, func(s introduction) bool {
+				return !s.text && !slices.ContainsFunc(lost, func(l loss) bool { return l.intro.String() == s.String() })
 			}) {
 				count.silent++
 			}
@@ -122,11 +122,11 @@ func TestPublicSecondTurn(t *testing.T) {
 				t.Errorf("the template has no line %q", r.line)
 			}
 			for _, l := range lost {
-				t.Logf("%s: %d of %d tokens; %q became %q", l.say, l.lost, l.of, l.first, l.second)
+				t.Logf("%s: %d of %d tokens; %q became %q", l.intro, l.lost, l.total, l.first, l.second)
 				if rules[name].explains(l) {
 					count.theirs++
 				} else {
-					t.Errorf("%s: nothing explains the loss from %q on; the next prompt has %q", l.say, l.first, l.second)
+					t.Errorf("%s: nothing explains the loss from %q on; the next prompt has %q", l.intro, l.first, l.second)
 				}
 			}
 		})

@@ -15,10 +15,10 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// closed are tools with short arguments, for random answers. The values contain what notations spell in different ways:
-// quotation marks, backslashes, newlines, letters beyond ASCII, markup, empty strings and lists, nested lists, and
-// words of JSON and Python.
-var closed = []infer.Tool{
+// shortTools are tools with short arguments, for random answers. The values contain what notations spell in different
+// ways: quotation marks, backslashes, newlines, letters beyond ASCII, markup, empty strings and lists, nested lists,
+// and words of JSON and Python.
+var shortTools = []infer.Tool{
 	{Name: "get_weather", Description: "d", Schema: []byte(`{"type":"object","properties":{` +
 		`"where":{"enum":["Köln","a \"b\"","","it's","'\"","a\\n\nb\tc","f('x')","x', days=3","null","[1, 2]","<b>&amp; 🎈"]},"days":{"type":"integer","minimum":1,"maximum":14},"ok":{"type":"boolean"},` +
 		`"deep":{"type":"object","properties":{"zeta":{"type":["boolean","null"]},"alpha":{"enum":[1.5,-2,null,"x","it's \"b\"\n","é\\",["it's",["ü"]]]}},"required":["zeta","alpha"],"additionalProperties":false},` +
@@ -27,14 +27,14 @@ var closed = []infer.Tool{
 	{Name: "stop", Description: "e", Schema: []byte(`{"type":"object","properties":{"now":{"type":["boolean","null"]}},"additionalProperties":false}`)},
 }
 
-// A turns is two turns of a conversation, as tokens of bytes and markers: prompt and answer of the first turn, and
+// A turnPair is two turns of a conversation, as tokens of bytes and markers: prompt and answer of the first turn, and
 // next, the prompt of the second one.
-type turns struct {
+type turnPair struct {
 	prompt, answer, next []int32
 }
 
-// known returns the length in tokens of the common prefix of both turns.
-func (x *turns) known() int {
+// commonTokens returns the length in tokens of the common prefix of both turns.
+func (x *turnPair) commonTokens() int {
 	all := slices.Concat(x.prompt, x.answer)
 	n := 0
 	for n < min(len(all), len(x.next)) && all[n] == x.next[n] {
@@ -44,11 +44,11 @@ func (x *turns) known() int {
 }
 
 // lost returns the number of tokens of the first turn behind the common prefix.
-func (x *turns) lost() int { return len(x.prompt) + len(x.answer) - x.known() }
+func (x *turnPair) lost() int { return len(x.prompt) + len(x.answer) - x.commonTokens() }
 
 // difference returns the text of the first turn, and of the second one, from the first difference on.
-func (x *turns) difference(m model) (first, second string) {
-	n := x.known()
+func (x *turnPair) difference(m model) (first, second string) {
+	n := x.commonTokens()
 	end := func(list []int32) string { return m.text(list[min(n, len(list)):min(n+40, len(list))]) }
 	return end(slices.Concat(x.prompt, x.answer)), end(x.next)
 }
@@ -73,14 +73,14 @@ func (m model) segments(t *testing.T, tmpl *chat.Template, c *chat.Conversation)
 	return ids, tail
 }
 
-// A saying is the part of an answer in front of its calls.
-type saying struct {
+// An introduction is the part of an answer in front of its calls.
+type introduction struct {
 	thoughts, text bool
 	usual          bool   // calls are spelt as the models do it, not as the template does: gpt-oss has two spellings
 	front, lead    string // white space in front of the text, and in front of the calls, as the model may choose it
 }
 
-func (s saying) String() string {
+func (s introduction) String() string {
 	kind := map[[2]bool]string{{}: "calls", {false, true}: "text", {true, false}: "thoughts", {true, true}: "thoughts and text"}[[2]bool{s.thoughts, s.text}]
 	if s.usual {
 		return "usual " + kind
@@ -88,12 +88,12 @@ func (s saying) String() string {
 	return kind
 }
 
-// sayings returns the possible sayings in a dialect at the place where the prompt ends.
-func sayings(d *dialect.Dialect, place dialect.Place) (all []saying) {
-	for _, s := range []saying{{}, {text: true}, {thoughts: true}, {thoughts: true, text: true}} {
+// introductions returns the possible introductions in a dialect at the position where the prompt ends.
+func introductions(d *dialect.Dialect, position dialect.Position) (all []introduction) {
+	for _, s := range []introduction{{}, {text: true}, {thoughts: true}, {thoughts: true, text: true}} {
 		switch {
 		case s.text && (d.Calls.Alone || d.Next != ""):
-		case s.thoughts && (!d.Thinking.Has() || place == dialect.Behind), !s.thoughts && place == dialect.Inside:
+		case s.thoughts && (!d.Thinking.Has() || position == dialect.Behind), !s.thoughts && position == dialect.Inside:
 		default:
 			all = append(all, s)
 			if s.usual = true; d.Next != "" {
@@ -104,19 +104,19 @@ func sayings(d *dialect.Dialect, place dialect.Place) (all []saying) {
 	return all
 }
 
-// asked returns a question, and its prompt with the place where the answer begins.
-func asked(t *testing.T, m model, tmpl *chat.Template) (c *chat.Conversation, prompt []int32, place dialect.Place) {
+// firstPrompt returns a question, and its prompt with the position where the answer begins.
+func firstPrompt(t *testing.T, m model, tmpl *chat.Template) (c *chat.Conversation, prompt []int32, position dialect.Position) {
 	t.Helper()
-	c = &chat.Conversation{Tools: closed, Messages: []infer.Message{infer.TextMessage(infer.User, "Weather?")}}
+	c = &chat.Conversation{Tools: shortTools, Messages: []infer.Message{infer.TextMessage(infer.User, "Weather?")}}
 	prompt, tail := m.segments(t, tmpl, c)
-	return c, prompt, tmpl.Dialect().Thinking.Place(tail)
+	return c, prompt, tmpl.Dialect().Thinking.Position(tail)
 }
 
 // introduce writes the part of an answer in front of its calls, with the marker in front of a text, and the beginning
 // of the first call, up to the symbol that makes it certain.
-func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, tool string, write func(text string)) {
+func (s introduction) introduce(run *run, d *dialect.Dialect, position dialect.Position, tool string, write func(text string)) {
 	if s.thoughts {
-		if place == dialect.Before {
+		if position == dialect.Before {
 			write(d.Thinking.Begin)
 		}
 		write("Let me see." + d.Thinking.End + d.Next)
@@ -150,17 +150,17 @@ func (s saying) introduce(run *run, d *dialect.Dialect, place dialect.Place, too
 }
 
 // secondTurn asks a question, answers it with random calls that the mask allows, and renders the next turn.
-func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, say saying) *turns {
+func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, intro introduction) *turnPair {
 	t.Helper()
 	usual := *tmpl.Dialect()
 	d := &usual
-	if d.Calls.Others = nil; d.Next != "" && !say.usual {
+	if d.Calls.Others = nil; d.Next != "" && !intro.usual {
 		d.Calls.Call = tmpl.Dialect().Calls.Others[0]
 	}
-	c, prompt, place := asked(t, m, tmpl)
-	x := &turns{prompt: prompt}
-	run := begin(t, m, speech.Options{Dialect: d, Tools: closed, Choice: required, Place: place})
-	say.introduce(run, d, place, closed[r.IntN(len(closed))].Name, func(text string) {
+	c, prompt, position := firstPrompt(t, m, tmpl)
+	x := &turnPair{prompt: prompt}
+	run := begin(t, m, speech.Options{Dialect: d, Tools: shortTools, Choice: required, Position: position})
+	intro.introduce(run, d, position, shortTools[r.IntN(len(shortTools))].Name, func(text string) {
 		if rest := run.feed(text, run.drain); rest != "" {
 			t.Fatalf("%s: %q of %q does not fit behind %q", d.Name, rest, text, m.text(x.answer))
 		}
@@ -168,12 +168,12 @@ func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, say sa
 	})
 	ends := m.ids()["<|im_end|>"]
 	for range 4000 {
-		run.answer.Force(run.parser.Numbered())
+		run.answer.Force(run.parser.NextID())
 		mask, err := run.answer.Mask()
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := drawLearnt(unlike(mask, d.Calls.Param.Wrap.Of), r)
+		id := drawLearnt(withoutChars(mask, d.Calls.Param.Wrap.Of), r)
 		if may := mask[ends>>6]>>(ends&63)&1 == 1; id >= 256 && isEnd(m.markers[id-256]) || may && r.IntN(2) == 0 {
 			break
 		}
@@ -206,19 +206,19 @@ func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, say sa
 	return x
 }
 
-// unlike returns a mask without the characters in the parameter of, if it is the mask of free text: a model has learnt
+// withoutChars returns a mask without the given characters, if it is the mask of free text: a model has learnt
 // to wrap a value that contains one of them.
-func unlike(mask []uint64, of string) []uint64 {
+func withoutChars(mask []uint64, chars string) []uint64 {
 	n := 0
 	for _, w := range mask {
 		n += bits.OnesCount64(w)
 	}
-	if n < 100 || of == "" {
+	if n < 100 || chars == "" {
 		return mask
 	}
 	mask = slices.Clone(mask)
-	for i := range len(of) {
-		mask[of[i]>>6] &^= 1 << (of[i] & 63)
+	for i := range len(chars) {
+		mask[chars[i]>>6] &^= 1 << (chars[i] & 63)
 	}
 	return mask
 }
@@ -282,14 +282,14 @@ func markersIn(d *dialect.Dialect) model {
 // A loss is a kind of answer after which the prompt of the second turn does not begin with all
 // tokens of the first one.
 type loss struct {
-	say           saying
-	lost, of      int    // tokens, of the worst of several turns
+	intro         introduction
+	lost, total   int    // tokens, of the worst of several turns
 	first, second string // texts from the first difference on
 }
 
 // lossesOf returns the losses of a template, and all kinds of turns. A model has learnt from the template which white
 // space to write in front of a text and of the first call, so of several choices the one with the least loss counts.
-func lossesOf(t *testing.T, source string) (lost []loss, all []saying) {
+func lossesOf(t *testing.T, source string) (lost []loss, all []introduction) {
 	t.Helper()
 	bare, err := chat.New(source, nil, "", "")
 	if err != nil {
@@ -301,24 +301,24 @@ func lossesOf(t *testing.T, source string) (lost []loss, all []saying) {
 		t.Fatal(err)
 	}
 	d := tmpl.Dialect()
-	_, _, place := asked(t, m, tmpl)
-	all = sayings(d, place)
-	for _, say := range all {
+	_, _, position := firstPrompt(t, m, tmpl)
+	all = introductions(d, position)
+	for _, intro := range all {
 		best := loss{lost: -1}
-		for _, way := range say.spaced(d) {
+		for _, way := range intro.spaced(d) {
 			if l := lossOf(t, m, tmpl, way, 1); best.lost < 0 || l.lost < best.lost {
 				best = l
 			}
 		}
-		if worst := lossOf(t, m, tmpl, best.say, 10); worst.lost > 0 {
+		if worst := lossOf(t, m, tmpl, best.intro, 10); worst.lost > 0 {
 			lost = append(lost, worst)
 		}
 	}
 	return lost, all
 }
 
-// spaced returns the saying with each choice of white space that a model may have learnt.
-func (s saying) spaced(d *dialect.Dialect) (all []saying) {
+// spaced returns the introduction with each choice of white space that a model may have learnt.
+func (s introduction) spaced(d *dialect.Dialect) (all []introduction) {
 	leads, fronts := []string{"", "\n", "\n\n", " "}, []string{"", "\n", " "}
 	if d.Next != "" || d.Calls.Alone {
 		leads = leads[:1]
@@ -335,13 +335,13 @@ func (s saying) spaced(d *dialect.Dialect) (all []saying) {
 }
 
 // lossOf returns the loss of the worst of several turns.
-func lossOf(t *testing.T, m model, tmpl *chat.Template, say saying, turns int) (worst loss) {
+func lossOf(t *testing.T, m model, tmpl *chat.Template, intro introduction, turns int) (worst loss) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(3, 4))
 	for range turns {
-		x := secondTurn(t, m, tmpl, r, say)
-		if n := x.lost(); worst.of == 0 || n > worst.lost {
-			worst = loss{say: say, lost: n, of: len(x.prompt) + len(x.answer)}
+		x := secondTurn(t, m, tmpl, r, intro)
+		if n := x.lost(); worst.total == 0 || n > worst.lost {
+			worst = loss{intro: intro, lost: n, total: len(x.prompt) + len(x.answer)}
 			worst.first, worst.second = x.difference(m)
 		}
 	}
@@ -369,7 +369,7 @@ func TestSecondTurn(t *testing.T) {
 			lost, _ := lossesOf(t, dialecttest.Templates()[name])
 			var got []string
 			for _, l := range lost {
-				got = append(got, l.say.String())
+				got = append(got, l.intro.String())
 			}
 			if !slices.Equal(got, losses[name]) {
 				t.Errorf("lost %q, want %q: %+v", got, losses[name], lost)

@@ -64,12 +64,12 @@ func TestFamilies(t *testing.T) {
 					for _, often := range []bool{true, false} {
 						o := speech.Options{Dialect: d, Tools: tools}
 						if want == nil {
-							if r := begin(t, m, o); r.feed(text, nil) == "" && r.answer.Place().MayEnd && r.parser.Calls != 1 {
+							if r := begin(t, m, o); r.feed(text, nil) == "" && r.answer.Position().MayEnd && r.parser.Calls != 1 {
 								t.Error("taken")
 							}
 							continue
 						}
-						if got := understand(t, m, o, text, often); !slices.Equal(got, want) {
+						if got := parseAnswer(t, m, o, text, often); !slices.Equal(got, want) {
 							t.Errorf("%d markers, often %v: %q, want %q", len(m.markers), often, got, want)
 						}
 					}
@@ -86,7 +86,7 @@ func TestChoiceOfFamilies(t *testing.T) {
 		d := dialecttest.Fixtures()[family]
 		for _, m := range modelsOf(d) {
 			r := begin(t, m, speech.Options{Dialect: d, Tools: tools, Choice: required})
-			if r.answer.Place().MayEnd {
+			if r.answer.Position().MayEnd {
 				t.Errorf("%s: a demanded call may be missing", family)
 			}
 			none := begin(t, m, speech.Options{Dialect: d, Tools: tools, Choice: infer.ToolChoice{Mode: infer.ToolNone}})
@@ -108,7 +108,7 @@ func modelsOf(d *dialect.Dialect) []model {
 
 // beginning is the spelling of a call up to the name.
 func (r *run) beginning() (text string) {
-	for _, x := range r.parser.Open() {
+	for _, x := range r.parser.CallStart() {
 		if x < 256 {
 			text += string([]byte{byte(x)})
 		} else {
@@ -155,7 +155,7 @@ func TestRawValues(t *testing.T) {
 				if begin(t, m, o).feed(text, nil) == "" {
 					t.Errorf("%q is taken", text)
 				}
-			} else if got := understand(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
+			} else if got := parseAnswer(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
 				t.Errorf("%q: %q, want %s", text, got, want)
 			}
 		}
@@ -194,7 +194,7 @@ func TestWrappedValues(t *testing.T) {
 				if begin(t, m, o).feed(text, nil) == "" {
 					t.Errorf("%q is taken", text)
 				}
-			} else if got := understand(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
+			} else if got := parseAnswer(t, m, o, text, true); !slices.Equal(got, []string{"call f " + want}) {
 				t.Errorf("%q: %q, want %s", text, got, want)
 			}
 		}

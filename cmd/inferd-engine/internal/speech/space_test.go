@@ -83,7 +83,7 @@ func TestTags(t *testing.T) {
 				if rest := begin(t, test.m, speech.Options{Dialect: test.d, Tools: tools}).feed(text, nil); rest != test.want {
 					t.Errorf("%q is left, want %q", rest, test.want)
 				}
-			} else if got := understand(t, test.m, speech.Options{Dialect: test.d, Tools: tools}, text, true); !slices.Equal(got, []string{test.want}) {
+			} else if got := parseAnswer(t, test.m, speech.Options{Dialect: test.d, Tools: tools}, text, true); !slices.Equal(got, []string{test.want}) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
@@ -137,7 +137,7 @@ func TestHeaders(t *testing.T) {
 				if rest := begin(t, m, o).feed(test.text, nil); rest != test.text {
 					t.Errorf("%q is left, want all", rest)
 				}
-			} else if got := understand(t, m, o, test.text, true); !slices.Equal(got, test.want) {
+			} else if got := parseAnswer(t, m, o, test.text, true); !slices.Equal(got, test.want) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			if !speech.Needed(&o) && len(test.d.Text.Begins) > 0 {
@@ -152,7 +152,7 @@ func TestSortedMembers(t *testing.T) {
 	d := spaced("gemma4", dialect.Space{Sorted: true})
 	text := `<|tool_call>call:get{deep:{},list:[1],url:<|"|>a<|"|>}<tool_call|>`
 	want := []string{`call get {"deep": {}, "list": [1], "url": "a"}`}
-	if got := understand(t, controls(d), speech.Options{Dialect: d, Tools: tools}, text, true); !slices.Equal(got, want) {
+	if got := parseAnswer(t, controls(d), speech.Options{Dialect: d, Tools: tools}, text, true); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 	r := begin(t, controls(d), speech.Options{Dialect: d, Tools: tools})
@@ -185,7 +185,7 @@ func TestNumbered(t *testing.T) {
 					t.Fatalf("%q is left", rest)
 				}
 				var got strings.Builder
-				id, behind := r.parser.Numbered()
+				id, behind := r.parser.NextID()
 				for _, x := range slices.Concat(id, behind) {
 					if x >= 512 {
 						got.WriteString(m.markers[x-512])
@@ -199,7 +199,7 @@ func TestNumbered(t *testing.T) {
 				if rest := r.feed(got.String(), nil); rest != "" {
 					t.Fatalf("%q is left", rest)
 				}
-				if again, _ := r.parser.Numbered(); again != nil {
+				if again, _ := r.parser.NextID(); again != nil {
 					t.Error("the number comes twice")
 				}
 			}
@@ -227,7 +227,7 @@ func TestMarkersBehindNumbers(t *testing.T) {
 			}
 			var got []string
 			for range strings.Count(test.want, "|") + 1 {
-				r.answer.Force(r.parser.Numbered())
+				r.answer.Force(r.parser.NextID())
 				mask, err := r.answer.Mask()
 				if err != nil {
 					t.Fatal(err)
@@ -254,7 +254,7 @@ func kimi() *dialect.Dialect {
 		{Kind: dialect.Fixed, Text: "<|begin|>functions."},
 		{Kind: dialect.Name},
 		{Kind: dialect.Fixed, Text: ":"},
-		{Kind: dialect.Counter},
+		{Kind: dialect.NumberInConversation},
 		{Kind: dialect.Fixed, Text: "<|args|>"},
 		{Kind: dialect.Arguments},
 		{Kind: dialect.Fixed, Text: "<|end|>"},
@@ -264,12 +264,12 @@ func kimi() *dialect.Dialect {
 // The markers of the list Within are allowed within thoughts, and are no part of them.
 func TestMarkersWithinThoughts(t *testing.T) {
 	d := &dialect.Dialect{Thinking: dialect.Thinking{
-		Begin: "<seed:think>", End: "</seed:think>", Within: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},
+		Begin: "<seed:think>", End: "</seed:think>", InnerMarkers: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},
 	}}
 	m := model{markers: []string{"<|im_end|>", "<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}}
 	text := "<seed:think>Hm. <seed:cot_budget_reflect>Used 5.</seed:cot_budget_reflect> So.</seed:think>Yes."
 	want := []string{"thought Hm. Used 5. So.", "text Yes."}
-	if got := understand(t, m, speech.Options{Dialect: d}, text, true); !slices.Equal(got, want) {
+	if got := parseAnswer(t, m, speech.Options{Dialect: d}, text, true); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -31,7 +31,7 @@ type Options struct {
 	OneCall bool
 	Format  *infer.Format // of the text; nil is none
 
-	Place dialect.Place // whether the answer begins before, inside or behind its thoughts
+	Position dialect.Position // whether the answer begins before, inside or behind its thoughts
 	// NoThoughts forbids thoughts that the prompt has not opened.
 	NoThoughts bool
 }
@@ -66,7 +66,7 @@ func New(o Options) (*Speech, error) {
 func (s *Speech) checkTools() error {
 	d := s.Dialect
 	switch {
-	case len(s.Tools) == 0, s.Choice.Mode == infer.ToolNone && !s.forbids():
+	case len(s.Tools) == 0, s.Choice.Mode == infer.ToolNone && !s.declaresTools():
 		return nil
 	case s.Format != nil && (s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed):
 		return infer.Refusef("tool_choice", "tool_choice cannot demand a call beside response_format")
@@ -90,9 +90,9 @@ func (s *Speech) checkTools() error {
 	return nil
 }
 
-// forbids reports whether the grammar must refuse the beginning of a call if the answer may not have one: the prompt
-// declares tools, so the model could call one.
-func (s *Speech) forbids() bool { return len(s.Tools) > 0 && s.Dialect.Shape != dialect.NoCalls }
+// declaresTools reports whether the prompt declares tools. The model could then call one, so the grammar must refuse
+// the beginning of a call if the answer may not have one.
+func (s *Speech) declaresTools() bool { return len(s.Tools) > 0 && s.Dialect.Shape != dialect.NoCalls }
 
 // mayCall reports whether the answer may have calls.
 func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != infer.ToolNone }
@@ -100,18 +100,18 @@ func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != in
 // mayThink reports whether the answer may begin with thoughts as well as with text, because the prompt does not decide
 // which.
 func (s *Speech) mayThink() bool {
-	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Place == dialect.Before && !s.NoThoughts
+	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Position == dialect.Before && !s.NoThoughts
 }
 
-// demands reports whether the answer must have a call.
-func (s *Speech) demands() bool {
+// mustCall reports whether the answer must have a call.
+func (s *Speech) mustCall() bool {
 	return s.Choice.Mode == infer.ToolRequired || s.Choice.Mode == infer.ToolNamed
 }
 
 // Needed reports whether answers under these options are more than free text, so that they need a Speech.
 func Needed(o *Options) bool {
 	d := o.Dialect
-	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || len(d.Text.Begins) > 0 || d.Thinking.Has() && (o.Place != dialect.Behind || o.NoThoughts)
+	return o.Format != nil || len(o.Tools) > 0 || d.Next != "" || len(d.Text.Begins) > 0 || d.Thinking.Has() && (o.Position != dialect.Behind || o.NoThoughts)
 }
 
 // spellName returns a tool's name as a call spells it: escaped in shapes with JSON objects.
@@ -163,9 +163,9 @@ func (s *Speech) Digest() [sha256.Size]byte {
 		Choice     infer.ToolChoice
 		OneCall    bool
 		Format     *infer.Format
-		Place      dialect.Place
+		Place      dialect.Position
 		NoThoughts bool
-	}{s.Dialect, s.Tools, s.Choice, s.OneCall, s.Format, s.Place, s.NoThoughts})
+	}{s.Dialect, s.Tools, s.Choice, s.OneCall, s.Format, s.Position, s.NoThoughts})
 	if err != nil {
 		panic("internal error: " + err.Error()) // structs of strings, numbers and bools
 	}

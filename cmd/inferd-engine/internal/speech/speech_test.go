@@ -41,7 +41,7 @@ func TestHermes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, m := range []model{plain, controls(hermes())} {
 				for _, often := range []bool{true, false} {
-					got := understand(t, m, speech.Options{Dialect: hermes(), Tools: tools}, test.text, often)
+					got := parseAnswer(t, m, speech.Options{Dialect: hermes(), Tools: tools}, test.text, often)
 					if !slices.Equal(got, test.want) {
 						t.Errorf("%d markers, often %v: %q, want %q", len(m.markers), often, got, test.want)
 					}
@@ -62,7 +62,7 @@ func TestQuotedCalls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, often := range []bool{true, false} {
-				if got := understand(t, plain, speech.Options{Dialect: hermes(), Tools: tools}, text, often); !slices.Equal(got, []string{"text " + text}) {
+				if got := parseAnswer(t, plain, speech.Options{Dialect: hermes(), Tools: tools}, text, often); !slices.Equal(got, []string{"text " + text}) {
 					t.Errorf("%q, want text", got)
 				}
 			}
@@ -70,7 +70,7 @@ func TestQuotedCalls(t *testing.T) {
 	}
 	text := "<think>\nI could write <tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>.\n</think>\n\nNo."
 	want := []string{`thought I could write <tool_call>{"name": "now", "arguments": {}}</tool_call>.`, "text No."}
-	if got := understand(t, plain, speech.Options{Dialect: hermes(), Tools: tools}, text, true); !slices.Equal(got, want) {
+	if got := parseAnswer(t, plain, speech.Options{Dialect: hermes(), Tools: tools}, text, true); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -99,7 +99,7 @@ func TestChoice(t *testing.T) {
 			if rest := r.feed(test.text, nil); rest != test.rest {
 				t.Errorf("%q is left, want %q", rest, test.rest)
 			}
-			if may := r.answer.Place().MayEnd; may != test.may {
+			if may := r.answer.Position().MayEnd; may != test.may {
 				t.Errorf("may end: %v", may)
 			}
 		})

@@ -25,7 +25,7 @@ func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error
 	if gen.Format.Constrains() {
 		o.Format = &gen.Format
 	}
-	o.Place = o.Dialect.Thinking.Place(tail)
+	o.Position = o.Dialect.Thinking.Position(tail)
 	o.NoThoughts = gen.Thinking == infer.ThinkOff && o.Dialect.Thinking.CanStop()
 	if !speech.Needed(&o) {
 		return nil, nil //nolint:nilnil // any text is no error
@@ -33,38 +33,38 @@ func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error
 	return speech.New(o)
 }
 
-// spoken is the state of a generation that is used only with a parser.
-type spoken struct {
-	thoughts answer // turns thoughts into whole characters
-	thought  int    // tokens of thoughts so far
-	free     bool   // tokens may be chosen without a mask where nearly all fit
-	calls    int    // number in the id of the last call, in the conversation or in the answer
-	demands  bool   // the request demands a call
-	muted    bool   // text is dropped until the next call
-	called   bool   // a call has been parsed
+// speechState is the state of a generation that is used only with a parser.
+type speechState struct {
+	thoughts      answer // turns thoughts into whole characters
+	thoughtTokens int    // tokens of thoughts so far
+	drawFirst     bool   // tokens may be chosen without a mask where nearly all fit
+	lastCall      int    // number in the id of the last call, in the conversation or in the answer
+	mustCall      bool   // the request demands a call
+	dropText      bool   // text is dropped until the next call
+	called        bool   // a call has been parsed
 }
 
 const callPrefix = dialect.CallPrefix
 
-// understand attaches a parser to the answer, and lets the numbers of its calls follow those of the conversation.
-func (g *generation) understand(k *constraint.Constraint) {
+// attachParser attaches a parser to the answer, and lets the numbers of its calls follow those of the conversation.
+func (g *generation) attachParser(k *constraint.Constraint) {
 	if s, ok := k.Source().(*speech.Speech); ok { // every source here is
-		g.parser = s.Parser(g.allowed.Place())
+		g.parser = s.Parser(g.constrained.Position())
 	}
-	g.allowed.Watch = g.parser.Symbol
-	g.free = g.sampler.Loose()
-	g.demands = g.gen.Choice.Mode == infer.ToolRequired || g.gen.Choice.Mode == infer.ToolNamed
+	g.constrained.Watch = g.parser.Symbol
+	g.drawFirst = g.sampler.MaskOptional()
+	g.mustCall = g.gen.Choice.Mode == infer.ToolRequired || g.gen.Choice.Mode == infer.ToolNamed
 	for _, m := range g.gen.Messages {
 		for _, part := range m.Content {
 			if c, ok := part.(*infer.CallPart); ok {
 				g.parser.CallsBefore++
 				if n, err := strconv.Atoi(strings.TrimPrefix(c.ID, callPrefix)); err == nil && n < 1<<30 {
-					g.calls = max(g.calls, n)
+					g.lastCall = max(g.lastCall, n)
 				}
 			}
 		}
 	}
-	g.parser.LastID = g.calls
+	g.parser.LastID = g.lastCall
 }
 
 // maxChoices is the maximum number of attempts to choose one token. It is more than the number of tokens that a
@@ -77,17 +77,17 @@ const maxChoices = 100
 // masks during a decode would delay the return of the decode thread to Go.
 func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 	g.limitThoughts()
-	g.allowed.Force(g.parser.Numbered())
-	if g.free && g.parser.Loose() {
+	g.constrained.Force(g.parser.NextID())
+	if g.drawFirst && g.parser.Loose() {
 		tok, err := g.sampler.Sample(g.engine.Context, i)
-		if err != nil || g.allowed.Try(tok) {
+		if err != nil || g.constrained.Try(tok) {
 			return tok, err
 		}
 		if g.engine.Model.IsEOG(tok) { // the answer may not end before the demanded call
-			g.allowed.Force(g.parser.Open(), nil)
+			g.constrained.Force(g.parser.CallStart(), nil)
 		}
 	}
-	mask, err := g.allowed.Mask()
+	mask, err := g.constrained.Mask()
 	mayEnd := err == nil && g.offerEnd(mask)
 	for range maxChoices {
 		if err != nil {
@@ -98,9 +98,9 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 		switch {
 		case err == nil && mayEnd && g.engine.Model.IsEOG(tok):
 			mayEnd = false
-			g.allowed.Force(g.parser.Open(), nil)
-			mask, err = g.allowed.Mask()
-		case err == nil && g.allowed.Take(tok):
+			g.constrained.Force(g.parser.CallStart(), nil)
+			mask, err = g.constrained.Mask()
+		case err == nil && g.constrained.Take(tok):
 			g.sampler.Accept(tok)
 			return tok, nil
 		}
@@ -112,7 +112,7 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 // chooses one, its text has ended, and the call is forced there. offerEnd reports whether it has added them. With a
 // free sampler that is not necessary, because tokens are drawn without a mask.
 func (g *generation) offerEnd(mask []uint64) bool {
-	if g.free || !g.demands || g.parser.Calls > 0 || !g.parser.Loose() || len(g.parser.Open()) == 0 {
+	if g.drawFirst || !g.mustCall || g.parser.Calls > 0 || !g.parser.Loose() || len(g.parser.CallStart()) == 0 {
 		return false
 	}
 	for _, id := range g.engine.Ends {
@@ -127,24 +127,24 @@ func (g *generation) limitThoughts() {
 	if !g.parser.Thinking() {
 		return
 	}
-	if g.thought++; g.gen.ThinkingBudget > 0 && g.thought > g.gen.ThinkingBudget && len(g.thoughts.raw) == 0 {
-		g.allowed.Force(g.parser.Conclude(), nil)
+	if g.thoughtTokens++; g.gen.ThinkingBudget > 0 && g.thoughtTokens > g.gen.ThinkingBudget && len(g.thoughts.raw) == 0 {
+		g.constrained.Force(g.parser.ThoughtEnd(), nil)
 	}
 }
 
-// parts sends the parts that the parser has found. It reports false to end the sequence.
-func (g *generation) parts() bool {
+// sendParts sends the parts that the parser has found. It reports false to end the sequence.
+func (g *generation) sendParts() bool {
 	stopped := false
 	for i := range g.parser.Out {
 		p := &g.parser.Out[i]
-		if g.lost != nil || stopped {
+		if g.emitErr != nil || stopped {
 			break
 		}
 		switch {
 		case p.Thought != nil:
 			delta, _ := g.thoughts.add(p.Thought)
 			g.sendThought(delta)
-		case p.Text != nil && g.muted:
+		case p.Text != nil && g.dropText:
 		case p.Text != nil:
 			g.endThoughts()
 			var delta []byte
@@ -154,7 +154,7 @@ func (g *generation) parts() bool {
 		case p.Call != nil:
 			g.endThoughts()
 			g.send(g.text.end())
-			g.text.stopped, g.muted, g.called = false, false, true
+			g.text.stopped, g.dropText, g.called = false, false, true
 			g.sendCall(p.Call)
 		}
 	}
@@ -162,7 +162,7 @@ func (g *generation) parts() bool {
 		g.send(nil) // reports many tokens without text
 	}
 	g.parser.Out = g.parser.Out[:0]
-	return !stopped && g.lost == nil
+	return !stopped && g.emitErr == nil
 }
 
 // demandAtStop forces a demanded call that is missing when a stop ends the text: a stop of the caller, or a marker of
@@ -170,11 +170,11 @@ func (g *generation) parts() bool {
 // dropped if the stop was the caller's, or if the call cannot be forced: then the call is already under way, or comes
 // as the tokens run out.
 func (g *generation) demandAtStop() bool {
-	if !g.demands || g.called {
+	if !g.mustCall || g.called {
 		return false
 	}
-	forced := g.allowed.Force(g.parser.Open(), nil)
-	g.muted = g.text.reason == infer.StopSequence || !forced
+	forced := g.constrained.Force(g.parser.CallStart(), nil)
+	g.dropText = g.text.reason == infer.StopSequence || !forced
 	g.text.resume()
 	return true
 }
@@ -186,26 +186,26 @@ func (g *generation) endThoughts() { g.sendThought(g.thoughts.end()) }
 // only that number.
 func (g *generation) sendThought(delta []byte) {
 	switch {
-	case g.lost != nil || len(delta) == 0:
+	case g.emitErr != nil || len(delta) == 0:
 	case !g.gen.Blocks:
 		g.send(nil)
 	default:
-		g.lost = g.emit(&infer.Thinking{Delta: delta, Tokens: g.ev.Tokens, Cost: g.ev.Cost})
+		g.emitErr = g.emit(&infer.Thinking{Delta: delta, Tokens: g.ev.Tokens, Cost: g.ev.Cost})
 		g.ev.Tokens, g.ev.Cost, g.ev.Logprobs = 0, 0, g.ev.Logprobs[:0]
 	}
 }
 
 // sendCall emits a call with the number of tokens since the last event, if the client takes calls.
 func (g *generation) sendCall(c *speech.Call) {
-	if g.lost != nil || !g.gen.Blocks {
+	if g.emitErr != nil || !g.gen.Blocks {
 		return
 	}
-	g.calls++
-	g.lost = g.emit(&infer.ToolCall{
-		ID: callPrefix + strconv.Itoa(g.calls), Name: c.Name, Input: c.Input, Tokens: g.ev.Tokens, Cost: g.ev.Cost,
+	g.lastCall++
+	g.emitErr = g.emit(&infer.ToolCall{
+		ID: callPrefix + strconv.Itoa(g.lastCall), Name: c.Name, Input: c.Input, Tokens: g.ev.Tokens, Cost: g.ev.Cost,
 	})
 	g.ev.Tokens, g.ev.Cost, g.ev.Logprobs = 0, 0, g.ev.Logprobs[:0]
 }
 
 // unsatisfied reports whether a call that the request demands is missing.
-func (g *generation) unsatisfied() bool { return g.demands && g.parser.Calls == 0 }
+func (g *generation) unsatisfied() bool { return g.mustCall && g.parser.Calls == 0 }

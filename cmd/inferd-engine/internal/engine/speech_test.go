@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A heard is an answer, divided into its parts.
-type heard struct {
+// A reply is an answer, divided into its parts.
+type reply struct {
 	text, thoughts strings.Builder
 	calls          []infer.ToolCall
 	log            []string // the parts in order; adjacent parts of one kind are joined
@@ -24,7 +24,7 @@ type heard struct {
 }
 
 // note adds a part to the log.
-func (h *heard) note(kind string, text []byte) {
+func (h *reply) note(kind string, text []byte) {
 	if len(text) == 0 {
 		return
 	}
@@ -35,10 +35,10 @@ func (h *heard) note(kind string, text []byte) {
 	h.log = append(h.log, kind+string(text))
 }
 
-// hear returns the answer to a request.
-func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
+// request returns the answer to a request.
+func request(t *testing.T, e *engine.Engine, gen *infer.Generate) *reply {
 	t.Helper()
-	h, err := tryHear(t, e, gen)
+	h, err := tryRequest(t, e, gen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +48,9 @@ func hear(t *testing.T, e *engine.Engine, gen *infer.Generate) *heard {
 	return h
 }
 
-func tryHear(t *testing.T, e *engine.Engine, gen *infer.Generate) (*heard, error) {
+func tryRequest(t *testing.T, e *engine.Engine, gen *infer.Generate) (*reply, error) {
 	t.Helper()
-	h := new(heard)
+	h := new(reply)
 	err := e.Handle(t.Context(), &infer.Request{Peer: infer.Peer{User: "1000"}, Task: gen}, func(ev infer.Event) error {
 		switch ev := ev.(type) {
 		case *infer.Text:
@@ -85,7 +85,7 @@ func TestDemandAtStop(t *testing.T) {
 		gen := user("call", 100)
 		gen.Blocks, gen.Choice.Mode = true, choice
 		gen.Tools = []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}
-		h := hear(t, e, gen)
+		h := request(t, e, gen)
 		want := 0
 		if choice == infer.ToolRequired {
 			want = 1
@@ -144,7 +144,7 @@ func TestCallsInOpenFences(t *testing.T) {
 				if !test.bytes {
 					s.controls = markersOf(s.dialect(t))
 				}
-				h := hear(t, s.play(t, gen, cuts["words"]), gen)
+				h := request(t, s.play(t, gen, cuts["words"]), gen)
 				if !slices.Equal(h.log, test.want) || h.done.Unsatisfied || h.done.Out > 200 {
 					t.Errorf("%q, %+v, want %q", h.log, h.done, test.want)
 				}
@@ -191,7 +191,7 @@ func TestStopBeforeDemandedCall(t *testing.T) {
 					if tokens {
 						s.controls = markersOf(s.dialect(t))
 					}
-					h := hear(t, s.play(t, gen, cuts[chunking]), gen)
+					h := request(t, s.play(t, gen, cuts[chunking]), gen)
 					reason := test.reason
 					if test.most > 0 && h.done.Reason == infer.CalledTool {
 						reason = infer.CalledTool // in long tokens, the whole call still fits behind the stop
