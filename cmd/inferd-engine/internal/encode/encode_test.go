@@ -56,7 +56,7 @@ func (m *toy) Decode() error {
 	m.decoded, m.batch = m.batch, nil
 	time.Sleep(time.Second)
 	if m.fail == len(m.log) {
-		return errors.New("out of cheese")
+		return errors.New("out of memory")
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 4, sequences: 4, fail: 1}
 		l := run(t, m)
-		if got, err := l.Do(t.Context(), 0, inputs(1, 1, 2)); err == nil || err.Error() != "encode: out of cheese" || got != nil {
+		if got, err := l.Do(t.Context(), 0, inputs(1, 1, 2)); err == nil || err.Error() != "encode: out of memory" || got != nil {
 			t.Errorf("got %v, %v", got, err)
 		}
 		if got, err := l.Do(t.Context(), 0, inputs(1, 1, 2)); err != nil || got[0][0] != 1 {

@@ -93,7 +93,7 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if err != nil {
 		return err
 	}
-	speech, err := e.speech(gen, input.tail)
+	source, err := e.speech(gen, input.tail)
 	if err != nil {
 		return err
 	}
@@ -102,11 +102,11 @@ func (e *Engine) generate(ctx context.Context, req *infer.Request, gen *infer.Ge
 	if gen.MaxTokens > 0 {
 		most = min(most, gen.MaxTokens)
 	}
-	format, spent, err := e.compile(ctx, req, speech)
+	format, spent, err := e.compile(ctx, req, source)
 	if format != nil {
 		defer format.Release()
 		if most < format.Least() {
-			err = errTooShort(speech.Member(), format.Least(), gen.MaxTokens, most)
+			err = errTooShort(source.Member(), format.Least(), gen.MaxTokens, most)
 		}
 	}
 	if err != nil {

@@ -109,7 +109,7 @@ func continuation(t *testing.T, m *llama.Model, c *llama.Context, seq, pos int, 
 	return string(out)
 }
 
-// fresh returns the continuation of tokens in an empty cache; see goOn.
+// fresh returns the continuation of tokens in an empty cache; see continuation.
 func fresh(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token) string {
 	t.Helper()
 	if err := c.ClearAll(); err != nil {

@@ -123,7 +123,7 @@ func newThreadpoolParams(threads int) (*threadpoolParams, error) {
 	call(init, uintptr(unsafe.Pointer(params)), uintptr(threads))
 	poll := (*uint32)(unsafe.Pointer(&params[spinAt]))
 	if *poll != spinGGML {
-		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does")
+		return nil, errors.New("the libraries lay out a thread pool's parameters differently than llama.cpp 0.5.0 does: " + remedy)
 	}
 	*poll = spin
 	return params, nil

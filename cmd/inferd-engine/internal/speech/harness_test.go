@@ -219,11 +219,11 @@ var cuts = map[string]func(string) []string{
 		}
 		return all
 	},
-	"words": func(text string) []string { return words.FindAllString(text, -1) },
+	"words": func(text string) []string { return wordPattern.FindAllString(text, -1) },
 	"whole": func(text string) []string { return []string{text} },
 }
 
-var words = regexp.MustCompile(`\s?[A-Za-z_]+|\s?[0-9]+|\s+|[^\sA-Za-z_0-9]{1,3}`)
+var wordPattern = regexp.MustCompile(`\s?[A-Za-z_]+|\s?[0-9]+|\s+|[^\sA-Za-z_0-9]{1,3}`)
 
 // chunks returns a text as tokens of a model: markers, and pieces between them.
 func (m model) chunks(text string, cut func(string) []string) (ids []int32) {
