@@ -212,10 +212,10 @@ func TestSlowStep(t *testing.T) {
 	e.wait("the steps continue", func(b link.Beat) bool { return b.Steps > hung.Steps+10 })
 }
 
-func TestLaneThatHangs(t *testing.T) {
+func TestWorkerThatHangs(t *testing.T) {
 	e := startEngine(t)
 	e.stream()
-	e.wedge("lane")
+	e.wedge("worker")
 	for i := range 3 {
 		if err := e.generate(t.Context(), infer.Generate{MaxTokens: 5}, strings.Repeat(strconv.Itoa(i)+" word", 200), func(infer.Event) error { return nil }); err != nil {
 			t.Errorf("prompt %d: %v", i, err)

@@ -130,7 +130,7 @@ func TestReady(t *testing.T) {
 		nCtx  int
 	}{
 		"a model that generates":       {"chain", nil, infer.Abilities{Generate: true}, 1024},
-		"with one slot, and no lane":   {"chain", func(c *launch.Contract) { c.Slots = 1 }, infer.Abilities{Generate: true}, 1024},
+		"with one slot, and no worker": {"chain", func(c *launch.Contract) { c.Slots = 1 }, infer.Abilities{Generate: true}, 1024},
 		"a model that embeds":          {"embed", nil, infer.Abilities{Embed: true}, 0},
 		"a model that reranks":         {"rerank", nil, infer.Abilities{Rerank: true}, 0},
 		"embedding with a small bound": {"embed", func(c *launch.Contract) { c.Tasks.Embed, c.EmbedNCtx = true, 64 }, infer.Abilities{Embed: true}, 64},

@@ -164,7 +164,7 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 }
 
 // errTooShort returns the error of a request whose shortest answer has least tokens, more than the
-// limit of most. asked is its max_tokens, or 0 if it has none.
+// limit of most. maxTokens is its max_tokens, or 0 if it has none.
 func errTooShort(member string, least, maxTokens, most int) error {
 	if maxTokens == 0 || most < maxTokens {
 		return infer.Refusef(member, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)

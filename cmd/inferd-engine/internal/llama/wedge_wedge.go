@@ -23,12 +23,12 @@ import (
 //	sleep    the step never begins; no thread runs
 //	block    the step never ends; one compute thread sleeps, the others burn CPU
 //	slow     the step first burns CPU time, 100 times as long as the last step took, but at least 3 s
-//	lane     the next Decode of a context of idle priority sleeps, and never returns
+//	worker   the next Decode of a context of idle priority sleeps, and never returns
 const wedgeEnv = "INFERD_ENGINE_WEDGE"
 
 // A wedge makes an engine stop working on demand, for tests of the daemon's watchdog.
 type wedge struct {
-	lane atomic.Bool // the next Decode of a context of idle priority must hang
+	worker atomic.Bool // the next Decode of a context of idle priority must hang
 
 	last atomic.Int64 // nanoseconds between the starts of the last two steps
 	at   atomic.Int64 // start of the last step, in Unix nanoseconds
@@ -42,7 +42,7 @@ const minSlow = 3 * time.Second
 
 func (w *wedge) decode(c *Context) {
 	if c.opt.IdlePriority {
-		if w.lane.CompareAndSwap(true, false) {
+		if w.worker.CompareAndSwap(true, false) {
 			w.sleep()
 		}
 		return
@@ -70,8 +70,8 @@ func (w *wedge) decode(c *Context) {
 		w.sleep()
 	case "slow":
 		w.burn(max(minSlow, 100*time.Duration(w.last.Load())))
-	case "lane":
-		w.lane.Store(true)
+	case "worker":
+		w.worker.Store(true)
 	default:
 		fmt.Fprintf(os.Stderr, "wedge: the mode %q is not known\n", mode)
 	}

@@ -162,8 +162,8 @@ func TestSortedMembers(t *testing.T) {
 	}
 }
 
-// Numbered returns the numbers and ids of calls as the next prompt will have them, each only once.
-func TestNumbered(t *testing.T) {
+// NextID returns the numbers and ids of calls as the next prompt will have them, each only once.
+func TestNextID(t *testing.T) {
 	for name, test := range map[string]struct {
 		d            *dialect.Dialect
 		text         string // up to the number
