@@ -146,6 +146,6 @@ func (c *command) adoptOne(ctx context.Context, s *store.Store, m caches.Model) 
 	if done.Warning != "" {
 		fmt.Fprintln(c.stderr, "warning:", clean(done.Warning))
 	}
-	fmt.Fprintln(c.stdout, strings.Join([]string{"adopted", m.Name, "from", m.Tool, "by", string(done.How)}, " "))
+	fmt.Fprintln(c.stdout, strings.Join([]string{"adopted", m.Name, "from", m.Tool, "by", string(done.Method)}, " "))
 	return nil
 }

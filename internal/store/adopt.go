@@ -26,31 +26,31 @@ type AdoptedFile struct {
 	SHA256 string // the digest that the tool states; empty if it states none
 }
 
-// A How is the way in which a file was adopted.
-type How string
+// A Method is the way in which a file was adopted.
+type Method string
 
 // The ways of adoption, best first. A clone and a hard link keep the content if the tool removes
 // its file; only a clone also keeps it if the tool writes to that file.
 const (
-	Present   How = "the blob in the store"
-	Cloned    How = "reflink"
-	Linked    How = "hard link"
-	Referred  How = "reference"
-	notBetter How = ""
+	Present    Method = "the blob in the store"
+	Cloned     Method = "reflink"
+	Linked     Method = "hard link"
+	Referred   Method = "reference"
+	notAdopted Method = ""
 )
 
 // An Adopted is the result of an adoption.
 type Adopted struct {
 	Manifest *Manifest
-	How      How // how the first file was adopted
+	Method   Method // how the first file was adopted
 	Warning  string
 }
 
-// A LieError means that a file does not have the digest that its tool claims.
-type LieError struct{ Path, Claimed, Actual string }
+// A ClaimError means that a file does not have the digest that its tool claims.
+type ClaimError struct{ Path, Claimed, Actual string }
 
-func (e *LieError) Error() string {
-	return fmt.Sprintf("%s has SHA-256 %s, not %s as its name or its manifest says: left alone", e.Path, e.Actual, e.Claimed)
+func (e *ClaimError) Error() string {
+	return fmt.Sprintf("%s has SHA-256 %s, not %s as its name or its manifest says: it is not adopted", e.Path, e.Actual, e.Claimed)
 }
 
 // Adopt makes files of another tool a model of the store. Each file is hashed once, and refused if
@@ -62,7 +62,7 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 		return nil, err
 	}
 	if len(a.Files) == 0 || len(a.Files) > maxParts {
-		return nil, fmt.Errorf("adopt %s: %d files", a.Name, len(a.Files))
+		return nil, fmt.Errorf("adopt %s: %d files, want 1 to %d", a.Name, len(a.Files), maxParts)
 	}
 	lock, err := s.LockName(a.Name)
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 			return nil, fmt.Errorf("adopt %s: %w", a.Name, err)
 		}
 		part := Part{Blob: digestPrefix + digest, Size: info.Size()}
-		how := notBetter
+		method := notAdopted
 		switch {
 		case old != nil && (len(old.Blobs()) != len(a.Files) || old.Blobs()[n].Blob != part.Blob):
 			err = &TakenError{a.Name, old.Digest()}
@@ -89,13 +89,13 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 			if n == 0 {
 				m.GGUF, result.Warning = headerOf(f, len(a.Files))
 			}
-			how, err = s.adopt(ctx, f, info, &part)
+			method, err = s.adopt(ctx, f, info, &part)
 		}
 		if err := errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("adopt %s: %w", a.Name, err)
 		}
 		if n == 0 {
-			m.Blob, m.Size, m.Refers, result.How = part.Blob, part.Size, part.Refers, how
+			m.Blob, m.Size, m.Refers, result.Method = part.Blob, part.Size, part.Refers, method
 		}
 		if len(a.Files) > 1 {
 			m.Parts = append(m.Parts, part)
@@ -133,11 +133,11 @@ func openDirect(file string) (*os.File, os.FileInfo, error) {
 	}
 	target, err := filepath.EvalSymlinks(file)
 	if err == nil && target != file {
-		err = fmt.Errorf("%s is reached by a link, it is %s: left alone", file, target)
+		err = fmt.Errorf("%s leads through a symbolic link to %s: it is not adopted", file, target)
 	}
 	if err == nil {
-		var there os.FileInfo
-		if there, err = os.Lstat(file); err == nil && !os.SameFile(there, info) {
+		var present os.FileInfo
+		if present, err = os.Lstat(file); err == nil && !os.SameFile(present, info) {
 			err = fmt.Errorf("%s was replaced while it was opened", file)
 		}
 	}
@@ -148,7 +148,7 @@ func openDirect(file string) (*os.File, os.FileInfo, error) {
 }
 
 // openClaimed opens a file and returns it with its state and its digest. If the tool states another
-// digest, the error is a [LieError].
+// digest, the error is a [ClaimError].
 func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os.FileInfo, string, error) {
 	target, err := filepath.Abs(file.Path)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os
 	}
 	digest, err := s.digestOf(ctx, f, info, target, file.SHA256, nil)
 	if err == nil && file.SHA256 != "" && digest != file.SHA256 {
-		err = &LieError{target, file.SHA256, digest}
+		err = &ClaimError{target, file.SHA256, digest}
 	}
 	if err != nil {
 		return nil, nil, "", errors.Join(err, f.Close())
@@ -170,46 +170,46 @@ func (s *Store) openClaimed(ctx context.Context, file AdoptedFile) (*os.File, os
 
 // adopt brings the content of an open file into the store without a copy. If it can only refer to
 // the file, it sets part.Refers.
-func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *Part) (How, error) {
+func (s *Store) adopt(ctx context.Context, f *os.File, info os.FileInfo, part *Part) (Method, error) {
 	digest := part.Blob[len(digestPrefix):]
-	there, err := s.Have(ctx, digest, nil)
+	present, err := s.Have(ctx, digest, nil)
 	if err != nil {
-		return notBetter, err
+		return notAdopted, err
 	}
-	if there {
+	if present {
 		return Present, nil
 	}
 	d, err := s.open(true)
 	if err != nil {
-		return notBetter, err
+		return notAdopted, err
 	}
 	s.releaseUse(digest)
 	lock, err := s.lockBlob(d, digest, false)
 	if err != nil {
-		return notBetter, err
+		return notAdopted, err
 	}
 	defer lock.Release()
 	// Another process may have held the lock and committed the blob.
-	if there, _, err := s.check(ctx, d, digest, true, nil); err != nil {
-		return notBetter, err
-	} else if there {
+	if present, _, err := s.check(ctx, d, digest, true, nil); err != nil {
+		return notAdopted, err
+	} else if present {
 		return Present, nil
 	}
 	before := identityOf(info)
-	for _, way := range []struct {
-		how How
-		do  func(*os.File, os.FileInfo, string) (bool, error)
+	for _, attempt := range []struct {
+		method Method
+		do     func(*os.File, os.FileInfo, string) (bool, error)
 	}{{Cloned, d.clone}, {Linked, d.link}} {
-		done, err := way.do(f, info, digest)
+		done, err := attempt.do(f, info, digest)
 		if err != nil {
-			return notBetter, s.unwritable(err)
+			return notAdopted, s.unwritable(err)
 		}
 		if done {
-			return way.how, s.rememberAdopted(d, f, before, digest, way.how)
+			return attempt.method, s.rememberAdopted(d, f, before, digest, attempt.method)
 		}
 	}
 	if err := unchanged(f, before); err != nil {
-		return notBetter, err
+		return notAdopted, err
 	}
 	part.Refers = &Refers{f.Name(), before}
 	return Referred, nil
@@ -226,13 +226,13 @@ func unchanged(f *os.File, before Identity) error {
 
 // rememberAdopted records the digest of a new blob, and of the tool's file f, as verified. If the
 // content has changed since it was hashed, the blob is removed.
-func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, how How) error {
+func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, method Method) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	source := identityOf(now)
-	if how == Linked { // making the link changed ctime; link compared it before
+	if method == Linked { // making the link changed ctime; link compared it before
 		source.CTime = before.CTime
 	}
 	if source != before {
@@ -242,9 +242,9 @@ func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest str
 	if err != nil {
 		return d.full(err)
 	}
-	lasting := s.lasts(keyOf(before, f.Name()))
-	s.remember(identityOf(info), digest, lasting)
-	s.rememberKey(keyOf(identityOf(now), f.Name()), digest, lasting)
+	persistent := s.isPersistent(keyOf(before, f.Name()))
+	s.remember(identityOf(info), digest, persistent)
+	s.rememberKey(keyOf(identityOf(now), f.Name()), digest, persistent)
 	return nil
 }
 

@@ -63,12 +63,12 @@ func TestAdoptByLink(t *testing.T) {
 	s, home := open(t)
 	o := newTool(t, t.TempDir())
 	got, err := s.Adopt(t.Context(), o.adoption("m"))
-	if err != nil || got.How != store.Linked && got.How != store.Cloned {
+	if err != nil || got.Method != store.Linked && got.Method != store.Cloned {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	o.check()
 	blob := filepath.Join(home, "blobs", "sha256", digestOf(o.data)[:2], digestOf(o.data), "data")
-	if info, err := os.Stat(blob); err != nil || got.How == store.Linked && !os.SameFile(info, o.info) {
+	if info, err := os.Stat(blob); err != nil || got.Method == store.Linked && !os.SameFile(info, o.info) {
 		t.Errorf("%v, %v", info, err)
 	}
 	if l := list(t, s); names(l) != "m ok" || l.Models[0].GGUF.Quant != "Q8_0" {
@@ -79,7 +79,7 @@ func TestAdoptByLink(t *testing.T) {
 	}
 	again := o.adoption("m")
 	again.Asked = []string{"hf:a/b"}
-	if got, err := s.Adopt(t.Context(), again); err != nil || got.How != store.Present || fmt.Sprint(got.Manifest.Asked) != "[ollama:m hf:a/b]" {
+	if got, err := s.Adopt(t.Context(), again); err != nil || got.Method != store.Present || fmt.Sprint(got.Manifest.Asked) != "[ollama:m hf:a/b]" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	// The tool may remove its file, and the store may remove its model: neither affects the other.
@@ -112,8 +112,8 @@ func TestAdoptByReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.How != store.Referred {
-		t.Skip("the folders are on one disk: adopted by", got.How)
+	if got.Method != store.Referred {
+		t.Skip("the folders are on one disk: adopted by", got.Method)
 	}
 	o.check()
 	if got := tree(t, home); len(got) != 1 {
@@ -196,7 +196,7 @@ func TestAdoptOverALink(t *testing.T) {
 	}
 	a := o.adoption("m")
 	a.Files[0].Path = filepath.Join(folder, filepath.Base(o.file))
-	if _, err := s.Adopt(t.Context(), a); err == nil || !strings.Contains(err.Error(), "reached by a link") {
+	if _, err := s.Adopt(t.Context(), a); err == nil || !strings.Contains(err.Error(), "through a symbolic link") {
 		t.Error(err)
 	}
 	o.check()

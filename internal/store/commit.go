@@ -49,7 +49,7 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 		return "", errors.New("the ingest has ended")
 	}
 	if done != total {
-		return "", fmt.Errorf("%d of %d bytes are there", done, total)
+		return "", fmt.Errorf("only %d of %d bytes were written", done, total)
 	}
 	for tries := 0; ; tries++ {
 		if err := i.wait(ctx, total); err != nil {
@@ -63,7 +63,7 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 			break
 		}
 		if tries == maxRehashes {
-			return "", errors.New("another program keeps changing it")
+			return "", errors.New("another program keeps changing the file")
 		}
 	}
 	i.mu.Lock()
@@ -119,11 +119,11 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	if digest != i.ref {
 		// The ingest is named by the hash of its URL, and does not hold the lock of the digest. Another
 		// ingest may have committed the same content, and the blob may be in use.
-		if there, err := i.store.Have(ctx, digest, nil); err != nil {
+		if present, err := i.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
-		} else if there {
+		} else if present {
 			i.stop()
-			return blob, i.end()
+			return blob, i.endCommitted()
 		}
 		i.store.releaseUse(digest)
 		lock, err := i.store.lockBlob(i.disk, digest, false)
@@ -140,26 +140,26 @@ func (i *Ingest) publish(ctx context.Context, digest string) (Blob, error) {
 	}
 	// Check again under the lock: an ingest that is named by a URL may have committed the same content
 	// meanwhile.
-	if there, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
+	if present, _, err := i.store.check(ctx, i.disk, digest, true, nil); err != nil {
 		return Blob{}, err
-	} else if there {
-		return blob, i.end()
+	} else if present {
+		return blob, i.endCommitted()
 	}
-	exposed, err := i.place(digest)
+	writableByOthers, err := i.renameToBlob(digest)
 	if err != nil {
 		return Blob{}, err
 	}
-	return blob, i.confirm(ctx, digest, exposed)
+	return blob, i.confirm(ctx, digest, writableByOthers)
 }
 
-// place renames the data to the path of its blob. It reports as exposed whether other users were
+// renameToBlob renames the data to the path of its blob. It reports whether other users were
 // able to write to it.
-func (i *Ingest) place(digest string) (exposed bool, err error) {
+func (i *Ingest) renameToBlob(digest string) (writableByOthers bool, err error) {
 	info, err := i.file.Stat()
 	if err != nil {
 		return false, err
 	}
-	exposed = i.disk.shared || ownersMatter && !isOwn(info)
+	writableByOthers = i.disk.shared || ownersMatter && !isOwn(info)
 	if err := i.disk.mkdirAll(blobDir(digest)); err != nil {
 		return false, err
 	}
@@ -173,30 +173,30 @@ func (i *Ingest) place(digest string) (exposed bool, err error) {
 	if err := i.disk.chmod(blobPath(digest), blobMode); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return false, err
 	}
-	return exposed, i.disk.syncDir(blobDir(digest))
+	return writableByOthers, i.disk.syncDir(blobDir(digest))
 }
 
 // confirm records the digest of a new blob as verified if the file is unchanged since it was
 // hashed; the rename itself changes only ctime. If other users were able to write to the file,
 // the blob is hashed once more: they can set mtime back.
-func (i *Ingest) confirm(ctx context.Context, digest string, exposed bool) error {
+func (i *Ingest) confirm(ctx context.Context, digest string, writableByOthers bool) error {
 	i.markCommitted()
 	info, err := i.disk.root.Stat(blobPath(digest))
 	if err != nil {
 		return i.disk.full(err)
 	}
 	before, now := i.state.File, identityOf(info)
-	if before.CTime = now.CTime; before == now && !exposed {
+	if before.CTime = now.CTime; before == now && !writableByOthers {
 		i.store.remember(now, digest, true)
 		return nil
 	}
-	there, q, err := i.store.check(ctx, i.disk, digest, true, nil)
+	present, q, err := i.store.check(ctx, i.disk, digest, true, nil)
 	switch {
 	case err != nil:
 		return err
 	case q != nil:
 		return &MismatchError{*q, true}
-	case !there:
+	case !present:
 		return errors.New("another process has removed the blob")
 	}
 	return nil
@@ -208,8 +208,8 @@ func (i *Ingest) markCommitted() {
 	i.committed = true
 }
 
-// end closes the data of an ingest whose content is already a blob. Close then removes the data.
-func (i *Ingest) end() error {
+// endCommitted closes the data of an ingest whose content is already a blob. Close then removes the data.
+func (i *Ingest) endCommitted() error {
 	i.markCommitted()
 	return i.closeFile()
 }
@@ -232,13 +232,13 @@ func (s *Store) Have(ctx context.Context, digest string, phase func(Phase)) (boo
 	if _, err := d.root.Lstat(blobPath(digest)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	there, _, err := s.check(ctx, d, digest, false, phase)
-	return there, err
+	present, _, err := s.check(ctx, d, digest, false, phase)
+	return present, err
 }
 
 // check does the work of Have in an open folder. If it moved the blob to the quarantine, it returns
 // the record. held means that the caller holds the exclusive lock of the digest.
-func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, phase func(Phase)) (there bool, bad *Quarantined, err error) {
+func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, phase func(Phase)) (present bool, bad *Quarantined, err error) {
 	for range maxLockTries {
 		f, info, err := d.open(blobPath(digest), os.O_RDONLY)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -264,7 +264,7 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 			return false, q, err
 		}
 	}
-	return false, nil, fmt.Errorf("check %s: others keep replacing it", d.path(blobPath(digest)))
+	return false, nil, fmt.Errorf("check %s: other processes keep replacing this blob", d.path(blobPath(digest)))
 }
 
 // expel moves a damaged blob to the quarantine. If another file than the hashed one is at its path

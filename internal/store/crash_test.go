@@ -161,9 +161,9 @@ func (d *disk) crash(t *testing.T, dir string, entry, data func() bool) {
 	}
 }
 
-// A life is a series of changes to a store, in steps. The result of a finished step must survive a
+// A workload is a series of changes to a store, in steps. The result of a finished step must survive a
 // crash.
-type life struct {
+type workload struct {
 	s    *store.Store
 	dir  string            // the folder of the files to import
 	done func(step string) // called after each step; may be nil
@@ -179,7 +179,7 @@ func wantNew() store.Want {
 }
 
 // run does the steps in order, and returns the first error.
-func (l *life) run() error {
+func (l *workload) run() error {
 	for _, step := range []struct {
 		name string
 		do   func() error
@@ -208,7 +208,7 @@ func (l *life) run() error {
 }
 
 // fill writes the bytes that are missing among the first n, and commits the blob if commit is set.
-func (l *life) fill(w store.Want, data []byte, n int, commit bool) (err error) {
+func (l *workload) fill(w store.Want, data []byte, n int, commit bool) (err error) {
 	in, err := l.s.Begin(w)
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (l *life) fill(w store.Want, data []byte, n int, commit bool) (err error) {
 	return err
 }
 
-func (l *life) reset() (err error) {
+func (l *workload) reset() (err error) {
 	in, err := l.s.Begin(wantNew())
 	if err != nil {
 		return err
@@ -251,7 +251,7 @@ func (l *life) reset() (err error) {
 	return in.Reset(store.Upstream{URL: "https://a/new", ETag: `"2"`, Total: int64(len(newData))})
 }
 
-func (l *life) put(name string, data []byte) error {
+func (l *workload) put(name string, data []byte) error {
 	lock, err := l.s.LockName(name)
 	if err != nil {
 		return err
@@ -268,7 +268,7 @@ func (l *life) put(name string, data []byte) error {
 	return l.s.PutManifest(&store.Manifest{Name: name, Blob: "sha256:" + w.SHA256, Size: w.Total}, false)
 }
 
-func (l *life) wrong() error {
+func (l *workload) wrong() error {
 	err := l.fill(store.Want{SHA256: sum("right"), Name: "wrong", Upstream: store.Upstream{URL: "https://a/wrong"}}, wrongData, len(wrongData), true)
 	if _, ok := errors.AsType[*store.MismatchError](err); ok && !errors.Is(err, errNoSpace) && !errors.Is(err, errInputOutput) {
 		return nil
@@ -279,7 +279,7 @@ func (l *life) wrong() error {
 	return err
 }
 
-func (l *life) load() error {
+func (l *workload) load() error {
 	file := filepath.Join(l.dir, "Same.gguf")
 	if err := os.WriteFile(file, sameData, 0o600); err != nil {
 		return err
@@ -337,7 +337,7 @@ func check(t *testing.T, dir, boot string, steps []string) error {
 			return fmt.Errorf("%s is there after %q", n, steps)
 		}
 	}
-	again := life{s: s, dir: t.TempDir()}
+	again := workload{s: s, dir: t.TempDir()}
 	for name, data := range map[string][]byte{"new": newData, "old": oldData} {
 		if err := again.put(name, data); err != nil {
 			return fmt.Errorf("go on with %s: %w", name, err)
@@ -384,7 +384,7 @@ func killWriters(t *testing.T, dir string) {
 	}
 }
 
-// record runs a life. It returns the changes, and the name of each step by the number of changes at
+// record runs a workload. It returns the changes, and the name of each step by the number of changes at
 // its end.
 func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 	t.Helper()
@@ -399,7 +399,7 @@ func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 		ops = append(ops, op)
 		return nil
 	}
-	l := life{s: s, dir: dir, done: func(step string) { steps[len(ops)] = step }}
+	l := workload{s: s, dir: dir, done: func(step string) { steps[len(ops)] = step }}
 	if err := l.run(); err != nil {
 		t.Fatal(err)
 	}
@@ -409,8 +409,8 @@ func record(t *testing.T) (ops []store.Op, steps map[int]string) {
 func always() bool { return true }
 func never() bool  { return false }
 
-// After each change of a life the machine loses power, with several outcomes, or the process is
-// killed. In each case the store is whole, and the next process can finish the life.
+// After each change of a workload the machine loses power, with several outcomes, or the process is
+// killed. In each case the store is whole, and the next process can finish the workload.
 func TestCrashes(t *testing.T) {
 	ops, steps := record(t)
 	randoms, stride := 2, 1
@@ -471,7 +471,7 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// Each change of a life fails once, with a full disk or a broken one: the life returns the error,
+// Each change of a workload fails once, with a full disk or a broken one: the workload returns the error,
 // and the next process can finish it.
 func TestFailures(t *testing.T) {
 	ops, _ := record(t)
@@ -483,9 +483,9 @@ func TestFailures(t *testing.T) {
 		for n := 0; n < len(ops); n += stride {
 			dir := shortdir.InMemory(t)
 			s := &store.Store{Home: filepath.Join(dir, "models"), Boot: "first"}
-			// The number of a change is not the same in each life: the ingest of an import is named
+			// The number of a change is not the same in each run: the ingest of an import is named
 			// by a digest of its random path, which may fall into a folder that exists. So this
-			// life records which change failed.
+			// test records which change failed.
 			count, failed := 0, store.Op{}
 			s.Before = func(op store.Op) error {
 				if count++; count == n+1 {
@@ -494,7 +494,7 @@ func TestFailures(t *testing.T) {
 				}
 				return nil
 			}
-			l := life{s: s, dir: dir}
+			l := workload{s: s, dir: dir}
 			var done []string
 			l.done = func(step string) { done = append(done, step) }
 			err := l.run()
@@ -502,7 +502,7 @@ func TestFailures(t *testing.T) {
 				t.Errorf("change %d (%s %s): %v", n, failed.Kind, failed.Path, err)
 			}
 			if err == nil && count > n && failed.Kind != store.OpChmod && !strings.Contains(failed.Path, ".lock") {
-				t.Errorf("change %d (%s %s) failed, and nobody noticed", n, failed.Kind, failed.Path)
+				t.Errorf("change %d (%s %s) failed, but run returned no error", n, failed.Kind, failed.Path)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)

@@ -159,7 +159,7 @@ func TestNoSpace(t *testing.T) {
 		t.Errorf("%v", noSpace)
 	}
 	if got := in.Done(); got != 0 {
-		t.Errorf("%d bytes are there", got)
+		t.Errorf("the file has %d bytes", got)
 	}
 	if err := in.Discard(); err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problem
 	if c.blocked, err = c.damaged(); err != nil {
 		return nil, nil, err
 	}
-	for _, step := range []func() error{c.shards, c.quarantine, func() error { return c.temps(manifestsDir) }, c.imports} {
+	for _, step := range []func() error{c.collectShards, c.collectQuarantine, func() error { return c.collectTemps(manifestsDir) }, c.collectImports} {
 		if ctx.Err() != nil {
 			return c.removed, c.problems, context.Cause(ctx)
 		}
@@ -95,14 +95,14 @@ func (c *collection) skip(err error) error {
 func (c *collection) damaged() (bool, error) {
 	_, problems, err := c.disk.manifests()
 	for _, p := range problems {
-		c.problems = append(c.problems, Problem{p.Path, p.What + ": no blobs are removed, for it may name one; remove it first (inferdctl rm)"})
+		c.problems = append(c.problems, Problem{p.Path, p.What + ": no blobs are removed, because this manifest may name them; remove it first (inferdctl rm)"})
 	}
 	return len(problems) > 0, err
 }
 
-// shards removes the blobs and ingests that are not needed. A shard is the folder of all digests
+// collectShards removes the blobs and ingests that are not needed. A shard is the folder of all digests
 // with the same first two digits.
-func (c *collection) shards() error {
+func (c *collection) collectShards() error {
 	shards, err := c.disk.readDir(blobsDir)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (c *collection) shards() error {
 			continue
 		}
 		for _, e := range entries {
-			if err := c.skip(c.shard(dir, e.Name())); err != nil {
+			if err := c.skip(c.collectShard(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -123,14 +123,14 @@ func (c *collection) shards() error {
 	return nil
 }
 
-// shard removes the blob or the ingest in the folder leaf of the shard dir if it is not needed.
-func (c *collection) shard(dir, leaf string) error {
+// collectShard removes the blob or the ingest in the folder leaf of the shard dir if it is not needed.
+func (c *collection) collectShard(dir, leaf string) error {
 	ref, partial := strings.CutPrefix(leaf, partialPrefix)
 	if !isDigest(ref) {
 		return nil // not a file of the store
 	}
 	if !partial {
-		return c.blob(ref)
+		return c.collectBlob(ref)
 	}
 	u := c.disk.unfinished(path.Join(dir, leaf), ref)
 	age := gcIngestAge
@@ -140,14 +140,14 @@ func (c *collection) shard(dir, leaf string) error {
 	if c.Now.Sub(u.Touched) < age {
 		return nil
 	}
-	return c.locked(ref, func() error {
+	return c.withLock(ref, func() error {
 		return c.remove(u.dir, "unfinished ingest", u.allocated, func() error { return c.disk.removeDir(u.dir) })
 	})
 }
 
-// blob removes a blob that no manifest names. It reads the manifests again once it holds the lock,
+// collectBlob removes a blob that no manifest names. It reads the manifests again once it holds the lock,
 // since writers of manifests also hold that lock.
-func (c *collection) blob(digest string) error {
+func (c *collection) collectBlob(digest string) error {
 	if c.blocked || c.Spare != nil && c.Spare(digest) {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (c *collection) blob(digest string) error {
 	if err != nil || len(names) > 0 {
 		return err
 	}
-	return c.locked(digest, func() error {
+	return c.withLock(digest, func() error {
 		names, err := c.disk.namesOf(digest)
 		if err != nil || len(names) > 0 {
 			return err
@@ -177,11 +177,11 @@ func (c *collection) blob(digest string) error {
 	})
 }
 
-// locked calls act while it holds the lock of a blob or an ingest. If another process holds the
-// lock, locked does nothing. A dry run does not take the lock, but only checks it.
-func (c *collection) locked(ref string, act func() error) error {
+// withLock calls act while it holds the lock of a blob or an ingest. If another process holds the
+// lock, withLock does nothing. A dry run does not take the lock, but only checks it.
+func (c *collection) withLock(ref string, act func() error) error {
 	if c.DryRun {
-		if _, used := c.disk.user(ref); used || c.disk.isHeld(ref) {
+		if _, used := c.disk.inUse(ref); used || c.disk.isHeld(ref) {
 			return nil
 		}
 		return act()
@@ -213,23 +213,23 @@ func (c *collection) remove(name, what string, size int64, act func() error) err
 	return nil
 }
 
-// quarantine removes old quarantined content and its records.
-func (c *collection) quarantine() error {
-	return c.old(quarantineDir, "quarantined content", gcQuarantineAge, func(string) bool { return true })
+// collectQuarantine removes old quarantined content and its records.
+func (c *collection) collectQuarantine() error {
+	return c.removeOld(quarantineDir, "quarantined content", gcQuarantineAge, func(string) bool { return true })
 }
 
-// temps removes temporary files of processes that were killed.
-func (c *collection) temps(dir string) error {
-	return c.old(dir, "temporary file", gcBlobAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".") })
+// collectTemps removes temporary files of processes that were killed.
+func (c *collection) collectTemps(dir string) error {
+	return c.removeOld(dir, "temporary file", gcBlobAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".") })
 }
 
-// imports removes unfinished imports of the reference implementation.
-func (c *collection) imports() error {
-	return c.old(locksDir, "unfinished import", gcIngestAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".import-") })
+// collectImports removes unfinished imports of the reference implementation.
+func (c *collection) collectImports() error {
+	return c.removeOld(locksDir, "unfinished import", gcIngestAge, func(leaf string) bool { return strings.HasPrefix(leaf, ".import-") })
 }
 
-// old removes the files of a folder that match and were not written to for at least age.
-func (c *collection) old(dir, what string, age time.Duration, match func(leaf string) bool) error {
+// removeOld removes the files of a folder that match and were not written to for at least age.
+func (c *collection) removeOld(dir, what string, age time.Duration, match func(leaf string) bool) error {
 	entries, err := c.disk.readDir(dir)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (d *disk) namesOf(digest string) ([]string, error) {
 	}
 	var names []string
 	for name, m := range manifests {
-		if slices.ContainsFunc(m.all(), func(p Part) bool { return p.Blob == digestPrefix+digest }) {
+		if slices.ContainsFunc(m.allBlobs(), func(p Part) bool { return p.Blob == digestPrefix+digest }) {
 			names = append(names, name)
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Store) open(write bool) (*disk, error) {
 			if err := s.disk.mkdirAll(dir); err != nil {
 				return nil, s.unwritable(err)
 			}
-			if err := s.disk.judge(dir); err != nil {
+			if err := s.disk.checkMode(dir); err != nil {
 				return nil, err
 			}
 		}
@@ -95,10 +95,10 @@ func syncFolder(dir string) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.uses {
+	for _, l := range s.useLocks {
 		l.Release()
 	}
-	s.uses = nil
+	s.useLocks = nil
 	if s.disk == nil {
 		return nil
 	}
@@ -107,9 +107,9 @@ func (s *Store) Close() error {
 	return err
 }
 
-// judge returns an error if every user can replace files in a folder of the store. The digest of a
+// checkMode returns an error if every user can replace files in a folder of the store. The digest of a
 // model comes from its manifest, so write access to manifests is write access to models.
-func (d *disk) judge(dir string) error {
+func (d *disk) checkMode(dir string) error {
 	info, err := d.root.Stat(dir)
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func (s *Store) Import(ctx context.Context, im Import, progress func(done, total
 	if old != nil && (im.SHA256 != "" && im.SHA256 != old.Digest() || len(old.Blobs()) != len(files.Files)) {
 		return nil, &TakenError{im.Name, old.Digest()}
 	}
-	blobs, err := c.all(ctx, files.Files, old, im)
+	blobs, err := c.copyFiles(ctx, files.Files, old, im)
 	if err != nil {
 		return nil, c.undo(err)
 	}
@@ -157,9 +157,9 @@ func headerOf(f *os.File, parts int) (*Header, string) {
 	warning := ""
 	switch {
 	case h.SplitCount <= 1 && parts > 1:
-		warning = fmt.Sprintf("%s is no part of a split model, by its header, but one of %d files: they are not one model", f.Name(), parts)
+		warning = fmt.Sprintf("by its header %s is a whole model, but it was given as one of %d parts: these files are not one model", f.Name(), parts)
 	case h.SplitCount > 1 && h.SplitCount != uint64(parts):
-		warning = fmt.Sprintf("%s is one of %d parts, by its header: the model cannot be loaded without the others", f.Name(), h.SplitCount)
+		warning = fmt.Sprintf("by its header %s is one of %d parts: the model cannot be loaded without the others", f.Name(), h.SplitCount)
 	}
 	return &Header{printable.Text(h.Arch), h.Quant, clampInt(h.NCtx), clampInt(h.NVocab)}, warning
 }
@@ -176,16 +176,16 @@ type copying struct {
 	blobs       []string // digests of the blobs that this import has added
 }
 
-// all makes a blob of each file. old is the current manifest of the name, or nil; a file with
+// copyFiles makes a blob of each file. old is the current manifest of the name, or nil; a file with
 // another digest than its blob in old is refused.
-func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
+func (c *copying) copyFiles(ctx context.Context, files []*os.File, old *Manifest, im Import) ([]Blob, error) {
 	var blobs []Blob
 	for n, f := range files {
 		taken := ""
 		if old != nil {
 			taken = old.Blobs()[n].Blob[len(digestPrefix):]
 		}
-		blob, err := c.file(ctx, f, taken, im)
+		blob, err := c.copyFile(ctx, f, taken, im)
 		if err == nil && old != nil && blob.Digest != taken {
 			err = &TakenError{im.Name, old.Digest()}
 		}
@@ -197,9 +197,9 @@ func (c *copying) all(ctx context.Context, files []*os.File, old *Manifest, im I
 	return blobs, nil
 }
 
-// file makes a blob of a file, unless the store has it already. taken is the digest of the blob
+// copyFile makes a blob of a file, unless the store has it already. taken is the digest of the blob
 // that the name has now, or empty; a file with another digest is not copied.
-func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
+func (c *copying) copyFile(ctx context.Context, f *os.File, taken string, im Import) (Blob, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return Blob{}, err
@@ -217,9 +217,9 @@ func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import)
 		if err != nil {
 			return Blob{}, err
 		}
-		if there, err := c.store.Have(ctx, digest, nil); err != nil {
+		if present, err := c.store.Have(ctx, digest, nil); err != nil {
 			return Blob{}, err
-		} else if there {
+		} else if present {
 			c.report(info.Size())
 			return Blob{digest, info.Size(), d.path(blobPath(digest))}, nil
 		}
@@ -227,18 +227,18 @@ func (c *copying) file(ctx context.Context, f *os.File, taken string, im Import)
 			return Blob{Digest: digest, Size: info.Size()}, nil
 		}
 	}
-	return c.copy(ctx, f, info, im)
+	return c.ingestFile(ctx, f, info, im)
 }
 
 func mismatchOf(want, got string) error {
 	return fmt.Errorf("SHA-256 mismatch: expected %s, file is %s (nothing imported)", want, got)
 }
 
-// copy copies a file to an ingest, which reads the copy back and hashes it.
-func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
+// ingestFile copies a file to an ingest, which reads the copy back and hashes it.
+func (c *copying) ingestFile(ctx context.Context, f *os.File, info fs.FileInfo, im Import) (blob Blob, err error) {
 	in, err := c.store.Begin(Want{SHA256: im.SHA256, Name: c.name, Upstream: Upstream{URL: "file:" + f.Name()}})
 	if _, present := errors.AsType[*PresentError](err); present {
-		return c.file(ctx, f, im.SHA256, im) // another process has committed it
+		return c.copyFile(ctx, f, im.SHA256, im) // another process has committed it
 	}
 	if err != nil {
 		return Blob{}, err
@@ -270,7 +270,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	if im.SHA256 != "" && digest != im.SHA256 {
 		return Blob{}, mismatchOf(im.SHA256, digest)
 	}
-	there, err := c.store.exists(digest)
+	present, err := c.store.exists(digest)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -281,7 +281,7 @@ func (c *copying) copy(ctx context.Context, f *os.File, info fs.FileInfo, im Imp
 	case err != nil:
 		return Blob{}, err
 	}
-	if !there {
+	if !present {
 		c.blobs = append(c.blobs, blob.Digest)
 	}
 	if blob.Digest != digest {

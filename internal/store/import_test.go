@@ -171,14 +171,14 @@ func TestImportIsRefused(t *testing.T) {
 
 // Files that are named like parts of a split model, but are whole models, are imported with a
 // warning.
-func TestImportOfPartsThatAreNone(t *testing.T) {
+func TestImportOfWholeModelsAsParts(t *testing.T) {
 	s, _ := open(t)
 	dir := t.TempDir()
 	for n := range 2 {
 		modelFile(t, filepath.Join(dir, fmt.Sprintf("Big-%05d-of-00002.gguf", n+1)), 0, 0)
 	}
 	got, err := s.Import(t.Context(), store.Import{Path: filepath.Join(dir, "Big-00001-of-00002.gguf")}, nil)
-	if err != nil || !strings.Contains(got.Warning, "one of 2 files: they are not one model") {
+	if err != nil || !strings.Contains(got.Warning, "one of 2 parts: these files are not one model") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -298,7 +298,7 @@ func (i *Ingest) wakeSyncer() {
 // WriteAt calls it every 8 MiB.
 func (i *Ingest) Checkpoint() error {
 	if err := i.save(); err != nil {
-		return fmt.Errorf("write the state of an ingest down: %w", err)
+		return fmt.Errorf("save the state of an ingest: %w", err)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func recordPut(t *testing.T, home string) (ops []store.Op) {
 		return nil
 	}}
 	defer s.Close()
-	l := life{s: s}
+	l := workload{s: s}
 	if err := l.put("new", newData); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func TestRestOfAKilledCommit(t *testing.T) {
 	}
 	next := &store.Store{Home: killed}
 	t.Cleanup(func() { next.Close() })
-	if there, err := next.Have(t.Context(), wantNew().SHA256, nil); err != nil || !there {
-		t.Fatal(there, err)
+	if present, err := next.Have(t.Context(), wantNew().SHA256, nil); err != nil || !present {
+		t.Fatal(present, err)
 	}
 	manifest := func() *store.Manifest {
 		return &store.Manifest{Name: "new", Blob: "sha256:" + wantNew().SHA256, Size: int64(len(newData))}

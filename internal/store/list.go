@@ -77,7 +77,7 @@ func (s *Store) List() (Listing, error) {
 		}
 	}
 	for _, dir := range []string{".", manifestsDir, blobsDir} {
-		if err := d.judge(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.checkMode(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.Problems = append(l.Problems, Problem{d.path(dir), err.Error()})
 		}
 	}
@@ -135,7 +135,7 @@ func (s *Store) entry(d *disk, m *Manifest) Entry {
 	for _, part := range m.files() {
 		state, why := s.stateOf(d, part)
 		e.worsen(state, why)
-		if pid, used := d.user(part.Blob[len(digestPrefix):]); used && !slices.Contains(e.PIDs, pid) {
+		if pid, used := d.inUse(part.Blob[len(digestPrefix):]); used && !slices.Contains(e.PIDs, pid) {
 			e.PIDs = append(e.PIDs, pid)
 		}
 	}
@@ -188,7 +188,7 @@ func (s *Store) stateOf(d *disk, part Part) (State, string) {
 	case known:
 		return Damaged, fmt.Sprintf("%s has SHA-256 %s, not %s", file, got, digest)
 	}
-	return Unverified, file + " has not been hashed as it is now"
+	return Unverified, file + " was never hashed, or has changed since"
 }
 
 // Show returns one model of the store.

@@ -84,7 +84,7 @@ func (s *Store) lock(d *disk, leaf, what string, shared bool) (*Lock, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("lock %s: others keep removing it", d.path(name))
+	return nil, fmt.Errorf("lock %s: other processes keep removing this lock file", d.path(name))
 }
 
 // A lock counts as held only after probeTries failed attempts, with probePause between them:
@@ -131,9 +131,9 @@ func (d *disk) removeLock(ref string) {
 	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // an empty file may stay: Windows cannot remove an open one
 }
 
-// user reports whether a process uses a blob. pid is the ID of that process, which may be this one;
+// inUse reports whether a process uses a blob. pid is the ID of that process, which may be this one;
 // it is 0 if unknown.
-func (d *disk) user(ref string) (pid int, used bool) {
+func (d *disk) inUse(ref string) (pid int, used bool) {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {
 		return 0, false

@@ -43,9 +43,9 @@ func contended() []byte { return random(contendedSize, 90) }
 func get(s *store.Store, content []byte, lies bool) error {
 	want := store.Want{SHA256: digestOf(contended()), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: contendedSize}}
 	for {
-		if there, err := s.Have(context.Background(), want.SHA256, nil); err != nil {
+		if present, err := s.Have(context.Background(), want.SHA256, nil); err != nil {
 			return err
-		} else if there {
+		} else if present {
 			break
 		}
 		in, err := s.Begin(want)

@@ -101,8 +101,8 @@ func (m *Manifest) TotalSize() int64 {
 	return size
 }
 
-// all returns every blob that the manifest names.
-func (m *Manifest) all() []Part {
+// allBlobs returns every blob that the manifest names.
+func (m *Manifest) allBlobs() []Part {
 	all := append([]Part{{Blob: m.Blob, Size: m.Size}}, m.Parts...)
 	for _, p := range m.Companions {
 		all = append(all, p)
@@ -130,13 +130,13 @@ func (m *Manifest) check(name string) error {
 	case len(m.Parts) > 0 && m.Parts[0].Blob != m.Blob:
 		return errors.New("blob is not the first of its parts")
 	}
-	for _, p := range append(m.all(), m.Blobs()...) {
+	for _, p := range append(m.allBlobs(), m.Blobs()...) {
 		digest, ok := strings.CutPrefix(p.Blob, digestPrefix)
 		if !ok || !isDigest(digest) {
-			return fmt.Errorf("blob %q is not \"sha256:\" and 64 lower-case hex digits", printable.Text(p.Blob))
+			return fmt.Errorf("blob is %q, want \"sha256:\" and 64 lower-case hex digits", printable.Text(p.Blob))
 		}
 		if p.Size < 0 {
-			return fmt.Errorf("size_bytes is %d", p.Size)
+			return fmt.Errorf("size_bytes is %d, want 0 or more", p.Size)
 		}
 		if p.Refers != nil && !filepath.IsAbs(p.Refers.Path) {
 			return fmt.Errorf("refers: %q is not an absolute path", printable.Text(p.Refers.Path))

@@ -32,7 +32,7 @@ func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*
 	case err == nil && ref.SHA256 != "" && m.Digest() != ref.SHA256:
 		err = fmt.Errorf("model %q has SHA-256 %s in the model store, but %s was expected", ref.Name, m.Digest(), ref.SHA256)
 	case err == nil && ref.SHA256 == "": // the manifest decides the digest: refuse one that every user can replace
-		err = errors.Join(d.judge("."), d.judge(manifestsDir))
+		err = errors.Join(d.checkMode("."), d.checkMode(manifestsDir))
 	}
 	if err != nil && ref.SHA256 != "" {
 		if info, look := d.root.Lstat(blobPath(ref.SHA256)); look == nil {
@@ -76,7 +76,7 @@ func (s *Store) openManifest(ctx context.Context, d *disk, m *Manifest, phase fu
 		if err != nil {
 			return nil, fmt.Errorf("model %q: %w", m.Name, partError(i, len(blobs), err))
 		}
-		s.use(d, digest)
+		s.holdForUse(d, digest)
 	}
 	if len(blobs) == 1 {
 		model.Digest = m.Digest()
@@ -102,31 +102,31 @@ func (d *disk) openBlob(part Part) (*os.File, os.FileInfo, string, error) {
 	return f, info, d.path(name), err
 }
 
-// use takes the shared lock of a blob until the store is closed, so that other processes do not
+// holdForUse takes the shared lock of a blob until the store is closed, so that other processes do not
 // remove the blob. It ignores errors: an open file can be read even after its removal.
-func (s *Store) use(d *disk, digest string) {
+func (s *Store) holdForUse(d *disk, digest string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.uses[digest] != nil {
+	if s.useLocks[digest] != nil {
 		return
 	}
 	lock, err := s.lockBlob(d, digest, true)
 	if err != nil {
 		return
 	}
-	if s.uses == nil {
-		s.uses = make(map[string]*Lock)
+	if s.useLocks == nil {
+		s.useLocks = make(map[string]*Lock)
 	}
-	s.uses[digest] = lock
+	s.useLocks[digest] = lock
 }
 
 // releaseUse releases the shared lock of a blob, before this store takes the exclusive one.
 func (s *Store) releaseUse(digest string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if lock := s.uses[digest]; lock != nil {
+	if lock := s.useLocks[digest]; lock != nil {
 		lock.Release()
-		delete(s.uses, digest)
+		delete(s.useLocks, digest)
 	}
 }
 

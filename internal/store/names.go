@@ -44,24 +44,24 @@ const maxName = 128
 
 // CheckName returns an error if a model cannot have the name: names are parts of file names.
 func CheckName(name string) error {
-	var because string
+	var reason string
 	switch {
 	case name == "":
-		because = "it is empty"
+		reason = "it is empty"
 	case len(name) > maxName:
-		because = fmt.Sprintf("it has %d bytes, at most %d are allowed", len(name), maxName)
+		reason = fmt.Sprintf("it has %d bytes, at most %d are allowed", len(name), maxName)
 	case strings.ContainsFunc(name, func(r rune) bool { return !isNameRune(r) }):
-		because = "only letters, digits, '.', '-' and '_' of ASCII are allowed"
+		reason = "only letters, digits, '.', '-' and '_' of ASCII are allowed"
 	case name[0] == '.':
-		because = "it begins with a dot"
+		reason = "it begins with a dot"
 	case strings.Contains(name, ".."):
-		because = "it has two dots in a row"
+		reason = "it has two dots in a row"
 	case isDevice(name):
-		because = "it is the name of a device on Windows"
+		reason = "it is the name of a device on Windows"
 	default:
 		return nil
 	}
-	return fmt.Errorf("model name %q: %s", printable.Text(name), because)
+	return fmt.Errorf("model name %q: %s", printable.Text(name), reason)
 }
 
 func isNameRune(r rune) bool {

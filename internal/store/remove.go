@@ -95,7 +95,7 @@ func (r *removal) run() error {
 	switch {
 	case err == nil, damaged:
 	case errors.Is(err, fs.ErrNotExist):
-		return r.rests(nil)
+		return r.removeRemnants(nil)
 	default:
 		return err
 	}
@@ -105,7 +105,7 @@ func (r *removal) run() error {
 	}
 	if !r.force {
 		for _, p := range parts {
-			if pid, used := r.disk.user(p.Blob[len(digestPrefix):]); used {
+			if pid, used := r.disk.inUse(p.Blob[len(digestPrefix):]); used {
 				return &InUseError{r.name, pid}
 			}
 		}
@@ -116,17 +116,17 @@ func (r *removal) run() error {
 	r.note(manifestPath(r.name), "manifest", 0)
 	var failed []error // the manifest is gone: a failure must not keep the other files from being removed
 	for _, p := range parts {
-		failed = append(failed, r.blob(p.Blob[len(digestPrefix):]))
+		failed = append(failed, r.removeBlob(p.Blob[len(digestPrefix):]))
 	}
-	return errors.Join(append(failed, r.rests(parts))...)
+	return errors.Join(append(failed, r.removeRemnants(parts))...)
 }
 
 func (r *removal) note(name, what string, size int64) {
 	r.removed = append(r.removed, Removed{r.disk.path(name), what, size})
 }
 
-// blob removes a blob of the model, unless another manifest names it.
-func (r *removal) blob(digest string) error {
+// removeBlob removes a blob of the model, unless another manifest names it.
+func (r *removal) removeBlob(digest string) error {
 	info, err := r.disk.root.Lstat(blobPath(digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -160,9 +160,9 @@ func (r *removal) blob(digest string) error {
 	return nil
 }
 
-// rests removes the unfinished and quarantined files that belong to the model by their name or by a
+// removeRemnants removes the unfinished and quarantined files that belong to the model by their name or by a
 // digest of parts. The error names each file that could not be removed.
-func (r *removal) rests(parts []Part) error {
+func (r *removal) removeRemnants(parts []Part) error {
 	ours := func(name, digest string) bool {
 		return name == r.name || digest != "" && slices.ContainsFunc(parts, func(p Part) bool { return p.Blob == digestPrefix+digest })
 	}
@@ -171,7 +171,7 @@ func (r *removal) rests(parts []Part) error {
 	failed = append(failed, err)
 	for _, u := range all {
 		if ours(u.Name, u.Digest) {
-			failed = append(failed, r.ingest(u))
+			failed = append(failed, r.removeIngest(u))
 		}
 	}
 	records, err := r.disk.records()
@@ -189,8 +189,8 @@ func (r *removal) rests(parts []Part) error {
 	return errors.Join(failed...)
 }
 
-// ingest removes an unfinished ingest. If a process writes it, the error is a [BusyError].
-func (r *removal) ingest(u Unfinished) error {
+// removeIngest removes an unfinished ingest. If a process writes it, the error is a [BusyError].
+func (r *removal) removeIngest(u Unfinished) error {
 	lock, err := r.store.lockBlob(r.disk, path.Base(u.dir)[len(partialPrefix):], false)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func (i *Ingest) Reserve() error {
 	defer i.mu.Unlock()
 	err := i.disk.do(Op{Kind: OpReserve, Path: i.path(tempLeaf), Size: total}, func() error { return reserve(i.file, total) })
 	if err != nil {
-		return fmt.Errorf("make room for %s: %w", i.disk.path(i.path(tempLeaf)), err)
+		return fmt.Errorf("reserve disk space for %s: %w", i.disk.path(i.path(tempLeaf)), err)
 	}
 	return i.noteFile()
 }

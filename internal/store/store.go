@@ -99,10 +99,10 @@ type Store struct {
 	// Boot replaces the identity of this boot of the machine, for tests of power cuts.
 	Boot string
 
-	mu    sync.Mutex       // guards the fields below
-	disk  *disk            // nil until it is needed
-	ready bool             // all folders of the layout exist
-	uses  map[string]*Lock // by digest: shared locks of the blobs of opened models
+	mu       sync.Mutex       // guards the fields below
+	disk     *disk            // nil until it is needed
+	ready    bool             // all folders of the layout exist
+	useLocks map[string]*Lock // by digest: shared locks of the blobs of opened models
 	// writing counts the open ingests of this store by digest. Each holds the lock of its digest.
 	writing map[string]int
 

@@ -160,7 +160,7 @@ func TestAdoptOfAPrivateFile(t *testing.T) {
 	t.Cleanup(func() { s.Close() })
 	o := newTool(t, t.TempDir())
 	got, err := s.Adopt(t.Context(), o.adoption("m"))
-	if err != nil || got.How == store.Linked {
+	if err != nil || got.Method == store.Linked {
 		t.Errorf("%+v, %v", got, err)
 	}
 	o.check()

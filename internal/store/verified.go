@@ -40,7 +40,7 @@ type known struct {
 	SHA256 string    `json:"sha256"`
 	At     time.Time `json:"at"` // time of the last hash
 
-	passing bool // kept in this process only
+	memoryOnly bool // not saved for later processes
 }
 
 // A verifiedFile is the content of [Store.VerifiedFile].
@@ -128,28 +128,28 @@ func (s *Store) knownDigest(k key) (string, bool) {
 	return got.SHA256, ok
 }
 
-// remember records the digest of a blob. lasting means that later processes may use it.
-func (s *Store) remember(id Identity, digest string, lasting bool) {
+// remember records the digest of a blob. persistent means that later processes may use it.
+func (s *Store) remember(id Identity, digest string, persistent bool) {
 	if id.Ino != 0 {
-		s.rememberKey(keyOf(id, ""), digest, lasting)
+		s.rememberKey(keyOf(id, ""), digest, persistent)
 	}
 }
 
-// lasts reports whether the digest of a file is saved for later processes.
-func (s *Store) lasts(k key) bool {
+// isPersistent reports whether the digest of a file is saved for later processes.
+func (s *Store) isPersistent(k key) bool {
 	s.digests.mu.Lock()
 	defer s.digests.mu.Unlock()
 	got, ok := s.digests.known[k]
-	return ok && !got.passing
+	return ok && !got.memoryOnly
 }
 
-// rememberKey records the digest of a file, and saves it for later processes if lasting is set.
-func (s *Store) rememberKey(k key, digest string, lasting bool) {
+// rememberKey records the digest of a file, and saves it for later processes if persistent is set.
+func (s *Store) rememberKey(k key, digest string, persistent bool) {
 	s.digests.mu.Lock()
 	defer s.digests.mu.Unlock()
 	s.loadDigestsLocked()
-	s.digests.known[k] = known{SHA256: digest, At: time.Now().UTC().Truncate(time.Second), passing: !lasting}
-	if lasting {
+	s.digests.known[k] = known{SHA256: digest, At: time.Now().UTC().Truncate(time.Second), memoryOnly: !persistent}
+	if persistent {
 		s.saveDigestsLocked()
 	}
 }
@@ -193,13 +193,13 @@ func (s *Store) saveDigestsLocked() {
 		return
 	}
 	for k, other := range s.readDigests() {
-		if mine, ok := s.digests.known[k]; !ok || mine.passing {
+		if mine, ok := s.digests.known[k]; !ok || mine.memoryOnly {
 			s.digests.known[k] = other
 		}
 	}
 	var file verifiedFile
 	for k, v := range s.digests.known {
-		if v.passing {
+		if v.memoryOnly {
 			continue
 		}
 		file.Files = append(file.Files, verifiedEntry{k, v})

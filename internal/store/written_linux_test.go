@@ -56,7 +56,7 @@ func TestAdoptWritesNoContent(t *testing.T) {
 			}
 			passedNow, chargedNow := account(t)
 			passed, charged = passedNow-passed, chargedNow-charged
-			t.Logf("%d bytes adopted by %s: %d bytes written by the store, %d passed to the kernel, %d charged", size, got.How, written, passed, charged)
+			t.Logf("%d bytes adopted by %s: %d bytes written by the store, %d passed to the kernel, %d charged", size, got.Method, written, passed, charged)
 			if written > 4<<10 || passed > 64<<10 || charged > 512<<10 {
 				t.Error("it wrote more than metadata")
 			}
