@@ -63,7 +63,7 @@ func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	case code == http.StatusOK:
 		h.verdict = whole
 		if encoded(resp) {
-			h.verdict, h.status = absent, "a compressed answer, which was not asked for"
+			h.verdict, h.status = absent, "the answer is compressed, although the request did not allow that"
 			return h
 		}
 		h.start, h.total, h.end = 0, resp.ContentLength, resp.ContentLength

@@ -63,7 +63,7 @@ func TestAnswersOnce(t *testing.T) {
 		"200 and cut":                         {fault: hubtest.Fault{IgnoreRange: true, CutAfter: 1000}, pauses: 1},
 		"204":                                 {fault: statuses(204, nil), first: "http status 204"},
 		"300":                                 {fault: statuses(300, nil), first: "http status 300"},
-		"302 without an address":              {fault: statuses(302, nil), first: "a redirect without a valid address", later: "a redirect without a valid address"},
+		"302 without an address":              {fault: statuses(302, nil), first: "its redirect has no valid address", later: "its redirect has no valid address"},
 		"302 to http":                         {fault: statuses(302, http.Header{"Location": {"http://h.example/x?secret"}}), first: "a redirect to http://h.example/x is refused", later: "a redirect to http://h.example/x is refused"},
 		"302 to a link without its signature": {fault: statuses(302, http.Header{"Location": {"?"}}), first: "http status 403"},
 		"400":                                 {fault: statuses(400, nil), first: "http status 400"},
@@ -636,7 +636,7 @@ func TestEndOfConnection(t *testing.T) {
 			b := newBench(t)
 			link := b.hub.AddFile("m.gguf", &hubtest.File{Content: c})
 			b.hub.Script = script(cut)
-			b.fails(link, "nothing would tell whether all of it came")
+			b.fails(link, "the answer states no length")
 			if kept := b.kept(); kept > 0 {
 				t.Errorf("%d bytes are kept", kept)
 			}

@@ -15,29 +15,29 @@ import (
 
 // bring fetches the files that the store lacks, and writes the manifest. Until then it holds locks
 // on the blobs, because blobs without a manifest may be removed.
-func (s *session) bring(ctx context.Context, made *plan, meter *meter, o Options) (m *store.Manifest, err error) {
-	parts := make([]part, len(made.files))
+func (s *session) bring(ctx context.Context, model *plan, meter *meter, o Options) (m *store.Manifest, err error) {
+	parts := make([]part, len(model.files))
 	defer func() {
 		for i := range parts {
 			err = errors.Join(err, s.release(&parts[i], err != nil))
 		}
 	}()
-	if err := s.fetchAll(ctx, made, parts, meter, o); err != nil {
-		return nil, fmt.Errorf("model %q: %w", made.name, explain(err))
+	if err := s.fetchAll(ctx, model, parts, meter, o); err != nil {
+		return nil, fmt.Errorf("model %q: %w", model.name, explain(err))
 	}
-	return s.publish(ctx, made, parts, o)
+	return s.publish(ctx, model, parts, o)
 }
 
 // explain adds advice to the error of a full disk. It returns other errors unchanged.
 func explain(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: the bytes that are there are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)
+		return fmt.Errorf("%w: the fetched bytes are kept; \"inferdctl gc\" and \"inferdctl rm NAME\" make room", err)
 	}
 	return err
 }
 
-// errNowhere returns the error for a model without a source.
-func errNowhere(name string) error {
+// errNoSource returns the error for a model without a source.
+func errNoSource(name string) error {
 	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
 }
 
@@ -65,19 +65,19 @@ func (s *session) release(p *part, failed bool) error {
 
 // fetchAll brings all files into the store. Before the first byte it reserves disk space for all of
 // them.
-func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter *meter, o Options) error {
-	var there, total, done int64
-	for i, f := range made.files {
+func (s *session) fetchAll(ctx context.Context, model *plan, parts []part, meter *meter, o Options) error {
+	var present, total, done int64
+	for i, f := range model.files {
 		parts[i].file = f
-		if err := s.begin(ctx, made, &parts[i], meter, o); err != nil {
+		if err := s.begin(ctx, model, &parts[i], meter, o); err != nil {
 			return err
 		}
 		size := f.size
 		if parts[i].ingest == nil {
 			size = parts[i].blob.Size
-			there += size
+			present += size
 		} else {
-			there += parts[i].ingest.Done()
+			present += parts[i].ingest.Done()
 			if size == 0 {
 				size = parts[i].ingest.Upstream().Total
 			}
@@ -92,8 +92,8 @@ func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter 
 		p := &parts[i]
 		meter.part(i+1, done)
 		if p.ingest != nil {
-			meter.begin(display(p.sources[0].url), there, total)
-			if err := s.fetchOne(ctx, made, p, meter, o); err != nil {
+			meter.begin(display(p.sources[0].url), present, total)
+			if err := s.fetchOne(ctx, model, p, meter, o); err != nil {
 				return err
 			}
 		}
@@ -107,14 +107,14 @@ func (s *session) fetchAll(ctx context.Context, made *plan, parts []part, meter 
 
 // begin begins the ingest of a file, unless its blob is in the store. While another process fetches
 // the file, begin reports the progress of that process and waits.
-func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+func (s *session) begin(ctx context.Context, model *plan, p *part, meter *meter, o Options) error {
 	for {
-		err := s.beginOnce(ctx, made, p, o)
+		err := s.beginOnce(ctx, model, p, o)
 		busy, ok := errors.AsType[*store.BusyError](err)
 		if !ok {
 			return err
 		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+		if err := s.follow(ctx, model, meter, busy, o); err != nil {
 			return err
 		}
 	}
@@ -122,19 +122,19 @@ func (s *session) begin(ctx context.Context, made *plan, p *part, meter *meter, 
 
 // beginOnce does the work of begin, but does not wait: if another process fetches the file, the
 // error is a [store.BusyError].
-func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options) error {
+func (s *session) beginOnce(ctx context.Context, model *plan, p *part, o Options) error {
 	for {
-		if there, err := s.hold(ctx, p); there || err != nil {
+		if present, err := s.hold(ctx, p); present || err != nil {
 			return err
 		}
 		if len(p.sources) == 0 {
-			return errNowhere(made.name)
+			return errNoSource(model.name)
 		}
 		if err := s.judgeHistory(p, o); err != nil {
 			return err
 		}
-		here := display(p.sources[0].url)
-		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: made.name, Upstream: store.Upstream{URL: here, Total: p.size}})
+		shownURL := display(p.sources[0].url)
+		ingest, err := s.Store.Begin(store.Want{SHA256: p.sha256, Name: model.name, Upstream: store.Upstream{URL: shownURL, Total: p.size}})
 		if _, present := errors.AsType[*store.PresentError](err); present {
 			continue // another process has just committed it
 		}
@@ -150,11 +150,11 @@ func (s *session) beginOnce(ctx context.Context, made *plan, p *part, o Options)
 }
 
 // hold locks the blob of a file if the store has it, and reports whether it does.
-func (s *session) hold(ctx context.Context, p *part) (there bool, err error) {
+func (s *session) hold(ctx context.Context, p *part) (present bool, err error) {
 	if p.sha256 == "" {
 		return false, nil
 	}
-	if there, err := s.Store.Have(ctx, p.sha256, s.report); err != nil || !there {
+	if present, err := s.Store.Have(ctx, p.sha256, s.report); err != nil || !present {
 		return false, err
 	}
 	p.blob, p.held, err = s.Store.Hold(p.sha256)
@@ -211,9 +211,9 @@ const maxWrong = 2
 
 // fetchOne fetches a file and commits it. After a wrong digest it fetches the file once more, from
 // the next source if there is one, unless another process has committed the file meanwhile.
-func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+func (s *session) fetchOne(ctx context.Context, model *plan, p *part, meter *meter, o Options) error {
 	for wrong := 1; ; wrong++ {
-		err := s.fetchSources(ctx, made, p, meter, o)
+		err := s.fetchSources(ctx, model, p, meter, o)
 		mismatch, ok := errors.AsType[*store.MismatchError](err)
 		if !ok {
 			return err
@@ -221,7 +221,7 @@ func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *mete
 		s.report(status.Quarantine{
 			Path: s.Store.BlobPath(p.sha256), Expected: mismatch.Expected, Actual: mismatch.Actual, MovedTo: mismatch.MovedTo,
 		})
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "a model has a wrong SHA-256", slog.String("name", made.name), slog.String("url", mismatch.URL),
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "a model has a wrong SHA-256", slog.String("name", model.name), slog.String("url", mismatch.URL),
 			slog.String("expected", mismatch.Expected), slog.String("actual", mismatch.Actual), slog.String("moved_to", mismatch.MovedTo))
 		if mismatch.Times >= 2 {
 			return &wrongError{mismatch.Quarantined}
@@ -238,7 +238,7 @@ func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *mete
 		}
 		again := o
 		again.Update = false // an update would clear the record of the first mismatch
-		if err := s.begin(ctx, made, p, meter, again); err != nil || p.ingest == nil {
+		if err := s.begin(ctx, model, p, meter, again); err != nil || p.ingest == nil {
 			return err
 		}
 		meter.again(display(p.sources[0].url), p.ingest.Done())
@@ -246,7 +246,7 @@ func (s *session) fetchOne(ctx context.Context, made *plan, p *part, meter *mete
 }
 
 // fetchSources fetches the missing bytes of a file and commits it.
-func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+func (s *session) fetchSources(ctx context.Context, model *plan, p *part, meter *meter, o Options) error {
 	f := &fetcher{
 		client: s.client, log: s.Log, sleep: s.sleep, now: s.now, stall: s.test.stall,
 		ranges: s.test.ranges, several: s.test.several, max: s.MaxBytes,
@@ -267,12 +267,12 @@ func (s *session) fetchSources(ctx context.Context, made *plan, p *part, meter *
 	}
 	meter.fetched(p.ingest.Done())
 	s.report(status.Verify{Path: s.Store.BlobPath(p.sha256)})
-	return s.commit(ctx, made, p, meter, o)
+	return s.commit(ctx, model, p, meter, o)
 }
 
 // commit makes the bytes of a part a locked blob. If the digest was not known before, another
 // process may be writing the same blob: then commit waits for it.
-func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter, o Options) error {
+func (s *session) commit(ctx context.Context, model *plan, p *part, meter *meter, o Options) error {
 	for {
 		var err error
 		p.blob, err = p.ingest.Commit(ctx)
@@ -283,7 +283,7 @@ func (s *session) commit(ctx context.Context, made *plan, p *part, meter *meter,
 		if !ok {
 			return err
 		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+		if err := s.follow(ctx, model, meter, busy, o); err != nil {
 			return err
 		}
 	}

@@ -152,11 +152,11 @@ type target struct {
 	fromPublic bool
 }
 
-// end returns the target of further requests for the same content.
-func (a *answer) end() target { return target{a.url, a.cred, a.fromPublic} }
+// finalTarget returns the target of further requests for the same content.
+func (a *answer) finalTarget() target { return target{a.url, a.cred, a.fromPublic} }
 
-// hop returns the first value of a header in the redirects and the response.
-func (a *answer) hop(name string) string {
+// headerInChain returns the first value of a header in the redirects and the response.
+func (a *answer) headerInChain(name string) string {
 	for _, h := range a.hops {
 		if v := h.Get(name); v != "" {
 			return v
@@ -210,7 +210,7 @@ func (c *client) allowed(a *answer, n int) error {
 	case a.url.Scheme != "https":
 		return &refusedError{fmt.Sprintf("a redirect to %s is refused: only https:// is followed", display(a.url))}
 	case a.url.User != nil:
-		return &refusedError{fmt.Sprintf("a redirect to %s with a user is refused", display(a.url))}
+		return &refusedError{fmt.Sprintf("a redirect to %s is refused: its address has a user name", display(a.url))}
 	case c.endpointOnly && !c.endpoints[originOf(a.url)]:
 		return &refusedError{fmt.Sprintf("%s is not at a configured endpoint (--endpoint-only)", display(a.url))}
 	}
@@ -243,13 +243,13 @@ func (c *client) once(ctx context.Context, method string, a *answer, header http
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", display(a.url), err)
 	}
-	a.fromPublic = a.fromPublic || c.counts(req, remote)
+	a.fromPublic = a.fromPublic || c.reachedPublic(req, remote)
 	return resp, nil
 }
 
-// counts reports whether a request went to a public address. Behind a proxy every host counts as
+// reachedPublic reports whether a request went to a public address. Behind a proxy every host counts as
 // public, except for a private IP address.
-func (c *client) counts(req *http.Request, remote net.Addr) bool {
+func (c *client) reachedPublic(req *http.Request, remote net.Addr) bool {
 	if proxy, err := c.proxy(req); err == nil && proxy != nil {
 		ip, err := netip.ParseAddr(req.URL.Hostname())
 		return err != nil || c.isPublic(ip)
@@ -271,7 +271,7 @@ func redirect(resp *http.Response, from *url.URL) (*url.URL, error) {
 	location := resp.Header.Get("Location")
 	next, err := from.Parse(location)
 	if err != nil || location == "" || next.Host == "" {
-		return nil, &refusedError{fmt.Sprintf("%s: a redirect without a valid address", display(from))}
+		return nil, &refusedError{fmt.Sprintf("%s: its redirect has no valid address", display(from))}
 	}
 	next.Fragment = ""
 	return next, nil

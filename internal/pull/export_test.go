@@ -20,7 +20,7 @@ type Hooks struct {
 
 // SetHooks replaces the hooks of a Puller.
 func (p *Puller) SetHooks(h Hooks) {
-	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, follow: 5 * time.Millisecond, follows: h.Follow}
+	p.test = testHooks{sleep: h.Sleep, isPublic: h.IsPublic, stall: h.Stall, ranges: h.Ranges, several: h.Several, dial: h.Dial, followPause: 5 * time.Millisecond, beforeFollow: h.Follow}
 }
 
 // Pure functions, for the tests.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -49,17 +50,17 @@ type fetcher struct {
 
 	received int64 // bytes written, including those dropped later; used by the run's goroutine only
 
-	mu    sync.Mutex // guards the fields below
-	total int64      // -1 if unknown
-	etag  string     // ETag of the content at the current source; empty if unknown
-	last  string     // Last-Modified of that content, for sources without ETags
-	bound bool       // etag and last are known
+	mu           sync.Mutex // guards the fields below
+	total        int64      // -1 if unknown
+	etag         string     // ETag of the content at the current source; empty if unknown
+	lastModified string     // Last-Modified of that content, for sources without ETags
+	versionKnown bool       // etag and last are known
 }
 
 // A run is the state of a fetch. It changes with each outcome of a request.
 type run struct {
 	*fetcher
-	at      int     // index of the current source
+	current int     // index of the current source
 	dead    []error // by source: why it is no longer used
 	link    *target // end of the source's redirects, for further requests; nil: request from the source itself
 	plain   bool    // the source does not support ranges
@@ -73,9 +74,9 @@ type run struct {
 	changes int     // number of times that the content changed upstream
 	restart bool    // the fetch was restarted after an unexpected 416
 
-	// then, if not nil, is called once all requests of the round have ended: it may change fields
+	// afterRound, if not nil, is called once all requests of the round have ended: it may change fields
 	// that requests read.
-	then func() error
+	afterRound func() error
 
 	pending  []store.Range // not yet requested
 	active   []store.Range // being requested
@@ -110,7 +111,7 @@ func (f *fetcher) fetch(ctx context.Context) error {
 			idle, best = 0, r.best
 		}
 		if idle >= maxIdle {
-			return &stopError{display(r.sources[r.at].url), errors.New("its answers lead nowhere"), bytesOf(r.ingest.Done(), r.total)}
+			return &stopError{display(r.sources[r.current].url), fmt.Errorf("%d rounds of requests in a row brought no new byte", maxIdle), bytesOf(r.ingest.Done(), r.total)}
 		}
 	}
 }
@@ -120,19 +121,19 @@ func (f *fetcher) fetch(ctx context.Context) error {
 // ETag or Last-Modified of the same address and the address has no query.
 func (r *run) resume(ctx context.Context) error {
 	up := r.ingest.Upstream()
-	here := display(r.sources[r.at].url)
+	shownURL := display(r.sources[r.current].url)
 	if r.total > 0 && up.Total > 0 && up.Total != r.total {
-		r.log.LogAttrs(ctx, slog.LevelWarn, "the size of a model that was begun has changed: begun again", slog.String("url", here))
+		r.log.LogAttrs(ctx, slog.LevelWarn, "the size of a partly fetched model has changed: it is fetched again from the start", slog.String("url", shownURL))
 		return r.drop()
 	}
 	if r.total < 0 && up.Total > 0 {
 		r.total = up.Total
 	}
-	if r.file.sha256 == "" && r.sources[r.at].url.RawQuery != "" && r.ingest.Done() > 0 {
+	if r.file.sha256 == "" && r.sources[r.current].url.RawQuery != "" && r.ingest.Done() > 0 {
 		return r.drop() // the query is not saved, and may name another file
 	}
-	if up.URL == here && (up.ETag != "" || up.LastModified != "") {
-		r.etag, r.last, r.bound = up.ETag, up.LastModified, true
+	if up.URL == shownURL && (up.ETag != "" || up.LastModified != "") {
+		r.etag, r.lastModified, r.versionKnown = up.ETag, up.LastModified, true
 		return nil
 	}
 	if r.file.sha256 == "" && r.ingest.Done() > 0 {
@@ -144,19 +145,19 @@ func (r *run) resume(ctx context.Context) error {
 // drop drops all bytes and the recorded version of the content.
 func (r *run) drop() error {
 	r.mu.Lock()
-	r.etag, r.last, r.bound = "", "", false
+	r.etag, r.lastModified, r.versionKnown = "", "", false
 	r.total = -1
 	if r.file.size > 0 {
 		r.total = r.file.size
 	}
 	r.mu.Unlock()
-	return r.ingest.Reset(r.upstream(display(r.sources[r.at].url)))
+	return r.ingest.Reset(r.upstream(display(r.sources[r.current].url)))
 }
 
-// upstream returns the source in the form that the ingest saves. here is its address without the
+// upstream returns the source in the form that the ingest saves. shownURL is its address without the
 // query.
-func (f *fetcher) upstream(here string) store.Upstream {
-	return store.Upstream{URL: here, ETag: f.etag, LastModified: f.last, Total: max(f.total, 0)}
+func (f *fetcher) upstream(shownURL string) store.Upstream {
+	return store.Upstream{URL: shownURL, ETag: f.etag, LastModified: f.lastModified, Total: max(f.total, 0)}
 }
 
 // size returns the size of the file; it is -1 if unknown.
@@ -217,7 +218,7 @@ func (r *run) round(ctx context.Context) (again bool, err error) {
 		return false, nil
 	}
 	if r.plain && r.ingest.Done() > 0 {
-		if err := r.ingest.Reset(r.upstream(display(r.sources[r.at].url))); err != nil {
+		if err := r.ingest.Reset(r.upstream(display(r.sources[r.current].url))); err != nil {
 			return false, err
 		}
 	}
@@ -225,9 +226,9 @@ func (r *run) round(ctx context.Context) (again bool, err error) {
 	defer func() {
 		cancel()
 		r.drain()
-		if r.then != nil {
-			err = errors.Join(err, r.then())
-			r.then = nil
+		if r.afterRound != nil {
+			err = errors.Join(err, r.afterRound())
+			r.afterRound = nil
 		}
 	}()
 	r.proven = false
@@ -275,24 +276,24 @@ func (r *run) limit() int {
 // choose switches to another source if the current one is dead, and then returns true. If all
 // sources are dead, it returns the reasons as an error.
 func (r *run) choose() (again bool, err error) {
-	if r.dead[r.at] == nil {
+	if r.dead[r.current] == nil {
 		return false, nil
 	}
 	for i := range r.sources {
-		if next := (r.at + 1 + i) % len(r.sources); r.dead[next] == nil {
-			r.turn(next)
+		if next := (r.current + 1 + i) % len(r.sources); r.dead[next] == nil {
+			r.switchSource(next)
 			return true, nil
 		}
 	}
 	return false, errors.Join(r.dead...)
 }
 
-// turn switches to another source. The bytes are kept: the digest is known, so all sources must
+// switchSource switches to another source. The bytes are kept: the digest is known, so all sources must
 // have the same content.
-func (r *run) turn(next int) {
-	r.at, r.link, r.plain, r.flowed, r.denied = next, nil, false, false, 0
+func (r *run) switchSource(next int) {
+	r.current, r.link, r.plain, r.flowed, r.denied = next, nil, false, false, 0
 	r.mu.Lock()
-	r.etag, r.last, r.bound = "", "", false
+	r.etag, r.lastModified, r.versionKnown = "", "", false
 	r.mu.Unlock()
 	r.meter.source(display(r.sources[next].url))
 }
@@ -300,16 +301,16 @@ func (r *run) turn(next int) {
 // start requests a range in a goroutine, which ends when its outcome is received.
 func (r *run) start(ctx context.Context, span store.Range) {
 	r.active = append(r.active, span)
-	t := target{url: r.sources[r.at].url, cred: r.sources[r.at].cred}
+	t := target{url: r.sources[r.current].url, cred: r.sources[r.current].cred}
 	used := r.link != nil
 	if used {
 		t = *r.link
 	}
 	epoch, plain := r.epoch, r.plain
-	here := display(r.sources[r.at].url)
+	shownURL := display(r.sources[r.current].url)
 	first := len(r.active) == 1 && span.Start == 0 && r.ingest.Done() == 0
 	go func() {
-		o := r.get(ctx, t, span, plain, first, here, r.started)
+		o := r.get(ctx, t, span, plain, first, shownURL, r.started)
 		o.epoch, o.used = epoch, used
 		r.outcomes <- o
 	}()

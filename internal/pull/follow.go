@@ -16,14 +16,14 @@ const followTime = 500 * time.Millisecond
 
 // lockName locks the name of the model. While another process pulls the model, lockName reports the
 // progress of that process and waits.
-func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Options) (*store.Lock, error) {
+func (s *session) lockName(ctx context.Context, model *plan, meter *meter, o Options) (*store.Lock, error) {
 	for {
-		lock, err := s.Store.LockName(made.name)
+		lock, err := s.Store.LockName(model.name)
 		busy, ok := errors.AsType[*store.BusyError](err)
 		if !ok {
 			return lock, err
 		}
-		if err := s.follow(ctx, made, meter, busy, o); err != nil {
+		if err := s.follow(ctx, model, meter, busy, o); err != nil {
 			return nil, err
 		}
 	}
@@ -31,21 +31,21 @@ func (s *session) lockName(ctx context.Context, made *plan, meter *meter, o Opti
 
 // follow reports the progress of another process once, and pauses. With Options.NoWait it returns
 // an error instead.
-func (s *session) follow(ctx context.Context, made *plan, meter *meter, busy *store.BusyError, o Options) error {
+func (s *session) follow(ctx context.Context, model *plan, meter *meter, busy *store.BusyError, o Options) error {
 	if o.NoWait {
 		by := ""
 		if busy.PID > 0 {
 			by = fmt.Sprintf(" (pid %d)", busy.PID)
 		}
-		return fmt.Errorf("model %q is being fetched by another process%s", made.name, by)
+		return fmt.Errorf("model %q is being fetched by another process%s", model.name, by)
 	}
-	if s.test.follows != nil {
-		s.test.follows()
+	if s.test.beforeFollow != nil {
+		s.test.beforeFollow()
 	}
-	done, total := s.progressOf(made)
-	meter.begin(firstURL(made), done, total)
+	done, total := s.progressOf(model)
+	meter.begin(firstURL(model), done, total)
 	meter.follow(done)
-	every := s.test.follow
+	every := s.test.followPause
 	if every == 0 {
 		every = followTime
 	}
@@ -64,8 +64,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func firstURL(made *plan) string {
-	if f := made.files[0]; len(f.sources) > 0 {
+func firstURL(model *plan) string {
+	if f := model.files[0]; len(f.sources) > 0 {
 		return display(f.sources[0].url)
 	}
 	return ""
@@ -73,15 +73,15 @@ func firstURL(made *plan) string {
 
 // progressOf returns how many bytes of a plan are in the store, and the total number; total is -1
 // if it is unknown.
-func (s *session) progressOf(made *plan) (done, total int64) {
+func (s *session) progressOf(model *plan) (done, total int64) {
 	unfinished, err := s.Store.Unfinished()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		unfinished = nil // there is no progress to report
 	}
-	for _, f := range made.files {
+	for _, f := range model.files {
 		size := f.size
 		i := slices.IndexFunc(unfinished, func(u store.Unfinished) bool {
-			return f.sha256 != "" && u.Digest == f.sha256 || f.sha256 == "" && u.Name == made.name
+			return f.sha256 != "" && u.Digest == f.sha256 || f.sha256 == "" && u.Name == model.name
 		})
 		if i >= 0 {
 			done += unfinished[i].Done

@@ -17,14 +17,14 @@ import (
 // get requests a range and writes its bytes. If plain is set, it requests the whole content. first
 // means that no byte has been received and no other request runs, so that an answer with the whole
 // content is acceptable in place of the range. started receives a value once a range has been
-// accepted. here is as in upstream.
-func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first bool, here string, started chan<- struct{}) (o outcome) {
+// accepted. shownURL is as in upstream.
+func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first bool, shownURL string, started chan<- struct{}) (o outcome) {
 	o = outcome{r: r, next: r.Start}
 	header := http.Header{}
 	if !plain {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Start, r.End-1))
 		f.mu.Lock()
-		if f.bound && strong(f.etag) != "" {
+		if f.versionKnown && strong(f.etag) != "" {
 			header.Set("If-Range", f.etag)
 		}
 		f.mu.Unlock()
@@ -39,11 +39,11 @@ func (f *fetcher) get(ctx context.Context, t target, r store.Range, plain, first
 		return o
 	}
 	defer a.Body.Close()
-	end := a.end()
+	end := a.finalTarget()
 	o.end = &end
 	o.head = judge(a.Response, r.Start, !plain, f.now())
 	f.log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("url", display(a.url)), slog.String("status", o.head.status), slog.Int64("from", r.Start), slog.Int64("to", r.End))
-	if o.err = f.judged(&o, a, plain, first, here); o.err != nil {
+	if o.err = f.headError(&o, a, plain, first, shownURL); o.err != nil {
 		return o
 	}
 	watch.Stop() // only waiting for the source counts as a stall
@@ -68,8 +68,8 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// judged returns the error that an answer's header means, or nil if the body is to be written.
-func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) error {
+// headError returns the error that an answer's header means, or nil if the body is to be written.
+func (f *fetcher) headError(o *outcome, a *answer, plain, first bool, shownURL string) error {
 	h := &o.head
 	switch h.verdict {
 	case absent, refused:
@@ -84,7 +84,7 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 		if h.total == 0 {
 			return errEmpty
 		}
-		if err := f.admit(h, a, here); err != nil {
+		if err := f.admit(h, a, shownURL); err != nil {
 			return err
 		}
 		if f.file.sha256 == "" && f.file.size <= 0 && unbounded(a.Response) {
@@ -97,7 +97,7 @@ func (f *fetcher) judged(o *outcome, a *answer, plain, first bool, here string) 
 		if h.end > o.r.End {
 			return errMisfit
 		}
-		return f.admit(h, a, here)
+		return f.admit(h, a, shownURL)
 	}
 	return nil
 }
@@ -110,13 +110,13 @@ func unbounded(resp *http.Response) bool {
 
 // admit compares the version and the size of an answer with the expected ones and with those of the
 // bytes received so far. It records the version of the first answer.
-func (f *fetcher) admit(h *head, a *answer, here string) error {
+func (f *fetcher) admit(h *head, a *answer, shownURL string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.bound {
+	if f.versionKnown {
 		if f.total >= 0 && h.total >= 0 && h.total != f.total ||
 			h.etag != "" && f.etag != "" && opaque(h.etag) != opaque(f.etag) ||
-			f.etag == "" && h.etag == "" && h.lastModified != f.last {
+			f.etag == "" && h.etag == "" && h.lastModified != f.lastModified {
 			return errMoved
 		}
 	} else if f.file.sha256 == "" && f.total >= 0 && h.total >= 0 && h.total != f.total {
@@ -125,21 +125,21 @@ func (f *fetcher) admit(h *head, a *answer, here string) error {
 	if f.file.size > 0 && h.total >= 0 && h.total != f.file.size {
 		return fmt.Errorf("%w: %d bytes, not %d", errOther, h.total, f.file.size)
 	}
-	if linked := digestOf(a.hop("X-Linked-Etag")); linked != "" && f.file.sha256 != "" && linked != f.file.sha256 {
+	if linked := digestOf(a.headerInChain("X-Linked-Etag")); linked != "" && f.file.sha256 != "" && linked != f.file.sha256 {
 		return fmt.Errorf("%w: SHA-256 %s, not %s", errOther, linked, f.file.sha256)
 	}
 	if max(h.total, h.end) > f.max {
 		return fmt.Errorf("%w: %d bytes", errMax, max(h.total, h.end))
 	}
-	if f.bound && (f.total >= 0 || h.total < 0) {
+	if f.versionKnown && (f.total >= 0 || h.total < 0) {
 		return nil
 	}
-	f.etag, f.last, f.bound = h.etag, h.lastModified, true
+	f.etag, f.lastModified, f.versionKnown = h.etag, h.lastModified, true
 	fresh := f.total < 0 && h.total > 0
 	if h.total > 0 {
 		f.total = h.total
 	}
-	if err := f.ingest.SetUpstream(f.upstream(here)); err != nil {
+	if err := f.ingest.SetUpstream(f.upstream(shownURL)); err != nil {
 		return &localError{err}
 	}
 	if fresh {

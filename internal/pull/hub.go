@@ -58,21 +58,21 @@ func (s *session) resolveHub(ctx context.Context, ref modelname.Ref) (*plan, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	made := &plan{
+	model := &plan{
 		asked: ref.String(), license: licenseOf(info.Card.License),
 		source: store.Source{Registry: s.hub.Host, Repo: repo, Revision: info.SHA, Filename: choice.Parts[0].Path},
 	}
-	if made.name, err = store.NameOf(path.Base(choice.Parts[0].Path)); err != nil {
-		made.name = "" // Pull returns an error unless Options.As names the model
+	if model.name, err = store.NameOf(path.Base(choice.Parts[0].Path)); err != nil {
+		model.name = "" // Pull returns an error unless Options.As names the model
 	}
 	for _, part := range choice.Parts {
 		src := source{url: under(s.hub, "/"+repo+"/resolve/"+info.SHA+"/"+part.Path, ""), cred: s.hubCred}
-		made.files = append(made.files, file{path.Base(part.Path), part.Size, part.SHA256, []source{src}})
+		model.files = append(model.files, file{path.Base(part.Path), part.Size, part.SHA256, []source{src}})
 	}
 	if choice.Projector != nil {
-		made.projector = what + "/" + choice.Projector.Path
+		model.projector = what + "/" + choice.Projector.Path
 	}
-	return made, nil
+	return model, nil
 }
 
 // listing returns all files of a repository at a commit.

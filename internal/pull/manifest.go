@@ -47,8 +47,8 @@ func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	return nil
 }
 
-// already returns the result for a model that is in the store, fetched by this session or before.
-func (s *session) already(m *store.Manifest) Result {
+// presentResult returns the result for a model that is in the store, fetched by this session or before.
+func (s *session) presentResult(m *store.Manifest) Result {
 	r := Result{Name: m.Name, Digest: m.Digest(), Size: m.TotalSize(), Parts: len(m.Blobs()), Path: s.Store.BlobPath(m.Digest()), Fetched: s.fetched, Already: s.fetched == 0}
 	if first := m.Blobs()[0]; first.Refers != nil {
 		r.Path = first.Refers.Path
@@ -59,8 +59,8 @@ func (s *session) already(m *store.Manifest) Result {
 // takeable returns the manifest of the plan's name if no file has to be fetched, otherwise nil. If
 // the name belongs to another model, it returns an error. locked means that the caller holds the
 // lock of the name.
-func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bool) (*store.Manifest, error) {
-	m, err := s.Store.Manifest(made.name)
+func (s *session) takeable(ctx context.Context, model *plan, o Options, locked bool) (*store.Manifest, error) {
+	m, err := s.Store.Manifest(model.name)
 	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "a damaged manifest will be replaced", slog.String("path", damaged.Path))
 		return nil, nil // counts as absent
@@ -68,12 +68,12 @@ func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bo
 	if err != nil {
 		return nil, nil //nolint:nilerr // no manifest; an unusable store fails later, with the reason
 	}
-	asks := made.asked == "" || slices.Contains(m.Asked, made.asked)
-	same, present := made.is(m), s.Store.Present(m)
+	asks := model.asked == "" || slices.Contains(m.Asked, model.asked)
+	same, present := model.matches(m), s.Store.Present(m)
 	switch {
 	case same && present:
-		return s.note(m, made, locked)
-	case same, made.asked == "", asks && o.Update:
+		return s.note(m, model, locked)
+	case same, model.asked == "", asks && o.Update:
 		return nil, nil // the model of that name is replaced
 	case asks && present:
 		return m, nil // resolved before, and no update was asked for
@@ -87,8 +87,8 @@ func (s *session) takeable(ctx context.Context, made *plan, o Options, locked bo
 // name, since other processes also add names. If the lock is busy, it does not add the name: the
 // next pull of that name asks the source again. It returns nil if the manifest is no longer that of
 // the plan's model.
-func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manifest, error) {
-	if made.asked == "" || slices.Contains(m.Asked, made.asked) {
+func (s *session) note(m *store.Manifest, model *plan, locked bool) (*store.Manifest, error) {
+	if model.asked == "" || slices.Contains(m.Asked, model.asked) {
 		return m, nil
 	}
 	if !locked {
@@ -98,38 +98,38 @@ func (s *session) note(m *store.Manifest, made *plan, locked bool) (*store.Manif
 		}
 		defer lock.Release()
 		now, err := s.Store.Manifest(m.Name)
-		if err != nil || !made.is(now) {
+		if err != nil || !model.matches(now) {
 			return nil, nil // get continues once it has the lock
 		}
-		if m = now; slices.Contains(m.Asked, made.asked) {
+		if m = now; slices.Contains(m.Asked, model.asked) {
 			return m, nil
 		}
 	}
-	m.Asked = append(m.Asked, made.asked)
+	m.Asked = append(m.Asked, model.asked)
 	return m, s.Store.PutManifest(m, false)
 }
 
 // publish writes the manifest of a plan. Its parts must have been committed.
-func (s *session) publish(ctx context.Context, made *plan, parts []part, o Options) (*store.Manifest, error) {
+func (s *session) publish(ctx context.Context, model *plan, parts []part, o Options) (*store.Manifest, error) {
 	m := &store.Manifest{
-		Name: made.name, Format: "gguf", Blob: "sha256:" + parts[0].blob.Digest, Size: parts[0].blob.Size,
-		Source: made.source, ProducedBy: s.Agent,
+		Name: model.name, Format: "gguf", Blob: "sha256:" + parts[0].blob.Digest, Size: parts[0].blob.Size,
+		Source: model.source, ProducedBy: s.Agent,
 	}
-	if made.license != "" {
-		m.License = &made.license
+	if model.license != "" {
+		m.License = &model.license
 	}
 	if len(parts) > 1 {
 		for _, p := range parts {
 			m.Parts = append(m.Parts, store.Part{Blob: "sha256:" + p.blob.Digest, Size: p.blob.Size})
 		}
 	}
-	if made.asked != "" {
-		m.Asked = []string{made.asked}
+	if model.asked != "" {
+		m.Asked = []string{model.asked}
 	}
-	replace := made.asked == "" && made.files[0].sha256 != "" // the digest is fixed: replace the manifest of another model
-	old, err := s.Store.Manifest(made.name)
+	replace := model.asked == "" && model.files[0].sha256 != "" // the digest is fixed: replace the manifest of another model
+	old, err := s.Store.Manifest(model.name)
 	if err == nil {
-		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, made.asked)
+		replace = replace || (o.Update || !s.Store.Present(old)) && slices.Contains(old.Asked, model.asked)
 		same := slices.Equal(digestsOf(old), digestsOf(m))
 		if !same && replace {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "a manifest of another model is replaced", slog.String("name", m.Name), slog.String("old", old.Digest()), slog.String("new", m.Digest()))

@@ -284,10 +284,10 @@ func TestRedirects(t *testing.T) {
 		"five":                 {5, "", ""},
 		"six":                  {6, "", "more than 5 redirects"},
 		"to http":              {1, "http://127.0.0.1/m.gguf", "only https:// is followed"},
-		"with a user":          {1, "https://u:p@127.0.0.1/m.gguf", "with a user is refused"},
-		"to nowhere":           {1, "https:///", "a redirect without a valid address"},
+		"with a user":          {1, "https://u:p@127.0.0.1/m.gguf", "its address has a user name"},
+		"to nowhere":           {1, "https:///", "its redirect has no valid address"},
 		"to another protocol":  {1, "ftp://127.0.0.1/m.gguf", "only https:// is followed"},
-		"to something invalid": {1, "https://%zz", "a redirect without a valid address"},
+		"to something invalid": {1, "https://%zz", "its redirect has no valid address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)

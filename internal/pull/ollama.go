@@ -51,13 +51,13 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 	if err != nil {
 		return nil, err
 	}
-	made := &plan{asked: what, source: store.Source{Registry: s.ollama.Host, Repo: image, Revision: ref.Tag}}
+	model := &plan{asked: what, source: store.Source{Registry: s.ollama.Host, Repo: image, Revision: ref.Tag}}
 	name := strings.ReplaceAll(strings.TrimPrefix(ref.Name, "library/"), "/", "-")
 	if ref.Tag != "latest" {
 		name += "-" + ref.Tag
 	}
-	if made.name, err = store.NameOf(name + ".gguf"); err != nil {
-		made.name = "" // Pull returns an error unless Options.As names the model
+	if model.name, err = store.NameOf(name + ".gguf"); err != nil {
+		model.name = "" // Pull returns an error unless Options.As names the model
 	}
 	for _, l := range m.Layers {
 		digest := strings.TrimPrefix(l.Digest, "sha256:")
@@ -71,16 +71,16 @@ func (s *session) resolveOllama(ctx context.Context, ref modelname.Ref) (*plan, 
 			return nil, fmt.Errorf("%s: its manifest has a model layer without a valid digest and size", what)
 		}
 		src := source{url: base.JoinPath("blobs", "sha256:"+digest), cred: cred}
-		made.files = append(made.files, file{"sha256-" + digest, l.Size, digest, []source{src}})
+		model.files = append(model.files, file{"sha256-" + digest, l.Size, digest, []source{src}})
 	}
-	switch len(made.files) {
+	switch len(model.files) {
 	case 0:
 		return nil, fmt.Errorf("%s: its manifest has no model layer: it is no GGUF model, or runs in the cloud only", what)
 	case 1:
-		made.source.Filename = made.files[0].name
-		return made, nil
+		model.source.Filename = model.files[0].name
+		return model, nil
 	}
-	return nil, fmt.Errorf("%s: its manifest has %d model layers, and only one can be used", what, len(made.files))
+	return nil, fmt.Errorf("%s: its manifest has %d model layers, and only one can be used", what, len(model.files))
 }
 
 var challenge = regexp.MustCompile(`(\w+)="([^"]*)"`)

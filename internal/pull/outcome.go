@@ -23,7 +23,7 @@ var (
 	errTooLong = errors.New("more bytes came than were announced")
 	errNotGGUF = errors.New("it is not a GGUF file")
 	errOther   = errors.New("it has other content than expected")
-	errEndless = errors.New("it has no length: nothing would tell whether all of it came, unless its SHA-256 is given (#sha256=HEX)")
+	errEndless = errors.New("the answer states no length, so a cut download could not be detected: give the SHA-256 of the file (#sha256=HEX)")
 )
 
 // An outcome is the result of a request.
@@ -40,7 +40,7 @@ type outcome struct {
 
 // decide acts on an outcome. It returns true if the round must end and another one must begin.
 func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
-	here := display(r.sources[r.at].url)
+	shownURL := display(r.sources[r.current].url)
 	if o.err == nil && o.end != nil {
 		r.link = o.end
 		if total := r.size(); o.head.verdict == partial && o.next < o.r.End && (total < 0 || o.next < total) {
@@ -61,44 +61,44 @@ func (r *run) decide(ctx context.Context, o outcome) (again bool, err error) {
 		r.refusal(o, denied)
 		return true, nil
 	}
-	if reason := fatal(o.err, here); reason != nil {
-		r.dead[r.at] = reason
+	if reason := fatal(o.err, shownURL); reason != nil {
+		r.dead[r.current] = reason
 		return true, nil //nolint:nilerr // choose returns it if there is no other source
 	}
 	switch {
 	case errors.Is(o.err, errMoved):
 		if r.changes++; r.changes > 1 {
-			return false, r.stop(here, errors.New("it keeps being changed upstream while it is fetched"), true)
+			return false, r.stop(shownURL, errors.New("it keeps being changed upstream while it is fetched"), true)
 		}
-		r.log.LogAttrs(ctx, slog.LevelWarn, "a model was changed upstream while it was fetched: begun again", slog.String("url", here))
-		r.link, r.then = nil, r.drop
+		r.log.LogAttrs(ctx, slog.LevelWarn, "a model was changed upstream while it was fetched: it is fetched again from the start", slog.String("url", shownURL))
+		r.link, r.afterRound = nil, r.drop
 		return true, nil
 	case errors.Is(o.err, errMisfit):
 		if r.plain {
-			r.dead[r.at] = fmt.Errorf("%s: its ranges do not fit, and it does not send the whole file", here)
+			r.dead[r.current] = fmt.Errorf("%s: it answers with other ranges than requested, and does not send the whole file", shownURL)
 			return true, nil
 		}
 		r.plain = true
 		return true, nil
 	case errors.Is(o.err, errComplete):
-		return r.beyond(ctx, o)
+		return r.rangeNotSatisfiable(ctx, o)
 	case errors.Is(o.err, errOther):
 		if r.changes++; r.changes == 1 {
 			r.link = nil
 			return true, nil
 		}
-		r.dead[r.at] = fmt.Errorf("%s: %w", here, o.err)
+		r.dead[r.current] = fmt.Errorf("%s: %w", shownURL, o.err)
 		return true, nil
 	case errors.Is(o.err, errTooLong), errors.Is(o.err, errNotGGUF), errors.Is(o.err, errMax):
-		return false, r.stop(here, o.err, true)
+		return false, r.stop(shownURL, o.err, true)
 	case errors.Is(o.err, errLocal):
 		return false, o.err
 	}
-	return r.failure(ctx, o, here)
+	return r.failure(ctx, o, shownURL)
 }
 
 // fatal returns the reason to give up a source at once, or nil if the request may be tried again.
-func fatal(err error, here string) error {
+func fatal(err error, shownURL string) error {
 	if refused, ok := errors.AsType[*refusedError](err); ok {
 		return refused
 	}
@@ -106,7 +106,7 @@ func fatal(err error, here string) error {
 		return fmt.Errorf("%w%s", err, hint)
 	}
 	if _, ok := errors.AsType[*addressError](err); ok || errors.Is(err, errEndless) {
-		return fmt.Errorf("%s: %w", here, err)
+		return fmt.Errorf("%s: %w", shownURL, err)
 	}
 	return nil
 }
@@ -130,19 +130,19 @@ type stopError struct {
 }
 
 func (e *stopError) Error() string {
-	return fmt.Sprintf("%s: %v; %s are kept, and the next try goes on from there", e.url, e.reason, e.kept)
+	return fmt.Sprintf("%s: %v; %s are kept, and the next try continues from there", e.url, e.reason, e.kept)
 }
 
 func (e *stopError) Unwrap() error { return e.reason }
 
 // stop returns the error that ends the fetch. If drop is set, the bytes are dropped, otherwise
 // kept.
-func (r *run) stop(here string, reason error, drop bool) error {
+func (r *run) stop(shownURL string, reason error, drop bool) error {
 	if !drop {
-		return &stopError{url: here, reason: reason}
+		return &stopError{url: shownURL, reason: reason}
 	}
-	r.then = r.drop
-	return fmt.Errorf("%s: %w", here, reason)
+	r.afterRound = r.drop
+	return fmt.Errorf("%s: %w", shownURL, reason)
 }
 
 // refusal acts on 401, 403, 404, 410 and other permanent answers. If the link worked before, it has
@@ -153,45 +153,45 @@ func (r *run) refusal(o outcome, denied *deniedError) {
 		r.link = nil
 		return
 	}
-	r.dead[r.at] = denied
+	r.dead[r.current] = denied
 }
 
-// beyond acts on a 416. Either all bytes have been received, or the content has changed and is
+// rangeNotSatisfiable acts on a 416. Either all bytes have been received, or the content has changed and is
 // fetched again once.
-func (r *run) beyond(ctx context.Context, o outcome) (again bool, err error) {
-	here := display(r.sources[r.at].url)
+func (r *run) rangeNotSatisfiable(ctx context.Context, o outcome) (again bool, err error) {
+	shownURL := display(r.sources[r.current].url)
 	done := r.ingest.Done()
 	ranges := r.ingest.Ranges()
 	r.mu.Lock() // other requests may be setting these fields
-	total, bound, etag := r.total, r.bound, r.etag
+	total, versionKnown, etag := r.total, r.versionKnown, r.etag
 	r.mu.Unlock()
 	if o.head.total > 0 && o.head.total == done && len(ranges) == 1 && ranges[0].Start == 0 && (r.file.size <= 0 || r.file.size == done) {
 		r.mu.Lock()
 		r.total = done
-		up := r.upstream(here)
+		up := r.upstream(shownURL)
 		r.mu.Unlock()
 		return true, r.ingest.SetUpstream(up)
 	}
 	if r.restart {
-		return false, r.stop(here, fmt.Errorf("it keeps refusing the range (%s)", o.head.status), true)
+		return false, r.stop(shownURL, fmt.Errorf("it keeps refusing the range (%s)", o.head.status), true)
 	}
 	r.restart = true
 	what := "the source refuses the rest of a model"
-	if a, err := r.client.do(ctx, http.MethodHead, target{url: r.sources[r.at].url, cred: r.sources[r.at].cred}, nil); err == nil {
-		if a.StatusCode == http.StatusOK && (a.ContentLength != total || bound && opaque(a.Header.Get("ETag")) != opaque(etag)) {
+	if a, err := r.client.do(ctx, http.MethodHead, target{url: r.sources[r.current].url, cred: r.sources[r.current].cred}, nil); err == nil {
+		if a.StatusCode == http.StatusOK && (a.ContentLength != total || versionKnown && opaque(a.Header.Get("ETag")) != opaque(etag)) {
 			what = "a model was changed upstream"
 		}
 		_ = a.Body.Close() // a HEAD has none
 	}
-	r.log.LogAttrs(ctx, slog.LevelWarn, what+": begun again", slog.String("url", here)) //nolint:sloglint // one of two constants
-	r.link, r.then = nil, r.drop
+	r.log.LogAttrs(ctx, slog.LevelWarn, what+": it is fetched again from the start", slog.String("url", shownURL)) //nolint:sloglint // one of two constants
+	r.link, r.afterRound = nil, r.drop
 	return true, nil
 }
 
 // failure acts on a transient error: it queues the rest of the range again, and pauses. After
 // maxFails failures in a row, or if the source asks for a pause longer than maxAfter, it returns an
 // error.
-func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, err error) {
+func (r *run) failure(ctx context.Context, o outcome, shownURL string) (again bool, err error) {
 	if o.next < o.r.End || o.r.End == 0 {
 		r.pending = append(r.pending, store.Range{Start: o.next, End: o.r.End})
 	}
@@ -203,12 +203,12 @@ func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, 
 	reason := strings.TrimSuffix(o.err.Error(), "\n")
 	switch {
 	case o.head.after > maxAfter:
-		return false, r.stop(here, fmt.Errorf("%s: it asks to wait for %v", reason, o.head.after.Round(time.Second)), false)
+		return false, r.stop(shownURL, fmt.Errorf("%s: it asks to wait for %v", reason, o.head.after.Round(time.Second)), false)
 	case r.fails >= maxFails:
-		return false, r.stop(here, fmt.Errorf("%d failures in a row, the last one: %s", r.fails, reason), false)
+		return false, r.stop(shownURL, fmt.Errorf("%d failures in a row, the last one: %s", r.fails, reason), false)
 	}
 	wait := pause(r.fails, o.head.after, random())
-	r.log.LogAttrs(ctx, slog.LevelInfo, "a download failed, and is tried again", slog.String("url", here), slog.String("reason", reason),
+	r.log.LogAttrs(ctx, slog.LevelInfo, "a download failed, and is tried again", slog.String("url", shownURL), slog.String("reason", reason),
 		slog.Int("failures", r.fails), slog.Duration("pause", wait))
 	if err := r.sleep(ctx, wait); err != nil {
 		return false, err
@@ -216,8 +216,8 @@ func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, 
 	r.link = nil
 	if r.fails%rotateFails == 0 && r.file.sha256 != "" {
 		for i := range len(r.sources) - 1 {
-			if next := (r.at + 1 + i) % len(r.sources); r.dead[next] == nil {
-				r.then = func() error { r.turn(next); return nil }
+			if next := (r.current + 1 + i) % len(r.sources); r.dead[next] == nil {
+				r.afterRound = func() error { r.switchSource(next); return nil }
 				return true, nil
 			}
 		}
@@ -226,7 +226,7 @@ func (r *run) failure(ctx context.Context, o outcome, here string) (again bool, 
 }
 
 var (
-	errMisfit   = errors.New("the range in the answer is not the one that was asked for")
+	errMisfit   = errors.New("the range in the answer is not the requested one")
 	errComplete = errors.New("the range is beyond the end")
 	errMax      = errors.New("the file is larger than the limit (--max-bytes)")
 	errLocal    = errors.New("local")

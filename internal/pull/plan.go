@@ -43,10 +43,10 @@ func (m *plan) check() error {
 	return nil
 }
 
-// is reports whether a manifest has the digests of the plan. It reports false if a digest of the
+// matches reports whether a manifest has the digests of the plan. It reports false if a digest of the
 // plan is unknown.
-func (m *plan) is(of *store.Manifest) bool {
-	return slices.EqualFunc(m.files, digestsOf(of), func(f file, digest string) bool { return f.sha256 == digest })
+func (m *plan) matches(manifest *store.Manifest) bool {
+	return slices.EqualFunc(m.files, digestsOf(manifest), func(f file, digest string) bool { return f.sha256 == digest })
 }
 
 // digestsOf returns the digests of all parts of a model.

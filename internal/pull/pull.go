@@ -52,8 +52,8 @@ type testHooks struct {
 	dial            dialer // for any address, public or not
 	stall           time.Duration
 	ranges, several int64
-	follow          time.Duration
-	follows         func() // called before each check of the progress of another process
+	followPause     time.Duration
+	beforeFollow    func() // called before each check of the progress of another process
 }
 
 // Options change one pull.
@@ -104,23 +104,23 @@ func (p *Puller) Pull(ctx context.Context, typed string, o Options, report func(
 	defer s.client.close()
 	if !o.Update {
 		if m := s.known(ref, o.As); m != nil {
-			return s.already(m), nil
+			return s.presentResult(m), nil
 		}
 	}
-	made, err := s.resolve(ctx, ref)
+	model, err := s.resolve(ctx, ref)
 	if err != nil {
 		return Result{}, err
 	}
 	if o.As != "" {
-		if made.asked == "" {
-			made.asked = askedOf(ref)
+		if model.asked == "" {
+			model.asked = askedOf(ref)
 		}
-		made.name = o.As
+		model.name = o.As
 	}
-	if made.name == "" {
+	if model.name == "" {
 		return Result{}, fmt.Errorf("model %s: its file has no name that the store could use: give one with --as NAME", shown(ref))
 	}
-	return s.get(ctx, made, o)
+	return s.get(ctx, model, o)
 }
 
 // shown returns a name for errors. The query of an address is left out: it may be a secret.
@@ -145,10 +145,10 @@ func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(st
 		return Result{}, err
 	}
 	defer s.client.close()
-	made := &plan{name: w.Name, license: w.License, files: []file{{name: w.Name, size: max(w.Size, 0), sha256: digest}}}
+	model := &plan{name: w.Name, license: w.License, files: []file{{name: w.Name, size: max(w.Size, 0), sha256: digest}}}
 	s.report(status.CheckingLocal{Path: s.Store.BlobPath(digest)})
-	if m := s.whole(w.Name); m != nil && made.is(m) {
-		return s.already(m), nil
+	if m := s.whole(w.Name); m != nil && model.matches(m) {
+		return s.presentResult(m), nil
 	}
 	if w.SourceURL != "" {
 		src, err := s.sourceOf(w.SourceURL)
@@ -158,14 +158,14 @@ func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(st
 		if src.url.Scheme != "https" {
 			return Result{}, fmt.Errorf("model %q: model URL must be https:// (got %s)", w.Name, display(src.url))
 		}
-		made.files[0].sources = []source{src}
-		made.files[0].name = filepath.Base(src.url.Path)
-		made.source = store.Source{Registry: src.url.Host, Filename: made.files[0].name}
+		model.files[0].sources = []source{src}
+		model.files[0].name = filepath.Base(src.url.Path)
+		model.source = store.Source{Registry: src.url.Host, Filename: model.files[0].name}
 	}
-	if e, ok := p.bySHA(digest); ok && e.SizeBytes > 0 && made.files[0].size == 0 {
-		made.files[0].size = e.SizeBytes
+	if e, ok := p.bySHA(digest); ok && e.SizeBytes > 0 && model.files[0].size == 0 {
+		model.files[0].size = e.SizeBytes
 	}
-	return s.get(ctx, made, o)
+	return s.get(ctx, model, o)
 }
 
 func (p *Puller) bySHA(digest string) (modelname.Entry, bool) {
@@ -177,46 +177,46 @@ func (p *Puller) bySHA(digest string) (modelname.Entry, bool) {
 }
 
 // get brings the files of a plan into the store and writes the manifest.
-func (s *session) get(ctx context.Context, made *plan, o Options) (Result, error) {
-	if err := made.check(); err != nil {
-		return Result{}, fmt.Errorf("model %q: %w", made.name, err)
+func (s *session) get(ctx context.Context, model *plan, o Options) (Result, error) {
+	if err := model.check(); err != nil {
+		return Result{}, fmt.Errorf("model %q: %w", model.name, err)
 	}
-	if made.files[0].sha256 != "" {
-		s.report(status.CheckingLocal{Path: s.Store.BlobPath(made.files[0].sha256)})
+	if model.files[0].sha256 != "" {
+		s.report(status.CheckingLocal{Path: s.Store.BlobPath(model.files[0].sha256)})
 	}
-	if m, err := s.takeable(ctx, made, o, false); m != nil || err != nil {
+	if m, err := s.takeable(ctx, model, o, false); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err
 		}
-		return s.already(m), nil
+		return s.presentResult(m), nil
 	}
-	meter := &meter{report: s.report, every: s.ReportEvery, frame: status.Download{Name: made.name, Digest: made.files[0].sha256}}
+	meter := &meter{report: s.report, every: s.ReportEvery, frame: status.Download{Name: model.name, Digest: model.files[0].sha256}}
 	if meter.every == 0 {
 		meter.every = reportTime
 	}
-	if len(made.files) > 1 {
-		meter.frame.Parts = len(made.files)
+	if len(model.files) > 1 {
+		meter.frame.Parts = len(model.files)
 	}
-	lock, err := s.lockName(ctx, made, meter, o)
+	lock, err := s.lockName(ctx, model, meter, o)
 	if err != nil {
 		return Result{}, err
 	}
 	defer lock.Release()
 	// Another process may have pulled the model while this one waited for the lock.
-	if m, err := s.takeable(ctx, made, o, true); m != nil || err != nil {
+	if m, err := s.takeable(ctx, model, o, true); m != nil || err != nil {
 		if err != nil {
 			return Result{}, err
 		}
 		if meter.begun {
 			meter.end(m.TotalSize())
 		}
-		return s.already(m), nil
+		return s.presentResult(m), nil
 	}
-	m, err := s.bring(ctx, made, meter, o)
+	m, err := s.bring(ctx, model, meter, o)
 	if err != nil {
 		return Result{}, err
 	}
-	r := s.already(m)
-	r.Projector = made.projector
+	r := s.presentResult(m)
+	r.Projector = model.projector
 	return r, nil
 }
