@@ -220,7 +220,7 @@ func (a *Access) admit(peer infer.Peer, local bool, h http.Header) (infer.Peer, 
 	case given && len(a.Keys) > 0:
 		f := web.Refused(http.StatusUnauthorized, web.WrongKey, "this key is not among http.keys")
 		return peer, f
-	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.known(peer.Owner()):
+	case fileDecides(peer) || local && (a.Open || a.Blind && len(a.Keys) == 0) || a.needsNoKey(peer.Owner()):
 		return peer, nil
 	}
 	who := "of an unknown user"
@@ -236,9 +236,9 @@ func fileDecides(peer infer.Peer) bool {
 	return peer.Transport == infer.Unix || peer.Transport == infer.Pipe
 }
 
-// known reports whether a user needs no key. Root needs a key unless the daemon runs as root,
+// needsNoKey reports whether a user needs no key. Root needs a key unless the daemon runs as root,
 // because programs that pass on requests of other users often run as root.
-func (a *Access) known(uid string) bool {
+func (a *Access) needsNoKey(uid string) bool {
 	if uid == "" {
 		return false
 	}
@@ -252,8 +252,8 @@ type memberships struct {
 }
 
 type membership struct {
-	is    bool
-	until time.Time
+	member bool
+	until  time.Time
 }
 
 const (
@@ -266,14 +266,14 @@ func (m *memberships) has(uid, group string) bool {
 	defer m.mu.Unlock()
 	now := time.Now()
 	if known, ok := m.user[uid]; ok && now.Before(known.until) {
-		return known.is
+		return known.member
 	}
 	if m.user == nil || len(m.user) >= maxMembers {
 		m.user = make(map[string]membership)
 	}
-	is := isMember(uid, group)
-	m.user[uid] = membership{is, now.Add(rememberMember)}
-	return is
+	member := isMember(uid, group)
+	m.user[uid] = membership{member, now.Add(rememberMember)}
+	return member
 }
 
 // isMember reports whether a user belongs to a group, according to the user database of the system.

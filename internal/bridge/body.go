@@ -37,14 +37,14 @@ func (c *call) readBody() ([]byte, bool) {
 		abort()
 	}
 	if c.conn != nil && c.r.ContentLength > 0 {
-		c.conn.leaveAlone()
+		c.conn.skipProbes()
 	}
 	body, err := c.collect()
 	if err == nil {
 		err = control.SetReadDeadline(time.Time{})
 	}
 	if c.conn != nil && err == nil && c.r.ContentLength < 0 {
-		c.conn.leaveAlone()
+		c.conn.skipProbes()
 	}
 	var memory int
 	if err == nil {
@@ -54,7 +54,7 @@ func (c *call) readBody() ([]byte, bool) {
 		memory += copies * len(body)
 	}
 	if err == nil && memory > frame.FreeBytes {
-		err = c.whilePresent(func(ctx context.Context) error { return c.hold(ctx, c.within(int64(memory))) })
+		err = c.whilePresent(func(ctx context.Context) error { return c.hold(ctx, c.capToQuota(int64(memory))) })
 	}
 	switch {
 	case err == nil:
@@ -132,9 +132,9 @@ func (c *call) dropBody(control *http.ResponseController) {
 // the decoded value, and a part of the request.
 const copies = 3
 
-// within limits the estimate n to the caller's quota minus the bytes that this request has
+// capToQuota limits the estimate n to the caller's quota minus the bytes that this request has
 // reserved, so that the largest body is accepted if the caller has no other request.
-func (c *call) within(n int64) int64 {
+func (c *call) capToQuota(n int64) int64 {
 	if c.bridge.Memory == nil {
 		return n
 	}

@@ -96,7 +96,7 @@ type Entry struct {
 	Loading                    bool   // the engine does not answer at present, and requests wait
 }
 
-func (e *Entry) is(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
+func (e *Entry) hasName(name string) bool { return name == e.Name || slices.Contains(e.Aliases, name) }
 
 // Time limits and sizes of requests.
 const (
@@ -350,7 +350,7 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 	for _, anyName := range []bool{false, name == "" || b.AnyModel} {
 		for i := range list {
 			e := &list[i]
-			if !anyName && !e.is(name) {
+			if !anyName && !e.hasName(name) {
 				continue
 			}
 			known = true
@@ -376,7 +376,7 @@ func (b *Bridge) resolve(name string, task infer.Task) (entry Entry, routed stri
 func (b *Bridge) loading(task infer.Task) bool {
 	name, found := infer.ModelOf(task), false
 	for _, e := range b.list() {
-		if name != "" && !e.is(name) || !e.Can.Do(task) {
+		if name != "" && !e.hasName(name) || !e.Can.Do(task) {
 			continue
 		}
 		if !e.Loading {

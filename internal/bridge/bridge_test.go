@@ -34,9 +34,9 @@ import (
 // waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 30 * time.Second
 
-// A house is a bridge in front of a gate with one slot and one place in the queue. A handler
+// A testBridge is a bridge in front of a gate with one slot and one place in the queue. A handler
 // answers the requests.
-type house struct {
+type testBridge struct {
 	t       *testing.T
 	bridge  *bridge.Bridge
 	gate    *admit.Gate
@@ -72,7 +72,7 @@ func (j *journal) records() []exchange.Record {
 	return append([]exchange.Record(nil), j.all...)
 }
 
-// entries returns the entries of a house: a model that generates and a model that embeds.
+// entries returns the entries of a testBridge: a model that generates and a model that embeds.
 func entries() []bridge.Entry {
 	can := infer.AllAbilities()
 	can.Tools, can.Thinking = false, false
@@ -82,11 +82,11 @@ func entries() []bridge.Entry {
 	}
 }
 
-// build returns a house with a bridge that is neither open nor listening. change may change its fields;
+// build returns a testBridge with a bridge that is neither open nor listening. change may change its fields;
 // nil changes nothing.
-func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
+func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *testBridge {
 	t.Helper()
-	h := &house{t: t, kept: &journal{}}
+	h := &testBridge{t: t, kept: &journal{}}
 	can := entries()[0].Can
 	to := admit.Destination{Backend: &backend.Backend{Name: "gen", Kind: "mock", Slots: 1, Handler: handler}}
 	gate := &admit.Gate{Depth: 1, Total: 10, Choose: func(req *infer.Request) (admit.Destination, error) {
@@ -107,7 +107,7 @@ func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *ho
 }
 
 // serve listens on TCP and on a Unix socket until the end of the test.
-func (h *house) serve() *house {
+func (h *testBridge) serve() *testBridge {
 	h.t.Helper()
 	dir := shortdir.New(h.t)
 	h.path = filepath.Join(dir, "http.sock")
@@ -136,15 +136,15 @@ func (h *house) serve() *house {
 	return h
 }
 
-// open returns a house that listens, is open, and answers with handler.
-func open(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
+// open returns a testBridge that listens, is open, and answers with handler.
+func open(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *testBridge {
 	t.Helper()
 	h := build(t, handler, change)
 	h.bridge.Open(entries)
 	return h.serve()
 }
 
-func (h *house) dial() net.Conn {
+func (h *testBridge) dial() net.Conn {
 	h.t.Helper()
 	nc, err := net.Dial("tcp", h.addr.String())
 	if err != nil {
@@ -242,7 +242,7 @@ func receive(t *testing.T, r *bufio.Reader) answered {
 }
 
 // once sends one request on a new connection, and returns the answer.
-func (h *house) once(text string) answered {
+func (h *testBridge) once(text string) answered {
 	h.t.Helper()
 	nc := h.dial()
 	defer nc.Close()
@@ -251,7 +251,7 @@ func (h *house) once(text string) answered {
 
 // cutOff sends the head of a request and n bytes of its body, and closes the sending half. It
 // returns all bytes that come back, which must be one answer with status 400.
-func (h *house) cutOff(path, body string, n int) string {
+func (h *testBridge) cutOff(path, body string, n int) string {
 	h.t.Helper()
 	nc := h.dial()
 	defer nc.Close()
@@ -690,7 +690,7 @@ func wait(t *testing.T, c chan struct{}, what string) {
 	select {
 	case <-c:
 	case <-time.After(waitLimit):
-		t.Fatal("in vain: ", what)
+		t.Fatal("timed out: ", what)
 	}
 }
 
@@ -834,8 +834,8 @@ func TestRequestsDuringADrain(t *testing.T) {
 	h.gate.Close()
 	h.stop()
 	until(t, "it drains", h.bridge.Runner.Draining)
-	for _, l := range tongues {
-		got := h.once(l.ask(""))
+	for _, l := range dialectCases {
+		got := h.once(l.request(""))
 		if kind, message := l.failed(got); kind != l.failures[infer.Unavailable] || message != "admission closed" || got.header.Get("Retry-After") != "1" || !got.closes {
 			t.Errorf("%s: %+v", l.dialect, got)
 		}

@@ -44,15 +44,15 @@ func (e *echoes) Handle(ctx context.Context, req *infer.Request, emit infer.Sink
 	return emit(&infer.Done{Reason: infer.EndOfTurn})
 }
 
-// A life is the behaviour of a client on one connection. The client sends requests in pieces of any
-// size, some of them before the previous answer, and then closes the connection.
-type life struct {
-	r      *rand.Rand
-	nc     net.Conn
-	name   string
-	ahead  int // maximum number of requests that are not answered yet
-	leaves int // number of answers after which the client closes the connection
-	asked  []question
+// A randomClient is a client with random behaviour on one connection. It sends requests in pieces
+// of any size, some of them before the previous answer, and then closes the connection.
+type randomClient struct {
+	r           *rand.Rand
+	nc          net.Conn
+	name        string
+	ahead       int // maximum number of requests that are not answered yet
+	answersRead int // number of answers after which the client closes the connection
+	questions   []question
 }
 
 // A question is a request for [echoes].
@@ -66,26 +66,26 @@ func (q question) body() string {
 	return fmt.Sprintf(`{"model":"gen","stream":%v,"messages":[{"role":"user","content":"%s %d %d"}]}`, q.stream, q.text, q.times, q.pause)
 }
 
-// drawLife returns a random life. Its texts contain name, and so differ from the texts of other
-// lives.
-func drawLife(r *rand.Rand, name string, nc net.Conn) *life {
-	l := &life{r: r, nc: nc, name: name, ahead: 1 + r.IntN(2)*r.IntN(3)}
+// newRandomClient returns a client. Its texts contain name, and so differ from the texts of other
+// clients.
+func newRandomClient(r *rand.Rand, name string, nc net.Conn) *randomClient {
+	l := &randomClient{r: r, nc: nc, name: name, ahead: 1 + r.IntN(2)*r.IntN(3)}
 	for i := range 1 + r.IntN(6) {
 		size := []int{1, 1, 600, 5000}[r.IntN(4)]
-		l.asked = append(l.asked, question{
+		l.questions = append(l.questions, question{
 			text: fmt.Sprintf("%s-%d-%s", name, i, strings.Repeat("x", size)), times: 1 + r.IntN(4),
 			pause: []int{0, 0, 1, 20, 70}[r.IntN(5)], stream: r.IntN(2) == 0,
 		})
 	}
-	l.leaves = len(l.asked)
+	l.answersRead = len(l.questions)
 	if r.IntN(3) == 0 {
-		l.leaves = r.IntN(len(l.asked))
+		l.answersRead = r.IntN(len(l.questions))
 	}
 	return l
 }
 
 // bytes returns the bytes of a request, in a random framing of the body.
-func (l *life) bytes(q question) string {
+func (l *randomClient) bytes(q question) string {
 	body := q.body()
 	if l.r.IntN(4) > 0 {
 		return request("POST", chatPath, body)
@@ -95,16 +95,16 @@ func (l *life) bytes(q question) string {
 	return request("POST", chatPath, chunks, "Transfer-Encoding: chunked")
 }
 
-// live plays the life. It returns an error if an answer does not belong to its question.
-func (l *life) live() error {
-	answers := make(chan struct{}, len(l.asked))
+// run sends the requests and reads the answers. It returns an error if an answer does not belong to its question.
+func (l *randomClient) run() error {
+	answers := make(chan struct{}, len(l.questions))
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	defer close(answers)
 	defer l.nc.Close()
 	cuts := rand.New(rand.NewPCG(l.r.Uint64(), 0))
-	pieces := make([]string, len(l.asked))
-	for i, q := range l.asked {
+	pieces := make([]string, len(l.questions))
+	for i, q := range l.questions {
 		pieces[i] = l.bytes(q)
 	}
 	sending.Go(func() {
@@ -118,13 +118,13 @@ func (l *life) live() error {
 		}
 	})
 	in := bufio.NewReader(l.nc)
-	for i, q := range l.asked[:l.leaves] {
+	for i, q := range l.questions[:l.answersRead] {
 		if err := q.answered(in); err != nil {
-			return fmt.Errorf("%s, request %d of %d, %d ahead: %w", l.name, i, len(l.asked), l.ahead, err)
+			return fmt.Errorf("%s, request %d of %d, %d ahead: %w", l.name, i, len(l.questions), l.ahead, err)
 		}
 		answers <- struct{}{}
 	}
-	if l.leaves < len(l.asked) { // leaves in the middle of an answer
+	if l.answersRead < len(l.questions) { // leaves in the middle of an answer
 		_, _ = io.CopyN(io.Discard, in, l.r.Int64N(600)) // the answer may be shorter
 	}
 	return nil
@@ -165,12 +165,12 @@ func (q question) answered(in *bufio.Reader) error {
 
 // Connections with random behaviour get their answers in order, while others are closed in the
 // middle of an answer. The requests on closed connections end.
-func TestRandomLives(t *testing.T) {
+func TestRandomClients(t *testing.T) {
 	handler := &echoes{}
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Handler = handler })
-	lives := 10
+	runs := 10
 	if testing.Short() {
-		lives = 1
+		runs = 1
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -178,7 +178,7 @@ func TestRandomLives(t *testing.T) {
 	for client := range 16 {
 		r := rand.New(rand.NewPCG(seed, uint64(client)))
 		clients.Go(func() {
-			for n := range lives {
+			for n := range runs {
 				network, addr := "tcp", h.addr.String()
 				if r.IntN(3) == 0 {
 					network, addr = "unix", h.path
@@ -189,7 +189,7 @@ func TestRandomLives(t *testing.T) {
 					return
 				}
 				_ = nc.SetDeadline(time.Now().Add(2 * waitLimit))
-				if err := drawLife(r, fmt.Sprintf("%d-%d", client, n), nc).live(); err != nil {
+				if err := newRandomClient(r, fmt.Sprintf("%d-%d", client, n), nc).run(); err != nil {
 					t.Error(err)
 				}
 			}

@@ -31,16 +31,16 @@ type conn struct {
 	closed       chan struct{}
 	once         sync.Once
 
-	mu      sync.Mutex // guards the fields below
-	limit   time.Time  // the read deadline that was requested; zero means none
-	set     time.Time  // the read deadline of the socket, which may be earlier
-	reading bool       // a read of net/http is under way
-	used    bool       // the client has sent something
-	fresh   time.Time  // the write deadline need not be set again before this time
-	own     bool       // the handler has set a write deadline of its own
-	alone   bool       // reads of one byte return at once, without a byte; see leaveAlone
-	ahead   []byte     // bytes after the request that awaitHangUp has read
-	ended   error      // the error of the read with which awaitHangUp found the end of the connection
+	mu             sync.Mutex // guards the fields below
+	limit          time.Time  // the read deadline that was requested; zero means none
+	set            time.Time  // the read deadline of the socket, which may be earlier
+	reading        bool       // a read of net/http is under way
+	used           bool       // the client has sent something
+	freshUntil     time.Time  // the write deadline need not be set again before this time
+	customDeadline bool       // the handler has set a write deadline of its own
+	probesSkipped  bool       // reads of one byte return at once, without a byte; see skipProbes
+	ahead          []byte     // bytes after the request that awaitHangUp has read
+	ended          error      // the error of the read with which awaitHangUp found the end of the connection
 }
 
 // past is a deadline that ends a read at once.
@@ -81,7 +81,7 @@ func (c *conn) begin(p []byte) (n int, over bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.alone && len(p) == 1: // net/http looks for a hang-up
+	case c.probesSkipped && len(p) == 1: // net/http looks for a hang-up
 		return 0, true, nil
 	case len(c.ahead) > 0:
 		n = copy(p, c.ahead)
@@ -112,7 +112,7 @@ func (c *conn) end(p []byte, n int, err *error) bool {
 	}
 	if n == 0 && errors.Is(*err, os.ErrDeadlineExceeded) {
 		switch {
-		case c.alone && len(p) == 1:
+		case c.probesSkipped && len(p) == 1:
 			*err = nil // net/http looks for a hang-up, as in begin
 		case c.limit.IsZero() || time.Now().Before(c.limit):
 			if *err = c.setLocked(c.limit); *err == nil {
@@ -129,10 +129,10 @@ func (c *conn) end(p []byte, n int, err *error) bool {
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.IsZero() && !c.own {
+	if t.IsZero() && !c.customDeadline {
 		return nil // each write sets a deadline
 	}
-	c.own, c.fresh = !t.IsZero(), time.Time{}
+	c.customDeadline, c.freshUntil = !t.IsZero(), time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
@@ -154,35 +154,35 @@ func (c *conn) refresh() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if c.own || now.Before(c.fresh) {
+	if c.customDeadline || now.Before(c.freshUntil) {
 		return nil
 	}
 	more := c.writeTimeout / 64
-	c.fresh = now.Add(more)
+	c.freshUntil = now.Add(more)
 	return c.Conn.SetWriteDeadline(now.Add(c.writeTimeout + more))
 }
 
-// leaveAlone makes reads of one byte return at once, without a byte, until the request is answered.
+// skipProbes makes reads of one byte return at once, without a byte, until the request is answered.
 // After the end of the body, net/http reads one byte while the handler runs, to notice a hang-up.
 // awaitHangUp replaces that read, for requests that wait. If the length of a body is known,
-// leaveAlone may be called before the body is read, because net/http never reads a single byte of
+// skipProbes may be called before the body is read, because net/http never reads a single byte of
 // it.
-func (c *conn) leaveAlone() {
+func (c *conn) skipProbes() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.alone = true
+	c.probesSkipped = true
 	if c.reading {
 		_ = c.setLocked(past) // fails if the connection is closed, which also ends the read
 	}
 }
 
-// rested ends the effect of leaveAlone when a request was answered and the connection is idle. It
+// onState ends the effect of skipProbes when a request was answered and the connection is idle. It
 // is the hook ConnState of [http.Server].
-func rested(nc net.Conn, state http.ConnState) {
+func onState(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok && state == http.StateIdle {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.alone = false
+		c.probesSkipped = false
 	}
 }
 
@@ -194,14 +194,14 @@ const hangUpInterval = 50 * time.Millisecond
 const maxAhead = 512
 
 // awaitHangUp returns nil once the client has closed its connection or its sending half while its
-// request is being answered. If ctx ends first, it returns the cause. leaveAlone must have been
+// request is being answered. If ctx ends first, it returns the cause. skipProbes must have been
 // called for the request.
 func (c *conn) awaitHangUp(ctx context.Context) error {
 	c.mu.Lock()
-	alone, ahead, ended := c.alone, len(c.ahead) > 0, c.ended
+	skipped, ahead, ended := c.probesSkipped, len(c.ahead) > 0, c.ended
 	c.mu.Unlock()
 	switch {
-	case !alone:
+	case !skipped:
 		return errors.ErrUnsupported
 	case ended != nil:
 		return nil

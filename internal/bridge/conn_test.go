@@ -175,11 +175,11 @@ func TestHangUpsBeforeTheAnswer(t *testing.T) {
 }
 
 // until waits for a condition. It fails the test after waitLimit.
-func until(t *testing.T, what string, is func() bool) {
+func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for late := time.Now().Add(waitLimit); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatalf("in vain: %s", what)
+	for deadline := time.Now().Add(waitLimit); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out: %s", what)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func until(t *testing.T, what string, is func() bool) {
 // header, 60 s for a body, and 2 minutes between two requests.
 func TestTimesOfLaterRequests(t *testing.T) {
 	const head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
+	bubble(t, words("a"), func(_ *testBridge, dial func() net.Conn) {
 		for name, test := range map[string]struct {
 			text string
 			left time.Duration
@@ -226,7 +226,7 @@ func TestSlowReader(t *testing.T) {
 			}
 		}
 	})
-	bubble(t, chatter, func(h *house, dial func() net.Conn) {
+	bubble(t, chatter, func(h *testBridge, dial func() net.Conn) {
 		nc := dial()
 		if _, err := io.WriteString(nc, request("POST", chatPath, hi(`,"stream":true`))); err != nil {
 			t.Fatal(err)

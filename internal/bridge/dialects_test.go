@@ -26,8 +26,8 @@ const (
 	countPath     = "/v1/messages/count_tokens"
 )
 
-// A tongue is a dialect that can generate, with its path and errors.
-type tongue struct {
+// A dialectCase is a dialect that can generate, with its path and errors.
+type dialectCase struct {
 	dialect wire.Dialect
 	path    string
 	body    string // a request without its closing brace
@@ -38,7 +38,7 @@ type tongue struct {
 	broken   string // part of the last event of a stream that fails
 }
 
-var tongues = []tongue{
+var dialectCases = []dialectCase{
 	{
 		wire.OpenAI, chatPath, `{"model":"gen","messages":[{"role":"user","content":"hi"}]`, openAIError, openAIFailures,
 		`data: {"error":{"message":"why","type":"api_error","param":null,"code":"server_is_overloaded"}}` + "\n\ndata: [DONE]\n\n",
@@ -59,7 +59,7 @@ var openAIFailures = map[infer.Code]string{
 	infer.Unsupported: "400 invalid_request_error", infer.TooLarge: "413 invalid_request_error", infer.Malformed: "502 api_error", infer.Internal: "500 api_error",
 }
 
-func (l *tongue) ask(more string) string { return request("POST", l.path, l.body+more+"}") }
+func (l *dialectCase) request(more string) string { return request("POST", l.path, l.body+more+"}") }
 
 func openAIError(a answered) (kind, message string) {
 	kind, _, _, message = a.failure()
@@ -87,7 +87,7 @@ func anthropicError(a answered) (kind, message string) {
 // Each dialect answers on its path, with and without /v1, in one piece and as a stream. The records
 // have the dialect's name.
 func TestDialects(t *testing.T) {
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		t.Run(string(l.dialect), func(t *testing.T) {
 			h := open(t, words("a", "b"), nil)
 			for _, path := range []string{l.path, strings.TrimPrefix(l.path, "/v1"), l.path + "?beta=true"} {
@@ -113,7 +113,7 @@ func TestDialects(t *testing.T) {
 // Unavailable come with Retry-After, the estimate rounded up to whole seconds; Malformed comes with
 // X-Should-Retry: false.
 func TestFailuresOfDialects(t *testing.T) {
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		for code, want := range l.failures {
 			h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error { return infer.Errorf(code, "why") }), func(b *bridge.Bridge) {
 				b.RetryAfter = func(req *infer.Request) time.Duration {
@@ -124,7 +124,7 @@ func TestFailuresOfDialects(t *testing.T) {
 				}
 			})
 			for _, more := range []string{"", `,"stream":true`} {
-				got := h.once(l.ask(more))
+				got := h.once(l.request(more))
 				if kind, message := l.failed(got); kind != want || message != "why" {
 					t.Errorf("%s, %s: %s %q", l.dialect, code, kind, message)
 				}
@@ -146,9 +146,9 @@ func TestBrokenStreams(t *testing.T) {
 		}
 		return infer.Errorf(infer.Unavailable, "why")
 	})
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		h := open(t, handler, nil)
-		got := h.once(l.ask(`,"stream":true`))
+		got := h.once(l.request(`,"stream":true`))
 		last := got.body[strings.LastIndex(strings.TrimSuffix(strings.TrimSuffix(got.body, "data: [DONE]\n\n"), "\n\n"), "\n\n"):]
 		if got.status != 200 || !strings.Contains(last, l.broken) {
 			t.Errorf("%s ends with %s", l.dialect, last)
@@ -167,7 +167,7 @@ func TestRefusalsOfDialects(t *testing.T) {
 	h := open(t, words("a"), func(b *bridge.Bridge) {
 		b.Access.Keys = append(b.Access.Keys, key(t, "ci", secret))
 	})
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		for name, test := range map[string]struct {
 			request string
 			want    string
@@ -215,7 +215,7 @@ func TestBodiesCutOff(t *testing.T) {
 		ran.Add(1)
 		return nil
 	}), nil)
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		body := l.body + `,"stream":true}`
 		for n := 0; n < len(body); n += 10 {
 			h.cutOff(l.path, body, n)
@@ -237,9 +237,9 @@ func TestKeepAlivesOfDialects(t *testing.T) {
 	pings := map[wire.Dialect]string{
 		wire.OpenAI: ": ping\n", wire.Responses: ": ping\n", wire.Anthropic: "event: ping\ndata: {\"type\":\"ping\"}\n\n",
 	}
-	for _, l := range tongues {
-		bubble(t, slowly{25 * time.Second, 11 * time.Second}, func(_ *house, dial func() net.Conn) {
-			got := send(t, dial(), l.ask(`,"stream":true`))
+	for _, l := range dialectCases {
+		bubble(t, slowly{25 * time.Second, 11 * time.Second}, func(_ *testBridge, dial func() net.Conn) {
+			got := send(t, dial(), l.request(`,"stream":true`))
 			pieces := strings.Split(got.body, pings[l.dialect])
 			if len(pieces) != 4 || pieces[0] != "" || pieces[1] != "" || strings.Count(pieces[2], `"a"`) != 1 || strings.Count(pieces[3], `"a"`) != 1 {
 				t.Errorf("%s: %q", l.dialect, got.body)
@@ -264,9 +264,9 @@ func TestLateFailures(t *testing.T) {
 			return context.Cause(ctx)
 		}
 	})
-	for _, l := range tongues {
-		bubble(t, late, func(_ *house, dial func() net.Conn) {
-			got := send(t, dial(), l.ask(`,"stream":true`))
+	for _, l := range dialectCases {
+		bubble(t, late, func(_ *testBridge, dial func() net.Conn) {
+			got := send(t, dial(), l.request(`,"stream":true`))
 			if got.status != 200 || !strings.Contains(got.body, l.broken) || l.dialect == wire.Responses && !strings.Contains(got.body, "event: response.created\n") {
 				t.Errorf("%s: %+v", l.dialect, got)
 			}
@@ -276,12 +276,12 @@ func TestLateFailures(t *testing.T) {
 
 // In each dialect a client that hangs up frees its slot, with or without a stream.
 func TestAbortsOfDialects(t *testing.T) {
-	for _, l := range tongues {
+	for _, l := range dialectCases {
 		for _, more := range []string{"", `,"stream":true`} {
 			handler := newHold(more != "")
 			h := open(t, handler, nil)
 			nc := h.dial()
-			if _, err := io.WriteString(nc, l.ask(more)); err != nil {
+			if _, err := io.WriteString(nc, l.request(more)); err != nil {
 				t.Fatal(err)
 			}
 			wait(t, handler.began, "it begins")

@@ -16,7 +16,7 @@ func (b *Bridge) generator(name string, need infer.Abilities) (entry Entry) {
 	for _, e := range b.list() {
 		switch {
 		case !e.Can.Generate:
-		case e.is(name):
+		case e.hasName(name):
 			return e
 		case entry.Name == "", !entry.Can.Cover(need) && e.Can.Cover(need):
 			entry = e
@@ -50,7 +50,7 @@ func (c *call) llamaAnswer(read func([]byte) (*llama.Completion, error)) {
 		return
 	}
 	e := c.bridge.generator(ask.Model, infer.Abilities{Infill: ask.Generate.Suffix != nil})
-	if !e.is(ask.Model) {
+	if !e.hasName(ask.Model) {
 		ask.Model = e.Name
 	}
 	if model, ok := c.prepare(&ask.Ask); ok {
@@ -79,7 +79,7 @@ func (c *call) llamaTokens(read func([]byte) (*llama.Tokens, error)) {
 		return
 	}
 	e := c.bridge.generator(t.Model, infer.Abilities{Count: true, Tools: len(t.Task.Of.Tools) > 0})
-	if !e.is(t.Model) {
+	if !e.hasName(t.Model) {
 		if t.Strict && t.Model != "" && !c.bridge.AnyModel {
 			c.refuse(web.UnknownModel(t.Model))
 			return

@@ -49,7 +49,7 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
 	for _, spelled := range []string{name, ollama.Same(name)} {
 		for _, e := range b.list() {
-			if e.is(spelled) {
+			if e.hasName(spelled) {
 				return e, spelled, true
 			}
 		}

@@ -252,7 +252,7 @@ func TestOtherKeepAlives(t *testing.T) {
 		}
 		return emit(&infer.Done{Reason: infer.EndOfTurn, Out: 1})
 	})
-	bubble(t, slow, func(_ *house, dial func() net.Conn) {
+	bubble(t, slow, func(_ *testBridge, dial func() net.Conn) {
 		for path, body := range map[string]string{"/api/chat": hiTo["/api/chat"], "/api/generate": hiTo["/api/generate"], "/completion": `{"prompt":"hi","stream":true}`} {
 			nc := dial()
 			go func() { _, _ = io.WriteString(nc, request("POST", path, body)) }()

@@ -53,7 +53,7 @@ func (c *call) model() {
 		return
 	}
 	for _, e := range c.bridge.list() {
-		if e.is(name) {
+		if e.hasName(name) {
 			m := c.bridge.describe(e, name)
 			c.sendJSON(http.StatusOK, m.Append(nil))
 			return

@@ -12,16 +12,16 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A sign is a Page whose answer is the method, the user and the key of the request.
-type sign struct{}
+// An echoPage is a Page whose answer is the method, the user and the key of the request.
+type echoPage struct{}
 
-func (sign) Takes(r *http.Request) bool {
+func (echoPage) Takes(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/inferd/") || r.URL.Path == "/" && r.Header.Get("Accept") == "text/html"
 }
 
-func (sign) Public(path string) bool { return path == "/" || path == "/inferd/file" }
+func (echoPage) Public(path string) bool { return path == "/" || path == "/inferd/file" }
 
-func (sign) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
+func (echoPage) Serve(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 	_, _ = io.WriteString(w, r.Method+" "+peer.User+"/"+peer.Key)
 }
 
@@ -56,7 +56,7 @@ func TestPage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t, words("a"), func(b *bridge.Bridge) {
-				b.Page = sign{}
+				b.Page = echoPage{}
 				b.Access.UID, b.Access.Keys = own, []*bridge.Key{key(t, "ci", secret)}
 				b.UserOf = func(*net.TCPConn) (uint32, error) { return uint32(test.uid), nil }
 			})
@@ -75,7 +75,7 @@ func TestPage(t *testing.T) {
 // exist.
 func TestPageIsEarly(t *testing.T) {
 	h := build(t, words("a"), func(b *bridge.Bridge) {
-		b.Page = sign{}
+		b.Page = echoPage{}
 		b.UserOf = func(*net.TCPConn) (uint32, error) { return 0, errors.New("unknown") }
 	}).serve()
 	if got := h.once(request("GET", "/", "", asksHTML)); got.status != 200 || got.body != "GET /" {

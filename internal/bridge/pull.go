@@ -84,9 +84,9 @@ type progress struct {
 	stream bool
 	leave  context.CancelCauseFunc // ends the pull
 
-	quiet        // its mutex guards the fields below; when over is set, report and the timer send nothing
-	line  []byte // the latest line, which is repeated after silence
-	begun bool   // the headers have been sent
+	silenceTimer        // its mutex guards the fields below; when over is set, report and the timer send nothing
+	line         []byte // the latest line, which is repeated after silence
+	begun        bool   // the headers have been sent
 }
 
 // begin starts the timer for silence, which runs until stop.

@@ -39,9 +39,9 @@ type reply struct {
 	stream  streamer  // makes a stream; nil for an answer in one piece
 	task    infer.Task
 
-	quiet        // its mutex guards the fields below
-	begun bool   // the headers have been sent
-	buf   []byte // bytes that are not yet written
+	silenceTimer        // its mutex guards the fields below
+	begun        bool   // the headers have been sent
+	buf          []byte // bytes that are not yet written
 }
 
 var (

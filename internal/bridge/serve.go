@@ -34,7 +34,7 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 		Handler: b, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:    slog.NewLogLogger(b.Runner.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context { return withPeer(ctx, nc) },
-		ConnState:   rested,
+		ConnState:   onState,
 	}
 	all.Go(func() { _ = server.Serve(in) }) // returns when in is closed
 	all.Go(func() {

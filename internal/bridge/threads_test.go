@@ -18,10 +18,10 @@ import (
 // its report.
 func TestThreads(t *testing.T) {
 	t.Run("earendil-works/pi#1887: a request waits while models are loaded", func(t *testing.T) {
-		for _, l := range tongues {
+		for _, l := range dialectCases {
 			h := build(t, words("a"), func(b *bridge.Bridge) { b.ReadyTimeout = waitLimit }).serve()
 			nc := h.dial()
-			if _, err := io.WriteString(nc, l.ask("")); err != nil {
+			if _, err := io.WriteString(nc, l.request("")); err != nil {
 				t.Fatal(err)
 			}
 			if got := h.once(request("GET", "/health", "")); got.status != 503 {
@@ -36,7 +36,7 @@ func TestThreads(t *testing.T) {
 	})
 	t.Run("open-mercato/cezar#426: a page's request needs a preflight", func(t *testing.T) {
 		h := open(t, words("a"), nil)
-		for _, l := range tongues {
+		for _, l := range dialectCases {
 			for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""} {
 				for _, page := range []string{"Origin: http://localhost", "Sec-Fetch-Site: same-origin"} {
 					if got := h.once(request("POST", l.path, l.body+"}", page, "Content-Type: "+kind)); got.status != 415 {
@@ -50,9 +50,9 @@ func TestThreads(t *testing.T) {
 		}
 	})
 	t.Run("openai/openai-python#2722, mckinsey/agents-at-scale-ark#2567, anomalyco/opencode#50871: a keep-alive is no event without data", func(t *testing.T) {
-		for _, l := range tongues {
-			bubble(t, slowly{25 * time.Second}, func(_ *house, dial func() net.Conn) {
-				got := send(t, dial(), l.ask(`,"stream":true`))
+		for _, l := range dialectCases {
+			bubble(t, slowly{25 * time.Second}, func(_ *testBridge, dial func() net.Conn) {
+				got := send(t, dial(), l.request(`,"stream":true`))
 				for event := range strings.SplitSeq(strings.TrimSuffix(got.body, "\n\n"), "\n\n") {
 					var data strings.Builder
 					for line := range strings.SplitSeq(event, "\n") {

@@ -45,15 +45,15 @@ type localConn struct{ net.Conn }
 
 func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
-// bubble calls test in a synctest bubble, with a house that answers with handler over connections
+// bubble calls test in a synctest bubble, with a testBridge that answers with handler over connections
 // in memory. dial returns a new connection.
-func bubble(t *testing.T, handler infer.Handler, test func(h *house, dial func() net.Conn)) {
+func bubble(t *testing.T, handler infer.Handler, test func(h *testBridge, dial func() net.Conn)) {
 	t.Helper()
 	bubbleOf(t, handler, entries, test)
 }
 
 // bubbleOf is like bubble, with the given entries.
-func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry, test func(h *house, dial func() net.Conn)) {
+func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry, test func(h *testBridge, dial func() net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, handler, func(b *bridge.Bridge) { b.Access.Open = true })
@@ -83,7 +83,7 @@ func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry
 
 // A header that takes longer than 10 s, or a body that takes longer than 60 s, ends the connection.
 func TestSlowRequests(t *testing.T) {
-	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
+	bubble(t, words("a"), func(_ *testBridge, dial func() net.Conn) {
 		begin := time.Now()
 		nc := dial()
 		if _, err := io.WriteString(nc, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"); err != nil {
@@ -119,7 +119,7 @@ func TestSlowRequests(t *testing.T) {
 // A connection on which nothing was sent is idle, and may stay open for 2 minutes. The 10 s for its
 // first header begin with the first byte.
 func TestConnectionsInAdvance(t *testing.T) {
-	bubble(t, words("a"), func(_ *house, dial func() net.Conn) {
+	bubble(t, words("a"), func(_ *testBridge, dial func() net.Conn) {
 		for text, left := range map[string]time.Duration{"": 2 * time.Minute, "POST /v1": 119*time.Second + 10*time.Second} {
 			begin, nc := time.Now(), dial()
 			if text != "" {
@@ -160,7 +160,7 @@ func (s slowly) Handle(ctx context.Context, _ *infer.Request, emit infer.Sink) e
 
 // A silent stream sends a comment every 10 s, without a blank line.
 func TestKeepAliveComments(t *testing.T) {
-	bubble(t, slowly{25 * time.Second, 5 * time.Second, 11 * time.Second}, func(_ *house, dial func() net.Conn) {
+	bubble(t, slowly{25 * time.Second, 5 * time.Second, 11 * time.Second}, func(_ *testBridge, dial func() net.Conn) {
 		got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
 		pieces := strings.Split(got.body, ": ping\n")
 		if len(pieces) != 4 || pieces[0] != "" || pieces[1] != "" || strings.Count(pieces[2], `"content":"a"`) != 2 || strings.Count(pieces[3], `"content":"a"`) != 1 {
@@ -187,21 +187,21 @@ func TestStatusIsDecided(t *testing.T) {
 		}
 	}
 	for d, status := range map[time.Duration]int{9 * time.Second: 400, 11 * time.Second: 200} {
-		bubble(t, late(d), func(_ *house, dial func() net.Conn) {
+		bubble(t, late(d), func(_ *testBridge, dial func() net.Conn) {
 			got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
 			if got.status != status || !strings.Contains(got.body, "why") || strings.HasSuffix(got.body, "data: [DONE]\n\n") != (status == 200) {
 				t.Errorf("after %s: %+v", d, got)
 			}
 		})
 	}
-	bubble(t, late(44*time.Second), func(_ *house, dial func() net.Conn) {
+	bubble(t, late(44*time.Second), func(_ *testBridge, dial func() net.Conn) {
 		if got := send(t, dial(), request("POST", chatPath, hi(""))); got.status != 400 {
 			t.Errorf("in one piece: %+v", got)
 		}
 	})
 	// If an answer in one piece fails after its headers, the connection is cut, so that the answer
 	// does not look complete.
-	bubble(t, late(46*time.Second), func(_ *house, dial func() net.Conn) {
+	bubble(t, late(46*time.Second), func(_ *testBridge, dial func() net.Conn) {
 		nc := dial()
 		if _, err := io.WriteString(nc, request("POST", chatPath, hi(""))); err != nil {
 			t.Fatal(err)
@@ -221,7 +221,7 @@ func TestSlowAnswersInOnePiece(t *testing.T) {
 		chatPath: hi(""), "/v1/completions": `{` + entry + `,"prompt":"hi"}`, responsesPath: `{` + entry + `,"input":"hi"}`,
 		messagesPath: hi(`,"max_tokens":9`), "/api/chat": hi(`,"stream":false`), "/completion": `{"prompt":"hi"}`,
 	} {
-		bubble(t, slowly{3 * time.Minute}, func(_ *house, dial func() net.Conn) {
+		bubble(t, slowly{3 * time.Minute}, func(_ *testBridge, dial func() net.Conn) {
 			nc := dial()
 			begin := time.Now()
 			if _, err := io.WriteString(nc, request("POST", path, body)); err != nil {
@@ -282,7 +282,7 @@ func testStatusWhileLoading(t *testing.T, loading, failing time.Duration, status
 		all[0].Loading = time.Since(begin) < loading
 		return all
 	}
-	bubbleOf(t, handler, list, func(_ *house, dial func() net.Conn) {
+	bubbleOf(t, handler, list, func(_ *testBridge, dial func() net.Conn) {
 		begin = time.Now()
 		got := send(t, dial(), request("POST", chatPath, hi(`,"stream":true`)))
 		if got.status != status || !strings.Contains(got.body, "given up") {
