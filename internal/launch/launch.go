@@ -163,15 +163,15 @@ func Receive() (net.Conn, *Contract, error) {
 	return conn, c, nil
 }
 
-// errBuilds means that daemon and engine come from different builds.
-var errBuilds = errors.New("inferd and inferd-engine are not of the same build")
+// errOtherBuild means that daemon and engine come from different builds.
+var errOtherBuild = errors.New("inferd and inferd-engine are not of the same build")
 
 // decode decodes and checks a contract. It refuses unknown members, which a daemon of another build
 // has written.
 func decode(encoded []byte) (*Contract, error) {
 	var c Contract
 	if err := json.Unmarshal(encoded, &c, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("%w: %w", errBuilds, err)
+		return nil, fmt.Errorf("%w: %w", errOtherBuild, err)
 	}
 	if err := c.check(); err != nil {
 		return nil, err

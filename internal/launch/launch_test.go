@@ -144,12 +144,12 @@ func TestContractArrives(t *testing.T) {
 
 // Receive refuses a contract that another build has written, or that has an invalid value. Its error
 // distinguishes the two, and names the value.
-func TestContractThatIsNone(t *testing.T) {
+func TestInvalidContract(t *testing.T) {
 	whole, err := json.Marshal(contract())
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := func(from, to string) string {
+	replaced := func(from, to string) string {
 		text := strings.Replace(string(whole), from, to, 1)
 		if text == string(whole) {
 			t.Fatalf("no %s in %s", from, whole)
@@ -161,15 +161,15 @@ func TestContractThatIsNone(t *testing.T) {
 		"empty":              {"", builds},
 		"cut":                {string(whole[:len(whole)/2]), builds},
 		"no JSON":            {"\x00\x01", builds},
-		"an unknown member":  {with(`"slots"`, `"x":1,"slots"`), builds},
-		"a member twice":     {with(`"slots"`, `"slots":1,"slots"`), builds},
-		"another case":       {with(`"slots"`, `"Slots"`), builds},
-		"a text for a count": {with(`"slots":4`, `"slots":"4"`), builds},
-		"no slots":           {with(`"slots":4`, `"slots":0`), "launch contract: slots is 0: want 1 or more"},
-		"a missing member":   {with(`"threads":5,`, ""), "launch contract: threads is 0: want 1 or more"},
-		"a negative stall":   {with(`"max_stall_ms":7`, `"max_stall_ms":-7`), "launch contract: max_stall_ms is -7: want 0 or more"},
-		"a relative folder":  {with(`"/lib"`, `"lib"`), `launch contract: path "lib" is not absolute`},
-		"a relative lock":    {with(`"/run/compute.lock"`, `"compute.lock"`), `launch contract: path "compute.lock" is not absolute`},
+		"an unknown member":  {replaced(`"slots"`, `"x":1,"slots"`), builds},
+		"a member twice":     {replaced(`"slots"`, `"slots":1,"slots"`), builds},
+		"another case":       {replaced(`"slots"`, `"Slots"`), builds},
+		"a text for a count": {replaced(`"slots":4`, `"slots":"4"`), builds},
+		"no slots":           {replaced(`"slots":4`, `"slots":0`), "launch contract: slots is 0: want 1 or more"},
+		"a missing member":   {replaced(`"threads":5,`, ""), "launch contract: threads is 0: want 1 or more"},
+		"a negative stall":   {replaced(`"max_stall_ms":7`, `"max_stall_ms":-7`), "launch contract: max_stall_ms is -7: want 0 or more"},
+		"a relative folder":  {replaced(`"/lib"`, `"lib"`), `launch contract: path "lib" is not absolute`},
+		"a relative lock":    {replaced(`"/run/compute.lock"`, `"compute.lock"`), `launch contract: path "compute.lock" is not absolute`},
 		"no model":           {strings.Replace(string(whole), `"files":null`, `"files":[]`, 1), "launch contract: no model file"},
 		"too large":          {strings.Repeat(" ", 9<<20), "launch contract: it has 9437184 bytes, at most 8388608 are read"},
 	} {

@@ -15,7 +15,7 @@ import (
 func inheritedContract() ([]byte, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%w: it is not there", errBuilds)
+		return nil, fmt.Errorf("%w: descriptor %d is not a file with the contract", errOtherBuild, fd)
 	}
 	if stat.Size > maxSize {
 		return nil, fmt.Errorf("it has %d bytes, at most %d are read", stat.Size, maxSize)

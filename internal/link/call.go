@@ -32,15 +32,15 @@ type call struct {
 	pending   pieces      // received, not yet taken
 	carry     infer.Text  // tokens received without text; the next piece reports them
 	untaken   int         // bytes of pending and of the events that relay is emitting
-	since     time.Time   // start of the present call of emit; zero if there is none
+	emitStart time.Time   // start of the present call of emit; zero if there is none
 	stalled   bool
 	preempted bool
 	paused    bool // the last state sent to the engine
 	canceled  bool // the engine was sent a cancel, or will never be sent the request
 	dropped   bool // the request will never be sent
 	closed    bool // relay has returned
-	over      bool
-	last      *response // the end of the call; nil if the connection ended first
+	ended     bool
+	final     *response // the end of the call; nil if the connection ended first
 }
 
 func (c *call) addText(ev *infer.Text) {
@@ -106,8 +106,8 @@ func (c *call) added(stalls bool, tokens, cost int) {
 
 func (c *call) finish(last *response) {
 	c.mu.Lock()
-	if !c.over {
-		c.over, c.last = true, last
+	if !c.ended {
+		c.ended, c.final = true, last
 	}
 	c.mu.Unlock()
 	c.signal()
@@ -121,7 +121,7 @@ func (c *call) active() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.over && !c.paused && !c.canceled
+	return !c.ended && !c.paused && !c.canceled
 }
 
 func (c *call) signal() {
@@ -136,7 +136,7 @@ func (c *call) signal() {
 func (c *call) cancel() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.canceled {
+	if c.ended || c.canceled {
 		return
 	}
 	c.canceled = true
@@ -157,7 +157,7 @@ func (c *call) settle() {
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
-		settled := c.over || c.dropped
+		settled := c.ended || c.dropped
 		c.mu.Unlock()
 		if settled {
 			return
@@ -229,8 +229,8 @@ func (c *call) close() {
 func (c *call) check() {
 	c.mu.Lock()
 	wait, stalls := StallAfter, false
-	if !c.since.IsZero() {
-		if wait -= time.Since(c.since); wait <= 0 {
+	if !c.emitStart.IsZero() {
+		if wait -= time.Since(c.emitStart); wait <= 0 {
 			wait, stalls = StallAfter, c.stallLocked(true)
 		}
 	}
@@ -255,10 +255,10 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 			return context.Cause(ctx)
 		}
 		c.mu.Lock()
-		over, last := c.over, c.last
+		over, last := c.ended, c.final
 		ready, c.pending = c.pending, spare
 		if len(ready) > 0 {
-			c.since = time.Now()
+			c.emitStart = time.Now()
 		}
 		c.mu.Unlock()
 
@@ -290,9 +290,9 @@ func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 func (c *call) taken(bytes int, more bool) {
 	c.mu.Lock()
 	c.untaken -= bytes
-	c.since = time.Time{}
+	c.emitStart = time.Time{}
 	if more {
-		c.since = time.Now()
+		c.emitStart = time.Now()
 	}
 	flows := c.untaken == 0 && c.stallLocked(false)
 	c.mu.Unlock()

@@ -77,7 +77,7 @@ func (c *Client) Run(report func(Report)) error {
 	writer.Go(func() { c.out.writeTo(c.conn) })
 	defer writer.Wait()
 	defer c.out.close()
-	defer c.end()
+	defer c.endCalls()
 	defer c.conn.Close()
 
 	r := frame.Prefixed.NewReader(c.conn, limit)
@@ -116,7 +116,7 @@ func (c *Client) Close() { _ = c.conn.Close() }
 func (c *Client) takeBlob(msg []byte) error {
 	c.frames.Add(1)
 	if len(msg) == 0 || msg[0] > thinkingBlob {
-		return protocolError("a blob of no kind")
+		return protocolError("a blob of unknown kind")
 	}
 	kind := msg[0]
 	msg = msg[1:]
@@ -124,7 +124,7 @@ func (c *Client) takeBlob(msg []byte) error {
 	for i := range head {
 		n, size := binary.Uvarint(msg)
 		if size <= 0 || i > 0 && n > math.MaxInt32 {
-			return protocolError("a blob without a call, or without tokens")
+			return protocolError("a blob without the numbers of its call, tokens and cost")
 		}
 		head[i], msg = n, msg[size:]
 	}
@@ -206,8 +206,8 @@ func (c *Client) call(n uint64) *call {
 	return c.calls[n]
 }
 
-// end ends every call and the open query after the end of the connection.
-func (c *Client) end() {
+// endCalls ends every call and the open query after the end of the connection.
+func (c *Client) endCalls() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true

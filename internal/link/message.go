@@ -61,15 +61,15 @@ type response struct {
 	ToolCall *infer.ToolCall
 	Vectors  *infer.Vectors
 	Scores   *infer.Scores
-	Done     *done
-	Fail     *failure
+	Done     *wireDone
+	Fail     *wireFailure
 	Report   *Report
 	Stats    *stats.Engine
 	Beat     *Beat
 }
 
 // A done is an [infer.Done] without timings, which the daemon measures.
-type done struct {
+type wireDone struct {
 	Reason         infer.Reason
 	In, Cached     int
 	Out            int
@@ -79,29 +79,29 @@ type done struct {
 	StopIgnored    bool
 }
 
-func doneOf(ev *infer.Done) *done {
-	return &done{
+func doneOf(ev *infer.Done) *wireDone {
+	return &wireDone{
 		Reason: ev.Reason, In: ev.In, Cached: ev.Cached, Out: ev.Out,
 		Backend: ev.Backend, Model: ev.Model, Unsatisfied: ev.Unsatisfied, Stop: ev.Stop, StopIgnored: ev.StopIgnored,
 	}
 }
 
-func (d *done) event() *infer.Done {
+func (d *wireDone) event() *infer.Done {
 	return &infer.Done{
 		Reason: d.Reason, In: d.In, Cached: d.Cached, Out: d.Out,
 		Backend: d.Backend, Model: printable.Text(d.Model), Unsatisfied: d.Unsatisfied, Stop: d.Stop, StopIgnored: d.StopIgnored,
 	}
 }
 
-type failure struct {
+type wireFailure struct {
 	Code   infer.Code
 	Text   string
 	Member string             // of the cause, if it is an [infer.FeatureError]
 	Prompt *infer.PromptError // the cause, if it is one
 }
 
-func failureOf(err error) *failure {
-	f := &failure{Code: infer.CodeOf(err), Text: err.Error()}
+func failureOf(err error) *wireFailure {
+	f := &wireFailure{Code: infer.CodeOf(err), Text: err.Error()}
 	f.Prompt, _ = errors.AsType[*infer.PromptError](err)
 	if feature, ok := errors.AsType[*infer.FeatureError](err); ok {
 		f.Member = feature.Member
@@ -111,7 +111,7 @@ func failureOf(err error) *failure {
 
 // err returns the failure as an error. Its text is cut to a short printable one, because an
 // engine's messages quote the model and the request.
-func (f *failure) err() error {
+func (f *wireFailure) err() error {
 	if f.Prompt != nil {
 		return infer.Errorf(f.Code, "%w", f.Prompt)
 	}
@@ -180,19 +180,19 @@ func unmarshalPart(d *jsontext.Decoder, p *infer.Part) error {
 	case one.Result != nil:
 		*p = (*infer.ResultPart)(one.Result)
 	default:
-		return errors.New("a part of no kind")
+		return errors.New("a message part of unknown kind")
 	}
 	return nil
 }
 
-// spelling and reading are the options to encode and decode. They keep the difference between nil
+// encodeOptions and decodeOptions are the options to encode and decode. They keep the difference between nil
 // and empty, and omit zeros.
 var (
-	spelling = json.JoinOptions(
+	encodeOptions = json.JoinOptions(
 		json.OmitZeroStructFields(true), json.FormatNilSliceAsNull(true), json.FormatNilMapAsNull(true),
 		json.WithMarshalers(json.MarshalToFunc(marshalPart)),
 	)
-	reading = json.WithUnmarshalers(json.UnmarshalFromFunc(unmarshalPart))
+	decodeOptions = json.WithUnmarshalers(json.UnmarshalFromFunc(unmarshalPart))
 )
 
 // A message is an encoded request, as frames.
@@ -213,7 +213,7 @@ func messageOf(r *request) (message, error) {
 		blobs, whole.Generate = detach(g)
 		r = &whole
 	}
-	text, err := json.Marshal(r, spelling)
+	text, err := json.Marshal(r, encodeOptions)
 	if err != nil {
 		return message{}, infer.Errorf(infer.Internal, "encode request: %w", err)
 	}

@@ -73,7 +73,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		case req.Beat:
 			answers.Go(s.sendBeat)
 		case req.Cancel:
-			calls.end(req.Call)
+			calls.cancel(req.Call)
 		case req.Pause, req.Resume:
 			calls.pause(req.Call, req.Pause)
 		case req.task() == nil:
@@ -102,7 +102,7 @@ func readRequest(r frame.Reader) (*request, error) {
 		return nil, protocolError("a blob instead of a request")
 	}
 	var req request
-	if err := json.Unmarshal(msg, &req, reading); err != nil {
+	if err := json.Unmarshal(msg, &req, decodeOptions); err != nil {
 		return nil, protocolError("%w", err)
 	}
 	if req.Generate == nil {
@@ -151,7 +151,7 @@ func (s *Server) answer(ctx context.Context, call uint64, req *infer.Request) {
 	case err != nil:
 		end = response{Call: call, Fail: failureOf(err)}
 	case end.Done == nil:
-		end = response{Call: call, Fail: &failure{Code: infer.Internal, Text: "the engine ended without an answer"}}
+		end = response{Call: call, Fail: &wireFailure{Code: infer.Internal, Text: "the engine ended without an answer"}}
 	}
 	_ = s.put(end, true)
 }
@@ -191,7 +191,7 @@ func (s *Server) blob(kind byte, call uint64, delta []byte, tokens, cost int) er
 
 // put appends a message to the buffer. If now is set, it also writes the buffer to the connection.
 func (s *Server) put(r response, now bool) error {
-	msg, err := json.Marshal(&r, spelling)
+	msg, err := json.Marshal(&r, encodeOptions)
 	if err != nil {
 		return protocolError("%w", err)
 	}
@@ -240,8 +240,8 @@ func (t *callTable) begin(ctx context.Context, call uint64, pause *infer.Pause) 
 	}
 }
 
-// end cancels a call if it is still running.
-func (t *callTable) end(call uint64) {
+// cancel cancels a call if it is still running.
+func (t *callTable) cancel(call uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r, ok := t.running[call]; ok {
