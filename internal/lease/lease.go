@@ -20,7 +20,7 @@ type times struct {
 	poll    time.Duration // between two attempts during that wait
 }
 
-var usual = times{5 * time.Second, 5 * time.Second, 100 * time.Millisecond}
+var defaultTimes = times{5 * time.Second, 5 * time.Second, 100 * time.Millisecond}
 
 // errWriter means that the system grants no lease because the file is open for writing.
 var errWriter = errors.New("the file is open for writing")
@@ -34,20 +34,20 @@ type Guard struct {
 	once    sync.Once // makes Close idempotent
 
 	mu     sync.Mutex // guards the fields below
-	files  []*guarded
+	files  []*watchedFile
 	reason string // why changed was closed; empty before
 }
 
-// A guarded is a watched file, open on a descriptor that the guard owns.
-type guarded struct {
+// A watchedFile is a watched file, open on a descriptor that the guard owns.
+type watchedFile struct {
 	*os.File
-	path   string
-	before os.FileInfo // at Add
-	leased bool        // a lease was taken; it may be broken since
+	path      string
+	infoAtAdd os.FileInfo // at Add
+	leased    bool        // a lease was taken; it may be broken since
 }
 
 // New returns a guard without files. A goroutine watches until [Guard.Close].
-func New() *Guard { return newGuard(usual) }
+func New() *Guard { return newGuard(defaultTimes) }
 
 func newGuard(t times) *Guard {
 	g := &Guard{times: t, changed: make(chan struct{}), quit: make(chan struct{})}
@@ -80,7 +80,7 @@ func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.files = append(g.files, &guarded{own, path, info, leased == nil})
+	g.files = append(g.files, &watchedFile{own, path, info, leased == nil})
 	g.checkLocked() // the lease may be broken already
 	return nil
 }
@@ -166,13 +166,13 @@ func (g *Guard) checkLocked() {
 
 // compareLocked reports a change if a file's size or modification time differs from that at Add. The
 // ctime is not compared, because a new link or mode changes it, too.
-func (g *Guard) compareLocked(f *guarded) {
+func (g *Guard) compareLocked(f *watchedFile) {
 	now, err := f.Stat()
 	if err != nil {
 		g.changeLocked(fmt.Sprintf("the model's file %s cannot be watched: %v", f.path, err))
 		return
 	}
-	if now.Size() != f.before.Size() || !now.ModTime().Equal(f.before.ModTime()) {
+	if now.Size() != f.infoAtAdd.Size() || !now.ModTime().Equal(f.infoAtAdd.ModTime()) {
 		g.changeLocked("the model's file " + f.path + " was changed")
 	}
 }

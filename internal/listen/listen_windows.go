@@ -52,41 +52,41 @@ func checkName(name string) error {
 // A pipeListener always has a free instance of its pipe, so that no other process can take the name
 // between two clients.
 type pipeListener struct {
-	name string
-	only *windows.SecurityAttributes // access rights: this user only
+	name   string
+	access *windows.SecurityAttributes // access rights: this user only
 
-	over   atomic.Bool
-	closed windows.Handle // an event: over was set
+	closing    atomic.Bool
+	closeEvent windows.Handle // an event: closing was set
 
-	mu   sync.Mutex     // guards the fields below; Accept waits with it held
-	came windows.Handle // an event: free has a client
-	free windows.Handle
+	mu          sync.Mutex     // guards the fields below; Accept waits with it held
+	clientEvent windows.Handle // an event: free has a client
+	free        windows.Handle
 }
 
 func listenPipe(name string) (_ *pipeListener, err error) {
 	l := &pipeListener{name: name}
-	if l.only, err = onlyUs(); err != nil {
+	if l.access, err = accessForUser(); err != nil {
 		return nil, err
 	}
-	if l.closed, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+	if l.closeEvent, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
 		return nil, fmt.Errorf("create an event: %w", err)
 	}
-	if l.came, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
-		_ = windows.CloseHandle(l.closed)
+	if l.clientEvent, err = windows.CreateEvent(nil, 1, 0, nil); err != nil {
+		_ = windows.CloseHandle(l.closeEvent)
 		return nil, fmt.Errorf("create an event: %w", err)
 	}
 	// If another process has a pipe of this name, we must not add an instance to it.
 	if l.free, err = l.instance(windows.FILE_FLAG_FIRST_PIPE_INSTANCE); err != nil {
-		_ = windows.CloseHandle(l.closed)
-		_ = windows.CloseHandle(l.came)
+		_ = windows.CloseHandle(l.closeEvent)
+		_ = windows.CloseHandle(l.clientEvent)
 		return nil, err
 	}
 	return l, nil
 }
 
-// onlyUs returns access rights for this user only, without inherited ones. The owner is the user,
+// accessForUser returns access rights for this user only, without inherited ones. The owner is the user,
 // not a group, because clients check the owner (see [checkOwner]).
-func onlyUs() (*windows.SecurityAttributes, error) {
+func accessForUser() (*windows.SecurityAttributes, error) {
 	us, err := self()
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (l *pipeListener) instance(flags uint32) (windows.Handle, error) {
 	return windows.CreateNamedPipe(name,
 		windows.PIPE_ACCESS_DUPLEX|windows.FILE_FLAG_OVERLAPPED|flags,
 		windows.PIPE_TYPE_BYTE|windows.PIPE_READMODE_BYTE|windows.PIPE_REJECT_REMOTE_CLIENTS,
-		windows.PIPE_UNLIMITED_INSTANCES, pipeBuffer, pipeBuffer, 0, l.only)
+		windows.PIPE_UNLIMITED_INSTANCES, pipeBuffer, pipeBuffer, 0, l.access)
 }
 
 // Accept waits for the next client.
@@ -138,14 +138,14 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 
 // await returns nil once free has a client, and [net.ErrClosed] once the listener is closed.
 func (l *pipeListener) await() error {
-	for !l.over.Load() {
-		if err := windows.ResetEvent(l.came); err != nil {
+	for !l.closing.Load() {
+		if err := windows.ResetEvent(l.clientEvent); err != nil {
 			return err
 		}
-		wait := &windows.Overlapped{HEvent: l.came}
+		wait := &windows.Overlapped{HEvent: l.clientEvent}
 		err := windows.ConnectNamedPipe(l.free, wait)
 		if errors.Is(err, windows.ERROR_IO_PENDING) {
-			which, waitErr := windows.WaitForMultipleObjects([]windows.Handle{l.came, l.closed}, false, windows.INFINITE)
+			which, waitErr := windows.WaitForMultipleObjects([]windows.Handle{l.clientEvent, l.closeEvent}, false, windows.INFINITE)
 			if waitErr != nil || which != windows.WAIT_OBJECT_0 {
 				_ = windows.CancelIoEx(l.free, wait) // fails if it has just ended
 			}
@@ -155,7 +155,7 @@ func (l *pipeListener) await() error {
 			return nil
 		}
 		_ = windows.DisconnectNamedPipe(l.free) // makes the instance free again, whatever the error is
-		if !errors.Is(err, windows.ERROR_NO_DATA) && !l.over.Load() {
+		if !errors.Is(err, windows.ERROR_NO_DATA) && !l.closing.Load() {
 			return err // ERROR_NO_DATA means that a client has connected and closed again
 		}
 	}
@@ -164,13 +164,13 @@ func (l *pipeListener) await() error {
 
 // Close ends Accept. Open connections are not closed.
 func (l *pipeListener) Close() error {
-	if l.over.Swap(true) {
+	if l.closing.Swap(true) {
 		return fmt.Errorf("close %s: %w", l.name, net.ErrClosed)
 	}
-	err := windows.SetEvent(l.closed)
+	err := windows.SetEvent(l.closeEvent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(err, windows.CloseHandle(l.free), windows.CloseHandle(l.came), windows.CloseHandle(l.closed))
+	return errors.Join(err, windows.CloseHandle(l.free), windows.CloseHandle(l.clientEvent), windows.CloseHandle(l.closeEvent))
 }
 
 // Addr returns the name of the pipe.

@@ -47,9 +47,9 @@ func Loopback(addr netip.AddrPort, key string, pendingAuth *PendingAuth, refused
 	}
 	g := &authListener{
 		TCPListener: ln, key: sha256.Sum256([]byte(key)), pendingAuth: pendingAuth, refused: refused,
-		in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
+		accepted: make(chan acceptResult), closed: make(chan struct{}), pending: make(map[net.Conn]struct{}),
 	}
-	g.all.Go(g.run)
+	g.tasks.Go(g.run)
 	return g, nil
 }
 
@@ -85,16 +85,16 @@ type authListener struct {
 	pendingAuth *PendingAuth
 	refused     func(peer string)
 
-	in     chan accepted
-	closed chan struct{}
-	all    sync.WaitGroup
+	accepted chan acceptResult
+	closed   chan struct{}
+	tasks    sync.WaitGroup
 
 	mu      sync.Mutex // guards the fields below
-	over    bool
+	closing bool
 	pending map[net.Conn]struct{} // connections that have not sent the key
 }
 
-type accepted struct {
+type acceptResult struct {
 	nc  net.Conn
 	err error
 }
@@ -102,7 +102,7 @@ type accepted struct {
 // Accept returns the next connection on which the client has sent the key.
 func (g *authListener) Accept() (net.Conn, error) {
 	select {
-	case a := <-g.in:
+	case a := <-g.accepted:
 		return a.nc, a.err
 	case <-g.closed:
 		return nil, fmt.Errorf("accept: %w", net.ErrClosed)
@@ -113,18 +113,18 @@ func (g *authListener) Accept() (net.Conn, error) {
 // goroutines.
 func (g *authListener) Close() error {
 	g.mu.Lock()
-	if g.over {
+	if g.closing {
 		g.mu.Unlock()
 		return net.ErrClosed
 	}
-	g.over = true
+	g.closing = true
 	close(g.closed)
 	for nc := range g.pending {
 		_ = nc.Close()
 	}
 	g.mu.Unlock()
 	err := g.TCPListener.Close()
-	g.all.Wait()
+	g.tasks.Wait()
 	return err
 }
 
@@ -138,13 +138,13 @@ func (g *authListener) run() {
 			return
 		case err != nil:
 			select {
-			case g.in <- accepted{err: err}:
+			case g.accepted <- acceptResult{err: err}:
 			case <-g.closed:
 			}
 		case !g.enter(nc):
 			_ = nc.Close()
 		default:
-			g.all.Go(func() { g.authenticate(nc) })
+			g.tasks.Go(func() { g.authenticate(nc) })
 		}
 	}
 }
@@ -158,7 +158,7 @@ type halfCloser interface {
 func (g *authListener) enter(nc net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.over || !g.pendingAuth.enter() {
+	if g.closing || !g.pendingAuth.enter() {
 		return false
 	}
 	g.pending[nc] = struct{}{}
@@ -180,7 +180,7 @@ func (g *authListener) authenticate(nc halfCloser) {
 	if err == nil && g.validKey(line) && nc.SetReadDeadline(time.Time{}) == nil {
 		g.leave(nc)
 		select {
-		case g.in <- accepted{nc: nc}:
+		case g.accepted <- acceptResult{nc: nc}:
 		case <-g.closed:
 			_ = nc.Close()
 		}

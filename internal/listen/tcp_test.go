@@ -199,7 +199,7 @@ func TestStrangers(t *testing.T) {
 // A client that does not send the key is closed after ten seconds, even if it sends all the time.
 func TestSlowStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &authListener{pendingAuth: new(PendingAuth), refused: func(string) {}, in: make(chan accepted), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}
+		g := &authListener{pendingAuth: new(PendingAuth), refused: func(string) {}, accepted: make(chan acceptResult), closed: make(chan struct{}), pending: make(map[net.Conn]struct{})}
 		here, there := net.Pipe()
 		begin := time.Now()
 		var writer sync.WaitGroup

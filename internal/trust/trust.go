@@ -24,8 +24,8 @@ type Facts struct {
 	UID, GID uint32
 }
 
-// A Judge applies the rule for one user.
-type Judge struct {
+// A Rule is the trust rule for one user.
+type Rule struct {
 	UID uint32 // the user's uid
 	// Root is the uid of root's files: 0, or, in a user namespace without root, the overflow uid that
 	// stands for all unmapped users.
@@ -36,17 +36,17 @@ type Judge struct {
 
 // Check returns an error if the facts of path violate the rule, so that other users could change it.
 // The error contains path, its owner and mode, and the command that corrects them.
-func (j Judge) Check(path string, f Facts) error { return j.check(path, f, false) }
+func (j Rule) Check(path string, f Facts) error { return j.check(path, f, false) }
 
 // CheckParent is Check for a parent folder, which may also be sticky and writable for everyone.
-func (j Judge) CheckParent(path string, f Facts) error { return j.check(path, f, true) }
+func (j Rule) CheckParent(path string, f Facts) error { return j.check(path, f, true) }
 
 const (
 	groupWrite fs.FileMode = 0o020
 	otherWrite fs.FileMode = 0o002
 )
 
-func (j Judge) check(path string, f Facts, parent bool) error {
+func (j Rule) check(path string, f Facts, parent bool) error {
 	what := path
 	if f.Mode.IsDir() {
 		what = "folder " + path
@@ -107,7 +107,7 @@ func Path(path string) error {
 		if err != nil {
 			return err
 		}
-		if err := judge(path, info, false); err != nil {
+		if err := checkInfo(path, info, false); err != nil {
 			return err
 		}
 		if err := Parent(path); err != nil {
@@ -135,7 +135,7 @@ func Parent(path string) error {
 	if err != nil {
 		return err
 	}
-	return judge(dir, info, true)
+	return checkInfo(dir, info, true)
 }
 
 // Folder checks a folder in which files are to be created, and its parent. Both may be sticky. If dir
@@ -145,15 +145,15 @@ func Folder(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
-		info, err := look(dir)
+	for _, stat := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := stat(dir)
 		if err != nil {
 			return err
 		}
 		if !info.IsDir() && info.Mode()&fs.ModeSymlink == 0 {
 			return fmt.Errorf("%s is not a folder", dir)
 		}
-		if err := judge(dir, info, true); err != nil {
+		if err := checkInfo(dir, info, true); err != nil {
 			return err
 		}
 	}
@@ -166,10 +166,10 @@ func File(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return judge(f.Name(), info, false)
+	return checkInfo(f.Name(), info, false)
 }
 
-func judge(path string, info fs.FileInfo, parent bool) error {
+func checkInfo(path string, info fs.FileInfo, parent bool) error {
 	facts, ok := factsOf(info)
 	if !ok {
 		return nil
@@ -196,7 +196,7 @@ func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	if err == nil {
-		err = judge(path, info, false)
+		err = checkInfo(path, info, false)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -8,9 +8,9 @@ import (
 	"github.com/inferd-go/inferd/internal/trust"
 )
 
-func TestJudge(t *testing.T) {
+func TestRule(t *testing.T) {
 	const us, them, group, shared = 1000, 1001, 1000, 50
-	j := trust.Judge{UID: us, PrimaryGroup: func(uid uint32) (uint32, bool) {
+	j := trust.Rule{UID: us, PrimaryGroup: func(uid uint32) (uint32, bool) {
 		gid, known := map[uint32]uint32{us: group, 0: 0}[uid]
 		return gid, known
 	}}
@@ -44,13 +44,13 @@ func TestJudge(t *testing.T) {
 
 // If the owner's primary group is unknown, no group may write.
 func TestUnknownGroup(t *testing.T) {
-	j := trust.Judge{PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
+	j := trust.Rule{PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
 	check(t, j.Check("/x", trust.Facts{Mode: 0o664}), "by the group 0")
 }
 
 // In a user namespace without root, root's files have another uid.
 func TestNamespace(t *testing.T) {
-	j := trust.Judge{UID: 1000, Root: 65534, PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
+	j := trust.Rule{UID: 1000, Root: 65534, PrimaryGroup: func(uint32) (uint32, bool) { return 0, false }}
 	check(t, j.Check("/x", trust.Facts{Mode: 0o755, UID: 65534, GID: 65534}), "")
 	check(t, j.CheckParent("/tmp", trust.Facts{Mode: fs.ModeDir | fs.ModeSticky | 0o777, UID: 65534}), "")
 	check(t, j.Check("/x", trust.Facts{Mode: 0o775, UID: 65534, GID: 65534}), "by the group")
@@ -59,7 +59,7 @@ func TestNamespace(t *testing.T) {
 
 // The command in an error can be pasted into a shell.
 func TestPathsAreQuoted(t *testing.T) {
-	j := trust.Judge{}
+	j := trust.Rule{}
 	check(t, j.Check("/a b/it's", trust.Facts{Mode: 0o666}), `chmod o-w '/a b/it'\\''s'`)
 }
 

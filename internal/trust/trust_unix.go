@@ -22,9 +22,9 @@ func factsOf(info fs.FileInfo) (Facts, bool) {
 	return Facts{Mode: info.Mode(), UID: stat.Uid, GID: stat.Gid}, true
 }
 
-// self returns the Judge of this process's user.
-func self() Judge {
-	return Judge{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
+// self returns the Rule of this process's user.
+func self() Rule {
+	return Rule{UID: uint32(os.Getuid()), Root: root(), PrimaryGroup: primaryGroup}
 }
 
 // primaryGroup looks up a user's primary group in the user database, and reports whether it is known.

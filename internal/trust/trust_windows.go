@@ -14,4 +14,4 @@ const NoFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
 // and access lists are not checked.
 func factsOf(fs.FileInfo) (Facts, bool) { return Facts{}, false }
 
-func self() Judge { return Judge{} }
+func self() Rule { return Rule{} }
