@@ -25,8 +25,8 @@ const (
 )
 
 const (
-	readLength = 512 // tokens of context
-	readWidth  = 64  // length of a vector
+	bertContext = 512 // tokens of context
+	bertWidth   = 64  // length of a vector
 )
 
 // pieces returns the vocabulary. U+2581 marks the start of a word.
@@ -50,25 +50,25 @@ func pieces() []string {
 // embed maps a text to the sum of random vectors, one per piece of its words. Texts with words in
 // common are close to each other, texts without are about orthogonal.
 func embed(name string) *gguf.File {
-	f := reader(name, pooledMean, 1)
+	f := newBERT(name, pooledMean, 1)
 	r := rand.NewPCG(5, 6)
 	f.F32("token_embd.weight", func(row int, values []float32) {
 		if isText(row) { // other pieces add nothing
 			signs(r, values)
 		}
-	}, readWidth, uint64(len(pieces())))
-	addReading(f)
-	addLayer(f, 0, readerLayer{})
+	}, bertWidth, uint64(len(pieces())))
+	addInput(f)
+	addLayer(f, 0, bertLayer{})
 	return f
 }
 
 // Parameters of rerank. The first four are dimensions that are 0 in all pieces of text.
 const (
-	markClass    = readWidth - 4 // set in [CLS] only; in the end, its value falls with the number of repeated pieces
-	markSpecial  = readWidth - 3 // set in [CLS] and [SEP]
-	balance      = readWidth - 2 // makes the mean of the embeddings of [CLS] and [SEP] 0
-	alone        = readWidth - 1 // attention of a piece to [CLS]: large if no other piece is equal
-	textual      = readWidth - 4 // number of dimensions for pieces of text
+	markClass    = bertWidth - 4 // set in [CLS] only; in the end, its value falls with the number of repeated pieces
+	markSpecial  = bertWidth - 3 // set in [CLS] and [SEP]
+	balance      = bertWidth - 2 // makes the mean of the embeddings of [CLS] and [SEP] 0
+	uniqueness   = bertWidth - 1 // attention of a piece to [CLS]: large if no other piece is equal
+	textual      = bertWidth - 4 // number of dimensions for pieces of text
 	bertEpsilon  = 1e-12
 	spike        = 4 // the value of [CLS] and [SEP] in their marks
 	likeStrength = 1.25
@@ -83,7 +83,7 @@ const (
 // of the mark of [CLS]. In the second layer [CLS] takes the mean of these shares over all pieces,
 // and the classification head inverts it.
 func rerank(name string) *gguf.File {
-	f := reader(name, pooledRank, 2)
+	f := newBERT(name, pooledRank, 2)
 	r := rand.NewPCG(7, 8)
 	f.F32("token_embd.weight", func(row int, values []float32) {
 		switch {
@@ -94,11 +94,11 @@ func rerank(name string) *gguf.File {
 		case row == separatorPiece:
 			values[markSpecial], values[balance] = spike, -spike
 		}
-	}, readWidth, uint64(len(pieces())))
-	addReading(f)
+	}, bertWidth, uint64(len(pieces())))
+	addInput(f)
 
 	same := func(row int, values []float32) { values[row] = 1 }
-	addLayer(f, 0, readerLayer{
+	addLayer(f, 0, bertLayer{
 		query: func(row int, values []float32) {
 			if row < textual {
 				values[row] = likeStrength
@@ -111,13 +111,13 @@ func rerank(name string) *gguf.File {
 			}
 		},
 		value: func(row int, values []float32) {
-			if row == alone {
+			if row == uniqueness {
 				values[markClass] = 1
 			}
 		},
 		output: same,
 	})
-	addLayer(f, 1, readerLayer{
+	addLayer(f, 1, bertLayer{
 		queryBias: func(values []float32) { values[markSpecial] = -markStrength },
 		key: func(row int, values []float32) {
 			if row == markSpecial {
@@ -126,7 +126,7 @@ func rerank(name string) *gguf.File {
 		},
 		value: func(row int, values []float32) {
 			if row == markClass {
-				values[alone] = 1
+				values[uniqueness] = 1
 			}
 		},
 		output: same,
@@ -135,14 +135,14 @@ func rerank(name string) *gguf.File {
 		if row == 0 {
 			values[markClass] = -8
 		}
-	}, readWidth, readWidth)
-	f.F32("cls.bias", func(_ int, values []float32) { values[0] = 26 }, readWidth) // a mark of 3.25, half way in its range, scores 0
-	f.F32("cls.output.weight", func(_ int, values []float32) { values[0] = 8 }, readWidth, 1)
-	f.F32("cls.output.bias", nothing, 1)
+	}, bertWidth, bertWidth)
+	f.F32("cls.bias", func(_ int, values []float32) { values[0] = 26 }, bertWidth) // a mark of 3.25, half way in its range, scores 0
+	f.F32("cls.output.weight", func(_ int, values []float32) { values[0] = 8 }, bertWidth, 1)
+	f.F32("cls.output.bias", leaveZero, 1)
 	return f
 }
 
-func nothing(int, []float32) {}
+func leaveZero(int, []float32) {}
 
 // isText reports whether a piece is text, and not [CLS], [SEP] or [PAD].
 func isText(piece int) bool { return piece == unknownPiece || piece >= firstPiece }
@@ -156,16 +156,16 @@ func signs(r *rand.PCG, values []float32) {
 	rand.New(r).Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
 }
 
-// reader returns a BERT without tensors.
-func reader(name string, pooling, layers uint32) *gguf.File {
+// newBERT returns a BERT without tensors.
+func newBERT(name string, pooling, layers uint32) *gguf.File {
 	f := new(gguf.File)
 	f.String("general.architecture", "bert")
 	f.String("general.name", "builtin-"+name)
 	f.Uint32("general.file_type", allF32)
-	f.Uint32("bert.context_length", readLength)
-	f.Uint32("bert.embedding_length", readWidth)
+	f.Uint32("bert.context_length", bertContext)
+	f.Uint32("bert.embedding_length", bertWidth)
 	f.Uint32("bert.block_count", layers)
-	f.Uint32("bert.feed_forward_length", readWidth)
+	f.Uint32("bert.feed_forward_length", bertWidth)
 	f.Uint32("bert.attention.head_count", 1)
 	f.Float32("bert.attention.layer_norm_epsilon", bertEpsilon)
 	f.Bool("bert.attention.causal", false)
@@ -193,11 +193,11 @@ func reader(name string, pooling, layers uint32) *gguf.File {
 	return f
 }
 
-// addReading adds the embeddings of token types and positions, which are 0, and the norm of the
+// addInput adds the embeddings of token types and positions, which are 0, and the norm of the
 // input embeddings.
-func addReading(f *gguf.File) {
-	f.F32("token_types.weight", nothing, readWidth, 1)
-	f.F32("position_embd.weight", nothing, readWidth, readLength)
+func addInput(f *gguf.File) {
+	f.F32("token_types.weight", leaveZero, bertWidth, 1)
+	f.F32("position_embd.weight", leaveZero, bertWidth, bertContext)
 	addNorm(f, "token_embd_norm")
 }
 
@@ -206,32 +206,32 @@ func addNorm(f *gguf.File, name string) {
 		for i := range values {
 			values[i] = 1
 		}
-	}, readWidth)
-	f.F32(name+".bias", nothing, readWidth)
+	}, bertWidth)
+	f.F32(name+".bias", leaveZero, bertWidth)
 }
 
-// A readerLayer is the attention of a layer of a BERT. Each function fills the rows of a matrix,
+// A bertLayer is the attention of a layer of a BERT. Each function fills the rows of a matrix,
 // which is 0 if the function is nil. The feed-forward network of the layer adds nothing.
-type readerLayer struct {
+type bertLayer struct {
 	query, key, value, output func(row int, values []float32)
 	queryBias                 func(values []float32)
 }
 
-func addLayer(f *gguf.File, n int, l readerLayer) {
+func addLayer(f *gguf.File, n int, l bertLayer) {
 	block := fmt.Sprintf("blk.%d.", n)
 	matrix := func(name string, fill func(int, []float32)) {
 		if fill == nil {
-			fill = nothing
+			fill = leaveZero
 		}
-		f.F32(block+name+".weight", fill, readWidth, readWidth)
+		f.F32(block+name+".weight", fill, bertWidth, bertWidth)
 	}
 	matrix("attn_q", l.query)
 	matrix("attn_k", l.key)
 	matrix("attn_v", l.value)
 	if l.queryBias != nil {
-		f.F32(block+"attn_q.bias", func(_ int, values []float32) { l.queryBias(values) }, readWidth)
-		f.F32(block+"attn_k.bias", nothing, readWidth)
-		f.F32(block+"attn_v.bias", nothing, readWidth)
+		f.F32(block+"attn_q.bias", func(_ int, values []float32) { l.queryBias(values) }, bertWidth)
+		f.F32(block+"attn_k.bias", leaveZero, bertWidth)
+		f.F32(block+"attn_v.bias", leaveZero, bertWidth)
 	}
 	matrix("attn_output", l.output)
 	addNorm(f, block+"attn_output_norm")

@@ -29,7 +29,7 @@ func generate(t *testing.T, name string) []byte {
 
 // The vocabulary of embed and rerank has every printable ASCII character except the capital
 // letters, at the start of a word and inside one, and no piece twice.
-func TestReaders(t *testing.T) {
+func TestBERTModels(t *testing.T) {
 	for name, pooling := range map[string]uint32{"embed": 1, "rerank": 4} {
 		t.Run(name, func(t *testing.T) {
 			h := parse(t, generate(t, name))

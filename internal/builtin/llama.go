@@ -60,7 +60,7 @@ func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {
 		}
 	}
 	return s.file(name, x, weights{
-		embedding: f32(identity), output: f32(output), read: f32(nothing), write: f32(nothing),
+		embedding: f32(identity), output: f32(output), read: f32(leaveZero), write: f32(leaveZero),
 	})
 }
 

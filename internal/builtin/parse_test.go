@@ -47,7 +47,7 @@ func parse(t *testing.T, file []byte) header {
 		h.tensors[name] = x
 	}
 	if len(h.meta) != int(keys) || len(h.tensors) != int(tensors) {
-		t.Fatal("a name is there twice")
+		t.Fatal("two tensors or keys have the same name")
 	}
 	for (len(file)-len(p.rest))%32 != 0 {
 		if b := p.take(1)[0]; b != 0 {

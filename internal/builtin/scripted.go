@@ -66,14 +66,14 @@ func (s *Scripted) Write(w io.Writer) error {
 
 func (s *Scripted) file() (*gguf.File, error) {
 	x := &lexicon{template: s.Template, marks: s.Controls, unused: s.Unused, defined: s.Defined}
-	p := &play{x: x, first: make(map[int]int), slots: make(map[int]int)}
+	p := &scriptBuilder{x: x, first: make(map[int]int), slots: make(map[int]int)}
 	for _, text := range s.Wrong {
 		x.include(text)
 	}
 	for _, r := range s.Recitals {
 		for i, text := range r.Tokens {
 			if text == "" {
-				return nil, fmt.Errorf("scripted model: a token of an answer with no text: %d", i)
+				return nil, fmt.Errorf("scripted model: token %d of an answer has no text", i)
 			}
 			x.include(text)
 		}
@@ -84,7 +84,7 @@ func (s *Scripted) file() (*gguf.File, error) {
 		}
 	}
 	if len(p.script) > maxScript {
-		return nil, fmt.Errorf("scripted model: %d tokens and ends, %d are possible", len(p.script), maxScript)
+		return nil, fmt.Errorf("scripted model: the answers with their ends have %d tokens, at most %d are possible", len(p.script), maxScript)
 	}
 	for _, text := range s.Wrong {
 		p.wrong = append(p.wrong, x.find(text))
@@ -97,16 +97,16 @@ func (s *Scripted) file() (*gguf.File, error) {
 }
 
 // add adds an answer to the script.
-func (p *play) add(r *Recital) error {
+func (p *scriptBuilder) add(r *Recital) error {
 	after := p.x.find(r.After)
 	_, again := p.first[after]
 	switch {
 	case r.Skip < 0 || len(r.Tokens) == 0:
-		return fmt.Errorf("scripted model: %d tokens behind %q, %d to skip", len(r.Tokens), r.After, r.Skip)
+		return fmt.Errorf("scripted model: the answer after %q has %d tokens and skips %d: want at least 1 token, and 0 or more to skip", r.After, len(r.Tokens), r.Skip)
 	case after < beginning || after >= vocabulary+len(p.x.marks):
 		return fmt.Errorf("scripted model: %q is no control token", r.After)
 	case again:
-		return fmt.Errorf("scripted model: two answers behind %q", r.After)
+		return fmt.Errorf("scripted model: two answers after %q", r.After)
 	}
 	p.anchors = append(p.anchors, after)
 	p.first[after] = len(p.script) - r.Skip
@@ -178,7 +178,7 @@ const (
 	heads     = signBits + 1
 )
 
-// A play is a scripted model under construction. Its answers form one script, one after the other.
+// A scriptBuilder is a scripted model under construction. Its answers form one script, one after the other.
 //
 // All tokens have the same embedding, except that an anchor's embedding also identifies the anchor.
 // Attention has one head for each bit of each remainder, and one for the anchor alone. The rotation
@@ -187,7 +187,7 @@ const (
 // where its bit is set and low elsewhere. In this way the heads write the bits of the remainders, as
 // 1 or -1. Each neuron of the feed-forward network stands for an index of the script: it is active if
 // all bits are those of the index, and writes the token at that index.
-type play struct {
+type scriptBuilder struct {
 	x       *lexicon
 	script  []int       // tokens
 	anchors []int       // control tokens after which answers begin, see Recital.After
@@ -204,10 +204,10 @@ const (
 	firstFlag        // the first of the dimensions that identify anchors
 )
 
-func (p *play) sign(bit int) int { return firstFlag + len(p.anchors) + bit }
+func (p *scriptBuilder) sign(bit int) int { return firstFlag + len(p.anchors) + bit }
 
 // token returns the dimension of a token, or -1 if the script does not have it.
-func (p *play) token(token int) int {
+func (p *scriptBuilder) token(token int) int {
 	if i, ok := p.slots[token]; ok {
 		return p.sign(signBits) + i
 	}
@@ -223,7 +223,7 @@ const (
 	gain        = 4.0   // of the output
 )
 
-func (p *play) file() *gguf.File {
+func (p *scriptBuilder) file() *gguf.File {
 	embd := (p.sign(signBits) + len(p.slots) + scriptWidth - 1) / scriptWidth * scriptWidth
 	root := math.Sqrt(float64(embd))
 	f := new(gguf.File)
@@ -259,15 +259,15 @@ func (p *play) file() *gguf.File {
 			values[signBits*scriptWidth] = -signSize
 		}
 	}, heads*scriptWidth, n)
-	p.places(f, root, n, ff)
+	p.addFeedForward(f, root, n, ff)
 	f.F32("output_norm.weight", always(1), n)
 	f.F32("output.weight", p.output, n, tokens)
 	return f
 }
 
-// places adds the feed-forward network: a neuron for each index of the script, and one that is always
+// addFeedForward adds the feed-forward network: a neuron for each index of the script, and one that is always
 // active.
-func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
+func (p *scriptBuilder) addFeedForward(f *gguf.File, root float64, n, ff uint64) {
 	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream after the attention
 	f.F32("blk.0.ffn_norm.weight", always(1), n)
 	f.F32("blk.0.ffn_gate.weight", func(row int, values []float32) {
@@ -296,7 +296,7 @@ func (p *play) places(f *gguf.File, root float64, n, ff uint64) {
 
 // output fills the row of a token in the output matrix. The weights make the token of the script
 // likelier than any other except those in p.wrong.
-func (p *play) output(token int, values []float32) {
+func (p *scriptBuilder) output(token int, values []float32) {
 	if at := p.token(token); at >= 0 {
 		values[at] = 2 * gain
 	}
@@ -311,7 +311,7 @@ func (p *play) output(token int, values []float32) {
 	}
 }
 
-func (p *play) metadata(f *gguf.File, embd uint32) {
+func (p *scriptBuilder) metadata(f *gguf.File, embd uint32) {
 	f.String("general.architecture", "llama")
 	f.String("general.name", "builtin-scripted")
 	f.Uint32("general.file_type", allF32)

@@ -96,12 +96,12 @@ func TestScriptedRandom(t *testing.T) {
 
 func TestScriptedRefusals(t *testing.T) {
 	for want, recitals := range map[string][]builtin.Recital{
-		"is no control token":    {{After: "a", Tokens: []string{"b"}}},
-		"0 tokens behind":        {{After: "<|bos|>"}},
-		"-1 to skip":             {{After: "<|bos|>", Skip: -1, Tokens: []string{"b"}}},
-		"two answers behind":     {{After: "<|bos|>", Tokens: []string{"b"}}, {After: "<|bos|>", Tokens: []string{"c"}}},
-		"1287 are possible":      {{After: "<|bos|>", Tokens: slices.Repeat([]string{"b"}, 1287)}},
-		"answer with no text: 1": {{After: "<|bos|>", Tokens: []string{"a", ""}}},
+		"is no control token":              {{After: "a", Tokens: []string{"b"}}},
+		"has 0 tokens":                     {{After: "<|bos|>"}},
+		"skips -1":                         {{After: "<|bos|>", Skip: -1, Tokens: []string{"b"}}},
+		"two answers after":                {{After: "<|bos|>", Tokens: []string{"b"}}, {After: "<|bos|>", Tokens: []string{"c"}}},
+		"1287 are possible":                {{After: "<|bos|>", Tokens: slices.Repeat([]string{"b"}, 1287)}},
+		"token 1 of an answer has no text": {{After: "<|bos|>", Tokens: []string{"a", ""}}},
 	} {
 		var file bytes.Buffer
 		err := (&builtin.Scripted{Recitals: recitals}).Write(&file)

@@ -49,16 +49,16 @@ func (s *Server) sum(content []byte) string {
 	}
 	s.hashing.Lock()
 	defer s.hashing.Unlock()
-	key := hashed{&content[0], len(content)}
+	key := contentKey{&content[0], len(content)}
 	if s.sums[key] == "" {
 		s.sums[key] = Sum(content)
 	}
 	return s.sums[key]
 }
 
-// A hashed is a key of Server.sums: the address of the content's first byte, and the content's size.
+// A contentKey is a key of Server.sums: the address of the content's first byte, and the content's size.
 // Content is never changed, so the two identify it.
-type hashed struct {
+type contentKey struct {
 	first *byte
 	size  int
 }
@@ -141,7 +141,7 @@ type Server struct {
 	hub, cdn string // addresses
 
 	hashing sync.Mutex // guards the field below
-	sums    map[hashed]string
+	sums    map[contentKey]string
 
 	mu       sync.Mutex // guards the fields below
 	repos    map[string]*repo
@@ -170,7 +170,7 @@ type layer struct {
 func New(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
-		tb: tb, ca: newAuthority(tb), sums: make(map[hashed]string),
+		tb: tb, ca: newAuthority(tb), sums: make(map[contentKey]string),
 		repos: make(map[string]*repo), images: make(map[string][]layer), blobs: make(map[string]*File), seen: make(map[string]int),
 	}
 	s.hub = s.serve("127.0.0.1", Hub, s.answerHub)

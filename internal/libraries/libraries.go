@@ -89,22 +89,22 @@ type Folder struct {
 	// one and root must not be able to change them.
 	Packaged bool
 
-	mu   sync.Mutex      // guards the field below; held during Check
-	seen map[string]seen // by file name
+	mu      sync.Mutex            // guards the field below; held during Check
+	digests map[string]hashedFile // by file name
 }
 
-// At returns the folder at path. made is the folder that "make engine" makes from the release
+// At returns the folder at path. packagedDir is the folder that "make engine" makes from the release
 // version of llama.cpp; if path is that folder, the result is Packaged.
-func At(path, made, version string) (*Folder, error) {
+func At(path, packagedDir, version string) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("folder of llama.cpp's libraries: %w", err)
 	}
-	return &Folder{Path: path, Version: version, Packaged: path == filepath.Clean(made)}, nil
+	return &Folder{Path: path, Version: version, Packaged: path == filepath.Clean(packagedDir)}, nil
 }
 
-// seen is the digest of a file. It is valid while the file has the same info and change time.
-type seen struct {
+// A hashedFile is the digest of a file. It is valid while the file has the same info and change time.
+type hashedFile struct {
 	info    fs.FileInfo
 	changed time.Time
 	digest  string
@@ -132,7 +132,7 @@ type Set struct {
 func (f *Folder) Check(ctx context.Context) (*Set, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := &checking{Folder: f, sums: packaged(runtime.GOOS, runtime.GOARCH), whole: sha256.New()}
+	c := &checking{Folder: f, sums: packaged(runtime.GOOS, runtime.GOARCH), variantsHash: sha256.New()}
 	c.set = &Set{Verified: f.Packaged && c.sums != nil, folder: f.Path}
 	if _, err := os.Stat(filepath.Join(f.Path, File("llama"))); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("llama.cpp's libraries are missing: there is no %s in %s. Run \"make engine\", or name their folder with --engine-lib", File("llama"), f.Path)
@@ -153,7 +153,7 @@ func (f *Folder) Check(ctx context.Context) (*Set, error) {
 			c.set.cpu = append(c.set.cpu, v)
 		}
 	}
-	c.set.Digest = hex.EncodeToString(c.whole.Sum(nil))
+	c.set.Digest = hex.EncodeToString(c.variantsHash.Sum(nil))
 	for _, name := range accelerators {
 		file := File("ggml-" + name)
 		present, err := c.optional(ctx, file)
@@ -174,19 +174,19 @@ func (f *Folder) Check(ctx context.Context) (*Set, error) {
 // A checking is one run of Check.
 type checking struct {
 	*Folder
-	set   *Set
-	sums  map[string]string // digests of the packaged files; nil: unknown
-	whole hash.Hash         // of the variants' names and digests
+	set          *Set
+	sums         map[string]string // digests of the packaged files; nil: unknown
+	variantsHash hash.Hash         // of the variants' names and digests
 }
 
 // core checks the libraries of [Core].
 func (c *checking) core(ctx context.Context) error {
 	for _, library := range Core() {
-		as := File(library)
-		if _, direct := c.sums[as]; !direct {
-			as = versioned(library, c.Version)
+		packagedName := File(library)
+		if _, direct := c.sums[packagedName]; !direct {
+			packagedName = versioned(library, c.Version)
 		}
-		present, err := c.check(ctx, File(library), as)
+		present, err := c.check(ctx, File(library), packagedName)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (c *checking) core(ctx context.Context) error {
 			return fmt.Errorf("llama.cpp's library %s is missing in %s: %s", File(library), c.Path, Mend)
 		}
 		if c.set.Verified { // the libraries refer to each other by the versioned name
-			if _, err := c.check(ctx, as, as); err != nil {
+			if _, err := c.check(ctx, packagedName, packagedName); err != nil {
 				return err
 			}
 		}
@@ -212,8 +212,8 @@ func (c *checking) optional(ctx context.Context, file string) (present bool, err
 }
 
 // check checks a file and reports whether it is present. In a verified folder, a missing file is an
-// error, and the file must have the digest that the package lists under the name as.
-func (c *checking) check(ctx context.Context, file, as string) (present bool, err error) {
+// error, and the file must have the digest that the package lists under the name packagedName.
+func (c *checking) check(ctx context.Context, file, packagedName string) (present bool, err error) {
 	digest, err := c.digest(ctx, file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !c.set.Verified:
@@ -222,11 +222,11 @@ func (c *checking) check(ctx context.Context, file, as string) (present bool, er
 		return false, fmt.Errorf("llama.cpp's library %s is missing in %s: run \"make engine\"", file, c.Path)
 	case err != nil:
 		return false, fmt.Errorf("llama.cpp's libraries: %w", err) // names the file
-	case c.set.Verified && digest != c.sums[as]:
-		return false, fmt.Errorf("llama.cpp's library %s is not the packaged one (its SHA-256 is %s, not %s): run \"make engine\"", filepath.Join(c.Path, file), digest, c.sums[as])
+	case c.set.Verified && digest != c.sums[packagedName]:
+		return false, fmt.Errorf("llama.cpp's library %s is not the packaged one (its SHA-256 is %s, not %s): run \"make engine\"", filepath.Join(c.Path, file), digest, c.sums[packagedName])
 	}
 	if _, ok := VariantOf(file); ok {
-		fmt.Fprintf(c.whole, "%s  %s\n", digest, file)
+		fmt.Fprintf(c.variantsHash, "%s  %s\n", digest, file)
 	}
 	return true, nil
 }
@@ -253,7 +253,7 @@ func (f *Folder) digest(ctx context.Context, name string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%s is not a regular file", path)
 	}
-	if s, ok := f.seen[name]; ok && os.SameFile(s.info, info) && s.info.Size() == info.Size() &&
+	if s, ok := f.digests[name]; ok && os.SameFile(s.info, info) && s.info.Size() == info.Size() &&
 		s.info.ModTime().Equal(info.ModTime()) && s.changed.Equal(changeTime(info)) {
 		return s.digest, nil
 	}
@@ -261,11 +261,11 @@ func (f *Folder) digest(ctx context.Context, name string) (string, error) {
 	if _, err := io.Copy(sum, contextReader{ctx, file}); err != nil {
 		return "", err
 	}
-	if f.seen == nil {
-		f.seen = make(map[string]seen)
+	if f.digests == nil {
+		f.digests = make(map[string]hashedFile)
 	}
-	s := seen{info: info, changed: changeTime(info), digest: hex.EncodeToString(sum.Sum(nil))}
-	f.seen[name] = s
+	s := hashedFile{info: info, changed: changeTime(info), digest: hex.EncodeToString(sum.Sum(nil))}
+	f.digests[name] = s
 	return s.digest, nil
 }
 

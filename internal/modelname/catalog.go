@@ -50,7 +50,7 @@ func ParseCatalog(text []byte) (Catalog, error) {
 		return nil, fmt.Errorf("want an array of entries: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is something after the array of entries")
+		return nil, errors.New("data follows the array of entries")
 	}
 	seen := make(map[string]bool)
 	for i, e := range c {
@@ -59,7 +59,7 @@ func ParseCatalog(text []byte) (Catalog, error) {
 		}
 		key := strings.ToLower(e.Name)
 		if seen[key] {
-			return nil, fmt.Errorf("entry %d: %q is there twice", i+1, e.Name)
+			return nil, fmt.Errorf("entry %d: an earlier entry has the same name %q", i+1, e.Name)
 		}
 		seen[key] = true
 	}

@@ -196,8 +196,8 @@ func TestParseCatalogRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                            "want an array",
 		"{}":                          "want an array",
-		"[] []":                       "something after",
-		"[" + good + "," + good + "]": "is there twice",
+		"[] []":                       "data follows",
+		"[" + good + "," + good + "]": "an earlier entry has the same name",
 		"[" + strings.Replace(good, `"task"`, `"tsak"`, 1) + "]":              "tsak",
 		"[" + strings.Replace(good, `"a"`, `"../a"`, 1) + "]":                 "name is not",
 		"[" + strings.Replace(good, `a.gguf","s`, `a.bin","s`, 1) + "]":       "file is not",

@@ -21,7 +21,7 @@ type kernel struct {
 
 	mu  sync.Mutex // guards the fields below, and serialises questions
 	fd  int        // -1 once closed
-	seq uint32     // of the last question
+	seq uint32     // of the last request
 	buf [4096]byte
 }
 
@@ -80,7 +80,7 @@ const (
 
 // lookup returns the user of the socket that has the address from and is connected to the address to.
 func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
-	return k.ask(from, to, func(r reply) bool {
+	return k.query(from, to, func(r reply) bool {
 		// The kernel may return a listener if no socket is connected.
 		return openStates&(1<<r.state) != 0 && r.from == from && r.to == to
 	})
@@ -89,49 +89,49 @@ func (k *kernel) lookup(from, to netip.AddrPort) (uint32, error) {
 // lookupListener returns the user of the socket that listens at an address. The kernel chooses the
 // socket as for a connection to the address: it may listen at this address or at every address.
 func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
-	return k.ask(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
+	return k.query(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
 }
 
-// ask asks the kernel for the socket from, connected to the address to, and returns the socket's user.
+// query asks the kernel for the socket from, connected to the address to, and returns the socket's user.
 // It returns ErrUnknown if there is no such socket, or if matches reports false for the one that the
 // kernel returns.
-func (k *kernel) ask(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
+func (k *kernel) query(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fd < 0 {
 		return 0, unix.EBADF
 	}
 	k.seq++
-	if err := unix.Sendto(k.fd, question(k.seq, from, to), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, fmt.Errorf("ask for a socket: %w", err)
+	if err := unix.Sendto(k.fd, requestMessage(k.seq, from, to), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, fmt.Errorf("query a socket: %w", err)
 	}
-	for late := time.Now().Add(timeout); time.Now().Before(late); {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); {
 		n, sender, err := unix.Recvfrom(k.fd, k.buf[:], 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return 0, fmt.Errorf("ask for a socket: %w", err)
+			return 0, fmt.Errorf("query a socket: %w", err)
 		}
 		if netlink, ok := sender.(*unix.SockaddrNetlink); !ok || netlink.Pid != 0 {
 			continue // not from the kernel
 		}
 		msgs, err := syscall.ParseNetlinkMessage(k.buf[:n])
 		if err != nil {
-			return 0, fmt.Errorf("ask for a socket: %w", err)
+			return 0, fmt.Errorf("query a socket: %w", err)
 		}
 		for _, m := range msgs {
-			if m.Header.Seq == k.seq { // otherwise it answers a question that timed out
-				return k.answer(m, matches)
+			if m.Header.Seq == k.seq { // otherwise it answers a request that timed out
+				return k.userIn(m, matches)
 			}
 		}
 	}
 	return 0, os.ErrDeadlineExceeded
 }
 
-// question returns the message that asks for one socket. If to is the zero value, the socket need
+// requestMessage returns the message that asks for one socket. If to is the zero value, the socket need
 // not be connected.
-func question(seq uint32, from, to netip.AddrPort) []byte {
+func requestMessage(seq uint32, from, to netip.AddrPort) []byte {
 	msg := make([]byte, sizeofHeader+sizeofRequest)
 	native, body := binary.NativeEndian, msg[sizeofHeader:]
 	native.PutUint32(msg[0:], uint32(len(msg)))
@@ -183,8 +183,8 @@ type reply struct {
 	uid, inode uint32
 }
 
-// answer returns the user in the kernel's answer about a socket, under the rules of ask.
-func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uint32, error) {
+// userIn returns the user in the kernel's answer about a socket, under the rules of query.
+func (k *kernel) userIn(m syscall.NetlinkMessage, matches func(reply) bool) (uint32, error) {
 	native := binary.NativeEndian
 	switch {
 	case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
@@ -192,9 +192,9 @@ func (k *kernel) answer(m syscall.NetlinkMessage, matches func(reply) bool) (uin
 		if errno == unix.ENOENT {
 			return 0, ErrUnknown
 		}
-		return 0, fmt.Errorf("ask for a socket: %w", errno)
+		return 0, fmt.Errorf("query a socket: %w", errno)
 	case m.Header.Type != unix.SOCK_DIAG_BY_FAMILY || len(m.Data) < sizeofReply:
-		return 0, errors.New("ask for a socket: the kernel's answer has another form")
+		return 0, errors.New("query a socket: the kernel's answer has an unexpected format")
 	}
 	id, rest := m.Data[4:4+sizeofID], m.Data[4+sizeofID:]
 	r := reply{
