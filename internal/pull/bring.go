@@ -130,7 +130,7 @@ func (s *session) beginOnce(ctx context.Context, model *plan, p *part, o Options
 		if len(p.sources) == 0 {
 			return errNoSource(model.name)
 		}
-		if err := s.judgeHistory(p, o); err != nil {
+		if err := s.checkHistory(p, o); err != nil {
 			return err
 		}
 		shownURL := display(p.sources[0].url)
@@ -175,9 +175,9 @@ func (s *session) giveBack(p *part) error {
 	return ingest.Close()
 }
 
-// judgeHistory returns an error if the sources of a digest have already sent the same wrong content
+// checkHistory returns an error if the sources of a digest have already sent the same wrong content
 // twice. With Options.Update it removes the record of that content instead.
-func (s *session) judgeHistory(p *part, o Options) error {
+func (s *session) checkHistory(p *part, o Options) error {
 	if p.sha256 == "" {
 		return nil
 	}

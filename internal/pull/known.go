@@ -23,6 +23,6 @@ func (p *Puller) Known(typed string) (name string, err error) {
 // Has reports whether the store has a model with that name and that digest, in one file. It hashes
 // no file.
 func (p *Puller) Has(name, digest string) bool {
-	m := (&session{Puller: p}).whole(name)
+	m := (&session{Puller: p}).completeManifest(name)
 	return m != nil && slices.Equal(digestsOf(m), []string{digest})
 }

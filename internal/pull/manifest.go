@@ -10,9 +10,9 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// whole returns the manifest of a name if all of its blobs are in the store, otherwise nil. It
+// completeManifest returns the manifest of a name if all of its blobs are in the store, otherwise nil. It
 // hashes no file.
-func (s *session) whole(name string) *store.Manifest {
+func (s *session) completeManifest(name string) *store.Manifest {
 	m, err := s.Store.Manifest(name)
 	if err != nil || !s.Store.Present(m) {
 		return nil
@@ -26,13 +26,13 @@ func (s *session) whole(name string) *store.Manifest {
 func (s *session) known(ref modelname.Ref, as string) *store.Manifest {
 	asked := askedOf(ref)
 	if as != "" {
-		if m := s.whole(as); m != nil && slices.Contains(m.Asked, asked) {
+		if m := s.completeManifest(as); m != nil && slices.Contains(m.Asked, asked) {
 			return m
 		}
 		return nil
 	}
 	if ref.Kind == modelname.Plain {
-		return s.whole(ref.Name)
+		return s.completeManifest(ref.Name)
 	}
 	listing, err := s.Store.List()
 	if err != nil {

@@ -147,7 +147,7 @@ func (p *Puller) Ensure(ctx context.Context, w Wanted, o Options, report func(st
 	defer s.client.close()
 	model := &plan{name: w.Name, license: w.License, files: []file{{name: w.Name, size: max(w.Size, 0), sha256: digest}}}
 	s.report(status.CheckingLocal{Path: s.Store.BlobPath(digest)})
-	if m := s.whole(w.Name); m != nil && model.matches(m) {
+	if m := s.completeManifest(w.Name); m != nil && model.matches(m) {
 		return s.presentResult(m), nil
 	}
 	if w.SourceURL != "" {
