@@ -130,7 +130,7 @@ func inside(root, path string) (string, error) {
 		return "", err
 	}
 	if rel, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(rel) {
-		return "", fmt.Errorf("it is a link out of %s, to %s: left alone", root, target)
+		return "", fmt.Errorf("it is a symbolic link to %s, outside of %s: not used", target, root)
 	}
 	return target, nil
 }

@@ -116,7 +116,7 @@ func TestHuggingFace(t *testing.T) {
 huggingface tiny-bf16 [.cache/huggingface/hub/models--ggml-org--Tiny-GGUF/blobs/etag bb] ggml-org/Tiny-GGUF hf:ggml-org/Tiny-GGUF/sub/Tiny-BF16.gguf@`+commit+` hf:ggml-org/Tiny-GGUF:BF16
 huggingface tiny-q4_k_m [.cache/huggingface/hub/models--ggml-org--Tiny-GGUF/blobs/`+hexA+` aa] ggml-org/Tiny-GGUF hf:ggml-org/Tiny-GGUF/Tiny-Q4_K_M.gguf@`+commit+` hf:ggml-org/Tiny-GGUF:Q4_K_M
 `, snapshot+"Dangling-Q8_0.gguf: lstat "+filepath.Join(h.dir, repo, "blobs/none")+": no such file or directory\n"+
-		snapshot+"Evil-Q8_0.gguf: it is a link out of "+filepath.Join(h.dir, ".cache/huggingface/hub")+", to "+filepath.Join(h.dir, "secret")+": left alone")
+		snapshot+"Evil-Q8_0.gguf: it is a symbolic link to "+filepath.Join(h.dir, "secret")+", outside of "+filepath.Join(h.dir, ".cache/huggingface/hub")+": not used")
 }
 
 func TestTreeInOtherForms(t *testing.T) {

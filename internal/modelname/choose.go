@@ -111,7 +111,7 @@ func (c *candidate) check() error {
 			more = fmt.Sprintf(" and %d more", len(missing)-shown)
 			missing = missing[:shown]
 		}
-		return fmt.Errorf("the split model %s is not whole: the repository lacks %s%s", c, strings.Join(missing, ", "), more)
+		return fmt.Errorf("the split model %s is incomplete: the repository lacks %s%s", c, strings.Join(missing, ", "), more)
 	}
 	if len(c.files) != c.part.count {
 		return fmt.Errorf("the split model %s has %d files for %d parts", c, len(c.files), c.part.count)

@@ -137,9 +137,9 @@ func parse(typed string) (Ref, error) {
 	case strings.Count(typed, "/") >= 1:
 		return parseHub(typed)
 	case strings.Count(typed, ":") == 1 && plainName.MatchString(strings.Replace(typed, ":", "-", 1)):
-		return Ref{}, fmt.Errorf("no such form of name: did you mean ollama:%s?", typed)
+		return Ref{}, fmt.Errorf("not a valid form of a model name: did you mean ollama:%s?", typed)
 	case strings.ContainsAny(typed, ":@"):
-		return Ref{}, fmt.Errorf("no such form of name: want %s", Forms)
+		return Ref{}, fmt.Errorf("not a valid form of a model name: want %s", Forms)
 	}
 	if !plainName.MatchString(typed) || strings.Contains(typed, "..") {
 		return Ref{}, fmt.Errorf("a name has letters, digits, '.', '-' and '_', at most 128, and no leading dot: want %s", Forms)

@@ -126,7 +126,7 @@ func (s *Store) unwritable(err error) error {
 	case isReadOnly(err):
 		return fmt.Errorf("the model store %s cannot be written to (models in it can be used all the same): choose another with models_home or MODELS_HOME: %w", s.Home, err)
 	case isEscape(err):
-		return fmt.Errorf("the model store %s has a folder that is a link out of it: put the whole store there, and name it with models_home or MODELS_HOME: %w", s.Home, err)
+		return fmt.Errorf("the model store %s has a symbolic link to a place outside of it: put the whole store there, and set models_home or MODELS_HOME to that place: %w", s.Home, err)
 	}
 	return fmt.Errorf("model store %s: %w", s.Home, err)
 }

@@ -409,7 +409,7 @@ func TestLinksOutOfTheStore(t *testing.T) {
 	}
 	s := &store.Store{Home: home}
 	defer s.Close()
-	if _, err := s.Begin(store.Want{SHA256: sum("x")}); err == nil || !strings.Contains(err.Error(), "link out of it") {
+	if _, err := s.Begin(store.Want{SHA256: sum("x")}); err == nil || !strings.Contains(err.Error(), "symbolic link to a place outside of it") {
 		t.Errorf("%v", err)
 	}
 	if got := tree(t, elsewhere); len(got) != 0 {
