@@ -116,7 +116,7 @@ func (w *arrayWriter) enough(i int, counts []int) bool {
 
 // comma writes the comma before a further item.
 func (w *arrayWriter) comma(item automaton.Node) automaton.Node {
-	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.behindComma(item)))
+	return w.b.Bytes(",", w.mark(w.unique, automaton.End|automaton.Begin, w.afterComma(item)))
 }
 
 // items writes all items, at least one, and the end of the array. counts has a 0 for each contains.

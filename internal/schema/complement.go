@@ -172,7 +172,7 @@ func (c *compiler) unmet(n *need, origin *origin) objs {
 		case w.others:
 			x.classes = []class{{w.names, c.not(w.value, origin)}}
 			if w.names != nil {
-				x.classes = disjoint(x.classes[0], class{regex.Not(c.budget, w.names), everything})
+				x.classes = dropEmpty(x.classes[0], class{regex.Not(c.budget, w.names), everything})
 			}
 		default:
 			x.props = []prop{{name: w.name, value: c.not(w.value, origin), late: true}}

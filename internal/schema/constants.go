@@ -28,7 +28,7 @@ type fixed struct {
 // constants returns the automata that do not depend on the schema. They are made at the first use
 // and never changed.
 var constants = sync.OnceValue(func() *fixed {
-	b := unhurried()
+	b := onceBudget()
 	f := &fixed{numbers: numbers{decimals: regex.Decimals(b), canonical: regex.Canonical(b)}}
 	one, _ := regex.ParseDecimal("1")       // cannot fail: 1 is a number
 	f.integers, _ = regex.Multiples(b, one) // cannot fail: 1 is small
@@ -47,8 +47,8 @@ var constants = sync.OnceValue(func() *fixed {
 	return f
 })
 
-// unhurried returns a budget of a minute, with yields, for automata that are made only once.
-func unhurried() *regex.Budget { return &regex.Budget{Time: time.Minute, Yield: runtime.Gosched} }
+// onceBudget returns a budget of a minute, with yields, for automata that are made only once.
+func onceBudget() *regex.Budget { return &regex.Budget{Time: time.Minute, Yield: runtime.Gosched} }
 
 // Prepare makes the automata that do not depend on the schema, so that no request waits for them.
 func Prepare() {
@@ -69,7 +69,7 @@ type language struct {
 func onceLanguage(lang func() *regex.DFA) func() *language {
 	return sync.OnceValue(func() *language {
 		l := &language{lang: lang()}
-		l.quoted = sync.OnceValue(func() *automaton.DFA { return regex.Quoted(unhurried(), l.lang) })
+		l.quoted = sync.OnceValue(func() *automaton.DFA { return regex.Quoted(onceBudget(), l.lang) })
 		return l
 	})
 }

@@ -109,7 +109,7 @@ func (c *compiler) members(v *value) (expr, error) {
 		for _, q := range patterns {
 			left = regex.Minus(c.budget, left, q.names)
 			out := regex.Not(c.budget, q.names)
-			o.classes = c.intersectClasses(o.classes, disjoint(q, class{out, everything}))
+			o.classes = c.intersectClasses(o.classes, dropEmpty(q, class{out, everything}))
 			if len(o.classes) > maxCases {
 				return nothing, errCases
 			}
@@ -117,14 +117,14 @@ func (c *compiler) members(v *value) (expr, error) {
 		if len(patterns) == 0 {
 			o.classes = []class{{value: others}}
 		} else if others != everything {
-			o.classes = c.intersectClasses(o.classes, disjoint(class{left, others}, class{regex.Not(c.budget, left), everything}))
+			o.classes = c.intersectClasses(o.classes, dropEmpty(class{left, others}, class{regex.Not(c.budget, left), everything}))
 		}
 	}
 	return c.allBut(func(s *set) { s.objs = []objs{o} }), nil
 }
 
-// disjoint returns the classes that contain at least one name.
-func disjoint(classes ...class) (out []class) {
+// dropEmpty returns the classes that contain at least one name.
+func dropEmpty(classes ...class) (out []class) {
 	for _, k := range classes {
 		if k.names == nil || !k.names.Empty() {
 			out = append(out, k)
@@ -157,7 +157,7 @@ func (c *compiler) objectKeyword(name string, item *value) (expr, error) {
 		if lang, err = c.stringLanguage(s); err != nil {
 			break
 		}
-		o.classes = disjoint(class{lang, everything}, class{regex.Not(c.budget, lang), nothing})
+		o.classes = dropEmpty(class{lang, everything}, class{regex.Not(c.budget, lang), nothing})
 	}
 	if err != nil {
 		return nothing, err

@@ -29,7 +29,7 @@ type emitter struct {
 	rules map[ruleKey]automaton.Rule
 	queue []ruleKey
 
-	within uint8 // the style of the values in the array or object being written
+	innerStyle uint8 // the style of the values in the array or object being written
 
 	spelt     map[spelling]*automaton.DFA
 	character *automaton.DFA            // any character, in UTF-8; nil until it is needed
@@ -97,7 +97,7 @@ func expectMarks(v *value) (open, unique bool) {
 
 // rule returns the rule of an expression in the style of the values within the current array or
 // object.
-func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, e.within) }
+func (e *emitter) rule(x expr, single bool) automaton.Rule { return e.styled(x, single, e.innerStyle) }
 
 // styled returns the rule of an expression in a style, and queues it if it is new.
 func (e *emitter) styled(x expr, single bool, style uint8) automaton.Rule {
@@ -137,7 +137,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 		if e.emptyArrs(&s.arrs[i]) {
 			continue
 		}
-		e.enter(k.style, true)
+		e.setInnerStyle(k.style, true)
 		n, err := e.array(&s.arrs[i], end)
 		if err != nil {
 			return nil, err
@@ -148,7 +148,7 @@ func (e *emitter) set(s *set, k ruleKey) (ways []automaton.Node, err error) {
 		if e.emptyObjs(&s.objs[i]) {
 			continue
 		}
-		e.enter(k.style, false)
+		e.setInnerStyle(k.style, false)
 		n, err := e.object(&s.objs[i], k.expr, k.style == outermost, end)
 		if err != nil {
 			return nil, err
@@ -198,15 +198,15 @@ func (e *emitter) scalars(s *set, k ruleKey, end automaton.Node) (ways []automat
 
 // words returns the words for null, false and true in a style.
 func (e *emitter) words(style uint8) [3]string {
-	if e.note == nil || e.note.Around != "" && style == inside {
+	if e.notation == nil || e.notation.Around != "" && style == inside {
 		return [3]string{"null", "false", "true"}
 	}
-	return [3]string{cmp.Or(e.note.Null, "null"), cmp.Or(e.note.False, "false"), cmp.Or(e.note.True, "true")}
+	return [3]string{cmp.Or(e.notation.Null, "null"), cmp.Or(e.notation.False, "false"), cmp.Or(e.notation.True, "true")}
 }
 
 // bare reports whether the notation has its own quotes. Then names and strings have no JSON quotes
 // anywhere.
-func (e *emitter) bare() bool { return e.note != nil && e.note.Quote != "" }
+func (e *emitter) bare() bool { return e.notation != nil && e.notation.Quote != "" }
 
 // ws writes optional white space, followed by next. If the notation fixes white space, it writes
 // next alone.

@@ -8,16 +8,16 @@ func (c *compiler) empty(e expr) bool {
 	if known, ok := c.vacant[e]; ok {
 		return known
 	}
-	if c.asking[e] {
+	if c.deciding[e] {
 		return true
 	}
-	c.asking[e] = true
+	c.deciding[e] = true
 	s, err := c.eval(e)
 	vacant := err == nil && c.emptySet(s)
-	delete(c.asking, e)
+	delete(c.deciding, e)
 	// Expressions whose evaluation has begun count as empty, so a result of true may depend on them.
 	// It is stored only if there are none.
-	if !vacant && err == nil || len(c.asking) == 0 {
+	if !vacant && err == nil || len(c.deciding) == 0 {
 		c.vacant[e] = vacant
 	}
 	return vacant

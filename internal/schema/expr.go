@@ -57,21 +57,21 @@ type compiler struct {
 	root   *value
 	refs   *references
 
-	exprs  []expression
-	index  map[string]expr
-	sets   []*set // of each expression; nil until it is evaluated
-	state  []bool // of each expression, whether it is being evaluated
-	faults []*fault
+	exprs      []expression
+	index      map[string]expr
+	sets       []*set // of each expression; nil until it is evaluated
+	evaluating []bool // of each expression, whether it is being evaluated
+	faults     []*fault
 
 	numbers
-	written map[*regex.DFA]func() *automaton.DFA // languages of formats as the inside of a JSON string
-	langs   *languages
-	cuts    map[strs]*regex.DFA
-	vacant  map[expr]bool // results of empty
-	asking  map[expr]bool
+	written  map[*regex.DFA]func() *automaton.DFA // languages of formats as the inside of a JSON string
+	langs    *languages
+	cuts     map[strs]*regex.DFA
+	vacant   map[expr]bool // results of empty
+	deciding map[expr]bool // expressions for which empty runs
 
-	note  *Notation // nil means JSON
-	style uint8     // of the outermost value: inside, or outermost if only its objects are compiled
+	notation *Notation // nil means JSON
+	style    uint8     // of the outermost value: inside, or outermost if only its objects are compiled
 
 	refused     []Refusal
 	annotations []string
@@ -79,7 +79,7 @@ type compiler struct {
 
 func newCompiler(root *value, b *automaton.Budget) *compiler {
 	c := &compiler{
-		budget: b, root: root, numbers: constants().numbers, index: make(map[string]expr), vacant: make(map[expr]bool), asking: make(map[expr]bool),
+		budget: b, root: root, numbers: constants().numbers, index: make(map[string]expr), vacant: make(map[expr]bool), deciding: make(map[expr]bool),
 		written: make(map[*regex.DFA]func() *automaton.DFA),
 	}
 	c.langs = newLanguages(b)
@@ -93,7 +93,7 @@ func (c *compiler) add(e expression) expr {
 	c.budget.Spend(64)
 	c.exprs = append(c.exprs, e)
 	c.sets = append(c.sets, e.set)
-	c.state = append(c.state, false)
+	c.evaluating = append(c.evaluating, false)
 	c.faults = append(c.faults, nil)
 	return expr(len(c.exprs) - 1)
 }
@@ -109,8 +109,8 @@ func (c *compiler) find(key []byte, e expression) expr {
 	return i
 }
 
-// of returns a new expression whose values are those of a set.
-func (c *compiler) of(s *set) expr { return c.add(expression{set: s}) }
+// fromSet returns a new expression whose values are those of a set.
+func (c *compiler) fromSet(s *set) expr { return c.add(expression{set: s}) }
 
 // schema returns the expression for a schema of the document.
 func (c *compiler) schema(v *value) expr {
@@ -200,14 +200,14 @@ func (c *compiler) eval(e expr) (*set, error) {
 		return c.sets[e], nil
 	case c.faults[e] != nil:
 		return nil, c.faults[e]
-	case c.state[e]:
+	case c.evaluating[e]:
 		return nil, errCycle
 	case !c.budget.Spend(256):
 		return nil, &fault{err: c.budget.Err()}
 	}
-	c.state[e] = true
+	c.evaluating[e] = true
 	s, err := c.evaluate(&expression{kind: c.exprs[e].kind, schema: c.exprs[e].schema, parts: c.exprs[e].parts, origin: c.exprs[e].origin})
-	c.state[e] = false
+	c.evaluating[e] = false
 	if err == nil {
 		c.sets[e] = s
 		return s, nil

@@ -71,7 +71,7 @@ var refusedFormats = map[string]bool{
 func patterns(f format) func() *language {
 	return onceLanguage(func() *regex.DFA {
 		d := regex.Any()
-		b := unhurried()
+		b := onceBudget()
 		for _, p := range f.all {
 			d = regex.And(b, d, builtin(p))
 		}
@@ -83,7 +83,7 @@ func patterns(f format) func() *language {
 }
 
 func hostnames() *regex.DFA {
-	b := unhurried()
+	b := onceBudget()
 	short := regex.And(b, builtin(`^`+host+`$`), builtin(shortHost))
 	long := regex.And(b, builtin(longHost), builtin(labels))
 	return regex.Minus(b, regex.Or(b, short, long), builtin(reserved))
@@ -91,7 +91,7 @@ func hostnames() *regex.DFA {
 
 // builtin compiles a pattern of this file.
 func builtin(pattern string) *regex.DFA {
-	d, err := regex.Compile(unhurried(), pattern)
+	d, err := regex.Compile(onceBudget(), pattern)
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}

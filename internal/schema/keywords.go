@@ -104,5 +104,5 @@ func (c *compiler) keyword(v *value, name string, item *value) (expr, error) {
 func (c *compiler) allBut(change func(s *set)) expr {
 	s := c.all()
 	change(s)
-	return c.of(s)
+	return c.fromSet(s)
 }

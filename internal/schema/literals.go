@@ -15,7 +15,7 @@ func (c *compiler) literalKeyword(name string, item *value) (expr, error) {
 				return nothing, wrong("the name of a type, or a list of them")
 			}
 		}
-		return c.of(s), nil
+		return c.fromSet(s), nil
 	case "const":
 		return c.literals([]*value{item})
 	}
@@ -84,7 +84,7 @@ func (c *compiler) literals(values []*value) (expr, error) {
 		s.strs = []strs{{lang: regex.Words(c.budget, words), most: -1}}
 	}
 	s.nums = c.union(numbers)
-	return c.of(s), nil
+	return c.fromSet(s), nil
 }
 
 // literalParts adds the array or object v to s.

@@ -87,9 +87,9 @@ func CompileObject(source []byte, n *Notation, b *automaton.Budget) (*Schema, er
 	return compile(source, n, true, b)
 }
 
-// noted writes a member of the outermost object in the notation, followed by next.
-func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
-	n, b := w.note, w.b
+// notationMember writes a member of the outermost object in the notation, followed by next.
+func (w *objectWriter) notationMember(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
+	n, b := w.notation, w.b
 	begin, nameEnd := automaton.Outer|automaton.Begin, automaton.End
 	if !w.markObjects {
 		begin, nameEnd = 0, 0
@@ -128,11 +128,11 @@ func (w *objectWriter) noted(name func(automaton.Node) automaton.Node, value exp
 
 // checkNames refuses declared names that the notation cannot write without quotes.
 func (w *objectWriter) checkNames(of expr) {
-	if !w.root && !w.bare() || w.note.Spells == nil {
+	if !w.root && !w.bare() || w.notation.Spells == nil {
 		return
 	}
 	for _, p := range w.props {
-		if !w.note.Spells(p.name) {
+		if !w.notation.Spells(p.name) {
 			w.refuse(&fault{w.declaring(p.name, of), &nameError{p.name}}, of)
 		}
 	}
@@ -200,11 +200,11 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 // wrapped is false, those that may stand without them. It does not write the markers.
 func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.Node, error) {
 	return func(x strs, next automaton.Node) (automaton.Node, error) {
-		if e.note.WrapOf == "" || x.lang == nil || !x.lang.Finite() {
+		if e.notation.WrapOf == "" || x.lang == nil || !x.lang.Finite() {
 			return e.rawString(x, next)
 		}
 		var ranges [][2]rune
-		for _, c := range e.note.WrapOf {
+		for _, c := range e.notation.WrapOf {
 			ranges = append(ranges, [2]rune{c, c})
 		}
 		all := regex.Repeat(regex.Chars(nil, true), 0, -1)
@@ -223,18 +223,18 @@ func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.
 
 // aroundString writes raw strings between the quotation marks of Around.
 func (e *emitter) aroundString(x strs, next automaton.Node) (automaton.Node, error) {
-	n, err := e.rawString(x, e.b.Bytes(e.note.Around, next))
+	n, err := e.rawString(x, e.b.Bytes(e.notation.Around, next))
 	if err != nil {
 		return 0, err
 	}
-	return e.b.Bytes(e.note.Around, n), nil
+	return e.b.Bytes(e.notation.Around, n), nil
 }
 
-// enter sets the style of the values within an array or an object that has the given style.
-func (e *emitter) enter(style uint8, array bool) {
-	e.within = inside
+// setInnerStyle sets the style of the values within an array or an object that has the given style.
+func (e *emitter) setInnerStyle(style uint8, array bool) {
+	e.innerStyle = inside
 	if style == repr || style == around && array {
-		e.within = repr
+		e.innerStyle = repr
 	}
 }
 
@@ -287,7 +287,7 @@ func (e *emitter) reprName(names *regex.DFA, but []string, next automaton.Node) 
 }
 
 // ascii reports whether characters beyond ASCII are escaped in strings.
-func (e *emitter) ascii() bool { return e.note != nil && e.note.ASCII }
+func (e *emitter) ascii() bool { return e.notation != nil && e.notation.ASCII }
 
 // text writes the inside of a string of least to most arbitrary characters.
 func (e *emitter) text(least, most int, next automaton.Node) automaton.Node {
@@ -303,27 +303,27 @@ func (e *emitter) text(least, most int, next automaton.Node) automaton.Node {
 }
 
 // spaced reports whether white space is fixed.
-func (e *emitter) spaced() bool { return e.note != nil && e.note.Spaced }
+func (e *emitter) spaced() bool { return e.notation != nil && e.notation.Spaced }
 
-// behindComma writes the white space after a comma.
-func (e *emitter) behindComma(next automaton.Node) automaton.Node {
+// afterComma writes the white space after a comma.
+func (e *emitter) afterComma(next automaton.Node) automaton.Node {
 	if e.spaced() && !e.bare() {
-		return e.b.Bytes(e.note.Comma, next)
+		return e.b.Bytes(e.notation.Comma, next)
 	}
 	return e.ws(next)
 }
 
-// behindColon writes the white space after a colon.
-func (e *emitter) behindColon(next automaton.Node) automaton.Node {
+// afterColon writes the white space after a colon.
+func (e *emitter) afterColon(next automaton.Node) automaton.Node {
 	if e.spaced() {
-		return e.b.Bytes(e.note.Colon, next)
+		return e.b.Bytes(e.notation.Colon, next)
 	}
 	return e.b.DFA(constants().gap, next)
 }
 
 // sort puts the declared members of an object into the order of the notation.
 func (w *objectWriter) sort() {
-	if w.note != nil && w.note.Sorted {
+	if w.notation != nil && w.notation.Sorted {
 		slices.SortStableFunc(w.props, func(x, y prop) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
 	}
 }

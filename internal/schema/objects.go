@@ -12,7 +12,7 @@ import (
 // object writes the objects of case o, followed by end. of is the expression that has the case; root
 // is set for the outermost object.
 func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (automaton.Node, error) {
-	w := &objectWriter{emitter: e, o: o, root: root && e.note != nil && e.note.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
+	w := &objectWriter{emitter: e, o: o, root: root && e.notation != nil && e.notation.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
 		return 0, errCases
 	}
@@ -55,8 +55,8 @@ func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (autom
 	ways := []automaton.Node{w.next(w.start)}
 	switch {
 	case !w.enough(w.start):
-	case w.root && w.note.None != "":
-		ways = append(ways, w.note.Write(b, w.note.None, 0, w.close))
+	case w.root && w.notation.None != "":
+		ways = append(ways, w.notation.Write(b, w.notation.None, 0, w.close))
 	default:
 		ways = append(ways, w.close)
 	}
@@ -239,16 +239,16 @@ func (w *objectWriter) meet(m meeting, x *way, name *string) (meeting, bool) {
 func (w *objectWriter) member(name func(automaton.Node) automaton.Node, value expr, next automaton.Node) automaton.Node {
 	b := w.b
 	if w.root {
-		return w.noted(name, value, next)
+		return w.notationMember(name, value, next)
 	}
 	next = b.Nest(w.rule(value, false), next)
 	if w.bare() {
 		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, next)))
 	}
-	if w.within == repr {
-		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, w.behindColon(next))))
+	if w.innerStyle == repr {
+		return name(b.Bytes(":", w.mark(w.markObjects, automaton.End, w.afterColon(next))))
 	}
-	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, w.behindColon(next)))
+	next = b.Bytes(`":`, w.mark(w.markObjects, automaton.End, w.afterColon(next)))
 	return b.Bytes(`"`, name(next))
 }
 
@@ -301,7 +301,7 @@ func (w *objectWriter) members(p position) (ways []automaton.Node) {
 				if w.root || w.bare() {
 					return w.bareNames(m.names, next)
 				}
-				if w.within == repr {
+				if w.innerStyle == repr {
 					return w.reprName(m.names, w.declared, next)
 				}
 				if m.names == nil {
@@ -332,14 +332,14 @@ func (w *objectWriter) after(p position) automaton.Node {
 // comma writes the separator of two members.
 func (w *objectWriter) comma(next automaton.Node) automaton.Node {
 	if w.root {
-		return w.note.Write(w.b, w.note.Separator, 0, next)
+		return w.notation.Write(w.b, w.notation.Separator, 0, next)
 	}
-	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.behindComma(next)))
+	return w.b.Bytes(",", w.mark(w.markObjects, automaton.Begin, w.afterComma(next)))
 }
 
 // declaredName writes a declared name, with quotation marks where repr has them.
 func (w *objectWriter) declaredName(name string, next automaton.Node) automaton.Node {
-	if !w.root && w.within == repr {
+	if !w.root && w.innerStyle == repr {
 		return w.reprName(regex.Words(w.budget, []string{name}), nil, next)
 	}
 	return w.b.Bytes(w.nameOf(name), next)

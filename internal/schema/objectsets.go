@@ -212,7 +212,7 @@ func (o *objs) other(name string) expr {
 }
 
 func (c *compiler) intersectObjs(x, y objs) objs {
-	o := objs{least: max(x.least, y.least), most: least(x.most, y.most)}
+	o := objs{least: max(x.least, y.least), most: lowerMax(x.most, y.most)}
 	index := func(props []prop) map[string]int {
 		m := make(map[string]int, len(props))
 		for i, p := range props {

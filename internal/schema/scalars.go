@@ -64,11 +64,11 @@ func (e *emitter) number(nums *regex.DFA, single bool, next automaton.Node) auto
 
 func (e *emitter) string(x strs, next automaton.Node) (automaton.Node, error) {
 	if e.bare() {
-		n, err := e.rawString(x, e.note.Write(e.b, e.note.Quote, 0, next))
+		n, err := e.rawString(x, e.notation.Write(e.b, e.notation.Quote, 0, next))
 		if err != nil {
 			return 0, err
 		}
-		return e.note.Write(e.b, e.note.Quote, 0, n), nil
+		return e.notation.Write(e.b, e.notation.Quote, 0, n), nil
 	}
 	next = e.b.Bytes(`"`, next)
 	if x.lang == nil {

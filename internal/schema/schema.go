@@ -103,7 +103,7 @@ func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Sch
 		return nil, &SyntaxError{Problem: "a schema is an object, true or false"}
 	}
 	c := newCompiler(root, b)
-	c.note = n
+	c.notation = n
 	if object {
 		c.style = outermost
 	}

@@ -94,7 +94,8 @@ func (c *compiler) all() *set {
 // none returns the empty set.
 func (c *compiler) none() *set { return &set{nums: regex.None()} }
 
-func least(x, y int) int { // of two maxima; a negative one means no maximum
+// lowerMax returns the smaller of two maxima. A negative number means no maximum.
+func lowerMax(x, y int) int {
 	if x < 0 || y >= 0 && y < x {
 		return y
 	}
@@ -157,7 +158,7 @@ func (a *arrs) at(i int) expr {
 }
 
 func (c *compiler) intersectArrs(x, y arrs) arrs {
-	a := arrs{rest: c.and(x.rest, y.rest), least: max(x.least, y.least), most: least(x.most, y.most), unique: x.unique || y.unique}
+	a := arrs{rest: c.and(x.rest, y.rest), least: max(x.least, y.least), most: lowerMax(x.most, y.most), unique: x.unique || y.unique}
 	for i := range max(len(x.prefix), len(y.prefix)) {
 		a.prefix = append(a.prefix, c.and(x.at(i), y.at(i)))
 	}

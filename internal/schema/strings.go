@@ -5,7 +5,7 @@ import "github.com/inferd-go/inferd/internal/regex"
 func equalStrs(x, y *strs) bool { return *x == *y }
 
 func (c *compiler) intersectStrs(x, y strs) strs {
-	s := strs{lang: x.lang, least: max(x.least, y.least), most: least(x.most, y.most), narrow: x.narrow || y.narrow}
+	s := strs{lang: x.lang, least: max(x.least, y.least), most: lowerMax(x.most, y.most), narrow: x.narrow || y.narrow}
 	switch {
 	case x.lang == nil:
 		s.lang = y.lang

@@ -26,7 +26,7 @@ type counts struct {
 // unless the cursor still has it from an earlier call.
 func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {
 	if !m.a.Grammar().Guarded() {
-		s := m.behind(c.State(), id)
+		s := m.stateAfter(c.State(), id)
 		return s != automaton.Dead && m.endsFrom(s, tokens)
 	}
 	m.symbols = m.symbols[:0]
@@ -53,7 +53,7 @@ func (m *Masks) Within(c *automaton.Cursor, mask []uint64, tokens int) {
 			if m.a.Full() {
 				m.a.Renew(nil)
 			}
-			s := m.behind(c.State(), id)
+			s := m.stateAfter(c.State(), id)
 			if m.a.Renewed() != renewed {
 				renewed = m.a.Renewed()
 				clear(fits)
@@ -149,8 +149,8 @@ func (m *Masks) longest(s automaton.State) automaton.State {
 	return to
 }
 
-// behind returns the state after a token, or Dead if it does not fit. It ignores guards.
-func (m *Masks) behind(s automaton.State, id int32) automaton.State {
+// stateAfter returns the state after a token, or Dead if it does not fit. It ignores guards.
+func (m *Masks) stateAfter(s automaton.State, id int32) automaton.State {
 	if next := m.a.NextToken(s, id); next != automaton.Dead || m.v.control[id] {
 		return next
 	}
