@@ -47,7 +47,7 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 // ollamaEntry returns the entry with a name, with or without the tag latest. spelled is the
 // spelling that the entry has as a name or alias.
 func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
-	for _, spelled := range []string{name, ollama.Same(name)} {
+	for _, spelled := range []string{name, ollama.OtherSpelling(name)} {
 		for _, e := range b.list() {
 			if e.hasName(spelled) {
 				return e, spelled, true

@@ -85,21 +85,21 @@ func (r *Reply) end(send func([]byte) error) error {
 	return send(r.buf)
 }
 
-// Ignored appends the member "ignored", which lists the members of the request that had no effect
+// AppendIgnored appends the member "ignored", which lists the members of the request that had no effect
 // on the answer. It appends nothing if there are none.
-func (r *Reply) Ignored(ev *infer.Done) {
+func (r *Reply) AppendIgnored(ev *infer.Done) {
 	if ev.StopIgnored {
 		r.Raw(`,"ignored":["stop"]`)
 	}
 }
 
-// An Ignored is the member that [Reply.Ignored] appends, for clients.
-type Ignored struct {
+// An IgnoredMember is the member that [Reply.AppendIgnored] appends, for clients.
+type IgnoredMember struct {
 	Ignored []string `json:"ignored"`
 }
 
 // StopIgnored reports whether stop had no effect.
-func (i *Ignored) StopIgnored() bool { return slices.Contains(i.Ignored, "stop") }
+func (i *IgnoredMember) StopIgnored() bool { return slices.Contains(i.Ignored, "stop") }
 
 // Fail sends the message that ends a request with an error.
 func (r *Reply) Fail(w frame.Writer, code, text string) error {

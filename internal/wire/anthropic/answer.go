@@ -60,7 +60,7 @@ func (a *Answer) Stream(dst []byte, ev infer.Event) ([]byte, error) {
 		dst = a.delta(dst, `{"type":"thinking_delta","thinking":`, ev.Delta)
 	case *infer.ToolCall:
 		dst = a.close(a.start(dst, a.prompt.Tokens, a.prompt.Cached))
-		dst = append(a.about(dst, "content_block_start"), `,"content_block":`...)
+		dst = append(a.beginBlockEvent(dst, "content_block_start"), `,"content_block":`...)
 		dst = end(a.call(dst, ev, "{}"))
 		dst = a.delta(dst, `{"type":"input_json_delta","partial_json":`, ev.Input)
 		dst = a.closeBlock(dst)
@@ -100,9 +100,9 @@ func begin(dst []byte, event string) []byte {
 
 func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
 
-// about appends the beginning of an event with the index of the current block, or of the next block
+// beginBlockEvent appends the beginning of an event with the index of the current block, or of the next block
 // if there is no current one.
-func (a *Answer) about(dst []byte, event string) []byte {
+func (a *Answer) beginBlockEvent(dst []byte, event string) []byte {
 	dst = append(begin(dst, event), `,"index":`...)
 	return strconv.AppendInt(dst, int64(a.blocks), 10)
 }
@@ -110,7 +110,7 @@ func (a *Answer) about(dst []byte, event string) []byte {
 // delta appends an event with a piece of the current block. head is the beginning of its delta, up to
 // the value that is the piece.
 func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
-	dst = append(a.about(dst, "content_block_delta"), `,"delta":`...)
+	dst = append(a.beginBlockEvent(dst, "content_block_delta"), `,"delta":`...)
 	dst = append(dst, head...)
 	dst = wire.AppendString(dst, piece)
 	return end(append(dst, '}'))
@@ -144,7 +144,7 @@ func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	}
 	dst = a.close(dst)
 	a.open = to
-	dst = append(a.about(dst, "content_block_start"), `,"content_block":`...)
+	dst = append(a.beginBlockEvent(dst, "content_block_start"), `,"content_block":`...)
 	if to == text {
 		return end(append(dst, `{"type":"text","text":""}`...))
 	}
@@ -164,7 +164,7 @@ func (a *Answer) close(dst []byte) []byte {
 }
 
 func (a *Answer) closeBlock(dst []byte) []byte {
-	dst = end(a.about(dst, "content_block_stop"))
+	dst = end(a.beginBlockEvent(dst, "content_block_stop"))
 	a.blocks++
 	return dst
 }
@@ -234,19 +234,19 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:
 	case *infer.Text:
-		a.grow(text)
+		a.collectAs(text)
 		a.text = append(a.text, ev.Delta...)
 	case *infer.Thinking:
-		a.grow(thinking)
+		a.collectAs(thinking)
 		a.text = append(a.text, ev.Delta...)
 	case *infer.ToolCall:
-		a.grow(none)
+		a.collectAs(none)
 		a.content = a.call(web.Comma(a.content), ev, string(ev.Input))
 	case *infer.Done:
 		if ev.Reason == infer.Canceled {
 			return nil, web.ErrCanceled
 		}
-		a.grow(none)
+		a.collectAs(none)
 		dst := append(a.head(nil), a.content...)
 		dst = a.stop(append(dst, "],"...), ev)
 		dst = append(dst, `,"usage":`...)
@@ -261,9 +261,9 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// grow makes next the kind of the current block, before a piece is added to it. If the current block
-// has another kind, grow first adds that block to the content.
-func (a *Answer) grow(next kind) {
+// collectAs makes next the kind of the current block, before a piece is added to it. If the current block
+// has another kind, collectAs first adds that block to the content.
+func (a *Answer) collectAs(next kind) {
 	if a.open == next {
 		return
 	}

@@ -65,7 +65,7 @@ type ignored struct {
 	Speed             jsontext.Value `json:"speed"`
 }
 
-func (m *ignored) by() map[string]jsontext.Value {
+func (m *ignored) members() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"metadata": m.Metadata, "context_management": m.ContextManagement, "service_tier": m.ServiceTier,
 		"cache_control": m.CacheControl, "container": m.Container, "inference_geo": m.InferenceGeo,
@@ -90,7 +90,7 @@ func Read(body []byte) (*Request, error) {
 	}
 	gen := &infer.Generate{Blocks: true, Model: m.Model, Defaults: Defaults()}
 	r := &Request{web.Ask{Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, History: "messages"}}
-	r.IgnorePresent(m.by())
+	r.IgnorePresent(m.members())
 	for _, apply := range []func(*Request) error{m.history, m.declare, m.choose, m.bounds, m.format, m.thinking} {
 		if err := apply(r); err != nil {
 			return nil, err

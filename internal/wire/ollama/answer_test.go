@@ -264,7 +264,7 @@ func TestModels(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"gen": "gen:latest", "gen:latest": "gen"} {
-		if got := ollama.Same(name); got != want {
+		if got := ollama.OtherSpelling(name); got != want {
 			t.Errorf("%s is also %s", name, got)
 		}
 	}

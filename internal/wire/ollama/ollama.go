@@ -74,8 +74,8 @@ func Tagged(name string) string {
 	return name + latest
 }
 
-// Same returns the other spelling of a name: it removes the tag latest, or else adds it.
-func Same(name string) string {
+// OtherSpelling returns the other spelling of a name: it removes the tag latest, or else adds it.
+func OtherSpelling(name string) string {
 	if bare, ok := strings.CutSuffix(name, latest); ok {
 		return bare
 	}

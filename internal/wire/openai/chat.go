@@ -77,8 +77,8 @@ func (m *ignoredMembers) none() bool {
 		len(m.PromptCacheKey)+len(m.SafetyIdentifier)+len(m.Prediction)+len(m.CachePrompt) == 0
 }
 
-// by returns the members by name.
-func (m *ignoredMembers) by() map[string]jsontext.Value {
+// members returns the members members name.
+func (m *ignoredMembers) members() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"user": m.User, "store": m.Store, "metadata": m.Metadata, "service_tier": m.ServiceTier, "verbosity": m.Verbosity,
 		"prompt_cache_key": m.PromptCacheKey, "safety_identifier": m.SafetyIdentifier, "prediction": m.Prediction,
@@ -109,7 +109,7 @@ func ReadChat(body []byte) (*Chat, error) {
 		Usage: m.StreamOptions.IncludeUsage,
 	}
 	if !m.none() {
-		c.IgnorePresent(m.by())
+		c.IgnorePresent(m.members())
 	}
 	if err := m.refused(); err != nil {
 		return nil, err

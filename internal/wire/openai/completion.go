@@ -59,7 +59,7 @@ func ReadCompletion(body []byte) (*Completion, error) {
 		Ask:   web.Ask{Generate: gen, CacheSalt: m.CacheSalt, Model: m.Model, Stream: m.Stream, History: "prompt"},
 		Usage: m.StreamOptions.IncludeUsage, echo: m.Echo,
 	}
-	c.IgnorePresent(m.by())
+	c.IgnorePresent(m.members())
 	for member, value := range map[string]*wire.Integer{"n": m.N, "best_of": m.BestOf} {
 		if value != nil && !value.Is(1) {
 			return nil, web.Invalid(member, "%s must be 1: one answer at a time is supported", member)

@@ -15,11 +15,11 @@ import (
 
 // Limits of media.
 const (
-	maxImages  = 8
-	maxSide    = 4096      // pixels
-	maxEncoded = 8 << 20   // bytes of an encoded image or clip
-	maxPixels  = 64 << 20  // bytes of an image while it is decoded
-	maxDecoded = 128 << 20 // bytes of all decoded images and clips of a request
+	maxImages     = 8
+	maxSide       = 4096      // pixels
+	maxEncoded    = 8 << 20   // bytes of an encoded image or clip
+	maxPixelBytes = 64 << 20  // bytes of an image while it is decoded
+	maxDecoded    = 128 << 20 // bytes of all decoded images and clips of a request
 )
 
 // media counts the attachments of a request, and the memory that they take when they are decoded. Until
@@ -51,8 +51,8 @@ func (c *Chat) image(url, at string) (id string, err error) {
 		return "", Invalid("%s: an image must be PNG or JPEG", at)
 	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > maxSide || cfg.Height > maxSide:
 		return "", Invalid("%s: the image has %d × %d pixels, at most %d × %d are allowed", at, cfg.Width, cfg.Height, maxSide, maxSide)
-	case cfg.Width*cfg.Height*bytesPerPixel(cfg.ColorModel) > maxPixels:
-		return "", Invalid("%s: the image takes more than %d bytes", at, maxPixels)
+	case cfg.Width*cfg.Height*bytesPerPixel(cfg.ColorModel) > maxPixelBytes:
+		return "", Invalid("%s: the image takes more than %d bytes", at, maxPixelBytes)
 	}
 	id = fmt.Sprintf("img-%d", c.media.images)
 	c.media.images++

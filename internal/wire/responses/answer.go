@@ -134,16 +134,16 @@ func (a *Answer) begin(dst []byte, event string) []byte {
 
 func end(dst []byte) []byte { return append(dst, "}\n\n"...) }
 
-// about appends the beginning of an event with the ID and the index of the current item.
-func (a *Answer) about(dst []byte, event string) []byte {
+// beginItemEvent appends the beginning of an event with the ID and the index of the current item.
+func (a *Answer) beginItemEvent(dst []byte, event string) []byte {
 	dst = append(a.begin(dst, event), `,"item_id":"`...)
 	dst = append(dst, a.id...)
 	dst = append(dst, `","output_index":`...)
 	return strconv.AppendInt(dst, int64(a.items-1), 10)
 }
 
-// aboutItem appends the beginning of an event that contains the current item.
-func (a *Answer) aboutItem(dst []byte, event string) []byte {
+// beginWholeItem appends the beginning of an event that contains the current item.
+func (a *Answer) beginWholeItem(dst []byte, event string) []byte {
 	dst = append(a.begin(dst, event), `,"output_index":`...)
 	dst = strconv.AppendInt(dst, int64(a.items-1), 10)
 	return append(dst, `,"item":`...)
@@ -170,14 +170,14 @@ func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	} else {
 		a.next("rs_")
 	}
-	dst = a.aboutItem(dst, "response.output_item.added")
+	dst = a.beginWholeItem(dst, "response.output_item.added")
 	dst = end(a.item(dst, inProgress))
 	switch {
 	case to == message:
-		dst = append(a.about(dst, "response.content_part.added"), `,"content_index":0,"part":`...)
+		dst = append(a.beginItemEvent(dst, "response.content_part.added"), `,"content_index":0,"part":`...)
 		dst = end(a.part(dst))
 	case a.Request.summary:
-		dst = append(a.about(dst, "response.reasoning_summary_part.added"), `,"summary_index":0,"part":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_summary_part.added"), `,"summary_index":0,"part":`...)
 		dst = end(a.summaryPart(dst))
 	}
 	return dst
@@ -240,7 +240,7 @@ func (a *Answer) summaryPart(dst []byte) []byte {
 
 func (a *Answer) textDelta(dst []byte, ev *infer.Text) []byte {
 	a.text = append(a.text, ev.Delta...)
-	dst = append(a.about(dst, "response.output_text.delta"), `,"content_index":0,"delta":`...)
+	dst = append(a.beginItemEvent(dst, "response.output_text.delta"), `,"content_index":0,"delta":`...)
 	dst = wire.AppendString(dst, ev.Delta)
 	dst = append(dst, `,"logprobs":[`...)
 	if a.Request.logprobs && len(ev.Logprobs) > 0 {
@@ -255,9 +255,9 @@ func (a *Answer) textDelta(dst []byte, ev *infer.Text) []byte {
 func (a *Answer) thoughtDelta(dst, delta []byte) []byte {
 	a.text = append(a.text, delta...)
 	if a.Request.summary {
-		dst = append(a.about(dst, "response.reasoning_summary_text.delta"), `,"summary_index":0,"delta":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_summary_text.delta"), `,"summary_index":0,"delta":`...)
 	} else {
-		dst = append(a.about(dst, "response.reasoning_text.delta"), `,"content_index":0,"delta":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_text.delta"), `,"content_index":0,"delta":`...)
 	}
 	return end(wire.AppendString(dst, delta))
 }
@@ -270,21 +270,21 @@ func (a *Answer) close(dst []byte, state string) []byte {
 	}
 	switch {
 	case a.open == message:
-		dst = append(a.about(dst, "response.output_text.done"), `,"content_index":0,"text":`...)
+		dst = append(a.beginItemEvent(dst, "response.output_text.done"), `,"content_index":0,"text":`...)
 		dst = append(wire.AppendString(dst, a.text), `,"logprobs":[`...)
 		dst = end(append(append(dst, a.logprobs...), ']'))
-		dst = append(a.about(dst, "response.content_part.done"), `,"content_index":0,"part":`...)
+		dst = append(a.beginItemEvent(dst, "response.content_part.done"), `,"content_index":0,"part":`...)
 		dst = end(a.part(dst))
 	case a.Request.summary:
-		dst = append(a.about(dst, "response.reasoning_summary_text.done"), `,"summary_index":0,"text":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_summary_text.done"), `,"summary_index":0,"text":`...)
 		dst = end(wire.AppendString(dst, a.text))
-		dst = append(a.about(dst, "response.reasoning_summary_part.done"), `,"summary_index":0,"part":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_summary_part.done"), `,"summary_index":0,"part":`...)
 		dst = end(a.summaryPart(dst))
 	default:
-		dst = append(a.about(dst, "response.reasoning_text.done"), `,"content_index":0,"text":`...)
+		dst = append(a.beginItemEvent(dst, "response.reasoning_text.done"), `,"content_index":0,"text":`...)
 		dst = end(wire.AppendString(dst, a.text))
 	}
-	dst = a.aboutItem(dst, "response.output_item.done")
+	dst = a.beginWholeItem(dst, "response.output_item.done")
 	dst = end(a.item(dst, state))
 	a.finish(state)
 	return dst

@@ -10,48 +10,48 @@ import (
 
 // call appends all events of a tool call, and adds the call to the output.
 func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
-	to, known := a.Request.names[ev.Name]
+	tool, known := a.Request.names[ev.Name]
 	if !known {
-		to = name{name: ev.Name}
+		tool = name{name: ev.Name}
 	}
-	of := made{to: to, id: ev.ID, input: ev.Input}
+	call := clientCall{tool: tool, id: ev.ID, input: ev.Input}
 	delta, done, member := "response.function_call_arguments.delta", "response.function_call_arguments.done", `,"arguments":`
 	a.next("fc_")
-	if to.custom {
+	if tool.custom {
 		delta, done, member = "response.custom_tool_call_input.delta", "response.custom_tool_call_input.done", `,"input":`
 		a.id[0], a.id[1] = 'c', 't'
-		of.input = customText(ev.Input)
+		call.input = customText(ev.Input)
 	}
-	if of.id == "" { // clients assign results to calls by this ID
-		of.id = "call_" + a.ID + "_" + strconv.Itoa(a.items)
+	if call.id == "" { // clients assign results to calls by this ID
+		call.id = "call_" + a.ID + "_" + strconv.Itoa(a.items)
 	}
-	dst = a.aboutItem(dst, "response.output_item.added")
-	dst = end(a.made(dst, &of, inProgress))
-	dst = append(a.about(dst, delta), `,"delta":`...)
-	dst = end(wire.AppendString(dst, of.input))
-	dst = a.about(dst, done)
-	if !to.custom {
+	dst = a.beginWholeItem(dst, "response.output_item.added")
+	dst = end(a.appendCall(dst, &call, inProgress))
+	dst = append(a.beginItemEvent(dst, delta), `,"delta":`...)
+	dst = end(wire.AppendString(dst, call.input))
+	dst = a.beginItemEvent(dst, done)
+	if !tool.custom {
 		dst = append(dst, `,"name":`...)
-		dst = wire.AppendString(dst, to.name)
+		dst = wire.AppendString(dst, tool.name)
 	}
 	dst = append(dst, member...)
-	dst = end(wire.AppendString(dst, of.input))
-	dst = a.aboutItem(dst, "response.output_item.done")
-	dst = end(a.made(dst, &of, completed))
-	a.output = a.made(web.Comma(a.output), &of, completed)
+	dst = end(wire.AppendString(dst, call.input))
+	dst = a.beginWholeItem(dst, "response.output_item.done")
+	dst = end(a.appendCall(dst, &call, completed))
+	a.output = a.appendCall(web.Comma(a.output), &call, completed)
 	return dst
 }
 
-// A made is a tool call of the model in the form that the client gets.
-type made struct {
-	to    name
+// A clientCall is a tool call of the model in the form that the client gets.
+type clientCall struct {
+	tool  name
 	id    string
 	input []byte // the arguments, or the text for a custom tool
 }
 
-// made appends a call as an item in the given state. In the state inProgress, its input is empty.
-func (a *Answer) made(dst []byte, of *made, state string) []byte {
-	if of.to.custom {
+// appendCall appends a call as an item in the given state. In the state inProgress, its input is empty.
+func (a *Answer) appendCall(dst []byte, call *clientCall, state string) []byte {
+	if call.tool.custom {
 		dst = append(dst, `{"type":"custom_tool_call","id":"`...)
 	} else {
 		dst = append(dst, `{"type":"function_call","id":"`...)
@@ -60,14 +60,14 @@ func (a *Answer) made(dst []byte, of *made, state string) []byte {
 	dst = append(dst, `","status":"`...)
 	dst = append(dst, state...)
 	dst = append(dst, `","call_id":`...)
-	dst = wire.AppendString(dst, of.id)
+	dst = wire.AppendString(dst, call.id)
 	dst = append(dst, `,"name":`...)
-	dst = wire.AppendString(dst, of.to.name)
-	if of.to.namespace != "" {
+	dst = wire.AppendString(dst, call.tool.name)
+	if call.tool.namespace != "" {
 		dst = append(dst, `,"namespace":`...)
-		dst = wire.AppendString(dst, of.to.namespace)
+		dst = wire.AppendString(dst, call.tool.namespace)
 	}
-	if of.to.custom {
+	if call.tool.custom {
 		dst = append(dst, `,"input":`...)
 	} else {
 		dst = append(dst, `,"arguments":`...)
@@ -75,5 +75,5 @@ func (a *Answer) made(dst []byte, of *made, state string) []byte {
 	if state == inProgress {
 		return append(dst, `""}`...)
 	}
-	return append(wire.AppendString(dst, of.input), '}')
+	return append(wire.AppendString(dst, call.input), '}')
 }

@@ -96,7 +96,7 @@ type ignored struct {
 	Moderation           jsontext.Value `json:"moderation"`
 }
 
-func (m *ignored) by() map[string]jsontext.Value {
+func (m *ignored) byName() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"store": m.Store, "metadata": m.Metadata, "client_metadata": m.ClientMetadata, "service_tier": m.ServiceTier,
 		"user": m.User, "safety_identifier": m.SafetyIdentifier, "prompt_cache_key": m.PromptCacheKey,
@@ -124,7 +124,7 @@ func Read(body []byte) (*Request, error) {
 	}
 	gen := &infer.Generate{Blocks: true, Model: m.Model, Defaults: openai.Defaults()}
 	r := &Request{Ask: web.Ask{Generate: gen, Model: m.Model, CacheSalt: m.CacheSalt, Stream: m.Stream, History: "input"}}
-	r.IgnorePresent(m.by())
+	r.IgnorePresent(m.byName())
 	if web.Present(m.Text.Verbosity) {
 		r.Ignore("text.verbosity")
 	}

@@ -93,7 +93,7 @@ type answer struct {
 	Backend    string `json:"backend"`
 	Code       string `json:"code"`
 	Message    string `json:"message"`
-	wire.Ignored
+	wire.IgnoredMember
 }
 
 func (a *answer) reason() infer.Reason {

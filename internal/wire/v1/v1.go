@@ -161,7 +161,7 @@ func (c *Codec) Write(ev infer.Event) error {
 		c.reply.Raw(reasons[ev.Reason])
 		c.reply.Raw(`","backend":`)
 		c.reply.String(ev.Backend)
-		c.reply.Ignored(ev)
+		c.reply.AppendIgnored(ev)
 	default:
 		return infer.Errorf(infer.Internal, "v1 cannot encode a %T", ev)
 	}

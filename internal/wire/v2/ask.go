@@ -244,7 +244,7 @@ type answer struct {
 	StopReason  string  `json:"stop_reason"`
 	Backend     string  `json:"backend"`
 	Unsatisfied bool    `json:"tool_choice_unsatisfied"`
-	wire.Ignored
+	wire.IgnoredMember
 }
 
 // timings has times in milliseconds.

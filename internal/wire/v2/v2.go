@@ -223,7 +223,7 @@ func (c *Codec) done(ev *infer.Done) error {
 	if ev.Unsatisfied {
 		c.reply.Raw(`,"tool_choice_unsatisfied":true`)
 	}
-	c.reply.Ignored(ev)
+	c.reply.AppendIgnored(ev)
 	if t := ev.Timings; t != (infer.Timings{}) {
 		c.reply.Raw(`,"timings":{"queue_ms":`)
 		c.reply.Float(milliseconds(t.Queue), 64)
