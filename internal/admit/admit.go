@@ -103,7 +103,7 @@ func (t *ticket) generated() gate.Usage {
 }
 
 // Close refuses all requests that wait to begin or arrive from now on. Requests that have
-// begun may finish; parked ones resume when there is room.
+// begun may finish; parked ones resume when there is a slot.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

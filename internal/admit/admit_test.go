@@ -134,7 +134,7 @@ func TestServesInOrder(t *testing.T) {
 	})
 }
 
-func TestWhoeverLeavesMakesRoom(t *testing.T) {
+func TestLeavingFreesThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(1, 1)
 		gone := errors.New("hung up")
@@ -258,7 +258,7 @@ func TestBounds(t *testing.T) {
 
 // A full backend does not delay requests for other backends, and Active bounds the running requests
 // of all backends together.
-func TestPlaces(t *testing.T) {
+func TestSlotsOfBackends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(2, 100)
 		s.gate.Active = 3
@@ -316,7 +316,7 @@ func TestChoosesAnew(t *testing.T) {
 }
 
 // No slot is lost or doubled, whenever requests leave.
-func TestNoPlaceIsLost(t *testing.T) {
+func TestNoSlotIsLost(t *testing.T) {
 	s := newScene(3, 20)
 	s.to.Handler = infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		s.mu.Lock()

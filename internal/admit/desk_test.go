@@ -25,12 +25,12 @@ type desk struct {
 	piece func(tokens, cost int) infer.Event // makes the events of answers
 	all   sync.WaitGroup
 
-	mu      sync.Mutex
-	begun   []string
-	asked   map[string]*infer.Request // the requests that have begun, by ID
-	written map[string]int
-	ended   map[string]string // by ID: "done", or the error
-	busy    int               // the number of handlers that generate and are not paused
+	mu       sync.Mutex
+	begun    []string
+	requests map[string]*infer.Request // the requests that have begun, by ID
+	written  map[string]int
+	ended    map[string]string // by ID: "done", or the error
+	busy     int               // the number of handlers that generate and are not paused
 }
 
 // pieces are the kinds of events that carry tokens.
@@ -50,7 +50,7 @@ func text(tokens, cost int) infer.Event {
 
 func newDesk(t *testing.T, slots, depth int) *desk {
 	t.Helper()
-	d := &desk{t: t, piece: text, asked: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
+	d := &desk{t: t, piece: text, requests: make(map[string]*infer.Request), written: make(map[string]int), ended: make(map[string]string)}
 	d.to = admit.Destination{Backend: &backend.Backend{Name: "gen", Slots: slots, Handler: infer.HandlerFunc(d.write)}, Pausable: true}
 	d.gate = &admit.Gate{Depth: depth, Total: 1000, Choose: func(*infer.Request) (admit.Destination, error) { return d.to, nil }}
 	return d
@@ -59,7 +59,7 @@ func newDesk(t *testing.T, slots, depth int) *desk {
 func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	d.mu.Lock()
 	d.begun = append(d.begun, req.ID)
-	d.asked[req.ID] = req
+	d.requests[req.ID] = req
 	d.mu.Unlock()
 	n := req.Task.(*infer.Generate).MaxTokens
 	for range n {
@@ -120,7 +120,7 @@ func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 // stall starts or ends the stall of a request, which must have begun.
 func (d *desk) stall(id string, on bool) {
 	d.mu.Lock()
-	req := d.asked[id]
+	req := d.requests[id]
 	d.mu.Unlock()
 	if req == nil {
 		d.t.Fatalf("%s has not begun", id)

@@ -16,7 +16,7 @@ import (
 
 // The function that Begin returned gets the outcome of its request once, before the next request
 // begins: an answer, a failure of the backend, or the client's departure.
-func TestPlaceIsToldTheOutcome(t *testing.T) {
+func TestEndGetsTheOutcome(t *testing.T) {
 	type handle = func(context.Context, infer.Sink) error
 	lost := errors.New("broken pipe")
 	failed := infer.Errorf(infer.Internal, "failed")
@@ -27,32 +27,32 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 	}{
 		"answered":        {func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) }, drop, "answered"},
 		"failed":          {func(context.Context, infer.Sink) error { return failed }, drop, "failed"},
-		"no end":          {func(context.Context, infer.Sink) error { return nil }, drop, "an answer without an end"},
-		"another failure": {func(context.Context, infer.Sink) error { return errors.New("what?") }, drop, "an answer without an end"},
+		"no end":          {func(context.Context, infer.Sink) error { return nil }, drop, "the backend ended the answer without a terminal"},
+		"another failure": {func(context.Context, infer.Sink) error { return errors.New("what?") }, drop, "the backend ended the answer without a terminal"},
 		"the client is lost": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
-			later(lost), "nobody waits for the answer",
+			later(lost), "the client has left before the end of the answer",
 		},
 		"the client is lost at its admission": {
 			func(context.Context, infer.Sink) error { panic("the handler is called") },
-			func(infer.Event) error { return lost }, "nobody waits for the answer",
+			func(infer.Event) error { return lost }, "the client has left before the end of the answer",
 		},
 		"the client is lost at the end": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Done{}) },
 			later(lost), "answered",
 		},
-		"an event that cannot be told": {
+		"an event that cannot be encoded": {
 			func(_ context.Context, emit infer.Sink) error { return emit(&infer.Text{}) },
 			later(failed), "failed",
 		},
 		"canceled": {
-			func(ctx context.Context, _ infer.Sink) error { <-ctx.Done(); return failed }, drop, "nobody waits for the answer",
+			func(ctx context.Context, _ infer.Sink) error { <-ctx.Done(); return failed }, drop, "the client has left before the end of the answer",
 		},
-		"a panic": {func(context.Context, infer.Sink) error { panic("x") }, drop, "an answer without an end"},
+		"a panic": {func(context.Context, infer.Sink) error { panic("x") }, drop, "the backend ended the answer without a terminal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var told []string
+				var calls []string
 				handler := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
 					return test.handle(ctx, emit)
 				})
@@ -62,13 +62,13 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 						return admit.Destination{Backend: &backend.Backend{Slots: 1, Handler: handler}}, nil
 					},
 					Begin: func(*backend.Backend) func(error) {
-						told = append(told, "begins")
+						calls = append(calls, "begins")
 						return func(err error) {
-							said := "answered"
+							outcome := "answered"
 							if err != nil {
-								said = err.Error()
+								outcome = err.Error()
 							}
-							told = append(told, said)
+							calls = append(calls, outcome)
 						}
 					},
 				}
@@ -87,8 +87,8 @@ func TestPlaceIsToldTheOutcome(t *testing.T) {
 					synctest.Wait()
 				}
 				both.Wait()
-				if want := slices.Repeat([]string{"begins", test.want}, times); !slices.Equal(told, want) {
-					t.Errorf("told %q, want %q", told, want)
+				if want := slices.Repeat([]string{"begins", test.want}, times); !slices.Equal(calls, want) {
+					t.Errorf("calls %q, want %q", calls, want)
 				}
 			})
 		})

@@ -190,7 +190,7 @@ func TestParkedIsBounded(t *testing.T) {
 
 // While Active requests run at all backends together, a request can be preempted for one of another
 // backend. Requests that are not preemptible keep their slots.
-func TestParksForAnotherPlace(t *testing.T) {
+func TestParksForAnotherBackend(t *testing.T) {
 	bubble(t, 2, 10, func(d *desk) {
 		d.gate.Active = 2
 		d.gate.Choose = func(req *infer.Request) (admit.Destination, error) {
@@ -311,7 +311,7 @@ func TestDeadline(t *testing.T) {
 			d.t.Errorf("the waiting request: %q", ended)
 		}
 		d.all.Wait()
-		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was there" || n > 130 {
+		if _, n, ended := d.has("runs"); ended != "queue full: the deadline passed before the answer was complete" || n > 130 {
 			d.t.Errorf("the running request: %q after %d tokens", ended, n)
 		}
 		if _, _, ended := d.has("has time"); ended != "done" || time.Since(begin) > 3*time.Second {

@@ -13,13 +13,13 @@ import (
 // Refusals of a request with a deadline.
 var (
 	errLate    = infer.Errorf(infer.Busy, "queue full: the deadline passed while the request waited")
-	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was there")
+	errTooLate = infer.Errorf(infer.Busy, "queue full: the deadline passed before the answer was complete")
 )
 
 // Reasons for an incomplete answer.
 var (
-	errGone        = errors.New("nobody waits for the answer")
-	errNoEnd error = infer.Errorf(infer.Internal, "an answer without an end")
+	errGone        = errors.New("the client has left before the end of the answer")
+	errNoEnd error = infer.Errorf(infer.Internal, "the backend ended the answer without a terminal")
 )
 
 // deadlineGrace is how long after the deadline of a request the gate waits for the handler to end

@@ -38,8 +38,8 @@ func (t *tally) count(s State, n int) {
 // and by stalled ones.
 func (t *tally) places() int { return t.waiting - t.parked + t.stalled }
 
-// preempted returns the number of requests that have begun and have no slot.
-func (t *tally) preempted() int { return t.parked + t.stalled }
+// slotless returns the number of requests that have begun and have no slot.
+func (t *tally) slotless() int { return t.parked + t.stalled }
 
 // An account is the tally of a caller or a backend, with totals of ended requests.
 type account struct {
@@ -64,7 +64,7 @@ func (a *account) counts(now time.Time) Counts {
 // A caller is a program of a user.
 type caller struct {
 	account
-	of      *user
+	user    *user
 	exe     string // path of its executable at its last request
 	refused int64
 	last    uint64 // number of its last request
@@ -78,7 +78,7 @@ type user struct {
 // set changes the state of a request, and updates every count and list.
 func (m *Machine[T]) set(r *Request[T], s State) {
 	if r.caller != nil {
-		for _, t := range [...]*tally{&m.all, &r.caller.of.tally, &r.caller.tally, &r.at.tally} {
+		for _, t := range [...]*tally{&m.all, &r.caller.user.tally, &r.caller.tally, &r.account.tally} {
 			t.count(r.state, -1)
 			t.count(s, 1)
 		}
@@ -109,7 +109,7 @@ func (r *Request[T]) countTokens(now time.Time, n int64) {
 	}
 	r.counted = n
 	r.caller.generated.add(now, more)
-	r.at.generated.add(now, more)
+	r.account.generated.add(now, more)
 }
 
 func (m *Machine[T]) accountOf(b Backend) *account {
@@ -140,7 +140,7 @@ func (m *Machine[T]) callerOf(key infer.Caller, exe string) *caller {
 			m.users[key.User] = u
 		}
 		u.callers++
-		c = &caller{of: u}
+		c = &caller{user: u}
 		m.callers[key] = c
 	}
 	m.arrivals++
@@ -161,7 +161,7 @@ func (m *Machine[T]) forget() {
 		return
 	}
 	delete(m.callers, key)
-	if oldest.of.callers--; oldest.of.callers == 0 {
+	if oldest.user.callers--; oldest.user.callers == 0 {
 		delete(m.users, key.User)
 	}
 }

@@ -63,7 +63,7 @@ func (m *Machine[T]) anySlot() bool {
 	if m.queue.Len() == 0 || m.noPermit() {
 		return false
 	}
-	if m.arriving != nil && !m.arriving.at.full() {
+	if m.arriving != nil && !m.arriving.account.full() {
 		return true
 	}
 	for _, b := range m.backends {
@@ -74,7 +74,7 @@ func (m *Machine[T]) anySlot() bool {
 	return false
 }
 
-func (m *Machine[T]) runnable(r *Request[T]) bool { return !r.at.full() && !m.noPermit() }
+func (m *Machine[T]) runnable(r *Request[T]) bool { return !r.account.full() && !m.noPermit() }
 
 // noPermit reports whether as many requests run as all backends together may run.
 func (m *Machine[T]) noPermit() bool {
@@ -93,7 +93,7 @@ func (m *Machine[T]) run(r *Request[T]) {
 	}
 	m.set(r, Running)
 	m.emit(Begin, r, nil)
-	m.asked++ // the breaker of a failed backend may let only this request through
+	m.round++ // the breaker of a failed backend may let only this request through
 }
 
 // preempt gives the slot of a running request to a waiting request ahead of it in fair order. It
@@ -134,10 +134,10 @@ func (r *Request[T]) kind() string {
 // candidates returns the running requests that can be preempted and whose slot r could use. The
 // slice is valid until the next call.
 func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
-	full := r.at.full()
+	full := r.account.full()
 	all := m.candidateBuf[:0]
 	for _, c := range m.running {
-		if c.backend.Preemptible && (!full || c.at == r.at) {
+		if c.backend.Preemptible && (!full || c.account == r.account) {
 			all = append(all, c.job)
 		}
 	}
@@ -150,12 +150,12 @@ func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 // many client names, or a user with many programs, and every request that has begun holds KV in an
 // engine.
 func (m *Machine[T]) overParkLimit(r *Request[T]) bool {
-	limit := max(m.Limits.Depth, r.at.slots)
-	return r.caller.preempted() >= limit || r.caller.of.preempted() >= max(limit, m.Limits.Total/2)
+	limit := max(m.Limits.Depth, r.account.slots)
+	return r.caller.slotless() >= limit || r.caller.user.slotless() >= max(limit, m.Limits.Total/2)
 }
 
 // queueFull reports whether there is no place in the queue for r.
 func (m *Machine[T]) queueFull(r *Request[T]) bool {
 	l := m.Limits
-	return r.caller.places() >= l.Depth || r.caller.of.places() >= max(l.Depth, l.Total/2) || m.all.places() >= l.Total
+	return r.caller.places() >= l.Depth || r.caller.user.places() >= max(l.Depth, l.Total/2) || m.all.places() >= l.Total
 }

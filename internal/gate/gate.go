@@ -60,7 +60,7 @@ type Request[T any] struct {
 	backend Backend
 	job     *sched.Job[*Request[T]] // job, caller and at are nil before the request arrives
 	caller  *caller
-	at      *account  // of the backend
+	account *account  // of the backend
 	route   *route[T] // nil unless the state is Arrived or Waiting
 	member  int       // index in the members of route
 	counted int64     // tokens that are in the rates
@@ -157,7 +157,7 @@ type Machine[T any] struct {
 
 	routes []*route[T] // with members
 	spare  *route[T]   // for reuse; nil if there is none
-	asked  uint64      // number of the present round, see Undecided
+	round  uint64      // number of the present round, see Undecided
 
 	all      tally
 	users    map[string]*user
@@ -237,8 +237,8 @@ func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) 
 	// Every request is charged at least 1: otherwise a flow of empty requests would always go
 	// first.
 	m.queue.Done(r.job, max(used, 1))
-	r.at.held.add(u.Held)
-	for _, a := range [...]*account{&r.caller.account, r.at} {
+	r.account.held.add(u.Held)
+	for _, a := range [...]*account{&r.caller.account, r.account} {
 		a.requests++
 		a.in += int64(final.In)
 		a.cached += int64(final.Cached)
@@ -304,5 +304,5 @@ func (m *Machine[T]) emit(k Kind, r *Request[T], err error) {
 // unsettle records a change that may give another request a slot.
 func (m *Machine[T]) unsettle() {
 	m.unsettled = true
-	m.asked++
+	m.round++
 }

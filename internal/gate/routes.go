@@ -7,7 +7,7 @@ type route[T any] struct {
 	Route
 	backend Backend // of all members, except one that has just arrived
 	members []*Request[T]
-	asked   uint64 // the round in which the backend was assigned
+	round   uint64 // the round in which the backend was assigned
 }
 
 // Undecided returns a request whose backend must be chosen now, with [Machine.Assign] or
@@ -19,7 +19,7 @@ func (m *Machine[T]) Undecided() *Request[T] {
 		return nil
 	}
 	for _, rt := range m.routes {
-		if rt.asked != m.asked {
+		if rt.round != m.round {
 			return rt.members[len(rt.members)-1]
 		}
 	}
@@ -31,7 +31,7 @@ func (m *Machine[T]) Undecided() *Request[T] {
 func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 	b.Slots = max(b.Slots, 1)
 	rt := r.route
-	rt.asked = m.asked
+	rt.round = m.round
 	m.moved = m.moved[:0]
 	if rt.backend == b { // the backend of all members, except a new one
 		if a := m.arriving; a != nil && a.route == rt && a.backend != b {
@@ -49,7 +49,7 @@ func (m *Machine[T]) Assign(r *Request[T], b Backend) (moved []*Request[T]) {
 func (m *Machine[T]) assign(r *Request[T], b Backend) {
 	state := r.state
 	m.set(r, Arrived) // a state that is not counted
-	r.backend, r.at = b, m.accountOf(b)
+	r.backend, r.account = b, m.accountOf(b)
 	if r.job == nil {
 		r.caller = m.callerOf(r.Caller(), r.Exe)
 		r.job = m.queue.Push(r.Flow, r.Prompt, r)

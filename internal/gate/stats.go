@@ -59,9 +59,9 @@ func (m *Machine[T]) places() map[*caller]int {
 	places, before := make(map[*caller]int), make(map[*account]int)
 	for j := range m.queue.Heads((*Request[T]).kind) {
 		r := j.Item
-		before[r.at]++
+		before[r.account]++
 		if places[r.caller] == 0 {
-			places[r.caller] = before[r.at]
+			places[r.caller] = before[r.account]
 		}
 	}
 	return places

@@ -49,12 +49,12 @@ type Queue[T any] struct {
 type Job[T any] struct {
 	Item T
 
-	path     Path
-	leaf     *node[T] // nil while suspended, and once it is done
-	lastLeaf *node[T] // the leaf before the job was suspended
-	running  bool
-	nth      uint64 // position in the order of Push
-	newFrom  int    // first level on which the job's flow was new when the job was pushed
+	path          Path
+	leaf          *node[T] // nil while suspended, and once it is done
+	lastLeaf      *node[T] // the leaf before the job was suspended
+	running       bool
+	nth           uint64 // position in the order of Push
+	firstNewLevel int    // first level on which the job's flow was new when the job was pushed
 
 	charged, used float64
 	minCharge     float64 // lower bound of the total charge: the amount charged to nodes that no longer exist
@@ -68,20 +68,20 @@ func (q *Queue[T]) Len() int { return q.root.waiting }
 // Push appends a job with an item to its flow. cost is charged when the job starts.
 func (q *Queue[T]) Push(p Path, cost int, item T) *Job[T] {
 	q.pushed++
-	j := &Job[T]{Item: item, path: p, nth: q.pushed, used: float64(cost), newFrom: levels}
-	j.newFrom = q.enqueue(j)
+	j := &Job[T]{Item: item, path: p, nth: q.pushed, used: float64(cost), firstNewLevel: levels}
+	j.firstNewLevel = q.enqueue(j)
 	return j
 }
 
 // enqueue makes a job wait in its flow, and returns the first level on which the flow was new
 // or idle.
-func (q *Queue[T]) enqueue(j *Job[T]) (newFrom int) {
-	newFrom = levels
+func (q *Queue[T]) enqueue(j *Job[T]) (firstNewLevel int) {
+	firstNewLevel = levels
 	n := &q.root
 	for level, key := range j.path.keys() {
 		n = n.child(key, level)
 		if n.idle() {
-			newFrom = min(newFrom, level)
+			firstNewLevel = min(firstNewLevel, level)
 			n.parent.active = append(n.parent.active, n)
 		}
 		if n.waiting == 0 {
@@ -93,7 +93,7 @@ func (q *Queue[T]) enqueue(j *Job[T]) (newFrom int) {
 	for ; n != nil; n = n.parent {
 		n.waiting++
 	}
-	return newFrom
+	return firstNewLevel
 }
 
 // insert adds a job to the waiting jobs of its leaf, in the order of Push.
@@ -146,7 +146,7 @@ func (q *Queue[T]) Start(j *Job[T]) {
 	q.starts++
 	j.started, j.usedAtStart = q.starts, j.used
 	for n := j.leaf; n.parent != nil; n = n.parent {
-		n.parent.virtualTime = max(n.parent.virtualTime, n.parent.leastServed())
+		n.parent.virtualTime = max(n.parent.virtualTime, n.parent.minServed())
 	}
 	j.dequeue()
 	j.running = true

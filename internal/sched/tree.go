@@ -118,9 +118,9 @@ func (n *node[T]) activate() {
 	}
 }
 
-// leastServed returns the least service, in cost times weight, among the children with waiting
+// minServed returns the minimum service, in cost times weight, among the children with waiting
 // jobs.
-func (n *node[T]) leastServed() float64 {
+func (n *node[T]) minServed() float64 {
 	least := math.Inf(1)
 	for _, c := range n.active {
 		if c.waiting > 0 {

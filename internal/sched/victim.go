@@ -47,8 +47,8 @@ func (j *Job[T]) yieldsTo(w *Job[T]) bool {
 	}
 	var (
 		lead        = r.served - n.served
-		hadQuantum  = j.used-j.usedAtStart >= Quantum        // j has run for a quantum since its latest start
-		newlyActive = w.started == 0 && n.level >= w.newFrom // the flow of w was idle when w was pushed
+		hadQuantum  = j.used-j.usedAtStart >= Quantum              // j has run for a quantum since its latest start
+		newlyActive = w.started == 0 && n.level >= w.firstNewLevel // the flow of w was idle when w was pushed
 	)
 	switch {
 	case lead >= Quantum && hadQuantum:
