@@ -216,7 +216,7 @@ func TestLaggingClientIsCutOffAlone(t *testing.T) {
 	before := runtime.NumGoroutine()
 	slow := s.dial(t)
 	slow.want(status.Starting{}) // the last frame that it reads before the others are sent
-	const n = 4 * status.Room
+	const n = 4 * status.MaxUnread
 	for i := range n {
 		s.Publish(event(i))
 		fast.want(event(i))
@@ -231,8 +231,8 @@ func TestLaggingClientIsCutOffAlone(t *testing.T) {
 			t.Fatalf("frame %d: %.60q, %v", got, line, err)
 		}
 	}
-	if got < status.Room || got >= n {
-		t.Errorf("the lagging client got %d events of %d, want at least %d and an early end", got, n, status.Room)
+	if got < status.MaxUnread || got >= n {
+		t.Errorf("the lagging client got %d events of %d, want at least %d and an early end", got, n, status.MaxUnread)
 	}
 	waitGoroutines(t, before)
 }

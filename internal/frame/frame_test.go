@@ -230,9 +230,9 @@ func TestMemoryIsBounded(t *testing.T) {
 // watched is a stream that records the calls of its Limiter methods.
 type watched struct {
 	io.Reader
-	told string
-	held []int
-	full error // result of Reserve
+	calls string
+	held  []int
+	full  error // result of Reserve
 }
 
 func (w *watched) Reserve(n int) error {
@@ -242,18 +242,18 @@ func (w *watched) Reserve(n int) error {
 
 func (w *watched) FrameActive(under bool) {
 	if under {
-		w.told += "("
+		w.calls += "("
 	} else {
-		w.told += ")"
+		w.calls += ")"
 	}
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	w.told += "r"
+	w.calls += "r"
 	return w.Reader.Read(p)
 }
 
-func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
+func TestFrameActive(t *testing.T) {
 	for name, test := range map[string]struct {
 		framing frame.Framing
 		parts   []string
@@ -274,8 +274,8 @@ func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
 			}
 			stream := &watched{Reader: io.MultiReader(parts...)}
 			_, _ = readAll(test.framing.NewReader(stream, limit))
-			if stream.told != test.want {
-				t.Errorf("told %s, want %s", stream.told, test.want)
+			if stream.calls != test.want {
+				t.Errorf("calls %s, want %s", stream.calls, test.want)
 			}
 		})
 	}
@@ -283,7 +283,7 @@ func TestStreamIsToldWhenAMessageIsUnderWay(t *testing.T) {
 
 // Reserve is called before memory is allocated: for the whole of a prefixed message at once, for
 // a line step by step, for small messages never.
-func TestRoomIsAskedFor(t *testing.T) {
+func TestReserve(t *testing.T) {
 	for name, test := range map[string]struct {
 		framing frame.Framing
 		size    int
@@ -313,7 +313,7 @@ func TestRoomIsAskedFor(t *testing.T) {
 				sum += n
 			}
 			if sum < cap(first) || test.size <= frame.FreeBytes && len(stream.held) > 0 || sum > 2*test.size && sum > frame.FreeBytes {
-				t.Errorf("asked for %v, and took %d", stream.held, cap(first))
+				t.Errorf("reserved %v, and allocated %d", stream.held, cap(first))
 			}
 			// A detached message does not change.
 			r.Detach()
@@ -325,7 +325,7 @@ func TestRoomIsAskedFor(t *testing.T) {
 			stream = &watched{Reader: again, full: full}
 			_, _, err = test.framing.NewReader(stream, frame.Limit).ReadFrame()
 			if test.size > frame.FreeBytes && !errors.Is(err, full) || test.size <= frame.FreeBytes && err != nil {
-				t.Errorf("without room: %v", err)
+				t.Errorf("without memory: %v", err)
 			}
 		})
 	}

@@ -69,9 +69,9 @@ func TestFaults(t *testing.T) {
 // An entry whose backend keeps failing gets no requests for OpenFor, and Changed is called.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []string
+		var changes []string
 		a, b := failing("a", ready), failing("b", ready)
-		r := route.Router{Backends: []*backend.Backend{a, b}, Changed: func(b *backend.Backend, s breaker.State) { told = append(told, b.Name+" "+string(s)) }}
+		r := route.Router{Backends: []*backend.Backend{a, b}, Changed: func(b *backend.Backend, s breaker.State) { changes = append(changes, b.Name+" "+string(s)) }}
 		ask := func(want string, err error) {
 			t.Helper()
 			chosen, failed := r.Choose(&infer.Request{Task: &infer.Generate{}})
@@ -103,8 +103,8 @@ func TestFailsAndComesBack(t *testing.T) {
 		ask("a", nil)
 		ask("a", nil)
 		want := []string{"a open", "b open", "a half_open", "a open", "b half_open", "b closed", "a half_open", "a closed"}
-		if !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if !slices.Equal(changes, want) {
+			t.Errorf("changes %q, want %q", changes, want)
 		}
 	})
 }
@@ -141,8 +141,8 @@ func TestOrderIsKept(t *testing.T) {
 			which := rapid.IntRange(0, len(running[i])-1).Draw(t, "which")
 			running[i][which](err)
 			running[i] = slices.Delete(running[i], which, which+1)
-			failure, told := errors.AsType[*infer.Error](err)
-			if told && slices.Contains(faults, failure.Code) || r.Breaker(targets[i]) != breaker.Open {
+			failure, typed := errors.AsType[*infer.Error](err)
+			if typed && slices.Contains(faults, failure.Code) || r.Breaker(targets[i]) != breaker.Open {
 				return
 			}
 			switch before {

@@ -134,7 +134,7 @@ func TestOriginOfAChangedFile(t *testing.T) {
 }
 
 // The error for an unknown name contains the name, cut to a few bytes if it is long.
-func TestUnknownNameIsToldInShort(t *testing.T) {
+func TestUnknownNameIsCut(t *testing.T) {
 	r := route.Router{Backends: []*backend.Backend{{
 		Name: "a", State: in(backend.Ready),
 		Abilities: able(infer.Abilities{Generate: true}),
@@ -161,7 +161,7 @@ func choose(r *route.Router, task infer.Task) string {
 	return t.Name
 }
 
-func TestOnlyWhoCanIsChosen(t *testing.T) {
+func TestOnlyAbleBackendsAreChosen(t *testing.T) {
 	target := func(name string, can infer.Abilities, s backend.State) *backend.Backend {
 		return &backend.Backend{Name: name, Abilities: able(can), State: in(s)}
 	}

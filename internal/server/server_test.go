@@ -71,8 +71,8 @@ type client struct {
 	done  chan struct{}   // closed when the connection ends
 }
 
-// A room is a server that runs in a synctest bubble.
-type room struct {
+// A bubbleServer is a server that runs in a synctest bubble.
+type bubbleServer struct {
 	t      *testing.T
 	ln     *pipeListener
 	cancel context.CancelFunc
@@ -81,7 +81,7 @@ type room struct {
 }
 
 // inBubble calls test in a synctest bubble in which srv runs.
-func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
+func inBubble(t *testing.T, srv *server.Server, test func(r *bubbleServer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		if srv.Runner.Log == nil {
@@ -92,14 +92,14 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *room)) {
 		if gate, ok := srv.Runner.Handler.(*admit.Gate); ok {
 			context.AfterFunc(ctx, gate.Close)
 		}
-		r := &room{t: t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: time.Now()}
+		r := &bubbleServer{t: t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: time.Now()}
 		go func() { r.served <- srv.Serve(ctx, r.ln, surface) }()
 		test(r)
 	})
 }
 
 // dial returns a new client. If deaf is set, it never reads.
-func (r *room) dial(deaf bool) *client {
+func (r *bubbleServer) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
 	r.t.Cleanup(func() { _ = near.Close() })
@@ -120,7 +120,7 @@ func (r *room) dial(deaf bool) *client {
 }
 
 // end waits until Serve has returned. It returns the time since the start of the test.
-func (r *room) end() time.Duration {
+func (r *bubbleServer) end() time.Duration {
 	r.t.Helper()
 	if err := <-r.served; err != nil {
 		r.t.Errorf("Serve: %v", err)
@@ -171,7 +171,7 @@ func TestDrain(t *testing.T) {
 	gate := &admit.Gate{Depth: 6, Total: 6, Choose: func(*infer.Request) (admit.Destination, error) {
 		return admit.Destination{Backend: &backend.Backend{Slots: 4, Handler: infer.HandlerFunc(seconds)}}, nil
 	}}
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: gate, Grace: 8 * time.Second}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: gate, Grace: 8 * time.Second}}, func(r *bubbleServer) {
 		idle := r.dial(false)
 		var clients []*client
 		for i, d := range []string{"3s", "7s", "100s", "200s", "1s", "1s", "1s", "1s", "1s", "1s"} {
@@ -216,7 +216,7 @@ func TestDrain(t *testing.T) {
 
 // The server stops when the last request has ended.
 func TestDrainEndsWithTheLastRequest(t *testing.T) {
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *bubbleServer) {
 		idle, a, b := r.dial(false), r.dial(false), r.dial(false)
 		send(t, a, "a", "3s")
 		send(t, b, "b", "5s")
@@ -237,7 +237,7 @@ func TestDrainEndsWithTheLastRequest(t *testing.T) {
 }
 
 func TestDrainWithNothingToDo(t *testing.T) {
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Hour}}, func(r *bubbleServer) {
 		c := r.dial(false)
 		half := r.dial(false)
 		_, _ = io.WriteString(half, `{"id":`)
@@ -265,7 +265,7 @@ func TestNoGrace(t *testing.T) {
 			return ctx.Err()
 		}
 	})
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}}, func(r *bubbleServer) {
 		clients := make(map[string]*client)
 		for _, kind := range []string{"done", "class", "nothing", "error"} {
 			clients[kind] = r.dial(false)
@@ -289,7 +289,7 @@ func TestNoGrace(t *testing.T) {
 
 // A client that does not read delays the end of the server by a second at most.
 func TestDrainWithDeafClients(t *testing.T) {
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second}, WriteTimeout: time.Minute}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: 2 * time.Second}, WriteTimeout: time.Minute}, func(r *bubbleServer) {
 		inItsAnswer := r.dial(true)
 		send(t, inItsAnswer, "1", "1s")
 		atItsEnd := r.dial(true)
@@ -310,21 +310,21 @@ func TestDrainWithDeafClients(t *testing.T) {
 }
 
 func TestWriteTimeout(t *testing.T) {
-	var told chan time.Duration
+	var canceled chan time.Duration
 	h := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		start := time.Now()
 		_ = emit(&infer.Text{Delta: []byte("a")})
 		if err := emit(&infer.Text{Delta: []byte("b")}); err != nil { // fails, because the event before it has failed
-			told <- time.Since(start)
+			canceled <- time.Since(start)
 		}
 		return nil
 	})
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
-		told = make(chan time.Duration, 1) // a channel must belong to the bubble that uses it
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *bubbleServer) {
+		canceled = make(chan time.Duration, 1) // a channel must belong to the bubble that uses it
 		deaf := r.dial(true)
 		send(t, deaf, "1", "")
-		if at := <-told; at < 10*time.Second || at > 10200*time.Millisecond {
-			t.Errorf("the handler was told after %v, want 10s or a little more", at)
+		if at := <-canceled; at < 10*time.Second || at > 10200*time.Millisecond {
+			t.Errorf("the context of the handler ended after %v, want 10s or a little more", at)
 		}
 		if got, err := io.ReadAll(deaf); err != nil || len(got) > 0 {
 			t.Errorf("the connection has %q, %v", got, err)
@@ -344,7 +344,7 @@ func TestSlowButSteady(t *testing.T) {
 		}
 		return emit(&infer.Done{Backend: "x"})
 	})
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h}, WriteTimeout: 10 * time.Second}, func(r *bubbleServer) {
 		slow := r.dial(true)
 		send(t, slow, "1", "")
 		s := bufio.NewScanner(slow)
@@ -363,7 +363,7 @@ func TestSlowButSteady(t *testing.T) {
 // silent for a day.
 func TestFrameTimeout(t *testing.T) {
 	slow := failed("", "invalid_request", "frame took too long to arrive")
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *bubbleServer) {
 		silent, torn, behind, dripping := r.dial(false), r.dial(false), r.dial(false), r.dial(false)
 		send(t, silent, "1", "0s")
 		_, _ = io.WriteString(torn, `{"id":`)
@@ -436,7 +436,7 @@ func TestOneTerminal(t *testing.T) {
 		}
 		return errors.New("what?")
 	})
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h, Log: slog.New(slog.NewTextHandler(&log, nil))}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: h, Log: slog.New(slog.NewTextHandler(&log, nil))}}, func(r *bubbleServer) {
 		c := r.dial(false)
 		var want []string
 		for i, test := range []struct {
@@ -477,7 +477,7 @@ func TestOneTerminal(t *testing.T) {
 		t.Errorf("%d panics were logged: %s", got, &log)
 	}
 	if !strings.Contains(log.String(), "permission denied") {
-		t.Errorf("what the client was not told is not in the log either: %s", &log)
+		t.Errorf("the log lacks the error that was hidden from the client: %s", &log)
 	}
 }
 
@@ -513,7 +513,7 @@ func TestHangUpEndsTheContext(t *testing.T) {
 			}
 		},
 	}
-	inBubble(t, srv, func(r *room) {
+	inBubble(t, srv, func(r *bubbleServer) {
 		hungUp, causes = make(chan struct{}), make(chan error, 1) // channels must belong to the bubble that uses them
 		c := r.dial(false)
 		for range 3 {
@@ -566,7 +566,7 @@ func TestWatchBegins(t *testing.T) {
 			return context.Cause(ctx)
 		},
 	}
-	inBubble(t, srv, func(r *room) {
+	inBubble(t, srv, func(r *bubbleServer) {
 		watched = make(chan time.Time, 100) // a channel must belong to the bubble that uses it
 		c := r.dial(false)
 		for _, quick := range []string{"19ms", "deaf 1h", "0s", "19ms"} {
@@ -609,7 +609,7 @@ func (d *deadlined) SetReadDeadline(t time.Time) error {
 // No read deadline is set for a message that arrives whole. For any other message it is set and
 // cleared.
 func TestWholeMessagesSetNoDeadline(t *testing.T) {
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds)}}, func(r *bubbleServer) {
 		near, far := net.Pipe()
 		defer near.Close()
 		d := &deadlined{Conn: far}
@@ -645,7 +645,7 @@ func TestWholeMessagesSetNoDeadline(t *testing.T) {
 func TestAcceptErrorsPass(t *testing.T) {
 	var log bytes.Buffer
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Log: slog.New(slog.NewTextHandler(&log, nil))}}
-	inBubble(t, srv, func(r *room) {
+	inBubble(t, srv, func(r *bubbleServer) {
 		for range 20 {
 			r.ln.give(&net.OpError{Op: "accept", Err: syscall.EMFILE})
 		}
@@ -663,7 +663,7 @@ func TestAcceptErrorsPass(t *testing.T) {
 
 // If the listener is closed by another caller, the server still ends its requests before it stops.
 func TestLostListener(t *testing.T) {
-	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}, func(r *room) {
+	inBubble(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}, func(r *bubbleServer) {
 		idle, busy := r.dial(false), r.dial(false)
 		send(t, busy, "1", "5s")
 		synctest.Wait()
@@ -680,9 +680,9 @@ func TestLostListener(t *testing.T) {
 // Surfaces end together: none is closed while a request of another surface runs.
 func TestSurfacesEndTogether(t *testing.T) {
 	srv := &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(seconds), Grace: time.Minute}}
-	inBubble(t, srv, func(r *room) {
+	inBubble(t, srv, func(r *bubbleServer) {
 		ctx, cancel := context.WithCancel(r.t.Context())
-		other := &room{t: r.t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: r.start}
+		other := &bubbleServer{t: r.t, ln: newListener(), cancel: cancel, served: make(chan error, 1), start: r.start}
 		go func() { other.served <- srv.Serve(ctx, other.ln, surface) }()
 		busy, idle := r.dial(false), other.dial(false)
 		send(t, busy, "1", "5s")
@@ -711,7 +711,7 @@ func TestOpenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		srv := &server.Server{Runner: &exchange.Runner{Log: slog.New(slog.DiscardHandler)}}
-		r := &room{t: t, ln: newListener(), served: make(chan error, 1), start: time.Now()}
+		r := &bubbleServer{t: t, ln: newListener(), served: make(chan error, 1), start: time.Now()}
 		go func() {
 			r.served <- srv.Serve(ctx, r.ln, server.Surface{Name: "closed", Open: func(net.Conn) (server.Codec, error) {
 				return nil, errors.New("not you")

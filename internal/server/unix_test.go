@@ -33,17 +33,17 @@ var surface = server.Surface{Name: "v1", Open: func(nc net.Conn) (server.Codec, 
 	return &v1.Codec{R: frame.Lines.NewReader(nc, frame.Limit), W: frame.Lines.NewWriter(nc)}, nil
 }}
 
-// A house is a server behind a Unix socket. It stops at the end of the test.
-type house struct {
+// A unixServer is a server behind a Unix socket. It stops at the end of the test.
+type unixServer struct {
 	t    *testing.T
 	path string
 	stop func() error // stops the server, and returns the error of Serve
 }
 
-func serveUnix(t *testing.T, srv *server.Server) *house {
+func serveUnix(t *testing.T, srv *server.Server) *unixServer {
 	t.Helper()
 	dir := shortdir.New(t)
-	h := &house{t: t, path: filepath.Join(dir, "s")}
+	h := &unixServer{t: t, path: filepath.Join(dir, "s")}
 	ln, err := net.Listen("unix", h.path)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func serveUnix(t *testing.T, srv *server.Server) *house {
 	return h
 }
 
-func (h *house) dial() *net.UnixConn {
+func (h *unixServer) dial() *net.UnixConn {
 	h.t.Helper()
 	nc, err := net.Dial("unix", h.path)
 	if err != nil {
@@ -77,7 +77,7 @@ func (h *house) dial() *net.UnixConn {
 }
 
 // works checks that a new client gets an answer.
-func (h *house) works() {
+func (h *unixServer) works() {
 	h.t.Helper()
 	nc := h.dial()
 	defer nc.Close()
@@ -213,7 +213,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	select {
 	case err := <-ended:
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("its handler was told %v", err)
+			t.Errorf("the context of its handler ended with %v", err)
 		}
 	case <-time.After(patience):
 		t.Fatal("it still has its slot")

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Room is the number of unread events that a subscription holds. A subscriber that lags further is
+// MaxUnread is the number of unread events that a subscription holds. A subscriber that lags further is
 // dropped.
-const Room = 256
+const MaxUnread = 256
 
 // A Board holds the latest state and sends every event to its subscribers. Publishing never blocks:
 // a subscriber that lags too far is dropped, without effect on the others. Use [NewBoard]; the zero
@@ -69,7 +69,7 @@ func (b *Board) Publish(ev Event) {
 func (b *Board) Subscribe() *Subscription {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := &Subscription{board: b, events: make(chan Event, Room)}
+	s := &Subscription{board: b, events: make(chan Event, MaxUnread)}
 	for _, name := range slices.Sorted(maps.Keys(b.caps)) {
 		s.Backlog = append(s.Backlog, b.caps[name])
 	}
@@ -103,7 +103,7 @@ type Subscription struct {
 }
 
 // Events returns the channel of the events after the backlog. The channel is closed by Close, or
-// when the subscriber lags by more than [Room] events.
+// when the subscriber lags by more than [MaxUnread] events.
 func (s *Subscription) Events() <-chan Event { return s.events }
 
 // Close ends the subscription, and closes the channel of Events. It may be called more than once.

@@ -72,7 +72,7 @@ func TestLaggingSubscriberIsDroppedAlone(t *testing.T) {
 	slow, fast := b.Subscribe(), b.Subscribe()
 	defer slow.Close()
 	defer fast.Close()
-	for i := range status.Room + 1 {
+	for i := range status.MaxUnread + 1 {
 		b.Publish(event(i))
 		if got := <-fast.Events(); got != event(i) {
 			t.Fatalf("the other got %v, want %v", got, event(i))
@@ -82,8 +82,8 @@ func TestLaggingSubscriberIsDroppedAlone(t *testing.T) {
 	for ev := range slow.Events() { // ends because the channel is closed
 		got = append(got, ev)
 	}
-	if len(got) != status.Room || got[0] != event(0) || got[status.Room-1] != event(status.Room-1) {
-		t.Errorf("the lagging one got %d events, want the first %d and the end", len(got), status.Room)
+	if len(got) != status.MaxUnread || got[0] != event(0) || got[status.MaxUnread-1] != event(status.MaxUnread-1) {
+		t.Errorf("the lagging one got %d events, want the first %d and the end", len(got), status.MaxUnread)
 	}
 	b.Publish(status.Ready{})
 	if got := <-fast.Events(); got != (status.Ready{}) {
@@ -114,7 +114,7 @@ func event(i int) status.Event {
 // Whenever a subscription begins, its channel continues with the event after the last one of its
 // backlog: no event is lost or doubled.
 func TestSubscribingIsAtomic(t *testing.T) {
-	const events = status.Room // no subscriber can lag too far
+	const events = status.MaxUnread // no subscriber can lag too far
 	for range 20 {
 		b := status.NewBoard(event(0))
 		var all sync.WaitGroup

@@ -51,7 +51,7 @@ type Backend struct {
 	NoV2 bool
 	Name string // of the entry
 
-	asked atomic.Int64
+	requests atomic.Int64
 }
 
 var _ infer.Handler = (*Backend)(nil)
@@ -66,13 +66,13 @@ var failures = map[string]error{
 
 // Ready reports whether fewer than NotReadyAfter requests have arrived; it is true without a limit.
 func (b *Backend) Ready() bool {
-	return b.NotReadyAfter == 0 || b.asked.Load() < int64(b.NotReadyAfter)
+	return b.NotReadyAfter == 0 || b.requests.Load() < int64(b.NotReadyAfter)
 }
 
 // Handle answers req as the fields of b determine. A generated answer ends early, as canceled, at
 // the request's deadline.
 func (b *Backend) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
-	n := b.asked.Add(1)
+	n := b.requests.Add(1)
 	switch {
 	case b.NotReadyAfter > 0 && n > int64(b.NotReadyAfter):
 		return failures["not_ready"]

@@ -167,7 +167,7 @@ func TestExpected(t *testing.T) {
 }
 
 // Members that a request lacks are not sent, so that the daemon applies its own defaults.
-func TestNotSaid(t *testing.T) {
+func TestAbsentMembers(t *testing.T) {
 	for name, task := range map[string]*infer.Generate{
 		"messages": {Messages: []infer.Message{infer.TextMessage(infer.User, "hi")}},
 		"a prompt": {Prompt: new("once"), Format: infer.Format{JSONObject: true}},
