@@ -252,7 +252,7 @@ func filterFromjson(m *meter, args []Value, _ map[string]Value) (Value, error) {
 	d.UseNumber()
 	v, err := m.decode(d, 1)
 	if err == nil && d.More() {
-		err = errors.New("there is text behind the value")
+		err = errors.New("text after the end of the value")
 	}
 	if err != nil {
 		return Undefined(), fmt.Errorf("fromjson: %w", err)

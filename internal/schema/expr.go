@@ -260,5 +260,5 @@ func (c *compiler) evaluate(e *expression) (*set, error) {
 		return s, err
 	case exprSet:
 	}
-	panic("internal error: a set that is not there")
+	panic("internal error: an expression without a set")
 }

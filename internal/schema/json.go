@@ -90,7 +90,7 @@ func parseJSON(src []byte) (*value, error) {
 		return nil, err
 	}
 	if r.space(); r.at < len(r.src) {
-		return nil, r.fail("text behind the value")
+		return nil, r.fail("text after the end of the value")
 	}
 	return v, nil
 }
@@ -150,7 +150,7 @@ func (r *reader) list(v *value, end byte) (*value, error) {
 			}
 			if seen[name] {
 				r.at = at
-				return nil, r.fail(fmt.Sprintf("the member %q is there twice", name))
+				return nil, r.fail(fmt.Sprintf("the member %q occurs twice", name))
 			}
 			seen[name] = true
 			v.names = append(v.names, name)
@@ -251,7 +251,7 @@ func (r *reader) escape() (rune, error) {
 		ok = ok && ch != utf8.RuneError
 	}
 	if !ok {
-		return 0, r.fail("an escape that JSON does not have")
+		return 0, r.fail("unknown escape: JSON has \\\", \\\\, \\/, \\b, \\f, \\n, \\r, \\t and \\u")
 	}
 	return ch, nil
 }

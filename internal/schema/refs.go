@@ -19,8 +19,8 @@ type references struct {
 
 var (
 	errDialect   = errors.New("an unknown dialect: drafts 4 to 2020-12 are understood")
-	errElsewhere = errors.New("it leads out of the schema")
-	errAddress   = errors.New("not an address")
+	errElsewhere = errors.New("it does not point to a schema of this document: other documents are not loaded")
+	errAddress   = errors.New("it must be a URI reference, such as #/$defs/NAME")
 )
 
 // drafts are the known dialects. The value is true if $ref hides its siblings.

@@ -68,16 +68,16 @@ var (
 	errUniqueNot = errors.New("the opposite of uniqueItems cannot be enforced")
 	errOthersNot = errors.New("the opposite of a condition on undeclared members cannot be enforced")
 	errLengths   = errors.New("the pattern or format is too large for bounds of this length beside it")
-	errUnique    = errors.New("unique items can be enforced for scalars only, alike at all places and without contains")
-	errPositions = errors.New("too many places: counts of members or items are too large beside the other conditions")
+	errUnique    = errors.New("unique items can be enforced for scalars only, with one schema for all items and without contains")
+	errPositions = errors.New("too many states: the bounds on the number of members or items are too large beside the other conditions")
 	errFew       = errors.New("minItems is larger than the number of different items")
-	errCycle     = errors.New("a reference leads back to itself without a step into the value")
+	errCycle     = errors.New("a reference leads back to itself without entering a member or an item of the value")
 )
 
 // Reasons to refuse a schema as a whole.
 const (
 	whyNothing = "no value satisfies it"
-	whyItems   = "it has too many alternatives at one place"
+	whyItems   = "it has too many alternatives at one position of the value"
 )
 
 // maxShortest bounds the length of the shortest value of a schema, in symbols. A schema without a

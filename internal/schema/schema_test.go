@@ -114,7 +114,7 @@ func TestRefused(t *testing.T) {
 		`{"items":{"unevaluatedProperties":false}}`:  `/items/unevaluatedProperties unevaluatedProperties cannot be enforced`,
 		`{"$dynamicRef":"#x"}`:                       `/$dynamicRef $dynamicRef cannot be enforced`,
 		`{"type":"thing"}`:                           `/type type the name of a type`,
-		`{"$ref":"other.json"}`:                      `/$ref $ref leads out`,
+		`{"$ref":"other.json"}`:                      `/$ref $ref does not point to`,
 		`{"$ref":"#"}`:                               `/$ref $ref back to itself`,
 		`{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"anyOf":[{"$ref":"#"}]}}}`: `/$defs/a/anyOf/0/$ref $ref back to itself`,
 		`{"$schema":"https://example.com/mine"}`:                                  `/$schema $schema an unknown dialect`,
