@@ -8,18 +8,18 @@ import (
 	"github.com/inferd-go/inferd/internal/watchdog"
 )
 
-// A life is a State, and the evidence in the samples that led to it. The test counts the evidence
+// A history is a State, and the evidence in the samples that led to it. The test counts the evidence
 // itself, to check the State's decisions.
-type life struct {
-	s        watchdog.State
-	standing int // samples in a row with active calls and without progress, at most 3
-	stopped  int // samples in a row in state T, at most 3
-	calm     int // samples since the last late sample, suspension, debugger or freeze, at most 3
-	dry      int // samples in a row without a wait for the disk, at most 3
+type history struct {
+	s       watchdog.State
+	stuck   int // samples in a row with active calls and without progress, at most 3
+	stopped int // samples in a row in state T, at most 3
+	calm    int // samples since the last late sample, suspension, debugger or freeze, at most 3
+	dry     int // samples in a row without a wait for the disk, at most 3
 }
 
-// next returns the life after the sample x, and the action that State.Next returned for it.
-func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
+// next returns the history after the sample x, and the action that State.Next returned for it.
+func (l history) next(x watchdog.Sample) (history, watchdog.Action) {
 	var a watchdog.Action
 	l.s, a = l.s.Next(x)
 	count := func(n *int, is bool) {
@@ -29,13 +29,13 @@ func (l life) next(x watchdog.Sample) (life, watchdog.Action) {
 	}
 	jump := x.Elapsed > 3*time.Second || x.Suspended || x.Frozen || x.Traced
 	count(&l.calm, !jump)
-	count(&l.standing, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
+	count(&l.stuck, !jump && x.Active > 0 && !x.Moved && x.Process != watchdog.Stopped)
 	count(&l.stopped, !jump && x.Process == watchdog.Stopped)
 	count(&l.dry, x.Process != watchdog.Disk)
 	return l, a
 }
 
-// alphabet returns the samples of which TestEveryLife tries every sequence.
+// alphabet returns the samples of which TestEverySequence tries every sequence.
 func alphabet() (all []watchdog.Sample) {
 	for _, progress := range []bool{true, false} {
 		for _, cpu := range []time.Duration{0, 100 * time.Millisecond, 20 * time.Second} {
@@ -53,21 +53,21 @@ func alphabet() (all []watchdog.Sample) {
 		sample(free), sample(free, spins), sample(free, halted), sample(locked))
 }
 
-// TestEveryLife tries every sequence of samples up to a depth, for a first engine and for a
+// TestEverySequence tries every sequence of samples up to a depth, for a first engine and for a
 // replacement. It checks that there is evidence for each kill, and that after each sequence a lasting
 // spin, deadlock or stop leads to a kill within a bound.
-func TestEveryLife(t *testing.T) {
+func TestEverySequence(t *testing.T) {
 	depth := 10
 	if testing.Short() {
 		depth = 6
 	}
 	letters := alphabet()
-	seen := map[life]bool{{}: true, {s: watchdog.Replaced()}: true}
-	layer := []life{{}, {s: watchdog.Replaced()}}
+	seen := map[history]bool{{}: true, {s: watchdog.Replaced()}: true}
+	layer := []history{{}, {s: watchdog.Replaced()}}
 	kills := make(map[string]int)
 	ends := make(map[watchdog.State]bool) // states from which every kind of wedge has been tried
 	for range depth {
-		var next []life
+		var next []history
 		for _, l := range layer {
 			for i := range letters {
 				x := letters[i]
@@ -111,15 +111,15 @@ func TestEveryLife(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d lives, %d states, %d kinds of kills", len(seen), len(ends), len(kills))
+	t.Logf("%d histories, %d states, %d kinds of kills", len(seen), len(ends), len(kills))
 	if len(kills) == 0 {
 		t.Error("no kill")
 	}
 }
 
-// wrong returns the reason why a kill after the sample x is wrong, or "" if it is right. l is the life
+// wrong returns the reason why a kill after the sample x is wrong, or "" if it is right. l is the history
 // after x.
-func wrong(l life, x *watchdog.Sample) string {
+func wrong(l history, x *watchdog.Sample) string {
 	switch {
 	case x.Traced:
 		return "a debugger is attached"
@@ -129,8 +129,8 @@ func wrong(l life, x *watchdog.Sample) string {
 		return "it waits for its disk"
 	case l.calm < 3:
 		return fmt.Sprintf("only %d samples came since a jump", l.calm)
-	case l.standing < 3 && l.stopped < 3:
-		return fmt.Sprintf("there are %d and %d samples of evidence", l.standing, l.stopped)
+	case l.stuck < 3 && l.stopped < 3:
+		return fmt.Sprintf("there are %d and %d samples of evidence", l.stuck, l.stopped)
 	}
 	return ""
 }

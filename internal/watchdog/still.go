@@ -2,9 +2,9 @@ package watchdog
 
 import "time"
 
-// A still counts the windows in a row, of at least stillWindow each, in which the engine's process was
+// A stillness counts the windows in a row, of at least stillWindow each, in which the engine's process was
 // inactive.
-type still struct {
+type stillness struct {
 	windows          int           // completed, in a row
 	samples, running int           // in the current window: all, and those with a runnable thread
 	dur, cpu, wait   time.Duration // sums over the current window
@@ -16,9 +16,9 @@ type still struct {
 // runs now and then, and waits briefly for a CPU on a busy machine. A starved thread, in contrast, is
 // runnable in every sample. Its waiting time alone would not show that, because the kernel counts
 // waiting time only once the thread runs.
-func (w *still) add(x *Sample) {
+func (w *stillness) add(x *Sample) {
 	if x.disk() {
-		*w = still{}
+		*w = stillness{}
 		return
 	}
 	w.samples++
@@ -35,7 +35,7 @@ func (w *still) add(x *Sample) {
 	if percent(w.cpu, w.dur) < stillCPU && percent(w.wait, w.dur) < stillWait && w.running*stillRunning <= w.samples {
 		windows = min(w.windows+1, stillWindows)
 	}
-	*w = still{windows: windows}
+	*w = stillness{windows: windows}
 }
 
 // percent returns part as a percentage of whole, or 0 if whole is not positive.

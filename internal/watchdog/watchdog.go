@@ -9,13 +9,13 @@
 //	            steps or frames move, or no call is active
 //	   ┌────────────────────────────────────────────────────────┐
 //	   ▼                                                        │
-//	Healthy ──active calls, no step for quiet──▶ Standing ──────┤
+//	Healthy ──active calls, no step for quiet──▶ Stuck ─────────┤
 //	 │  │ ▲                                        │            │
 //	 │  │ └──────runs again──┐                     ├ CPU over the budget ─▶ Kill "spin"
 //	 │  └──state T──▶ Stopped┤                     └ idle for 5 s, twice ─▶ Kill "deadlock"
 //	 │                       ├ 5 s ─▶ Resume (SIGCONT), once
 //	 │                       └ 10 s, or 5 s within 60 s of a SIGCONT ─▶ Kill "stopped"
-//	 └──no call, CPU > 50 % for 60 s──▶ Canary ──▶ Healthy or Standing, by its answer
+//	 └──no call, CPU > 50 % for 60 s──▶ Canary ──▶ Healthy or Stuck, by its answer
 //
 // In every state a debugger, a frozen cgroup, a late sample or a suspended machine discards the
 // evidence, and every rule starts to count again.
@@ -50,13 +50,13 @@ const (
 	diskGrace   = 120 * time.Second // without a step, before a kill of an engine that waits for its disk
 
 	// Times in state T, until the engine is published as silent, resumed, and killed.
-	stopSilent     = 2 * time.Second
-	stopResume     = 5 * time.Second
-	stopKill       = 10 * time.Second
-	stopAgain      = 5 * time.Second  // before a kill, if the engine is stopped again during the probation
-	probation      = 60 * time.Second // after a SIGCONT
-	standingSilent = 5 * time.Second  // without a step, before the engine is published as silent
-	firstSilent    = 30 * time.Second // the same, if the step's cost is unknown
+	stopSilent  = 2 * time.Second
+	stopResume  = 5 * time.Second
+	stopKill    = 10 * time.Second
+	stopAgain   = 5 * time.Second  // before a kill, if the engine is stopped again during the probation
+	probation   = 60 * time.Second // after a SIGCONT
+	stuckSilent = 5 * time.Second  // without a step, before the engine is published as silent
+	firstSilent = 30 * time.Second // the same, if the step's cost is unknown
 
 	overrunCPU = 5 * time.Second // CPU time of an overrun, before a kill
 
@@ -149,22 +149,22 @@ type State struct {
 	canary   time.Duration // left until the next canary may be sent
 	resumed  time.Duration // left of the probation after a SIGCONT
 
-	stop     stop
-	standing standing
-	idle     idle
-	over     int // samples in a row that reported an overrun
+	stop  stopPeriod
+	stuck stuckPeriod
+	idle  idlePeriod
+	over  int // samples in a row that reported an overrun
 }
 
-// A stop describes a period in state T.
-type stop struct {
+// A stopPeriod describes a period in state T.
+type stopPeriod struct {
 	samples int
 	dur     time.Duration
 	resumed bool // SIGCONT was sent
 	again   bool // it began within the probation of an earlier SIGCONT
 }
 
-// A standing describes a period in which calls are active and nothing progresses.
-type standing struct {
+// A stuckPeriod describes a period in which calls are active and nothing progresses.
+type stuckPeriod struct {
 	open   bool // calls are active; each sample that shows progress resets the fields below
 	dur    time.Duration
 	missed int           // samples in a row without a beat, at most missedBeats
@@ -173,11 +173,11 @@ type standing struct {
 	wall   time.Duration // planned wall time of the step
 	cpu    time.Duration // used since the beginning, or since the last wait for a disk
 	counts int           // samples that cpu covers
-	still  still
+	still  stillness
 }
 
-// An idle describes a period in which an engine without active calls uses much CPU time.
-type idle struct {
+// An idlePeriod describes a period in which an engine without active calls uses much CPU time.
+type idlePeriod struct {
 	samples  int
 	dur, cpu time.Duration
 }
@@ -188,7 +188,7 @@ func Replaced() State { return State{cooldown: cooldown} }
 
 // Interval returns the planned time until the next sample. active is true if calls are active.
 func (s State) Interval(active bool) time.Duration {
-	if active || s.standing.open || s.stop.samples > 0 || s.over > 0 {
+	if active || s.stuck.open || s.stop.samples > 0 || s.over > 0 {
 		return activeInterval
 	}
 	return idleInterval
@@ -197,7 +197,7 @@ func (s State) Interval(active bool) time.Duration {
 // Suspicious reports whether the next sample needs every field. If it returns false, the sample may
 // omit Frozen.
 func (s State) Suspicious() bool {
-	return s.standing.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
+	return s.stuck.dur > 0 || s.stop.samples > 0 || s.idle.samples > 0
 }
 
 // A Silence is the reason why an engine is published as silent. The set is closed.
@@ -207,8 +207,8 @@ type Silence string
 const (
 	Responding Silence = ""
 	Halted     Silence = "its process is stopped"
-	Unheard    Silence = "it reports nothing"
-	Stuck      Silence = "its steps do not move"
+	NoReport   Silence = "it reports nothing"
+	NoStep     Silence = "its steps make no progress"
 )
 
 // Silence returns the reason why the engine is published as silent, or Responding.
@@ -216,10 +216,10 @@ func (s State) Silence() Silence {
 	switch {
 	case s.stop.dur >= stopSilent:
 		return Halted
-	case s.standing.missed >= missedBeats:
-		return Unheard
-	case s.standing.step > 0 && s.standing.dur >= max(standingSilent, s.standing.quiet()), s.standing.dur >= firstSilent && s.standing.step <= 0:
-		return Stuck
+	case s.stuck.missed >= missedBeats:
+		return NoReport
+	case s.stuck.step > 0 && s.stuck.dur >= max(stuckSilent, s.stuck.quiet()), s.stuck.dur >= firstSilent && s.stuck.step <= 0:
+		return NoStep
 	}
 	return Responding
 }
@@ -231,27 +231,27 @@ func (s State) Next(x Sample) (State, Action) {
 	s.resumed = max(0, s.resumed-x.Elapsed)
 	s.answered = s.answered || x.Answered
 	if x.late() || x.Suspended || x.Frozen || x.Traced {
-		s.stop, s.standing, s.idle, s.over = stop{}, standing{}, idle{}, 0
+		s.stop, s.stuck, s.idle, s.over = stopPeriod{}, stuckPeriod{}, idlePeriod{}, 0
 		return s, Action{}
 	}
 	if s.overran(&x) {
 		return s.kill("%s does not end: %s of CPU since its call failed", x.OverrunPhase, round(x.Overrun))
 	}
 	if x.Known && x.Process == Stopped {
-		s.standing, s.idle = standing{}, idle{}
+		s.stuck, s.idle = stuckPeriod{}, idlePeriod{}
 		return s.addStopped(&x)
 	}
-	s.stop = stop{}
+	s.stop = stopPeriod{}
 	if x.Active == 0 {
-		s.standing = standing{}
+		s.stuck = stuckPeriod{}
 		return s.addIdle(&x)
 	}
-	s.idle = idle{}
-	if x.Moved || x.Locked || !s.standing.open { // a first sample may cover time without calls
-		s.standing = standing{open: true}
+	s.idle = idlePeriod{}
+	if x.Moved || x.Locked || !s.stuck.open { // a first sample may cover time without calls
+		s.stuck = stuckPeriod{open: true}
 		return s, Action{}
 	}
-	return s.addStanding(&x)
+	return s.addStuck(&x)
 }
 
 // kill returns s, and the action Kill with that reason. During the cooldown of an engine that has not
@@ -278,7 +278,7 @@ func (s *State) overran(x *Sample) bool {
 // addStopped adds a sample of a stopped process. Its action is Resume, Kill or Nothing.
 func (s State) addStopped(x *Sample) (State, Action) {
 	if s.stop.samples == 0 { // it stopped at an unknown time within the interval
-		s.stop = stop{samples: 1, again: s.resumed > 0}
+		s.stop = stopPeriod{samples: 1, again: s.resumed > 0}
 		return s, Action{}
 	}
 	s.stop.samples = min(s.stop.samples+1, minSamples)
@@ -299,7 +299,7 @@ func (s State) addStopped(x *Sample) (State, Action) {
 // addIdle adds a sample without active calls. Its action is Canary or Nothing.
 func (s State) addIdle(x *Sample) (State, Action) {
 	if !x.Known || percent(x.CPU, x.Elapsed) <= spinPercent {
-		s.idle = idle{}
+		s.idle = idlePeriod{}
 		return s, Action{}
 	}
 	s.idle.samples = min(s.idle.samples+1, minSamples)
@@ -312,9 +312,9 @@ func (s State) addIdle(x *Sample) (State, Action) {
 	return s, Action{Verb: Canary}
 }
 
-// addStanding adds a sample of active calls without progress. Its action is Kill or Nothing.
-func (s State) addStanding(x *Sample) (State, Action) {
-	t := &s.standing
+// addStuck adds a sample of active calls without progress. Its action is Kill or Nothing.
+func (s State) addStuck(x *Sample) (State, Action) {
+	t := &s.stuck
 	t.dur += x.Elapsed
 	t.beat = x.Beat
 	if x.Beat {
@@ -348,7 +348,7 @@ func (s State) addStanding(x *Sample) (State, Action) {
 }
 
 // quiet returns how long an engine must go without a step before it may be killed.
-func (t *standing) quiet() time.Duration {
+func (t *stuckPeriod) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet
 	}
@@ -356,7 +356,7 @@ func (t *standing) quiet() time.Duration {
 }
 
 // budget returns the CPU time that an engine may use without a step before it is killed.
-func (t *standing) budget() time.Duration {
+func (t *stuckPeriod) budget() time.Duration {
 	if t.step <= 0 {
 		return unknownStep
 	}

@@ -12,9 +12,9 @@ import (
 
 const illegalReason = "killed by SIGILL"
 
-// illegal returns the life of an engine that reports a CPU variant and ends with an illegal
+// illegal returns the behaviour of an engine that reports a CPU variant and ends with an illegal
 // instruction.
-func illegal(variant string) life {
+func illegal(variant string) behaviour {
 	return func(_ context.Context, srv *link.Server) string {
 		_ = srv.Report(link.Report{State: link.Selecting, Variant: variant})
 		return illegalReason
@@ -25,7 +25,7 @@ func illegal(variant string) life {
 // not count, so any number of variants can be tried.
 func TestAvoidsVariants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := furnish(t, illegal("a"), illegal("b"), illegal("c"), illegal("d"), crashes, crashes, serves)
+		h := newFixture(t, illegal("a"), illegal("b"), illegal("c"), illegal("d"), crashes, crashes, serves)
 		var avoided []string
 		h.Avoid = func(_ context.Context, variant string) bool {
 			avoided = append(avoided, variant)
@@ -48,11 +48,11 @@ func TestAvoidsVariants(t *testing.T) {
 // If Avoid returns false, the death by an illegal instruction counts like any other.
 func TestCannotAvoid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := furnish(t, illegal("a"))
-		asked := 0
+		h := newFixture(t, illegal("a"))
+		calls := 0
 		h.Avoid = func(context.Context, string) bool {
-			asked++
-			return asked == 1
+			calls++
+			return calls == 1
 		}
 		h.open()
 		<-h.over
@@ -71,9 +71,9 @@ func TestIllegalInstructionAfterReady(t *testing.T) {
 			serves(ctx, srv)
 			return illegalReason
 		}
-		h := furnish(t, dies, serves)
+		h := newFixture(t, dies, serves)
 		h.Avoid = func(context.Context, string) bool {
-			t.Error("asked to avoid")
+			t.Error("Avoid was called")
 			return true
 		}
 		h.open()

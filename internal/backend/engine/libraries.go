@@ -19,7 +19,7 @@ type engineLibraries struct {
 
 	mu      sync.Mutex     // guards the fields below
 	warned  bool           // about unverified libraries
-	told    bool           // the log names the variants that an earlier daemon avoided
+	logged  bool           // the log names the variants that an earlier daemon avoided
 	current *libraries.Set // the last that was checked
 }
 
@@ -60,8 +60,8 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries are unverified: they are not the folder that \"make engine\" makes",
 			slog.String("folder", l.folder.Path))
 	}
-	if len(avoid) > 0 && !l.told {
-		l.told = true
+	if len(avoid) > 0 && !l.logged {
+		l.logged = true
 		l.log.LogAttrs(ctx, slog.LevelInfo, "CPU variants avoided: they ended with an illegal instruction on this machine",
 			slog.String("variants", strings.Join(avoid, ",")), slog.String("remembered_in", l.memory.Path))
 	}
@@ -81,7 +81,7 @@ func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.told = true
+	l.logged = true
 	news, err := l.memory.Remember(choice.set.Digest, variant)
 	if err != nil {
 		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))

@@ -15,7 +15,7 @@ import (
 
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves, serves, crashes, crashes, failsCleanly, serves)
+		h := startFixture(t, serves, serves, crashes, crashes, failsCleanly, serves)
 		defer h.close()
 		want := func(what string, want engine.Status) {
 			t.Helper()
@@ -54,7 +54,7 @@ func TestAbilities(t *testing.T) {
 			_ = srv.Serve(ctx)
 			return "killed"
 		}
-		h := build(t, able, hangs)
+		h := startFixture(t, able, hangs)
 		defer h.close()
 		if _, known := h.Abilities(); known {
 			t.Error("they are known before the first report")
@@ -79,7 +79,7 @@ func TestStats(t *testing.T) {
 			srv.Stats = func() stats.Engine { return stats.Engine{Steps: 7} }
 			return serves(ctx, srv)
 		}
-		h := build(t, counts, slow)
+		h := startFixture(t, counts, slow)
 		defer h.close()
 		if _, err := h.Stats(t.Context()); infer.CodeOf(err) != infer.Unavailable {
 			t.Errorf("while it loads: %v", err)

@@ -21,8 +21,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A life is the behaviour of an engine in memory after its start.
-type life func(ctx context.Context, srv *link.Server) (exitReason string)
+// A behaviour is what an engine in memory does after its start.
+type behaviour func(ctx context.Context, srv *link.Server) (exitReason string)
 
 // serves becomes ready after a second, and answers until it is killed.
 func serves(ctx context.Context, srv *link.Server) string {
@@ -89,31 +89,31 @@ func (c *child) Changed() <-chan struct{} { return c.edited }
 
 var _ engine.Guarded = (*child)(nil)
 
-// A house is a supervisor with engines in memory. It records the published events.
-type house struct {
+// A fixture is a supervisor with engines in memory. It records the published events.
+type fixture struct {
 	*engine.Supervisor
 	t *testing.T
 
-	mu     sync.Mutex
-	lives  []life // of the next engines; the last is used for all further ones
-	alive  []*child
-	events []string
-	err    error // of Run
-	over   chan struct{}
-	stop   context.CancelFunc
+	mu         sync.Mutex
+	behaviours []behaviour // of the next engines; the last is used for all further ones
+	alive      []*child
+	events     []string
+	err        error // of Run
+	over       chan struct{}
+	stop       context.CancelFunc
 }
 
-func build(t *testing.T, lives ...life) *house {
+func startFixture(t *testing.T, behaviours ...behaviour) *fixture {
 	t.Helper()
-	h := furnish(t, lives...)
+	h := newFixture(t, behaviours...)
 	h.open()
 	return h
 }
 
-// furnish returns a house with a supervisor that does not run yet.
-func furnish(t *testing.T, lives ...life) *house {
+// newFixture returns a fixture with a supervisor that does not run yet.
+func newFixture(t *testing.T, behaviours ...behaviour) *fixture {
 	t.Helper()
-	h := &house{t: t, lives: lives, over: make(chan struct{})}
+	h := &fixture{t: t, behaviours: behaviours, over: make(chan struct{})}
 	h.Supervisor = &engine.Supervisor{
 		Name: "gen", Launch: h.launch, Log: slog.New(slog.DiscardHandler),
 		Publish: func(ev status.Event) { h.note(fmt.Sprintf("%T", ev), phaseOf(ev)) },
@@ -122,7 +122,7 @@ func furnish(t *testing.T, lives ...life) *house {
 	return h
 }
 
-func (h *house) open() {
+func (h *fixture) open() {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	h.stop = cancel
 	go func() {
@@ -144,18 +144,18 @@ func phaseOf(ev status.Event) string {
 	return ""
 }
 
-func (h *house) note(kind, what string) {
+func (h *fixture) note(kind, what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.events = append(h.events, strings.TrimSpace(strings.ReplaceAll(kind+" "+what, "status.", "")))
 }
 
-func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child, error) {
+func (h *fixture) launch(ctx context.Context, _ func(status.Phase)) (engine.Child, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	live := h.lives[0]
-	if len(h.lives) > 1 {
-		h.lives = h.lives[1:]
+	live := h.behaviours[0]
+	if len(h.behaviours) > 1 {
+		h.behaviours = h.behaviours[1:]
 	}
 	if live == nil {
 		return nil, errors.New("there is no such program")
@@ -177,14 +177,14 @@ func (h *house) launch(ctx context.Context, _ func(status.Phase)) (engine.Child,
 }
 
 // kill kills the current engine.
-func (h *house) kill() {
+func (h *fixture) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.alive[len(h.alive)-1].Kill()
 }
 
 // edit changes the model's file of the current engine.
-func (h *house) edit() {
+func (h *fixture) edit() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.alive[len(h.alive)-1]
@@ -192,31 +192,31 @@ func (h *house) edit() {
 	close(c.edited)
 }
 
-func (h *house) seen() []string {
+func (h *fixture) seen() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.events)
 }
 
-func (h *house) starts() int {
+func (h *fixture) starts() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.alive)
 }
 
-func (h *house) ask(most int) error {
+func (h *fixture) ask(most int) error {
 	req := &infer.Request{Task: &infer.Generate{MaxTokens: most}}
 	return h.Handle(h.t.Context(), req, func(infer.Event) error { return nil })
 }
 
-func (h *house) close() {
+func (h *fixture) close() {
 	h.stop()
 	<-h.over
 }
 
 func TestServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves)
+		h := startFixture(t, serves)
 		if err := h.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -232,21 +232,21 @@ func TestServes(t *testing.T) {
 
 func TestBootFailures(t *testing.T) {
 	for name, test := range map[string]struct {
-		lives  []life
-		starts int
-		want   string
-		after  time.Duration
+		behaviours []behaviour
+		starts     int
+		want       string
+		after      time.Duration
 	}{
-		"a clean load error ends it at once":      {[]life{failsCleanly}, 1, "not a GGUF", 0},
-		"a crash is tried three times":            {[]life{crashes}, 3, "SIGSEGV", 0},
-		"a program that cannot be started":        {[]life{nil}, 0, "no such program", 0},
-		"no progress for longer than the timeout": {[]life{hangs}, 1, "not ready within 30s", 30 * time.Second},
-		"a crash that turns into a clean failure": {[]life{crashes, failsCleanly}, 2, "not a GGUF", 0},
+		"a clean load error ends it at once":      {[]behaviour{failsCleanly}, 1, "not a GGUF", 0},
+		"a crash is tried three times":            {[]behaviour{crashes}, 3, "SIGSEGV", 0},
+		"a program that cannot be started":        {[]behaviour{nil}, 0, "no such program", 0},
+		"no progress for longer than the timeout": {[]behaviour{hangs}, 1, "not ready within 30s", 30 * time.Second},
+		"a crash that turns into a clean failure": {[]behaviour{crashes, failsCleanly}, 2, "not a GGUF", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
-				h := build(t, test.lives...)
+				h := startFixture(t, test.behaviours...)
 				<-h.over
 				if h.err == nil || !strings.Contains(h.err.Error(), test.want) {
 					t.Errorf("Run = %v, want something of %q", h.err, test.want)
@@ -264,7 +264,7 @@ func TestBootFailures(t *testing.T) {
 
 func TestLoadTimeoutCountsFromTheLastReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, slow) // 101 seconds, the timeout is 30
+		h := startFixture(t, slow) // 101 seconds, the timeout is 30
 		defer h.close()
 		if err := h.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
@@ -277,7 +277,7 @@ func TestLoadTimeoutCountsFromTheLastReport(t *testing.T) {
 
 func TestDeathWhileAnswering(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves)
+		h := startFixture(t, serves)
 		defer h.close()
 		_ = h.WaitReady(t.Context())
 		failed := make(chan error, 1)
@@ -302,7 +302,7 @@ func TestDeathWhileAnswering(t *testing.T) {
 // If its model changes, an engine is drained for a second and replaced. That does not count as a death.
 func TestModelChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves)
+		h := startFixture(t, serves)
 		defer h.close()
 		_ = h.WaitReady(t.Context())
 		failed := make(chan error, 1)
@@ -351,7 +351,7 @@ func TestModelChanges(t *testing.T) {
 
 func TestRequestsDoNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves, slow)
+		h := startFixture(t, serves, slow)
 		defer h.close()
 		_ = h.WaitReady(t.Context())
 		h.kill()
@@ -366,9 +366,9 @@ func TestRequestsDoNotWaitForEver(t *testing.T) {
 	})
 }
 
-func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
+func TestRetryAfterGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, serves, crashes, crashes, failsCleanly, serves)
+		h := startFixture(t, serves, crashes, crashes, failsCleanly, serves)
 		defer h.close()
 		_ = h.WaitReady(t.Context())
 		if err := h.Retry(); infer.CodeOf(err) != infer.Invalid {
@@ -395,7 +395,7 @@ func TestGivesUpAndTriesAgainWhenToldTo(t *testing.T) {
 }
 
 func TestStopsInEveryState(t *testing.T) {
-	for name, lives := range map[string][]life{
+	for name, behaviours := range map[string][]behaviour{
 		"loading":  {hangs},
 		"ready":    {serves},
 		"given up": {serves, crashes},
@@ -403,7 +403,7 @@ func TestStopsInEveryState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := build(t, lives...)
+				h := startFixture(t, behaviours...)
 				switch name {
 				case "given up":
 					_ = h.WaitReady(t.Context())

@@ -105,19 +105,19 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A ward is a house with engines that have bodies. The first engine answers a request for one token, blocks
+// A watchedFixture is a fixture with engines that have bodies. The first engine answers a request for one token, blocks
 // after one event if more tokens are requested, and blocks without an event if MaxTokens is 0. Later
 // engines answer every request.
-type ward struct {
-	*house
+type watchedFixture struct {
+	*fixture
 	bodies []*body // of the engines
 	log    logBuffer
 }
 
-func hospital(t *testing.T) *ward {
+func newWatchedFixture(t *testing.T) *watchedFixture {
 	t.Helper()
-	w := &ward{}
-	w.house = furnish(t, w.live)
+	w := &watchedFixture{}
+	w.fixture = newFixture(t, w.live)
 	w.Log = slog.New(slog.NewTextHandler(&w.log, nil))
 	launch := w.Launch
 	w.Launch = func(ctx context.Context, phase func(status.Phase)) (engine.Child, error) {
@@ -135,8 +135,8 @@ func hospital(t *testing.T) *ward {
 	return w
 }
 
-// live is the life of every engine of the ward.
-func (w *ward) live(ctx context.Context, srv *link.Server) string {
+// live is the behaviour of every engine of the fixture.
+func (w *watchedFixture) live(ctx context.Context, srv *link.Server) string {
 	b, first := w.current(), w.starts() == 1
 	srv.Beat = b.pulse
 	srv.Handler = infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
@@ -158,14 +158,14 @@ func (w *ward) live(ctx context.Context, srv *link.Server) string {
 }
 
 // current returns the process of the engine that was started last.
-func (w *ward) current() *body {
+func (w *watchedFixture) current() *body {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bodies[len(w.bodies)-1]
 }
 
 // call sends a request for at most that many tokens. Its outcome arrives on the channel.
-func (w *ward) call(most int) <-chan error {
+func (w *watchedFixture) call(most int) <-chan error {
 	over := make(chan error, 1)
 	go func() { over <- w.ask(most) }()
 	synctest.Wait()
@@ -193,7 +193,7 @@ const begun, quiet = 2, 0
 // fail, and the next engine answers the others.
 func TestStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := hospital(t)
+		w := newWatchedFixture(t)
 		defer w.close()
 		first, b := w.call(begun), w.current()
 		time.Sleep(time.Second / 2)
@@ -272,7 +272,7 @@ func TestWedged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := hospital(t)
+				w := newWatchedFixture(t)
 				defer w.close()
 				calls := []<-chan error{w.call(begun), w.call(quiet), w.call(quiet)}
 				w.current().is(test.ill)
@@ -284,9 +284,9 @@ func TestWedged(t *testing.T) {
 				if got := strings.Join(got, " "); got != test.want {
 					t.Errorf("calls: %s, want %s", got, test.want)
 				}
-				life := w.Status()
-				if reason, _, _ := strings.Cut(life.LastKill, ", at "); reason != test.reason || life.WedgedKills != min(1, len(test.reason)) {
-					t.Errorf("%+v, want %q", life, test.reason)
+				state := w.Status()
+				if reason, _, _ := strings.Cut(state.LastKill, ", at "); reason != test.reason || state.WedgedKills != min(1, len(test.reason)) {
+					t.Errorf("%+v, want %q", state, test.reason)
 				}
 				if test.reason == "" {
 					return
@@ -319,7 +319,7 @@ func TestSeveralLoops(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := hospital(t)
+				w := newWatchedFixture(t)
 				defer w.close()
 				stands := w.call(begun)
 				for n := range 40 {
@@ -343,12 +343,12 @@ func TestSeveralLoops(t *testing.T) {
 // On a platform without usage reports, the engine is still published as silent.
 func TestSilentWithoutTheKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := hospital(t)
+		w := newWatchedFixture(t)
 		defer w.close()
 		w.call(begun)
 		w.current().is(func(b *body) { b.err = errors.ErrUnsupported; b.beat.StepCPUMS = 1 })
 		time.Sleep(20 * time.Second)
-		if got, want := w.seen(), []string{"ready", "Liveness true its steps do not move"}; !slices.Equal(got, want) {
+		if got, want := w.seen(), []string{"ready", "Liveness true its steps make no progress"}; !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
 		}
 	})
@@ -357,7 +357,7 @@ func TestSilentWithoutTheKernel(t *testing.T) {
 // An engine that computes without a request gets a canary; if it answers, it is not killed.
 func TestCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := hospital(t)
+		w := newWatchedFixture(t)
 		defer w.close()
 		w.current().is(func(b *body) { b.cores, b.state = 1, 'R' })
 		time.Sleep(70 * time.Second)
@@ -376,7 +376,7 @@ func TestLaunchWithoutResources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lacking := 100
 		var log logBuffer
-		h := furnish(t, serves)
+		h := newFixture(t, serves)
 		h.Log = slog.New(slog.NewTextHandler(&log, nil))
 		launch := h.Launch
 		h.Launch = func(ctx context.Context, phase func(status.Phase)) (engine.Child, error) {
