@@ -215,8 +215,8 @@ func TestFilesOfNothing(t *testing.T) {
 		"\n\n7":             "config.json:3: the file must hold a JSON object, this is a number",
 		" \n":               "config.json is empty: it must hold a JSON object",
 		"{":                 "config.json:1: unexpected EOF",
-		`{"backends":7}`:    "config.json:1: backends: a number does not fit here",
-		`{"backends":[[]]}`: "config.json:1: backends[0]: an array does not fit here",
+		`{"backends":7}`:    "config.json:1: backends must be an array, not a number",
+		`{"backends":[[]]}`: "config.json:1: backends[0] must be an object, not an array",
 	} {
 		if _, err := load(t, content, nil); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", content, err, want)

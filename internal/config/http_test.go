@@ -98,7 +98,7 @@ func TestHTTPRefusals(t *testing.T) {
 		"a part of an origin":         {`"http":{"origins":["https://*.example.com"]},`, nil, "a * stands only for"},
 		"a part of an application":    {`"http":{"origins":["chrome-extension://a*"]},`, nil, "a * stands only for"},
 		"a host with a port":          {`"http":{"hosts":["box:8080"]},`, nil, "has a port"},
-		"listen of another type":      {`"http":{"listen":"127.0.0.1:1"},`, nil, "http.listen: a string does not fit here"},
+		"listen of another type":      {`"http":{"listen":"127.0.0.1:1"},`, nil, "http.listen must be an array, not a string"},
 		"keys for nothing":            {`"http":{"sock":false,"keys":[{"name":"k","key_env":"K"}]},`, nil, "HTTP is switched off"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,7 +37,7 @@ func TestModelsByName(t *testing.T) {
 		"a NUL":                {`"a\u0000"`, backend.Model{}, `control characters`},
 		"10,000 characters":    {`"` + strings.Repeat("a", 10_000) + `"`, backend.Model{}, `10000 bytes`},
 		"not encrypted":        {`"http://h/x.gguf"`, backend.Model{}, `model URL must be https://`},
-		"a number":             {`7`, backend.Model{}, `a number does not fit here`},
+		"a number":             {`7`, backend.Model{}, `must be an object, not a number`},
 		"nothing":              {`{}`, backend.Model{}, `one of name, path and builtin is needed`},
 		"no digest":            {`{"name":"x"}`, backend.Model{}, `sha256 is missing: a model without it is named by a string: "model": "x"`},
 		"a short digest":       {`{"name":"x","sha256":"0a"}`, backend.Model{}, `sha256 must be 64 lower-case hex digits`},
@@ -142,7 +142,7 @@ func TestModelSettings(t *testing.T) {
 		"paranoid":           {`"verify":"once",`, "", []string{"--paranoid"}, config.Models{ModelsHome: "/home/u/.local/share/models", AutoPull: true, Verify: "always"}, ""},
 		"a flag":             {`"auto_pull":true,`, "", []string{"--auto-pull=false"}, config.Models{ModelsHome: "/home/u/.local/share/models", Verify: "once"}, ""},
 		"no word":            {`"verify":"never",`, "", nil, config.Models{}, `verify "never" is not known: once or always`},
-		"no boolean":         {`"auto_pull":"yes",`, "", nil, config.Models{}, `auto_pull: a string does not fit here`},
+		"no boolean":         {`"auto_pull":"yes",`, "", nil, config.Models{}, `auto_pull must be true or false, not a string`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for name, value := range map[string]string{"HOME": "/home/u", "XDG_DATA_HOME": "", "MODELS_HOME": test.shared} {

@@ -13,7 +13,7 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "config", Help: "config `file`; default ~/.inferd/config.json", At: func(f *Flags) any { return &f.ConfigFile }},
 	{Flag: "lock", Help: "single-instance lock `file`; default inferd.lock beside the sockets", At: func(f *Flags) any { return &f.Lock }},
 	{Flag: "uds", Help: "main socket `path`; the others lie beside it. A leaf other than inferd.sock is v1's", At: func(f *Flags) any { return &f.uds }},
-	{Flag: "pipe", Help: "on Windows, main named `pipe`: length-prefixed, or v1's if it ends in -infer; the other pipes' names extend it", At: func(f *Flags) any { return &f.pipe }},
+	{Flag: "pipe", Help: "on Windows, main named `pipe`: that of length-prefixed v2, or of v1 if the name ends in -infer; the other pipes have the same name with other endings", At: func(f *Flags) any { return &f.pipe }},
 	{Flag: "v1-addr", Help: "v1 generation socket `path`", At: func(f *Flags) any { return &f.Addr.V1 }},
 	{Flag: "v2-addr", Help: "v2 generation socket `path`, lines of JSON", At: func(f *Flags) any { return &f.Addr.V2 }},
 	{Flag: "lp-addr", Help: "v2 generation socket `path`, length-prefixed", At: func(f *Flags) any { return &f.Addr.LP }},
@@ -58,14 +58,14 @@ var daemonSettings = []settings.Setting[Flags]{
 	{Flag: "verify", Key: "verify", Help: "`when` a model with a known SHA-256 is hashed: once, or always, at each start of its engine", At: func(f *Flags) any { return &f.Verify }},
 	{Flag: "paranoid", Help: "the same as --verify always", At: func(f *Flags) any { return &f.paranoid }},
 	{Key: "model_autoselect", Help: "`whether` models are chosen if no entry generates: off or auto", At: func(f *Flags) any { return &f.autoselect }},
-	{Key: "model_autoselect_min_vram_gib", Help: "accepted; this release does not measure the `GiB` of a GPU", At: func(f *Flags) any { return &f.minVRAM }},
+	{Key: "model_autoselect_min_vram_gib", Help: "no effect: this release does not measure the memory of a GPU, in `GiB`", At: func(f *Flags) any { return &f.minVRAM }},
 
 	{Flag: "active-permits", Key: "admission.active_permits", Help: "`requests` that run at once; 0 is 1 (default: the sum of the slots, as the config's 0)", At: func(f *Flags) any { return &f.ActivePermits }},
 	{Flag: "queue-depth", Key: "admission.queue_depth", Help: "`requests` of one caller that may wait", At: func(f *Flags) any { return &f.QueueDepth }},
 	{Flag: "queue-total", Key: "admission.queue_total", Help: "`requests` that may wait in all", At: func(f *Flags) any { return &f.QueueTotal }},
 
 	{Flag: "ready-timeout-secs", Help: "`seconds` that an engine may load without progress", Unit: time.Second, At: func(f *Flags) any { return &f.ReadyTimeout }},
-	{Flag: "write-timeout-secs", Help: "`seconds` that a client may take for a frame; 0 is no limit", Unit: time.Second, At: func(f *Flags) any { return &f.WriteTimeout }},
+	{Flag: "write-timeout-secs", Help: "`seconds` that a client may take to read one message of an answer; 0 is no limit", Unit: time.Second, At: func(f *Flags) any { return &f.WriteTimeout }},
 	{Flag: "drain-timeout-secs", Help: "`seconds` that running requests get when the daemon stops", Unit: time.Second, At: func(f *Flags) any { return &f.DrainTimeout }},
 
 	{Flag: "log-format", Help: "`format` of the log on stderr: text, json, or auto: JSON under a service manager", At: func(f *Flags) any { return &f.LogFormat }},

@@ -77,9 +77,12 @@ func (o *Object) Take(name string) jsontext.Value {
 	return value
 }
 
-// mismatch records an error for a value of the wrong JSON type.
-func (o *Object) mismatch(name string, value jsontext.Value) {
-	o.Failf(name, ": %s does not fit here", kindNames[value.Kind()])
+// wrongType is the text of the error for a value of the wrong JSON type.
+const wrongType = "must be %s, not %s"
+
+// mismatch records an error for a value of the wrong JSON type. want names the right one.
+func (o *Object) mismatch(name, want string, value jsontext.Value) {
+	o.Failf(name, wrongType, want, kindNames[value.Kind()])
 }
 
 // Text takes a string into to. It leaves to unchanged if the member is absent, and records an error
@@ -88,7 +91,7 @@ func (o *Object) Text(name string, to *string) {
 	switch value := o.Take(name); {
 	case value == nil:
 	case value.Kind() != jsontext.KindString:
-		o.mismatch(name, value)
+		o.mismatch(name, "a string", value)
 	default:
 		*to = unquote(value)
 	}
@@ -100,7 +103,7 @@ func (o *Object) boolean(name string, to *bool) {
 	switch value := o.Take(name); {
 	case value == nil:
 	case value.Kind() != jsontext.KindTrue && value.Kind() != jsontext.KindFalse:
-		o.mismatch(name, value)
+		o.mismatch(name, "true or false", value)
 	default:
 		*to = value.Kind() == jsontext.KindTrue
 	}
@@ -114,7 +117,7 @@ func (o *Object) Number(name string, to *int, least, most int) {
 		return
 	}
 	if value.Kind() != jsontext.KindNumber {
-		o.mismatch(name, value)
+		o.mismatch(name, "a number", value)
 		return
 	}
 	n, err := strconv.ParseInt(string(value), 10, 64) // after a range error, n is the nearest int64
@@ -140,7 +143,7 @@ func (o *Object) Texts(name string) (all []string) {
 	all = []string{}
 	for i, element := range o.elements(name, value) {
 		if element.Kind() != jsontext.KindString {
-			o.FailElementf(name, i, ": %s does not fit here", kindNames[element.Kind()])
+			o.FailElementf(name, i, wrongType, "a string", kindNames[element.Kind()])
 			continue
 		}
 		all = append(all, unquote(element))
@@ -154,7 +157,7 @@ func (o *Object) Child(name string) *Object {
 	if o.inner[name] == nil {
 		value := o.Take(name)
 		if value != nil && value.Kind() != jsontext.KindBeginObject {
-			o.mismatch(name, value)
+			o.mismatch(name, "an object", value)
 			value = nil
 		}
 		if value == nil {
@@ -179,7 +182,7 @@ func (o *Object) Children(name string) (all []*Object) {
 		case jsontext.KindNull:
 			element = jsontext.Value("{}")
 		default:
-			o.doc.failf(at, ": %s does not fit here", kindNames[element.Kind()])
+			o.doc.failf(at, wrongType, "an object", kindNames[element.Kind()])
 			continue
 		}
 		all = append(all, o.doc.object(at, element))
@@ -192,7 +195,7 @@ func (o *Object) Children(name string) (all []*Object) {
 // returns nil.
 func (o *Object) elements(name string, value jsontext.Value) (all []jsontext.Value) {
 	if value.Kind() != jsontext.KindBeginArray {
-		o.mismatch(name, value)
+		o.mismatch(name, "an array", value)
 		return nil
 	}
 	if err := json.Unmarshal(value, &all); err != nil {
@@ -251,7 +254,7 @@ func (o *Object) word(name string, to *Word) {
 	case value.Kind() == jsontext.KindString:
 		*to = Word(unquote(value))
 	default:
-		o.Failf(name, ": it must be a word or a number")
+		o.mismatch(name, "a string or a number", value)
 	}
 }
 

@@ -152,19 +152,19 @@ func TestRead(t *testing.T) {
 // is reported.
 func TestMistakes(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"a number for a name":        {`{"name":7}`, `:1: name: a number does not fit here`},
-		"a word for a boolean":       {"{\n\"on\":\"yes\"}", `:2: on: a string does not fit here`},
-		"a list for a word":          {`{"pooling":[]}`, `:1: pooling: it must be a word or a number`},
-		"a name for a list":          {`{"hosts":"a"}`, `:1: hosts: a string does not fit here`},
-		"a number in a list":         {"{\"hosts\":[\"a\",\n7]}", `:2: hosts[1]: a number does not fit here`},
+		"a number for a name":        {`{"name":7}`, `:1: name must be a string, not a number`},
+		"a word for a boolean":       {"{\n\"on\":\"yes\"}", `:2: on must be true or false, not a string`},
+		"a list for a word":          {`{"pooling":[]}`, `:1: pooling must be a string or a number, not an array`},
+		"a name for a list":          {`{"hosts":"a"}`, `:1: hosts must be an array, not a string`},
+		"a number in a list":         {"{\"hosts\":[\"a\",\n7]}", `:2: hosts[1] must be a string, not a number`},
 		"a fraction":                 {`{"slots":1.5}`, `:1: slots must be a whole number, not 1.5`},
 		"an exponent":                {`{"slots":1e1}`, `:1: slots must be a whole number, not 1e1`},
 		"too many":                   {"\n\n{\"slots\":65}", `:3: slots must be at most 64`},
 		"too few":                    {`{"slots":0}`, `:1: slots must be at least 1`},
 		"a number beyond 64 bits":    {`{"layers":99999999999999999999}`, `:1: layers must be at most 1073741824`},
 		"a number below 64 bits":     {`{"layers":-99999999999999999999}`, `:1: layers must be at least -1`},
-		"an object for a number":     {`{"wait_secs":{}}`, `:1: wait_secs: an object does not fit here`},
-		"the first of two":           {"{\"slots\":0,\n\"name\":7}", `:2: name: a number`}, // in the order of the rows
+		"an object for a number":     {`{"wait_secs":{}}`, `:1: wait_secs must be a number, not an object`},
+		"the first of two":           {"{\"slots\":0,\n\"name\":7}", `:2: name must be a string`}, // in the order of the rows
 		"empty":                      {" \n", `is empty: it must hold a JSON object`},
 		"a list":                     {`[]`, `:1: the file must hold a JSON object, this is an array`},
 		"cut":                        {"{\"name\":\n\"x\"", `config.json`},
@@ -234,9 +234,9 @@ func TestUnknownMembers(t *testing.T) {
 
 func TestChildren(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"an object":          {`{"list":{}}`, `list: an object does not fit here`},
-		"a word in the list": {`{"list":[{},"x"]}`, `list[1]: a string does not fit here`},
-		"no object":          {`{"inner":[]}`, `inner: an array does not fit here`},
+		"an object":          {`{"list":{}}`, `list must be an array, not an object`},
+		"a word in the list": {`{"list":[{},"x"]}`, `list[1] must be an object, not a string`},
+		"no object":          {`{"inner":[]}`, `inner must be an object, not an array`},
 	} {
 		doc, err := file(t, test.text)
 		if err != nil {

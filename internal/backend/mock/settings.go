@@ -46,7 +46,7 @@ var rows = []settings.Setting[Settings]{
 	{Key: "not_ready_after", Help: "`requests` after which the entry is not ready any longer", At: func(s *Settings) any { return &s.NotReadyAfter }},
 	{Key: "fail_first", Help: "`requests` that fail first, as unavailable", At: func(s *Settings) any { return &s.FailFirst }},
 	{Key: "prompt_tokens", Help: "`tokens` that every prompt has", At: func(s *Settings) any { return &s.PromptTokens }},
-	{Key: "cached_tokens", Help: "`tokens` of those, found in the cache", At: func(s *Settings) any { return &s.CachedTokens }},
+	{Key: "cached_tokens", Help: "`tokens` of every prompt that count as found in the cache; at most prompt_tokens", At: func(s *Settings) any { return &s.CachedTokens }},
 	{Key: "embed_dimensions", Help: "`numbers` of a vector (default 8)", Most: MaxDimensions, At: func(s *Settings) any { return &s.Dimensions }},
 	{Key: "v2", Help: "whether it takes more than text", At: func(s *Settings) any { return &s.V2 }},
 	{Key: "embed", Help: "whether it embeds", At: func(s *Settings) any { return &s.Embed }},
