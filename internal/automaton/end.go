@@ -103,11 +103,11 @@ const (
 // is called only if Nearest returns a byte.
 func (a *Automaton) alone(s State) bool {
 	if a.states[s].near&(alone|notAlone) == 0 {
-		is := int32(notAlone)
+		result := int32(notAlone)
 		if a.findAlone(s) {
-			is = alone
+			result = alone
 		}
-		a.states[s].near |= is
+		a.states[s].near |= result
 	}
 	return a.states[s].near&alone != 0
 }

@@ -17,9 +17,9 @@ type ends struct {
 	from spot
 	text []Symbol
 
-	origin spot
-	passed []Symbol
-	behind []Symbol
+	origin    spot
+	passed    []Symbol
+	passedEnd []Symbol
 }
 
 func (c *Cursor) spot() spot { return spot{c.state, c.guard.stamp, c.a.renewed} }
@@ -30,7 +30,7 @@ func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	case e.from == from && begins(e.text, p):
 		return e.text[len(p):], true
 	case e.origin == from && len(p) == len(e.passed) && begins(e.passed, p):
-		return e.behind, true
+		return e.passedEnd, true
 	}
 	return nil, false
 }
@@ -41,7 +41,7 @@ func (e *ends) add(from spot, p, text []Symbol) {
 		e.from, e.text = from, text
 		return
 	}
-	e.origin, e.passed, e.behind = from, append(e.passed[:0:0], p...), text
+	e.origin, e.passed, e.passedEnd = from, append(e.passed[:0:0], p...), text
 }
 
 // follow moves the kept ends that begin at a spot, and go on with the symbols p, to the spot to which p
@@ -54,7 +54,7 @@ func follow[T byte | Symbol](e *ends, from, to spot, p []T) {
 		return
 	}
 	if e.origin, e.passed = to, e.passed[len(p):]; len(e.passed) == 0 {
-		e.from, e.text = to, e.behind
+		e.from, e.text = to, e.passedEnd
 		e.origin = spot{}
 	}
 }

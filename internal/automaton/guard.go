@@ -8,11 +8,11 @@ type guard struct {
 	scopes []scope
 	nodes  []spelling // of all scopes; those of inner scopes come last
 
-	log       []change
-	before    []scope // the scopes at begin
-	atBegin   int     // nodes at begin
-	tentative bool    // between begin and commit or rollback
-	tried     []scope // the scopes at try
+	log         []change
+	savedScopes []scope // the scopes at begin
+	atBegin     int     // nodes at begin
+	tentative   bool    // between begin and commit or rollback
+	tried       []scope // the scopes at try
 
 	// Equal stamps mean equal contents of the guard; 0 means that no scope is open.
 	stamp, atStamp, stamps int // the stamp now; that at begin; the highest one so far
@@ -60,7 +60,7 @@ type change struct {
 
 // begin marks the state to which rollback returns.
 func (g *guard) begin() {
-	g.before = append(g.before[:0], g.scopes...)
+	g.savedScopes = append(g.savedScopes[:0], g.scopes...)
 	g.atBegin = len(g.nodes)
 	g.log = g.log[:0]
 	g.tentative, g.atStamp = true, g.stamp
@@ -88,7 +88,7 @@ func (g *guard) forget() {
 // rollback undoes everything since begin.
 func (g *guard) rollback() {
 	g.undo(0, g.atBegin)
-	g.scopes = append(g.scopes[:0], g.before...)
+	g.scopes = append(g.scopes[:0], g.savedScopes...)
 	g.tentative, g.stamp = false, g.atStamp
 }
 

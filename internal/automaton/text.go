@@ -38,7 +38,7 @@ func Plain(r rune) bool {
 // byte does not fit.
 func textNext(state int32, b byte) int32 {
 	tail := b >= 0x80 && b <= 0xbf
-	is := func(ok bool, next int32) int32 {
+	onlyIf := func(ok bool, next int32) int32 {
 		if ok {
 			return next
 		}
@@ -48,38 +48,38 @@ func textNext(state int32, b byte) int32 {
 	case whole:
 		return textFirst(b)
 	case tail1:
-		return is(tail, whole)
+		return onlyIf(tail, whole)
 	case tail2:
-		return is(tail, tail1)
+		return onlyIf(tail, tail1)
 	case tail3:
-		return is(tail, tail2)
+		return onlyIf(tail, tail2)
 	case tailE0:
-		return is(tail && b >= 0xa0, tail1)
+		return onlyIf(tail && b >= 0xa0, tail1)
 	case tailED:
-		return is(tail && b <= 0x9f, tail1)
+		return onlyIf(tail && b <= 0x9f, tail1)
 	case tailF0:
-		return is(tail && b >= 0x90, tail2)
+		return onlyIf(tail && b >= 0x90, tail2)
 	case tailF4:
-		return is(tail && b <= 0x8f, tail2)
+		return onlyIf(tail && b <= 0x8f, tail2)
 	case escape:
 		switch b {
 		case '"', '\\', 'b', 'f', 'n', 'r', 't':
 			return whole
 		}
-		return is(b == 'u', escapeU)
+		return onlyIf(b == 'u', escapeU)
 	case escapeU:
-		return is(b == '0', escape0)
+		return onlyIf(b == '0', escape0)
 	case escape0:
-		return is(b == '0', escape00)
+		return onlyIf(b == '0', escape00)
 	case escape00:
 		if b == '1' {
 			return high
 		}
-		return is(b == '0', low)
+		return onlyIf(b == '0', low)
 	case low:
-		return is(b >= '0' && b <= '7' || b == 'b' || b == 'e' || b == 'f', whole)
+		return onlyIf(b >= '0' && b <= '7' || b == 'b' || b == 'e' || b == 'f', whole)
 	case high:
-		return is(b >= '0' && b <= '9' || b >= 'a' && b <= 'f', whole)
+		return onlyIf(b >= '0' && b <= '9' || b >= 'a' && b <= 'f', whole)
 	}
 	return refused
 }

@@ -193,7 +193,7 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 				c.err = c.errorf(e.at, "the model has no token %s", e.token)
 			}
 			return next
-		case e.not:
+		case e.negated:
 			return c.b.OtherToken(id, next)
 		}
 		return c.b.Token(id, next)
@@ -240,7 +240,7 @@ func class(e *element) regex.Tree {
 			ranges = append(ranges, [2]rune{rune(r.least), rune(min(r.most, 0x10ffff))})
 		}
 	}
-	return regex.Chars(ranges, e.not)
+	return regex.Chars(ranges, e.negated)
 }
 
 // regular returns a DFA for a repeated element without recursion and tokens. It returns nil for

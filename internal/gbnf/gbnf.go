@@ -44,7 +44,7 @@ type element struct {
 	at      int
 	literal []charRange  // the characters of a literal
 	class   []charRange  // the members of a class
-	not     bool         // it takes the characters not in class, or any token except token
+	negated bool         // it takes the characters not in class, or any token except token
 	token   string       // in angle brackets
 	repeats []repetition // operators, from the inside to the outside
 	rule    string       // name of the rule that it refers to

@@ -53,7 +53,7 @@ func (p *parser) parse() error {
 	}
 	for i, r := range p.source {
 		if _, size := utf8.DecodeRuneInString(p.source[i:]); r == utf8.RuneError && size == 1 {
-			return p.errorf(i, "no UTF-8")
+			return p.errorf(i, "invalid UTF-8")
 		}
 	}
 	for p.skip(true); p.next() != 0; p.skip(true) {
@@ -85,7 +85,7 @@ func (p *parser) rule() error {
 	r := p.named(name, at)
 	p.skip(false)
 	if !strings.HasPrefix(p.source[p.pos:], "::=") {
-		return p.errorf(p.pos, `"::=" is missing behind the name of a rule`)
+		return p.errorf(p.pos, `"::=" is missing after the name of a rule`)
 	}
 	p.pos += len("::=")
 	p.skip(true)
@@ -202,7 +202,7 @@ func (p *parser) repeat(e *element, nested bool) error {
 	case err != nil:
 		return err
 	case e.optional && most == math.MaxInt:
-		return p.errorf(at, "%q repeats without end what may be empty", operator)
+		return p.errorf(at, "%q repeats without a maximum what may be empty", operator)
 	}
 	e.repeats = append(e.repeats, repetition{at, least, most})
 	e.optional = e.optional || least == 0
@@ -243,7 +243,7 @@ func (p *parser) repetition(nested bool) (least, most int, err error) {
 	case least > MaxRepetitions || most > MaxRepetitions && most != math.MaxInt:
 		return 0, 0, p.errorf(at, "more than %d repetitions", MaxRepetitions)
 	case least > most:
-		return 0, 0, p.errorf(at, "at least %d and at most %d repetitions", least, most)
+		return 0, 0, p.errorf(at, "the bounds contradict each other: at least %d and at most %d repetitions", least, most)
 	}
 	p.pos++
 	p.skip(nested)
@@ -262,15 +262,15 @@ func (p *parser) element() (e element, empty bool, err error) {
 	case '[':
 		if p.next() == '^' {
 			p.pos++
-			e.not = true
+			e.negated = true
 		}
 		e.class, err = p.class()
 		empty = len(e.class) == 0
 	case '.':
-		e.not = true
+		e.negated = true
 	case '<', '!':
 		e.token, err = p.token(e.at)
-		e.not = b == '!'
+		e.negated = b == '!'
 	case '(':
 		e.group, err = p.group(e.at)
 	default:
@@ -285,7 +285,7 @@ func (p *parser) element() (e element, empty bool, err error) {
 func (p *parser) token(at int) (name string, err error) {
 	if p.source[at] == '!' {
 		if p.next() != '<' {
-			return "", p.errorf(p.pos, `"<" is missing behind "!"`)
+			return "", p.errorf(p.pos, `"<" is missing after "!"`)
 		}
 		p.pos++
 	}
@@ -301,7 +301,7 @@ func (p *parser) token(at int) (name string, err error) {
 // group parses the rest of a group in parentheses, which begins at position at.
 func (p *parser) group(at int) ([]sequence, error) {
 	if p.depth++; p.depth > maxDepth {
-		return nil, p.errorf(at, "more than %d parentheses in each other", maxDepth)
+		return nil, p.errorf(at, "parentheses nested more than %d deep", maxDepth)
 	}
 	p.skip(true)
 	body, err := p.alternatives(true)

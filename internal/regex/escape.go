@@ -48,7 +48,7 @@ func (p *parser) escape(inClass bool) (s set, single bool, err error) {
 			p.at++
 			return one(rune(l) % 32)
 		}
-		return nil, false, p.fail(at, "a letter is missing behind \\c")
+		return nil, false, p.fail(at, "a letter is missing after \\c")
 	case 'x':
 		r, ok := p.hex(2)
 		if !ok {
@@ -100,7 +100,7 @@ func (p *parser) unicode(at int) (s set, single bool, err error) {
 		}
 		v, err := strconv.ParseUint(p.src[p.at:p.at+end], 16, 32)
 		if err != nil || v > maxRune {
-			return nil, false, p.fail(at, "not a code point")
+			return nil, false, p.fail(at, "the escape is not a code point")
 		}
 		p.at += end + 1
 		return set{{rune(v), rune(v)}}, true, nil

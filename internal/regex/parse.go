@@ -144,7 +144,7 @@ func (p *parser) quantified(part *tree, begin int) (*tree, error) {
 	case p.at < len(p.src) && strings.IndexByte("*+?", p.src[p.at]) >= 0:
 		return nil, p.fail(p.at, "nothing to repeat")
 	case most >= 0 && least > most:
-		return nil, p.fail(at, "at least %d and at most %d repetitions", least, most)
+		return nil, p.fail(at, "the bounds contradict each other: at least %d and at most %d repetitions", least, most)
 	case least > maxRepeat || most > maxRepeat:
 		return nil, p.fail(at, "more than %d repetitions", maxRepeat)
 	}
@@ -217,7 +217,7 @@ func (p *parser) group() (*tree, error) {
 	at := p.at
 	p.at++
 	if p.depth++; p.depth > maxGroups {
-		return nil, p.fail(at, "more than %d groups in each other", maxGroups)
+		return nil, p.fail(at, "groups nested more than %d deep", maxGroups)
 	}
 	switch {
 	case p.take("?:"):

@@ -86,7 +86,7 @@ func TestRefused(t *testing.T) {
 		`a(?=b)`: "look-around", `(?!b)`: "look-around", `(?<=b)`: "look-around", `(?<!b)`: "look-around", `(a)\1`: "back-references", `(?<n>a)\k<n>`: "back-references", `\bfoo`: "word boundaries",
 		`\a`: "an unknown escape", `\Z`: "an unknown escape", `\`: "a backslash at the end", `\x1`: "two hexadecimal", `\u12`: "four hexadecimal", `\p{Nonsense}`: "an unknown property", `\pL`: "the name of a property",
 		`[z-a]`: "is empty", `a{3,2}`: "at least 3", `a{99999999}`: "more than", `((a{1000}){1000}){1000}`: "too large", `(?i)a`: "an unknown kind of group",
-		strings.Repeat("(", 1000): "groups in each other", `\u{110000}`: "not a code point", `\c1`: "a letter is missing",
+		strings.Repeat("(", 1000): "groups nested", `\u{110000}`: "not a code point", `\c1`: "a letter is missing",
 	} {
 		_, err := regex.Compile(&regex.Budget{}, pattern)
 		if _, ok := errors.AsType[*regex.Error](err); !ok || !strings.Contains(err.Error(), want) {

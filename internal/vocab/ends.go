@@ -15,7 +15,7 @@ const (
 
 // counts holds, for some states, the number of tokens of the shortest end. It ignores guards.
 type counts struct {
-	of      map[automaton.State]int32
+	byState map[automaton.State]int32
 	path    []automaton.State // scratch
 	renewed int               // Automaton.Renewed when they were counted
 }
@@ -88,16 +88,16 @@ func (m *Masks) endsFrom(s automaton.State, tokens int) bool {
 // by [Vocab.Count]. It reports false if it finds no such text within longestEnd.
 func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 	k := &m.counts
-	if k.renewed != m.a.Renewed() || len(k.of) > mostCounts {
+	if k.renewed != m.a.Renewed() || len(k.byState) > mostCounts {
 		k.renewed = m.a.Renewed()
-		clear(k.of)
+		clear(k.byState)
 	}
-	if k.of == nil {
-		k.of = make(map[automaton.State]int32)
+	if k.byState == nil {
+		k.byState = make(map[automaton.State]int32)
 	}
 	k.path = k.path[:0]
 	for at := s; !m.a.MayEnd(at); {
-		if known, ok := k.of[at]; ok {
+		if known, ok := k.byState[at]; ok {
 			n = int(known)
 			break
 		}
@@ -115,7 +115,7 @@ func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 	}
 	for _, at := range slices.Backward(k.path) {
 		n++
-		k.of[at] = int32(n)
+		k.byState[at] = int32(n)
 	}
 	return n, true
 }

@@ -86,7 +86,7 @@ func (m *Masks) restore(k *keptMask, mask []uint64) {
 // Bytes returns the number of bytes that the kept masks and counts and the tokens of the last walk occupy.
 func (m *Masks) Bytes() int {
 	const count = 20 // bytes of one count, with its place in the map and in the path
-	return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) + count*len(m.counts.of)
+	return m.kept.bytes + m.kept.oldBytes + 4*len(m.found) + count*len(m.counts.byState)
 }
 
 // Forget drops the kept masks and counts.
