@@ -21,7 +21,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 		want   []string
 	}{
 		"no file": {"", []string{
-			"config.json does not exist: going on without a config file", "INFERD_QUEUE_DETPH has no meaning: did you mean INFERD_QUEUE_DEPTH?", "no model is configured",
+			"config.json does not exist: going on without a config file", "INFERD_QUEUE_DETPH is unknown and has no effect: did you mean INFERD_QUEUE_DEPTH?", "no model is configured",
 		}},
 		"an unknown key": {`{"backend":[]}`, []string{"config.json:1: unknown key backend", "no model is configured"}},
 		"an array":       {`[]`, []string{"config.json:1: the file must hold a JSON object, this is an array"}},

@@ -227,7 +227,7 @@ func TestExactIsShown(t *testing.T) {
 	if seen != 2 {
 		t.Errorf("%d capabilities", seen)
 	}
-	if warned := strings.Contains(d.stderr.String(), "exact is not kept"); warned == *kept {
+	if warned := strings.Contains(d.stderr.String(), "the setting exact is not met"); warned == *kept {
 		t.Errorf("warned: %v\n%s", warned, d.stderr)
 	}
 }

@@ -31,7 +31,7 @@ const (
 	flushTimeout = time.Second
 )
 
-var errLagged = errors.New("too many events behind")
+var errLagged = errors.New("the client lags too many events behind")
 
 // Serve sends the events of the board to all clients of ln until ctx ends. Clients then have
 // flushTimeout to read the remaining events; after that Serve closes all connections, waits for

@@ -193,7 +193,7 @@ func (c *Config) fromFlags(f, merged *Flags) error {
 	}
 	kind := f.kind(name)
 	if kind == nil {
-		return fmt.Errorf("--backend %q is not known: %s", name, f.kindNames())
+		return fmt.Errorf("--backend %q is not known: want %s", name, f.kindNames())
 	}
 	e := &backend.Entry{Name: name, Limits: f.over(backend.Limits{}, merged.suggested(f.Model)), Kind: kind, Settings: f.own[name]}
 	if err := e.Settings.FromFlags(e, backend.ModelFlags{Name: f.Model, Path: f.ModelPath, SHA256: f.ModelSHA256}); err != nil {
@@ -234,9 +234,9 @@ func (f *Flags) checkKind(kind string) error {
 	case kind == "":
 		return errors.New("is missing")
 	case kind == "openai-compat", kind == "bedrock-invoke":
-		return fmt.Errorf("%q is not served by this release yet: %s", kind, f.kindNames())
+		return fmt.Errorf("%q is not served by this release yet: want %s", kind, f.kindNames())
 	}
-	return fmt.Errorf("%.64q is not known: %s", kind, f.kindNames())
+	return fmt.Errorf("%.64q is not known: want %s", kind, f.kindNames())
 }
 
 // readCatalog reads the catalog of the release and the file that f.Catalog names, which must be set

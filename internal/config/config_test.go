@@ -98,8 +98,8 @@ func TestAliases(t *testing.T) {
 		"of their own":              {`"name":"a","aliases":["x"]`, `"name":"b","aliases":["y"]`, ""},
 		"a shared one":              {`"name":"a","aliases":["x"]`, `"name":"b","aliases":["x"]`, ""},
 		"that of the entry itself":  {`"name":"a","aliases":["a"]`, `"name":"b"`, ""},
-		"the name of an earlier":    {`"name":"a"`, `"name":"b","aliases":["x","a"]`, `backends[1].aliases[1] "a" is the name of another`},
-		"the name of a later entry": {`"name":"a","aliases":["b"]`, `"name":"b"`, `backends[1].name "b" is taken`},
+		"the name of an earlier":    {`"name":"a"`, `"name":"b","aliases":["x","a"]`, `backends[1].aliases[1] "a" is the name of an earlier entry`},
+		"the name of a later entry": {`"name":"a","aliases":["b"]`, `"name":"b"`, `backends[1].name "b" is the name or an alias of an earlier entry`},
 		"nothing":                   {`"name":"a","aliases":[""]`, `"name":"b"`, "backends[0].aliases[0] must not be empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -289,8 +289,8 @@ func TestUnknownVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"the variable INFERD_COLOUR has no meaning",
-		"the variable INFERD_QUEUE_DETPH has no meaning: did you mean INFERD_QUEUE_DEPTH?",
+		"the variable INFERD_COLOUR is unknown and has no effect",
+		"the variable INFERD_QUEUE_DETPH is unknown and has no effect: did you mean INFERD_QUEUE_DEPTH?",
 	}
 	if diff := cmp.Diff(want, c.Warnings); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

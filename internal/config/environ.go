@@ -56,7 +56,7 @@ func (f *Flags) warnUnknown(keys []string) (warnings []string) {
 		if slices.Contains(keys, v.name) {
 			continue
 		}
-		warning := "the variable " + v.name + " has no meaning"
+		warning := "the variable " + v.name + " is unknown and has no effect"
 		if v.near != "" {
 			warning += ": did you mean " + v.near + "?"
 		}

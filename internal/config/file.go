@@ -70,7 +70,7 @@ func (c *Config) fromFile(doc *settings.Document, merged *Flags, env paths.Env) 
 // readWords refuses unknown words in the settings verify and model_autoselect.
 func (c *Config) readWords(root *settings.Object, f *Flags) {
 	if f.Verify != VerifyOnce && f.Verify != VerifyAlways {
-		root.Failf("verify", "%.64q is not known: once or always", f.Verify)
+		root.Failf("verify", "%.64q is not known: want once or always", f.Verify)
 	}
 	if f.autoselect != autoselectOff && f.autoselect != autoselectAuto {
 		root.Failf("model_autoselect", "%.64q is not known: off or auto", f.autoselect)
@@ -148,7 +148,7 @@ func (c *Config) readEntry(o *settings.Object, limits backend.Limits, f *Flags) 
 func (c *Config) add(o *settings.Object, e *backend.Entry) {
 	for _, other := range c.Backends {
 		if other.Name == e.Name || slices.Contains(other.Aliases, e.Name) {
-			o.Failf("name", "%q is taken", e.Name)
+			o.Failf("name", "%q is the name or an alias of an earlier entry", e.Name)
 		}
 	}
 	for i, alias := range e.Aliases { // entries may share an alias
@@ -156,7 +156,7 @@ func (c *Config) add(o *settings.Object, e *backend.Entry) {
 			o.FailElementf("aliases", i, "must not be empty")
 		}
 		if slices.ContainsFunc(c.Backends, func(other *backend.Entry) bool { return other.Name == alias }) {
-			o.FailElementf("aliases", i, "%q is the name of another", alias)
+			o.FailElementf("aliases", i, "%q is the name of an earlier entry", alias)
 		}
 	}
 	if err := check(e); err != nil {
@@ -191,32 +191,32 @@ func readShared(root *settings.Object) (all []sharedPrefix) {
 // its object.
 func (c *Config) share(all []sharedPrefix) {
 	for _, p := range all {
-		meant := c.meant(p.model)
+		targets := c.prefixTargets(p.model)
 		switch {
-		case len(meant) == 0 && p.model == "":
+		case len(targets) == 0 && p.model == "":
 			p.at.Failf("model", ": no entry generates with an engine")
 			continue
-		case len(meant) == 0:
+		case len(targets) == 0:
 			p.at.Failf("model", ": no entry is called %q", p.model)
 			continue
-		case len(meant) > 1:
+		case len(targets) > 1:
 			p.at.Failf("model", "must say which entry is meant")
 			continue
-		case !meant[0].Settings.Role().Prefixes:
+		case !targets[0].Settings.Role().Prefixes:
 			p.at.Failf("model", ": %q does not generate with an engine", p.model)
 			continue
 		}
-		meant[0].Shared = append(meant[0].Shared, p.text)
-		if data, err := json.Marshal(meant[0].Shared); err != nil || len(data) > maxShared {
-			p.at.Failf("", ": %q has more than %d bytes of shared prefixes", meant[0].Name, maxShared)
+		targets[0].Shared = append(targets[0].Shared, p.text)
+		if data, err := json.Marshal(targets[0].Shared); err != nil || len(data) > maxShared {
+			p.at.Failf("", ": %q has more than %d bytes of shared prefixes", targets[0].Name, maxShared)
 		}
 	}
 }
 
-// meant returns the entries with that name or alias. For an empty name it returns the entries that
+// prefixTargets returns the entries with that name or alias. For an empty name it returns the entries that
 // may have shared prefixes; entries that also embed or rerank are returned only if there are no
 // others.
-func (c *Config) meant(name string) (all []*backend.Entry) {
+func (c *Config) prefixTargets(name string) (all []*backend.Entry) {
 	var encode []*backend.Entry
 	for _, e := range c.Backends {
 		switch role := e.Settings.Role(); {

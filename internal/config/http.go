@@ -56,7 +56,7 @@ func readHTTPKeys(o *settings.Object) (all []HTTPKey) {
 		}
 		for _, other := range all {
 			if other.Name == k.Name {
-				one.Failf("name", "%q is taken", k.Name)
+				one.Failf("name", "%q is the name of an earlier key", k.Name)
 			}
 		}
 		all = append(all, k)
@@ -99,7 +99,7 @@ func (c *Config) http(f *Flags) error {
 		scheme, host, ok := strings.Cut(o, "://")
 		switch {
 		case !ok || strings.HasSuffix(o, "/"):
-			return fmt.Errorf("http.origins: %.128q is no origin: want a scheme and a host, such as https://app.example", o)
+			return fmt.Errorf("http.origins: %.128q is not an origin: want a scheme and a host, such as https://app.example", o)
 		case strings.Contains(o, "*") && (host != "*" || scheme == "http" || scheme == "https" || strings.Contains(scheme, "*")):
 			return fmt.Errorf("http.origins: %.128q: a * stands only for the whole host of an application, such as vscode-webview://*", o)
 		}

@@ -70,8 +70,8 @@ func TestPooling(t *testing.T) {
 		`2`:      {"cls", ""},
 		`3`:      {"last", ""},
 		`"last"`: {"last", ""},
-		`0`:      {"", `backends[0].embed_pooling 0 is no pooling`},
-		`"none"`: {"", `backends[0].embed_pooling none is no pooling`},
+		`0`:      {"", `backends[0].embed_pooling 0 means no pooling`},
+		`"none"`: {"", `backends[0].embed_pooling none means no pooling`},
 		`4`:      {"", `backends[0].embed_pooling "4" is not known`},
 		`-1`:     {"", `backends[0].embed_pooling "-1" is not known`},
 		`"swim"`: {"", `backends[0].embed_pooling "swim" is not known`},
@@ -222,8 +222,8 @@ func TestNullMembers(t *testing.T) {
 // The error for an unknown kind names it, whatever the types of the other members are.
 func TestUnknownKind(t *testing.T) {
 	for name, test := range map[string]struct{ entry, want string }{
-		"an unknown one":                   {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
-		"with members of other types":      {`{"kind":"vllm","name":"a","model":"gpt","tokens":7}`, `backends[1].kind "vllm" is not known: llamacpp or mock`},
+		"an unknown one":                   {`{"kind":"vllm","name":"a"}`, `backends[1].kind "vllm" is not known: want llamacpp or mock`},
+		"with members of other types":      {`{"kind":"vllm","name":"a","model":"gpt","tokens":7}`, `backends[1].kind "vllm" is not known: want llamacpp or mock`},
 		"of the reference":                 {`{"kind":"openai-compat","name":"a","base_url":"https://example.com","model":"gpt","timeout_secs":300}`, `backends[1].kind "openai-compat" is not served by this release yet`},
 		"of the reference, for the cloud":  {`{"kind":"bedrock-invoke","name":"a","region":"r","model_id":"m"}`, `backends[1].kind "bedrock-invoke" is not served by this release yet`},
 		"none":                             {`{"name":"a","model":"x"}`, `backends[1].kind is missing`},

@@ -43,7 +43,7 @@ func TestModelsByName(t *testing.T) {
 		"a short digest":       {`{"name":"x","sha256":"0a"}`, backend.Model{}, `sha256 must be 64 lower-case hex digits`},
 		"a digest in capitals": {`{"name":"x","sha256":"` + strings.ToUpper(digest) + `"}`, backend.Model{}, `sha256 must be 64 lower-case hex digits`},
 		"an http source":       {`{"name":"x","sha256":"` + digest + `","source_url":"http://h/x"}`, backend.Model{}, `source_url must be an https:// address`},
-		"a name with ..":       {`{"name":"../x","sha256":"` + digest + `"}`, backend.Model{}, `name is no name of the model store: model name "../x"`},
+		"a name with ..":       {`{"name":"../x","sha256":"` + digest + `"}`, backend.Model{}, `name is not a valid name in the model store: model name "../x"`},
 		"a negative size":      {`{"name":"x","sha256":"` + digest + `","size_bytes":-1}`, backend.Model{}, `size_bytes must be at least 0`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestModelSettings(t *testing.T) {
 		"the file before it": {`"models_home":"/m",`, "/srv", nil, config.Models{ModelsHome: "/m", AutoPull: true, Verify: "once"}, ""},
 		"paranoid":           {`"verify":"once",`, "", []string{"--paranoid"}, config.Models{ModelsHome: "/home/u/.local/share/models", AutoPull: true, Verify: "always"}, ""},
 		"a flag":             {`"auto_pull":true,`, "", []string{"--auto-pull=false"}, config.Models{ModelsHome: "/home/u/.local/share/models", Verify: "once"}, ""},
-		"no word":            {`"verify":"never",`, "", nil, config.Models{}, `verify "never" is not known: once or always`},
+		"no word":            {`"verify":"never",`, "", nil, config.Models{}, `verify "never" is not known: want once or always`},
 		"no boolean":         {`"auto_pull":"yes",`, "", nil, config.Models{}, `auto_pull must be true or false, not a string`},
 	} {
 		t.Run(name, func(t *testing.T) {

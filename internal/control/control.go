@@ -105,7 +105,7 @@ func (s *server) do(ctx context.Context, verb control.Verb) error {
 	case control.GetStats: // answer reads the stats
 	}
 	if _, ok := errors.AsType[*infer.Error](err); err != nil && !ok {
-		s.log.LogAttrs(ctx, slog.LevelError, "control verb", slog.Any("verb", verb), slog.Any("err", err))
+		s.log.LogAttrs(ctx, slog.LevelError, "control verb failed", slog.Any("verb", verb), slog.Any("err", err))
 	}
 	return err
 }

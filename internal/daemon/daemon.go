@@ -90,7 +90,7 @@ func Run(ctx context.Context, flags *config.Flags, env paths.Env, program Progra
 	err, log := run(ctx, flags, env, program), program.Log
 	if ctx.Err() != nil {
 		if err != nil {
-			log.LogAttrs(ctx, slog.LevelDebug, "stopped on the way up", slog.Any("err", err))
+			log.LogAttrs(ctx, slog.LevelDebug, "start interrupted", slog.Any("err", err))
 		}
 		log.LogAttrs(ctx, slog.LevelInfo, "shutdown complete")
 		return nil
@@ -172,7 +172,7 @@ func (d *daemon) operate(ctx context.Context, fail context.CancelCauseFunc) erro
 	if err != nil {
 		return err
 	}
-	d.desk.put(c)
+	d.desk.setChain(c)
 	runner.Handler = c.counter
 	stopBackends := c.run(ctx, fail)
 	defer stopBackends()
@@ -226,7 +226,7 @@ func (d *daemon) openAdmin(ctx context.Context, fail context.CancelCauseFunc) (s
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
-	d.desk.listens("admin", ln)
+	d.desk.addListener("admin", ln)
 	d.notify(ctx, sdnotify.Status("loading"))
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return broadcast.Serve(ctx, ln, d.board, d.conns, d.slots, d.log)
@@ -239,7 +239,7 @@ func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, 
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	d.desk.listens("control", ln)
+	d.desk.addListener("control", ln)
 	verbs := control.Verbs{Retry: d.desk.retry, Stats: d.desk.stats, SetLogLevel: setLogLevel}
 	return task.Go(ctx, fail, func(ctx context.Context) error {
 		return control.Serve(ctx, ln, verbs, d.conns, d.slots, d.log)
@@ -249,7 +249,7 @@ func (d *daemon) openControl(ctx context.Context, fail context.CancelCauseFunc, 
 // notify reports to the service manager. If that fails, the daemon continues.
 func (d *daemon) notify(ctx context.Context, assignments ...string) {
 	if err := sdnotify.Notify(d.env.Getenv(sdnotify.Variable), assignments...); err != nil {
-		d.log.LogAttrs(ctx, slog.LevelWarn, "service manager", slog.Any("err", err))
+		d.log.LogAttrs(ctx, slog.LevelWarn, "service manager not notified", slog.Any("err", err))
 	}
 }
 
@@ -308,7 +308,7 @@ func (d *daemon) ready(ctx context.Context, c *chain) {
 
 // isBound records that a surface is bound.
 func (d *daemon) isBound(ctx context.Context, surface string, ln net.Listener) {
-	d.desk.listens(surface, ln)
+	d.desk.addListener(surface, ln)
 	d.log.LogAttrs(ctx, slog.LevelInfo, "surface bound", slog.String("surface", surface), slog.String("path", ln.Addr().String()))
 }
 

@@ -30,9 +30,9 @@ type desk struct {
 	unknown func() int64
 }
 
-// listens records that a surface is bound. It records the absolute path of a socket, because the
+// addListener records that a surface is bound. It records the absolute path of a socket, because the
 // working folder of a client may differ from the daemon's.
-func (d *desk) listens(surface string, ln net.Listener) {
+func (d *desk) addListener(surface string, ln net.Listener) {
 	at := ln.Addr().String()
 	if _, ok := ln.Addr().(*net.UnixAddr); ok {
 		if path, err := filepath.Abs(at); err == nil {
@@ -50,8 +50,8 @@ func (d *desk) listeners() []stats.Listener {
 	return append([]stats.Listener{}, d.bound...)
 }
 
-// identifies sets the function that counts the connections of unknown users.
-func (d *desk) identifies(unknown func() int64) {
+// setUnknownPeers sets the function that counts the connections of unknown users.
+func (d *desk) setUnknownPeers(unknown func() int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.unknown = unknown
@@ -66,8 +66,8 @@ func (d *desk) unknownPeers() int64 {
 	return d.unknown()
 }
 
-// put replaces the chain. If the daemon drains, the new chain refuses all requests.
-func (d *desk) put(c *chain) {
+// setChain replaces the chain. If the daemon drains, the new chain refuses all requests.
+func (d *desk) setChain(c *chain) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.chain = c
@@ -84,17 +84,19 @@ func (d *desk) close() {
 	d.chain.refuse()
 }
 
-func (d *desk) now() *chain {
+func (d *desk) currentChain() *chain {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.chain
 }
 
 // retry restarts the engine of an entry that was given up.
-func (d *desk) retry(_ context.Context, name string) error { return d.now().retry(name) }
+func (d *desk) retry(_ context.Context, name string) error { return d.currentChain().retry(name) }
 
 // retryAfter estimates when a refused request may be sent again with success.
-func (d *desk) retryAfter(req *infer.Request) time.Duration { return d.now().gate.RetryAfter(req) }
+func (d *desk) retryAfter(req *infer.Request) time.Duration {
+	return d.currentChain().gate.RetryAfter(req)
+}
 
 // engineTimeout bounds the wait for the statistics of an engine, which answers within a millisecond
 // unless it is stopped.
@@ -109,7 +111,7 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	c := d.now()
+	c := d.currentChain()
 	s.Backends = c.describe(ctx)
 	seen := c.gate.Stats()
 	s.Running, s.Waiting, s.Parked, s.Stalled = seen.Running, seen.Waiting, seen.Parked, seen.Stalled

@@ -83,7 +83,7 @@ func (d *daemon) identifyTCP(ctx context.Context, b *bridge.Bridge) *sockdiag.Re
 		return nil
 	}
 	b.UserOf = users.UserOf
-	d.desk.identifies(users.Unknown)
+	d.desk.setUnknownPeers(users.Unknown)
 	return users
 }
 

@@ -126,7 +126,7 @@ func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 		err = f.Close()
 	}
 	if err != nil {
-		return "", fmt.Errorf("turns of the engines: %w", err)
+		return "", fmt.Errorf("create the file by which engines take turns: %w", err)
 	}
 	return path, nil
 }
@@ -140,10 +140,10 @@ func logReady(ctx context.Context, log *slog.Logger, name string, r link.Report)
 // warn logs the warnings in an engine's report.
 func warn(ctx context.Context, log *slog.Logger, name string, r link.Report) {
 	for _, w := range r.Warnings {
-		log.LogAttrs(ctx, slog.LevelWarn, "model", slog.String("backend", name), slog.String("warning", w))
+		log.LogAttrs(ctx, slog.LevelWarn, "model warning", slog.String("backend", name), slog.String("warning", w))
 	}
 	if r.Inexact != "" {
-		log.LogAttrs(ctx, slog.LevelWarn, "exact is not kept", slog.String("backend", name), slog.String("reason", r.Inexact))
+		log.LogAttrs(ctx, slog.LevelWarn, "the setting exact is not met", slog.String("backend", name), slog.String("reason", r.Inexact))
 	}
 	if r.NoTemplate {
 		log.LogAttrs(ctx, slog.LevelWarn, "model without a chat template", slog.String("backend", name),

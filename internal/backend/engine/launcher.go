@@ -33,10 +33,10 @@ func enginePath(named string) (string, error) {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("find our own executable: %w", err)
+		return "", fmt.Errorf("find the folder of the inferd program: %w", err)
 	}
 	if self, err = filepath.EvalSymlinks(self); err != nil {
-		return "", fmt.Errorf("find our own executable: %w", err)
+		return "", fmt.Errorf("find the folder of the inferd program: %w", err)
 	}
 	name := engineName
 	if filepath.Ext(self) == ".exe" {

@@ -53,7 +53,7 @@ func (l *engineLibraries) choose(ctx context.Context) (libraryChoice, error) {
 	l.current = set
 	avoid, err := l.memory.Avoid(set.Digest)
 	if err != nil {
-		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
+		l.log.LogAttrs(ctx, slog.LevelWarn, "list of avoided CPU variants not read", slog.Any("err", err))
 	}
 	if !set.Verified && !l.warned {
 		l.warned = true
@@ -84,7 +84,7 @@ func (l *engineLibraries) avoid(ctx context.Context, choice libraryChoice, entry
 	l.logged = true
 	news, err := l.memory.Remember(choice.set.Digest, variant)
 	if err != nil {
-		l.log.LogAttrs(ctx, slog.LevelWarn, "engine libraries", slog.Any("err", err))
+		l.log.LogAttrs(ctx, slog.LevelWarn, "list of avoided CPU variants not written", slog.Any("err", err))
 	}
 	if news { // false if the variant is already avoided, because another engine ended the same way
 		avoid, _ := l.memory.Avoid(choice.set.Digest) // its error has been logged

@@ -144,7 +144,7 @@ func (s *Settings) resolve(e *backend.Entry) (err error) {
 func pooling(w settings.Word) (string, error) {
 	switch w {
 	case "0", "none":
-		return "", fmt.Errorf("%s is no pooling, which would give a vector for each token: want mean (1), cls (2) or last (3)", string(w))
+		return "", fmt.Errorf("%s means no pooling, which would give a vector for each token: want mean (1), cls (2) or last (3)", string(w))
 	case "1":
 		return "mean", nil
 	case "2":

@@ -114,7 +114,7 @@ func checkNamed(m backend.Model) (key string, err error) {
 		return "", errors.New("one of name, path and builtin is needed")
 	}
 	if err := store.CheckName(m.Name); err != nil {
-		return "name", fmt.Errorf("is no name of the model store: %w", err)
+		return "name", fmt.Errorf("is not a valid name in the model store: %w", err)
 	}
 	if m.SHA256 == "" {
 		return "sha256", fmt.Errorf("is missing: a model without it is named by a string: \"model\": %q", m.Name)

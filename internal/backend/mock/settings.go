@@ -68,7 +68,7 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	s.Thoughts = o.Texts("thinking_tokens")
 	s.readInput(o)
 	if _, known := failures[s.PreStream]; !known && s.PreStream != "" {
-		o.Failf("pre_stream_error", "%.64q is not known", s.PreStream)
+		o.Failf("pre_stream_error", "%.64q is not known: want not_ready, invalid_request, unavailable or internal", s.PreStream)
 	}
 	if s.CachedTokens > s.PromptTokens {
 		o.Failf("cached_tokens", "must be at most prompt_tokens")
@@ -76,7 +76,7 @@ func (s *Settings) Read(o *settings.Object, e *backend.Entry) (warnings []string
 	refused := o.Texts("unsupported")
 	for _, task := range refused {
 		if task != "embed" && task != "rerank" {
-			o.Failf("unsupported", "%.64q is not known: embed or rerank", task)
+			o.Failf("unsupported", "%.64q is not known: want embed or rerank", task)
 		}
 	}
 	s.NoEmbed, s.NoRerank = slices.Contains(refused, "embed"), slices.Contains(refused, "rerank")
