@@ -43,7 +43,7 @@ func Files(dir string) []string {
 const (
 	queueRecords = 4096
 	batchBytes   = 64 << 10               // approximate size of one write
-	patience     = 100 * time.Millisecond // longest wait for room in the queue
+	maxQueueWait = 100 * time.Millisecond // longest wait for room in the queue
 	// coalesce is the longest time that a record is queued before it is written: waking the writer
 	// for each record costs more than writing it. A warning or an error is written at once,
 	// together with the records before it.
@@ -62,17 +62,17 @@ type Log struct {
 	closed chan struct{} // closed by Close: the queue takes no more entries
 	ended  chan struct{} // closed when the queued entries are written
 	once   sync.Once     // closes closed
-	// stalled is set when a caller has waited for the whole of patience in vain, and cleared when a
+	// stalled is set when a caller has waited for the whole of maxQueueWait in vain, and cleared when a
 	// batch is written. While it is set, records that find the queue full are lost at once.
 	stalled atomic.Bool
 	lost    atomic.Int64 // lines
 
 	// Used only by the writing goroutine.
-	file *os.File // nil if it could not be opened
-	info fs.FileInfo
-	size int64
-	torn bool        // the file may not end in a newline
-	room []slog.Attr // reused for the attributes of requests
+	file    *os.File // nil if it could not be opened
+	info    fs.FileInfo
+	size    int64
+	torn    bool        // the file may not end in a newline
+	attrBuf []slog.Attr // reused for the attributes of requests
 }
 
 var _ io.Closer = (*Log)(nil)
@@ -100,7 +100,7 @@ func open(dir string, limit int64) (*Log, error) {
 	l := &Log{
 		dir: dir, limit: limit,
 		queue: make(chan entry, queueRecords), due: time.NewTimer(coalesce), urgent: make(chan struct{}, 1),
-		closed: make(chan struct{}), ended: make(chan struct{}), room: make([]slog.Attr, 0, maxMembers),
+		closed: make(chan struct{}), ended: make(chan struct{}), attrBuf: make([]slog.Attr, 0, maxMembers),
 	}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("activity log: %w", err)
@@ -142,7 +142,7 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// enqueue passes an entry to the writer. If the queue is full, it waits for patience at most; then
+// enqueue passes an entry to the writer. If the queue is full, it waits for maxQueueWait at most; then
 // the entry is lost, and further calls do not wait until a batch has been written.
 func (l *Log) enqueue(e entry) {
 	select {
@@ -161,7 +161,7 @@ func (l *Log) enqueue(e entry) {
 		l.lost.Add(1)
 		return
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(maxQueueWait)
 	defer timer.Stop()
 	select {
 	case l.queue <- e:
@@ -231,8 +231,8 @@ func (l *Log) take(e entry, batch []byte) []byte {
 			close(e.written)
 		} else {
 			if e.request != nil {
-				e.msg, l.room = spell(l.room[:0], e.request)
-				e.attrs = l.room
+				e.msg, l.attrBuf = spell(l.attrBuf[:0], e.request)
+				e.attrs = l.attrBuf
 			}
 			batch = e.appendLine(batch)
 		}

@@ -376,7 +376,7 @@ func TestRecordsAreGathered(t *testing.T) {
 	})
 }
 
-// If the disk hangs, only one call waits, for patience; the records that find the queue full are
+// If the disk hangs, only one call waits, for maxQueueWait; the records that find the queue full are
 // counted as lost.
 func TestDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -386,7 +386,7 @@ func TestDiskHangs(t *testing.T) {
 		for range 10 {
 			log.Info("x")
 		}
-		if took := time.Since(begin); took != patience || l.Lost() != 8 {
+		if took := time.Since(begin); took != maxQueueWait || l.Lost() != 8 {
 			t.Errorf("it took %s, and %d are lost", took, l.Lost())
 		}
 	})

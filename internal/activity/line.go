@@ -54,8 +54,8 @@ func (e *entry) appendLine(line []byte) []byte {
 		slog.String("level", strings.ToLower(e.level.String())),
 		slog.String("component", e.component),
 		slog.String("msg", e.msg))
-	var room [maxMembers]int // sorting indices is far cheaper than sorting members
-	order := room[:0]
+	var indices [maxMembers]int // sorting indices is far cheaper than sorting members
+	order := indices[:0]
 	for i := range members {
 		order = append(order, i)
 	}

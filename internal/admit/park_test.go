@@ -322,12 +322,12 @@ func TestDeadline(t *testing.T) {
 
 // With stalls and hang-ups at random times, every answer is complete, refused or canceled, and the
 // gate is empty at the end.
-func TestParkingLife(t *testing.T) {
-	lives := uint64(8)
+func TestRandomStalls(t *testing.T) {
+	seeds := uint64(8)
 	if testing.Short() {
-		lives = 2
+		seeds = 2
 	}
-	for seed := range lives {
+	for seed := range seeds {
 		bubble(t, 3, 5, func(d *desk) {
 			r := rand.New(rand.NewPCG(seed, 2))
 			d.gate.Active = 2 + r.IntN(3)

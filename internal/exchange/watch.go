@@ -32,7 +32,7 @@ type watched struct {
 	runner  *Runner
 	watcher Watcher // nil if the client is not a Watcher
 	cancel  context.CancelCauseFunc
-	asked   atomic.Bool // Done was called, or the request has ended
+	settled atomic.Bool // Done was called, or the request has ended
 
 	// Guarded by Runner.mu.
 	since time.Time // when Done was called
@@ -44,7 +44,7 @@ type watched struct {
 // Done returns a channel that is closed when the request must end. The first call starts the watch
 // of the client.
 func (w *watched) Done() <-chan struct{} {
-	if w.watcher != nil && !w.asked.Load() && w.asked.CompareAndSwap(false, true) {
+	if w.watcher != nil && !w.settled.Load() && w.settled.CompareAndSwap(false, true) {
 		w.runner.await(w)
 	}
 	return w.Context.Done()
@@ -62,7 +62,7 @@ func (w *watched) run() {
 // end stops the watch of a request that has ended. It waits until the watch no longer reads from
 // the connection, because the next request is read there.
 func (w *watched) end() {
-	if w.asked.CompareAndSwap(false, true) {
+	if w.settled.CompareAndSwap(false, true) {
 		return // the client is not watched, and will not be
 	}
 	w.runner.mu.Lock()

@@ -267,7 +267,7 @@ func anyWork(*work) bool { return true }
 
 // In any order of operations no job is lost or doubled, Pop always finds an eligible waiting job,
 // the jobs of a flow keep their order, and an empty queue keeps no flow.
-func TestAnyLife(t *testing.T) {
+func TestAnySequence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := new(life)
 		for n := range rapid.IntRange(1, 200).Draw(t, "steps") {

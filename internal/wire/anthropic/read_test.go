@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 		"a number out of range":      {ask(`,"top_p":1.5`), "top_p must be between"},
 		"a tool without a name":      {ask(`,"tools":[{"input_schema":{}}]`), "no name"},
 		"a tool without a schema":    {ask(`,"tools":[{"name":"f"}]`), "input_schema must be an object"},
-		"two tools of one name":      {ask(`,"tools":[{"name":"f","input_schema":{}},{"name":"f","input_schema":{}}]`), "two are called"},
+		"two tools of one name":      {ask(`,"tools":[{"name":"f","input_schema":{}},{"name":"f","input_schema":{}}]`), "two tools are called"},
 		"a choice of another tool":   {ask(tools + `,"tool_choice":{"type":"tool","name":"x"}`), "not among the tools"},
 		"a choice without a name":    {ask(tools + `,"tool_choice":{"type":"tool"}`), "the name of the tool is missing"},
 		"a word as a choice":         {ask(tools + `,"tool_choice":"auto"`), `it must be an object, such as {"type":"auto"}`},

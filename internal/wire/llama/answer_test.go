@@ -171,7 +171,7 @@ func TestFailures(t *testing.T) {
 		"unavailable": {infer.Errorf(infer.Unavailable, "why"), 503, `{"error":{"code":503,"message":"why","type":"unavailable_error"}}`},
 		"too large":   {infer.Errorf(infer.TooLarge, "why"), 413, `{"error":{"code":413,"message":"why","type":"invalid_request_error"}}`},
 		"a wrong key": {web.Refused(401, web.WrongKey, "why"), 401, `{"error":{"code":401,"message":"why","type":"authentication_error"}}`},
-		"slots":       {llama.Slots(), 501, `{"error":{"code":501,"message":"/slots is off: it would show the prompts of others","type":"not_supported_error"}}`},
+		"slots":       {llama.Slots(), 501, `{"error":{"code":501,"message":"/slots is not supported: it would show the prompts of other users","type":"not_supported_error"}}`},
 		"a fault":     {infer.Errorf(infer.Internal, "why"), 500, `{"error":{"code":500,"message":"why","type":"server_error"}}`},
 		"a long prompt": {
 			infer.Errorf(infer.Invalid, "%w", &infer.PromptError{Tokens: 9, Most: 8}), 400,

@@ -70,7 +70,7 @@ func appendFailure(dst []byte, status int, f *web.Error) []byte {
 // Slots returns the error for a request for the state of the slots: that state would show prompts
 // of other clients.
 func Slots() error {
-	return web.Refused(http.StatusNotImplemented, "", "/slots is off: it would show the prompts of others")
+	return web.Refused(http.StatusNotImplemented, "", "/slots is not supported: it would show the prompts of other users")
 }
 
 // A Model is the model that answers. A field is 0 or empty if unknown.

@@ -263,9 +263,9 @@ func ReadGenerate(body []byte) (*Request, error) {
 	case len(tokens) > 0:
 		return nil, web.Invalid("context", "context is not supported: send the conversation to /api/chat")
 	case (m.Raw || m.Suffix != "") && len(m.Images) > 0:
-		return nil, web.Invalid("images", "images need the model's template: raw and suffix go without")
+		return nil, web.Invalid("images", "images need the model's template, which raw and suffix do not use")
 	case m.Raw && m.System != "":
-		return nil, web.Invalid("system", "system needs the model's template: raw goes without")
+		return nil, web.Invalid("system", "system needs the model's template, which raw does not use")
 	case m.Suffix != "":
 		if m.System != "" {
 			r.Ignore("system")

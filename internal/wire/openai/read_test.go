@@ -246,7 +246,7 @@ func TestChatRefusals(t *testing.T) {
 		"a long salt":                {ask(`,"cache_salt":"` + strings.Repeat("x", 65) + `"`), "cache_salt", "65 bytes"},
 		"a tool of another type":     {ask(`,"tools":[{"type":"custom","custom":{"name":"x"}}]`), "tools", "custom"},
 		"a tool without a name":      {ask(`,"tools":[{"type":"function","function":{}}]`), "tools", "no name"},
-		"two tools of one name":      {ask(`,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}]`), "tools", "two are called"},
+		"two tools of one name":      {ask(`,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}]`), "tools", "two tools are called"},
 		"parameters that are none":   {ask(`,"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]`), "tools", "must be an object"},
 		"a call without tools":       {ask(`,"tool_choice":"required"`), "tool_choice", "needs tools"},
 		"a choice of another tool":   {ask(`,"tool_choice":{"type":"function","function":{"name":"x"}}`), "tool_choice", "not among the tools"},

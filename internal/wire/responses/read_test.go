@@ -208,7 +208,7 @@ func TestRefusals(t *testing.T) {
 		"an unknown effort":          {ask(`,"reasoning":{"effort":"huge"}`), "reasoning.effort", "must be one of"},
 		"a tool without a name":      {ask(`,"tools":[{"type":"function"}]`), "tools", "no name"},
 		"a namespace without a name": {ask(`,"tools":[{"type":"namespace","tools":[]}]`), "tools", "no name"},
-		"two tools of one name":      {ask(`,"tools":[{"type":"function","name":"a__b"},{"type":"namespace","name":"a","tools":[{"type":"function","name":"b"}]}]`), "tools", "two are called"},
+		"two tools of one name":      {ask(`,"tools":[{"type":"function","name":"a__b"},{"type":"namespace","name":"a","tools":[{"type":"function","name":"b"}]}]`), "tools", "two tools are called"},
 		"too many tools":             {ask(`,"tools":[` + strings.Repeat(`{"type":"function","name":"f"},`, 1024) + `{"type":"function","name":"g"}]`), "tools", ""},
 		"a tool of another type":     {ask(`,"tools":[7]`), "tools", "wrong form"},
 		"parameters that are none":   {ask(`,"tools":[{"type":"function","name":"f","parameters":[]}]`), "tools", "must be an object"},

@@ -169,7 +169,7 @@ func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 		case f.Name == "":
 			return Invalid(member, "%s[%d] has no name", member, i)
 		case taken[f.Name]:
-			return Invalid(member, "%s: two are called %.64q", member, f.Name)
+			return Invalid(member, "%s: two tools are called %.64q", member, f.Name)
 		case Present(f.Parameters) && f.Parameters.Kind() != jsontext.KindBeginObject:
 			return Invalid(member, "%s[%d]: parameters must be an object", member, i)
 		}

@@ -134,10 +134,10 @@ func TestTools(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	for name, tools := range map[string][]web.Tool{
-		"no name":           {{}},
-		"two are called":    {{Name: "f"}, {Name: "f"}},
-		"must be an object": {{Name: "f", Parameters: jsontext.Value("[]")}},
-		"at most 1024":      make([]web.Tool, 1025),
+		"no name":              {{}},
+		"two tools are called": {{Name: "f"}, {Name: "f"}},
+		"must be an object":    {{Name: "f", Parameters: jsontext.Value("[]")}},
+		"at most 1024":         make([]web.Tool, 1025),
 	} {
 		if f := web.ErrorOf(web.AddTools("tools", tools, &infer.Generate{})); f.Member != "tools" || !strings.Contains(f.Message, name) {
 			t.Errorf("%s: %+v", name, f)
