@@ -203,7 +203,7 @@ type comparing struct {
 	order             int8 // of these digits compared with those of the bound: -1, 0 or 1
 }
 
-func sign(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
+func compareInts(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
 
 // whole compares the whole parts, at the point or at the end of the decimal. If they differ in
 // length, the longer one is larger.
@@ -211,7 +211,7 @@ func (s comparing) whole(bound *Decimal) int8 {
 	if s.position == atFraction || s.digits == len(bound.whole) {
 		return s.order
 	}
-	return sign(s.digits, len(bound.whole))
+	return compareInts(s.digits, len(bound.whole))
 }
 
 func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
@@ -232,12 +232,12 @@ func (s comparing) next(bound *Decimal, c int) (comparing, bool) {
 		if s.digits < len(bound.fraction) {
 			want = int(bound.fraction[s.digits] - '0')
 		}
-		t.order = sign(c-zero, want)
+		t.order = compareInts(c-zero, want)
 		t.digits = min(s.digits+1, len(bound.fraction))
 	case p == atZero: // a leading zero does not count
 	case s.digits < len(bound.whole):
 		if t.order == 0 {
-			t.order = sign(c-zero, int(bound.whole[s.digits]-'0'))
+			t.order = compareInts(c-zero, int(bound.whole[s.digits]-'0'))
 		}
 		t.digits++
 	default:

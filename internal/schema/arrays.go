@@ -17,7 +17,7 @@ func (e *emitter) array(a *arrs, end automaton.Node) (automaton.Node, error) {
 		}
 	}
 	b := e.b
-	w := &arrayWriter{emitter: e, a: a, unique: unique && e.markArrays, behind: make(map[string]automaton.Node)}
+	w := &arrayWriter{emitter: e, a: a, unique: unique && e.markArrays, afterNodes: make(map[string]automaton.Node)}
 	w.close = b.Bytes("]", e.mark(e.markArrays, automaton.Close, end))
 	w.last = w.ending(end)
 	open := automaton.Open
@@ -83,7 +83,7 @@ type arrayWriter struct {
 	a           *arrs
 	unique      bool
 	close, last automaton.Node // the end of an empty array; the end after the last item
-	behind      map[string]automaton.Node
+	afterNodes  map[string]automaton.Node
 	err         error
 }
 
@@ -217,15 +217,15 @@ func (w *arrayWriter) after(i int, counts []int) automaton.Node {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	if n, ok := w.behind[string(key)]; ok {
+	if n, ok := w.afterNodes[string(key)]; ok {
 		return n
 	}
-	if len(w.behind) > maxPositions || !w.b.Spend(128) {
+	if len(w.afterNodes) > maxPositions || !w.b.Spend(128) {
 		w.err = errPositions
 		return w.b.Alt()
 	}
 	n := w.b.Forward()
-	w.behind[string(key)] = n
+	w.afterNodes[string(key)] = n
 	ways := []automaton.Node{w.comma(w.item(i, counts))}
 	if w.enough(i, counts) {
 		ways = append(ways, w.last)

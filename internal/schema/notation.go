@@ -23,10 +23,10 @@ type Notation struct {
 	Open, Middle, MiddleJSON, Close, Separator string
 	// None is written for an outermost object without members. It is used only with Bare.
 	None string
-	// End, if not nil, writes Close, followed by next; of is the kind of the value before Close. With
+	// End, if not nil, writes Close, followed by next; kind is the kind of the value before Close. With
 	// End, a string that is the value of a member of the outermost object has no quotes; strings
 	// deeper inside keep theirs.
-	End func(b *automaton.Builder, of Value, next automaton.Node) automaton.Node
+	End func(b *automaton.Builder, kind Value, next automaton.Node) automaton.Node
 	// WrapOpen and WrapClose, if not empty, are markers that may enclose a string that is the value of a
 	// member of the outermost object. If WrapOf is not empty, a string of a finite list has them if and
 	// only if it contains a character of WrapOf. They are used only with End.
@@ -94,23 +94,23 @@ func (w *objectWriter) notationMember(name func(automaton.Node) automaton.Node, 
 	if !w.markObjects {
 		begin, nameEnd = 0, 0
 	}
-	of := func(style uint8, middle string, end automaton.Node) automaton.Node {
+	member := func(style uint8, middle string, end automaton.Node) automaton.Node {
 		return n.Write(b, middle, nameEnd, b.Nest(w.styled(value, false, style), end))
 	}
-	var behind automaton.Node
+	var rest automaton.Node
 	if n.End == nil {
 		style := inside
 		if n.Around != "" {
 			style = around
 		}
-		behind = of(style, n.Middle, n.Write(b, n.Close, 0, next))
+		rest = member(style, n.Middle, n.Write(b, n.Close, 0, next))
 	} else {
 		raw := Raw
 		if w.listed(value) {
 			raw = Listed
 		}
 		middle := cmp.Or(n.MiddleJSON, n.Middle)
-		ways := []automaton.Node{of(rawMember, n.Middle, n.End(b, raw, next)), of(jsonMember, middle, n.End(b, JSON, next))}
+		ways := []automaton.Node{member(rawMember, n.Middle, n.End(b, raw, next)), member(jsonMember, middle, n.End(b, JSON, next))}
 		wrapped := func(style uint8, middle string, kind Value) automaton.Node {
 			inside := b.Nest(w.styled(value, false, style), n.Write(b, n.WrapClose, 0, n.End(b, kind, next)))
 			return n.Write(b, middle, nameEnd, n.Write(b, n.WrapOpen, 0, inside))
@@ -121,19 +121,19 @@ func (w *objectWriter) notationMember(name func(automaton.Node) automaton.Node, 
 		if n.WrapOpen != "" && n.WrapJSON {
 			ways = append(ways, wrapped(jsonWrapped, middle, JSON))
 		}
-		behind = b.Alt(ways...)
+		rest = b.Alt(ways...)
 	}
-	return n.Write(b, n.Open, 0, w.mark(begin != 0, begin, name(behind)))
+	return n.Write(b, n.Open, 0, w.mark(begin != 0, begin, name(rest)))
 }
 
 // checkNames refuses declared names that the notation cannot write without quotes.
-func (w *objectWriter) checkNames(of expr) {
+func (w *objectWriter) checkNames(object expr) {
 	if !w.root && !w.bare() || w.notation.Spells == nil {
 		return
 	}
 	for _, p := range w.props {
 		if !w.notation.Spells(p.name) {
-			w.refuse(&fault{w.declaring(p.name, of), &nameError{p.name}}, of)
+			w.refuse(&fault{w.declaring(p.name, object), &nameError{p.name}}, object)
 		}
 	}
 }

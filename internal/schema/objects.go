@@ -9,10 +9,10 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// object writes the objects of case o, followed by end. of is the expression that has the case; root
+// object writes the objects of case o, followed by end. object is the expression that has the case; root
 // is set for the outermost object.
-func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (automaton.Node, error) {
-	w := &objectWriter{emitter: e, o: o, root: root && e.notation != nil && e.notation.Bare, behind: make(map[position]automaton.Node), ahead: make(map[position]automaton.Node)}
+func (e *emitter) object(o *objs, object expr, root bool, end automaton.Node) (automaton.Node, error) {
+	w := &objectWriter{emitter: e, o: o, root: root && e.notation != nil && e.notation.Bare, afterNodes: make(map[position]automaton.Node), nextNodes: make(map[position]automaton.Node)}
 	if len(o.needs) > maxNeeds {
 		return 0, errCases
 	}
@@ -25,7 +25,7 @@ func (e *emitter) object(o *objs, of expr, root bool, end automaton.Node) (autom
 		}
 	}
 	w.sort()
-	w.checkNames(of)
+	w.checkNames(object)
 	w.counted = o.least > 0 || o.most >= 0
 	w.classes = e.otherClasses(o)
 	if err := w.checkNeeds(); err != nil {
@@ -83,19 +83,19 @@ const maxNeeds = 16
 // An objectWriter writes one case of objects.
 type objectWriter struct {
 	*emitter
-	o             *objs
-	root          bool // the outermost object of a notation
-	start         position
-	declared      []string // names of all props
-	props         []prop   // the props that some value meets
-	classes       []class  // of undeclared members
-	counted       bool
-	spare         int      // the number of undeclared names, or MaxInt if it does not matter
-	required      []bool   // for each prop, whether it or a later one is required
-	absences      []uint32 // for each prop, the needs that are met if it and all later ones are absent
-	close, last   automaton.Node
-	behind, ahead map[position]automaton.Node
-	err           error
+	o                     *objs
+	root                  bool // the outermost object of a notation
+	start                 position
+	declared              []string // names of all props
+	props                 []prop   // the props that some value meets
+	classes               []class  // of undeclared members
+	counted               bool
+	spare                 int      // the number of undeclared names, or MaxInt if it does not matter
+	required              []bool   // for each prop, whether it or a later one is required
+	absences              []uint32 // for each prop, the needs that are met if it and all later ones are absent
+	close, last           automaton.Node
+	afterNodes, nextNodes map[position]automaton.Node
+	err                   error
 }
 
 // full reports whether another member would be too many.
@@ -257,15 +257,15 @@ func (w *objectWriter) next(p position) automaton.Node {
 	if w.full(p) {
 		return w.b.Alt()
 	}
-	if n, ok := w.ahead[p]; ok {
+	if n, ok := w.nextNodes[p]; ok {
 		return n
 	}
-	if len(w.ahead) > maxPositions || !w.b.Spend(128) {
+	if len(w.nextNodes) > maxPositions || !w.b.Spend(128) {
 		w.err = errPositions
 		return w.b.Alt()
 	}
 	n := w.b.Forward()
-	w.ahead[p] = n
+	w.nextNodes[p] = n
 	w.b.Define(n, w.members(p)...)
 	return n
 }
@@ -316,11 +316,11 @@ func (w *objectWriter) members(p position) (ways []automaton.Node) {
 
 // after writes the rest of an object from position p, which follows a member.
 func (w *objectWriter) after(p position) automaton.Node {
-	if n, ok := w.behind[p]; ok {
+	if n, ok := w.afterNodes[p]; ok {
 		return n
 	}
 	n := w.b.Forward()
-	w.behind[p] = n
+	w.afterNodes[p] = n
 	ways := []automaton.Node{w.comma(w.next(p))}
 	if w.enough(p) {
 		ways = append(ways, w.last)

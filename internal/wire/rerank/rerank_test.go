@@ -39,11 +39,11 @@ func exchange(t *testing.T, req *infer.Request, topN int, scores []float64, done
 	if err := errors.Join(c.Write(&infer.Scores{Values: scores}), c.Write(done)); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
-	ranked, told, err := rerank.Ask(frame.Lines.NewReader(&answer, frame.Limit), frame.Lines.NewWriter(io.Discard), req, topN)
+	ranked, gotDone, err := rerank.Ask(frame.Lines.NewReader(&answer, frame.Limit), frame.Lines.NewWriter(io.Discard), req, topN)
 	if err != nil {
 		t.Fatalf("Ask: %v", err)
 	}
-	return read, ranked, told
+	return read, ranked, gotDone
 }
 
 func TestSorted(t *testing.T) {
@@ -53,14 +53,14 @@ func TestSorted(t *testing.T) {
 	all := []rerank.Ranked{{Index: 2, Score: 0.1}, {Index: 1, Score: 1e-300}, {Index: 3, Score: 1e-300}, {Index: 0, Score: -1.5}}
 	for topN, want := range map[int][]rerank.Ranked{0: all, 1: all[:1], 4: all, 1000: all} {
 		req.Task.(*infer.Rerank).TopN = topN
-		read, got, told := exchange(t, req, topN, scores, done)
+		read, got, gotDone := exchange(t, req, topN, scores, done)
 		if diff := cmp.Diff(req, read, cmpopts.IgnoreTypes(infer.Pause{})); diff != "" {
 			t.Errorf("asked: -want +got\n%s", diff)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("the best %d: -want +got\n%s", topN, diff)
 		}
-		if diff := cmp.Diff(done, told); diff != "" {
+		if diff := cmp.Diff(done, gotDone); diff != "" {
 			t.Errorf("usage: -want +got\n%s", diff)
 		}
 	}
