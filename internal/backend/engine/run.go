@@ -38,7 +38,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		if end.Changed {
 			pause, _ := edits.next(time.Now(), true)
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "model changed", slog.String("backend", s.Name),
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "model file changed, restarting its engine", slog.String("backend", s.Name),
 				slog.String("reason", end.Reason), slog.Duration("restart_in", pause))
 			s.publish(status.EngineExited{Reason: end.Reason})
 			if !sleep(ctx, pause) {
@@ -75,8 +75,8 @@ func (s *Supervisor) publish(phase status.Phase) {
 	}
 }
 
-// A death is the end of an engine.
-type death struct {
+// An engineEnd is the end of an engine.
+type engineEnd struct {
 	Exit
 	ready   bool   // the engine had been ready
 	wedged  bool   // the watchdog killed it
@@ -110,10 +110,10 @@ func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 
 // runOnce starts an engine and waits for its end. watching is the watchdog's first state once the
 // engine is ready.
-func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death {
+func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) engineEnd {
 	child, err := s.launch(ctx)
 	if err != nil {
-		return death{Exit: Exit{Reason: err.Error(), Final: true}}
+		return engineEnd{Exit: Exit{Reason: err.Error(), Final: true}}
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
@@ -134,7 +134,7 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) death
 	case r.wedged != nil:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "wedged engine ended", slog.String("backend", s.Name),
 			slog.String("exit", exit.Reason), slog.String("output", exit.Output))
-		return death{Exit: Exit{Reason: "wedged: " + r.wedged.reason}, ready: true, wedged: true}
+		return engineEnd{Exit: Exit{Reason: "wedged: " + r.wedged.reason}, ready: true, wedged: true}
 	case r.late.Load():
 		end.Reason, end.Final = fmt.Sprintf("backend not ready within %s", s.loadTimeout()), true
 		return end
@@ -189,7 +189,7 @@ type engineRun struct {
 
 	timeout *time.Timer // of the load
 	late    atomic.Bool // the load timed out
-	end     death
+	end     engineEnd
 	watcher sync.WaitGroup
 	wedged  *verdict // written by watcher; nil if the watchdog did not kill the engine
 }

@@ -22,9 +22,9 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A body is the simulated process of an engine in memory: state and figures as the kernel would report
+// A process is a simulated process of an engine: state and figures as the kernel would report
 // them.
-type body struct {
+type process struct {
 	mu      sync.Mutex // guards the fields below
 	state   byte
 	cores   int // number of cores on which it computes
@@ -39,52 +39,52 @@ type body struct {
 	cpu time.Duration
 }
 
-// is changes the body from now on; the CPU time until now is computed with the former state.
-func (b *body) is(change func(b *body)) {
+// set changes the process from now on; the CPU time until now is computed with the former state.
+func (b *process) set(change func(b *process)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.readLocked()
 	change(b)
 }
 
-func (b *body) readLocked() {
+func (b *process) readLocked() {
 	b.cpu += time.Duration(b.cores) * time.Since(b.at)
 	b.at = time.Now()
 }
 
-func (b *body) Usage() (proc.Usage, error) {
+func (b *process) Usage() (proc.Usage, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.readLocked()
 	return proc.Usage{State: b.state, Tracer: b.tracer, CPU: b.cpu}, b.err
 }
 
-func (b *body) Frozen() (bool, error) {
+func (b *process) Frozen() (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.frozen, b.err
 }
 
-func (b *body) Resume() { b.is(func(b *body) { b.state, b.resumes = 'S', b.resumes+1 }) }
-func (b *body) Dump()   { b.is(func(b *body) { b.dumps++ }) }
+func (b *process) Resume() { b.set(func(b *process) { b.state, b.resumes = 'S', b.resumes+1 }) }
+func (b *process) Dump()   { b.set(func(b *process) { b.dumps++ }) }
 
 // signals returns the number of calls of Resume (SIGCONT) and of Dump (SIGQUIT).
-func (b *body) signals() (conts, quits int) {
+func (b *process) signals() (conts, quits int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.resumes, b.dumps
 }
 
-func (b *body) pulse() link.Beat {
+func (b *process) pulse() link.Beat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.beat
 }
 
-// An observedChild is a child with a body.
+// An observedChild is a child with a process.
 type observedChild struct {
 	*child
-	*body
+	*process
 }
 
 // A logBuffer keeps what is logged. It may be used from any goroutine.
@@ -105,13 +105,13 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
-// A watchedFixture is a fixture with engines that have bodies. The first engine answers a request for one token, blocks
-// after one event if more tokens are requested, and blocks without an event if MaxTokens is 0. Later
+// A watchedFixture is a fixture with engines that have a process each. The first engine answers a request for one
+// token, blocks after one event if more tokens are requested, and blocks without an event if MaxTokens is 0. Later
 // engines answer every request.
 type watchedFixture struct {
 	*fixture
-	bodies []*body // of the engines
-	log    logBuffer
+	processes []*process // of the engines
+	log       logBuffer
 }
 
 func newWatchedFixture(t *testing.T) *watchedFixture {
@@ -121,9 +121,9 @@ func newWatchedFixture(t *testing.T) *watchedFixture {
 	w.Log = slog.New(slog.NewTextHandler(&w.log, nil))
 	launch := w.Launch
 	w.Launch = func(ctx context.Context, phase func(status.Phase)) (engine.Child, error) {
-		b := &body{state: 'S', at: time.Now()}
+		b := &process{state: 'S', at: time.Now()}
 		w.mu.Lock()
-		w.bodies = append(w.bodies, b)
+		w.processes = append(w.processes, b)
 		w.mu.Unlock()
 		c, err := launch(ctx, phase)
 		return observedChild{c.(*child), b}, err
@@ -158,10 +158,10 @@ func (w *watchedFixture) live(ctx context.Context, srv *link.Server) string {
 }
 
 // current returns the process of the engine that was started last.
-func (w *watchedFixture) current() *body {
+func (w *watchedFixture) current() *process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.bodies[len(w.bodies)-1]
+	return w.processes[len(w.processes)-1]
 }
 
 // call sends a request for at most that many tokens. Its outcome arrives on the channel.
@@ -198,7 +198,7 @@ func TestStopped(t *testing.T) {
 		first, b := w.call(begun), w.current()
 		time.Sleep(time.Second / 2)
 		stopped := time.Now()
-		b.is(func(b *body) { b.state = 'T' })
+		b.set(func(b *process) { b.state = 'T' })
 		time.Sleep(3 * time.Second)
 		if got := w.seen(); !slices.Contains(got, "Liveness true its process is stopped") {
 			t.Errorf("after 3 s: %q", got)
@@ -210,14 +210,14 @@ func TestStopped(t *testing.T) {
 		if got := ended(first); got != "open" {
 			t.Errorf("the call ended: %s", got)
 		}
-		b.is(func(b *body) { b.beat.Steps++ })
+		b.set(func(b *process) { b.beat.Steps++ })
 		time.Sleep(2 * time.Second)
 		if got := w.seen(); got[len(got)-1] != "Liveness false" {
 			t.Errorf("when it goes on: %q", got)
 		}
 		second := w.call(quiet)
 		stopped = time.Now()
-		b.is(func(b *body) { b.state = 'T' })
+		b.set(func(b *process) { b.state = 'T' })
 		if err := <-first; infer.CodeOf(err) != infer.Unavailable {
 			t.Errorf("the call that had begun ended with %v", err)
 		}
@@ -249,33 +249,33 @@ func TestStopped(t *testing.T) {
 // cause; if these are unknown, every call is suspected. An engine that is debugged or frozen,
 // cannot be observed, or waits for the compute lock is not replaced.
 func TestWedged(t *testing.T) {
-	spin := func(calls ...uint64) func(b *body) {
-		return func(b *body) {
+	spin := func(calls ...uint64) func(b *process) {
+		return func(b *process) {
 			b.state, b.cores, b.beat = 'R', 2, link.Beat{Phase: "decode", Calls: calls, StepCPUMS: 20}
 		}
 	}
 	for name, test := range map[string]struct {
-		ill    func(b *body)
+		ill    func(b *process)
 		want   string // outcomes of calls 1 (begun), 2 and 3 (quiet)
 		reason string
 	}{
 		"spin in a call with an event":    {spin(1), "unavailable done done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
 		"spin in a call without an event": {spin(2), "unavailable unavailable done", "spin: no step for 5s with 3 calls open, 10s of CPU"},
 		"spin in unknown calls":           {spin(), "unavailable unavailable unavailable", "spin: no step for 5s with 3 calls open, 10s of CPU"},
-		"deadlock":                        {func(b *body) { b.beat = link.Beat{Phase: "decode", Calls: []uint64{1, 3}} }, "unavailable done unavailable", "deadlock: no step for 10s with 3 calls open, no CPU for 10s"},
-		"a template that does not end":    {func(b *body) { b.beat = link.Beat{Overrun: "render", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "render does not end: 6s of CPU since its call failed"},
-		"a debugger":                      {func(b *body) { b.state, b.tracer = 'T', 1 }, "open open open", ""},
-		"a frozen cgroup":                 {func(b *body) { b.frozen = true }, "open open open", ""},
-		"no file can be opened":           {func(b *body) { b.err = syscall.EMFILE }, "open open open", ""},
-		"a platform that reports nothing": {func(b *body) { b.err = errors.ErrUnsupported }, "open open open", ""},
-		"another engine computes":         {func(b *body) { b.beat = link.Beat{Phase: "lock"} }, "open open open", ""},
+		"deadlock":                        {func(b *process) { b.beat = link.Beat{Phase: "decode", Calls: []uint64{1, 3}} }, "unavailable done unavailable", "deadlock: no step for 10s with 3 calls open, no CPU for 10s"},
+		"a template that does not end":    {func(b *process) { b.beat = link.Beat{Overrun: "render", OverrunCPUMS: 6000, Calls: []uint64{1}} }, "unavailable done done", "render does not end: 6s of CPU since its call failed"},
+		"a debugger":                      {func(b *process) { b.state, b.tracer = 'T', 1 }, "open open open", ""},
+		"a frozen cgroup":                 {func(b *process) { b.frozen = true }, "open open open", ""},
+		"no file can be opened":           {func(b *process) { b.err = syscall.EMFILE }, "open open open", ""},
+		"a platform that reports nothing": {func(b *process) { b.err = errors.ErrUnsupported }, "open open open", ""},
+		"another engine computes":         {func(b *process) { b.beat = link.Beat{Phase: "lock"} }, "open open open", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWatchedFixture(t)
 				defer w.close()
 				calls := []<-chan error{w.call(begun), w.call(quiet), w.call(quiet)}
-				w.current().is(test.ill)
+				w.current().set(test.ill)
 				time.Sleep(30 * time.Second)
 				var got []string
 				for _, c := range calls {
@@ -302,20 +302,20 @@ func TestWedged(t *testing.T) {
 // An engine with a loop that hangs is replaced although its other loops answer. An engine with
 // loops that take turns is not replaced.
 func TestSeveralLoops(t *testing.T) {
-	hang := func(loop int) func(*body) {
-		return func(b *body) {
+	hang := func(loop int) func(*process) {
+		return func(b *process) {
 			b.cores, b.state = 2, 'R'
 			b.beat = link.Beat{Loop: loop, Steps: 5, Phase: "decode", Calls: []uint64{1}, StepCPUMS: 1}
 		}
 	}
 	for name, test := range map[string]struct {
-		each func(b *body, second int) // called each second, besides an answer
-		want string                    // outcome of the call in the loop
+		each func(b *process, second int) // called each second, besides an answer
+		want string                       // outcome of the call in the loop
 	}{
-		"one hangs":                      {func(b *body, _ int) { hang(1)(b) }, "unavailable"},
-		"an engine without loop numbers": {func(b *body, _ int) { hang(0)(b) }, "open"}, // answers are progress
-		"they take turns":                {func(b *body, n int) { hang(1 + n/3%2)(b) }, "open"},
-		"all are idle":                   {func(b *body, _ int) { b.beat = link.Beat{Phase: "idle"} }, "open"},
+		"one hangs":                      {func(b *process, _ int) { hang(1)(b) }, "unavailable"},
+		"an engine without loop numbers": {func(b *process, _ int) { hang(0)(b) }, "open"}, // answers are progress
+		"they take turns":                {func(b *process, n int) { hang(1 + n/3%2)(b) }, "open"},
+		"all are idle":                   {func(b *process, _ int) { b.beat = link.Beat{Phase: "idle"} }, "open"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -326,7 +326,7 @@ func TestSeveralLoops(t *testing.T) {
 					if w.starts() > 1 {
 						break
 					}
-					w.current().is(func(b *body) { test.each(b, n) })
+					w.current().set(func(b *process) { test.each(b, n) })
 					if got := ended(w.call(1)); got != "done" && test.want == "open" {
 						t.Errorf("another call: %s", got)
 					}
@@ -346,7 +346,7 @@ func TestSilentWithoutTheKernel(t *testing.T) {
 		w := newWatchedFixture(t)
 		defer w.close()
 		w.call(begun)
-		w.current().is(func(b *body) { b.err = errors.ErrUnsupported; b.beat.StepCPUMS = 1 })
+		w.current().set(func(b *process) { b.err = errors.ErrUnsupported; b.beat.StepCPUMS = 1 })
 		time.Sleep(20 * time.Second)
 		if got, want := w.seen(), []string{"ready", "Liveness true its steps make no progress"}; !slices.Equal(got, want) {
 			t.Errorf("events %q, want %q", got, want)
@@ -359,7 +359,7 @@ func TestCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatchedFixture(t)
 		defer w.close()
-		w.current().is(func(b *body) { b.cores, b.state = 1, 'R' })
+		w.current().set(func(b *process) { b.cores, b.state = 1, 'R' })
 		time.Sleep(70 * time.Second)
 		if out := w.log.String(); strings.Count(out, "engine computes without a request") != 1 {
 			t.Errorf("log: %s", out)
