@@ -135,7 +135,7 @@ func TestRefusalsOfOtherDialects(t *testing.T) {
 		"deeply nested":                {request("POST", "/api/chat", `{"x":`+strings.Repeat("[", 1000)), 400, ollama, "nested deeper"},
 		"invalid UTF-8":                {request("POST", "/api/generate", "{\"prompt\":\"\xff\"}"), 400, ollama, "UTF-8"},
 		"token arrays":                 {request("POST", "/api/embed", `{"model":"vec","input":[1,2]}`), 400, ollama, "list of texts"},
-		"slots":                        {request("GET", "/slots", ""), 501, llama, "prompts of others"},
+		"slots":                        {request("GET", "/slots", ""), 501, llama, "prompts of other users"},
 		"another method of llama's":    {request("GET", "/completion", ""), 405, llama, "POST"},
 		"properties to change":         {request("POST", "/props", "{}"), 405, llama, "GET"},
 		"an unknown model, vLLM's way": {request("POST", "/tokenize", `{"model":"x","prompt":"a"}`), 404, llama, `does not exist`},

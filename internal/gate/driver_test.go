@@ -13,10 +13,10 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-type request = gate.Request[*life]
+type request = gate.Request[*expected]
 
-// A life is the expected state of one request, derived only from its events and effects.
-type life struct {
+// An expected is the expected state of one request, derived only from its events and effects.
+type expected struct {
 	*request
 	begun   bool
 	state   gate.State
@@ -26,16 +26,16 @@ type life struct {
 }
 
 // A driver passes events to a machine, and carries out its effects as a gate does. After each
-// event it compares the machine with the lives.
+// event it compares the machine with the expected states.
 type driver struct {
 	*rapid.T
-	m       gate.Machine[*life]
+	m       gate.Machine[*expected]
 	now     time.Time
-	all     []*life
+	all     []*expected
 	closed  bool
 	choices map[string]choice // by model
 	out     map[string]int64  // tokens of ended requests, by caller
-	victim  *life             // the request that the latest effect preempted, if any
+	victim  *expected         // the request that the latest effect preempted, if any
 }
 
 type choice struct {
@@ -50,7 +50,7 @@ func newDriver(t *rapid.T, l gate.Limits) *driver {
 }
 
 // in returns the requests in one of the given states, oldest first.
-func (d *driver) in(states ...gate.State) (all []*life) {
+func (d *driver) in(states ...gate.State) (all []*expected) {
 	for _, l := range d.all {
 		if slices.Contains(states, l.state) {
 			all = append(all, l)
@@ -59,8 +59,8 @@ func (d *driver) in(states ...gate.State) (all []*life) {
 	return all
 }
 
-func (d *driver) arrive(user, program, model string, background bool) *life {
-	l := &life{state: gate.Arrived}
+func (d *driver) arrive(user, program, model string, background bool) *expected {
+	l := &expected{state: gate.Arrived}
 	l.request = &request{
 		Item: l, Prompt: 1,
 		Flow:  sched.Path{User: user, Program: program, Background: background},
@@ -108,7 +108,7 @@ func (d *driver) drain() {
 	}
 }
 
-func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
+func (d *driver) setBackends(moved []*request, of *expected, b gate.Backend) {
 	for _, r := range moved {
 		if r.Route != of.Route {
 			d.Fatalf("a request of the route %v moved with %v", r.Route, of.Route)
@@ -119,7 +119,7 @@ func (d *driver) setBackends(moved []*request, of *life, b gate.Backend) {
 
 // obey applies an effect to the expected state of its request. It fails the test if the diagram at
 // gate.State has no such transition.
-func (d *driver) obey(e gate.Effect[*life]) {
+func (d *driver) obey(e gate.Effect[*expected]) {
 	l := e.Request.Item
 	from := map[gate.Kind][]gate.State{
 		gate.Begin: {gate.Arrived, gate.Waiting}, gate.Wait: {gate.Arrived}, gate.Refuse: {gate.Arrived, gate.Waiting},
@@ -158,14 +158,14 @@ func (d *driver) obey(e gate.Effect[*life]) {
 	}
 }
 
-func (d *driver) end(l *life, how string) {
+func (d *driver) end(l *expected, how string) {
 	if l.ending != "" {
 		d.Fatalf("a request ended twice: %q, %q", l.ending, how)
 	}
 	l.state, l.ending = gate.Ended, how
 }
 
-func (d *driver) leave(l *life, final *gate.Final) {
+func (d *driver) leave(l *expected, final *gate.Final) {
 	d.m.Leave(d.now, l.request, l.usage, final)
 	if l.state != gate.Ended {
 		if l.begun && final != nil {
@@ -176,13 +176,13 @@ func (d *driver) leave(l *life, final *gate.Final) {
 	d.drain()
 }
 
-func (d *driver) charge(l *life, tokens int) {
+func (d *driver) charge(l *expected, tokens int) {
 	l.usage.Tokens += int64(tokens)
 	d.m.Charge(d.now, l.request, l.usage)
 	d.drain()
 }
 
-func (d *driver) stall(l *life, memory bool) {
+func (d *driver) stall(l *expected, memory bool) {
 	full := !memory || d.queueFull(l)
 	before := l.state
 	if !full {
@@ -195,17 +195,17 @@ func (d *driver) stall(l *life, memory bool) {
 	}
 }
 
-func (d *driver) resume(l *life) {
+func (d *driver) resume(l *expected) {
 	l.state = gate.Parked
 	d.m.Resume(l.request)
 	d.drain()
 }
 
-func (l *life) key() string { return l.Caller().User + "/" + l.Caller().Program }
+func (l *expected) key() string { return l.Caller().User + "/" + l.Caller().Program }
 
 // queueFull reports whether the queue has no place for a request, from a recount of the taken
 // places.
-func (d *driver) queueFull(of *life) bool {
+func (d *driver) queueFull(of *expected) bool {
 	caller, user, all := 0, 0, 0
 	for _, l := range d.in(gate.Waiting, gate.Stalled) {
 		all++
@@ -222,7 +222,7 @@ func (d *driver) queueFull(of *life) bool {
 
 // overParkLimit reports whether a request must not preempt another, from a recount of the parked
 // and stalled requests other than but.
-func (d *driver) overParkLimit(of, but *life) bool {
+func (d *driver) overParkLimit(of, but *expected) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {
 		if l != but && l.Caller().User == of.Caller().User {

@@ -60,7 +60,7 @@ func (d *driver) choose(model string) {
 }
 
 // some returns a random request in one of the given states, or nil if there is none.
-func (d *driver) some(states ...gate.State) *life {
+func (d *driver) some(states ...gate.State) *expected {
 	all := d.in(states...)
 	if len(all) == 0 {
 		return nil
@@ -71,18 +71,18 @@ func (d *driver) some(states ...gate.State) *life {
 // events are the random events, each with the states of a request in which it may happen.
 var events = map[string]struct {
 	of []gate.State
-	do func(*driver, *life)
+	do func(*driver, *expected)
 }{
-	"charge": {[]gate.State{gate.Running}, func(d *driver, l *life) {
+	"charge": {[]gate.State{gate.Running}, func(d *driver, l *expected) {
 		d.charge(l, rapid.IntRange(0, 3*sched.Quantum).Draw(d.T, "tokens"))
 	}},
-	"answer": {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *life) {
+	"answer": {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *expected) {
 		d.leave(l, &gate.Final{In: 3, Cached: 1, Out: 7})
 	}},
-	"fail":                {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *life) { d.leave(l, nil) }},
-	"expire":              {[]gate.State{gate.Waiting}, func(d *driver, l *life) { d.leave(l, nil) }},
-	"leave after the end": {[]gate.State{gate.Ended}, func(d *driver, l *life) { d.leave(l, nil) }},
-	"stall": {[]gate.State{gate.Running, gate.Parked}, func(d *driver, l *life) {
+	"fail":                {[]gate.State{gate.Running, gate.Parked, gate.Stalled}, func(d *driver, l *expected) { d.leave(l, nil) }},
+	"expire":              {[]gate.State{gate.Waiting}, func(d *driver, l *expected) { d.leave(l, nil) }},
+	"leave after the end": {[]gate.State{gate.Ended}, func(d *driver, l *expected) { d.leave(l, nil) }},
+	"stall": {[]gate.State{gate.Running, gate.Parked}, func(d *driver, l *expected) {
 		d.stall(l, rapid.IntRange(0, 4).Draw(d.T, "memory") > 0)
 	}},
 	"resume": {[]gate.State{gate.Stalled}, (*driver).resume},
@@ -140,7 +140,7 @@ func TestSharesAreEqual(t *testing.T) {
 					d.arrive(l.Caller().User, "p", "m", false)
 				}
 			}
-			d.all = slices.DeleteFunc(d.all, func(l *life) bool { return l.state == gate.Ended })
+			d.all = slices.DeleteFunc(d.all, func(l *expected) bool { return l.state == gate.Ended })
 		}
 		if least, most := slices.Min(served), slices.Max(served); most-least > 2*sched.Quantum*slots {
 			t.Fatalf("served %v on %d slots", served, slots)
