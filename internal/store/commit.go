@@ -32,6 +32,9 @@ func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	return Blob{}, err
 }
 
+// errStopped is the error of a Commit after, or beside, a Close.
+var errStopped = errors.New("the ingest has ended")
+
 // maxRehashes bounds how often the content is hashed again because another program changed it.
 const maxRehashes = 3
 
@@ -46,7 +49,7 @@ func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	ended := i.stopped || i.committed
 	i.mu.Unlock()
 	if ended {
-		return "", errors.New("the ingest has ended")
+		return "", errStopped
 	}
 	if done != total {
 		return "", fmt.Errorf("only %d of %d bytes were written", done, total)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"os"
 	"time"
 )
@@ -12,6 +13,8 @@ var (
 	Valid      = valid
 	IdentityOf = identityOf
 )
+
+func (i *Ingest) Wait(ctx context.Context, total int64) error { return i.wait(ctx, total) }
 
 func (i *Ingest) SaveDurable() error { return i.saveDurable(false) }
 

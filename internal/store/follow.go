@@ -92,8 +92,8 @@ func (i *Ingest) settle(end int64) {
 	}
 }
 
-// wait waits until the first total bytes are hashed. It returns the error of a background task, or
-// the cause of the end of ctx.
+// wait waits until the first total bytes are hashed. It returns the error of a background task,
+// errStopped, or the cause of the end of ctx.
 func (i *Ingest) wait(ctx context.Context, total int64) error {
 	stop := context.AfterFunc(ctx, func() {
 		i.mu.Lock()
@@ -106,11 +106,14 @@ func (i *Ingest) wait(ctx context.Context, total int64) error {
 	for i.state.Hashed < total && i.err == nil && !i.stopped && ctx.Err() == nil {
 		i.changed.Wait()
 	}
-	if i.err != nil {
+	switch {
+	case i.err != nil:
 		return i.err
-	}
-	if i.state.Hashed < total {
+	case i.state.Hashed >= total:
+		return nil
+	case i.stopped:
+		return errStopped
+	default:
 		return context.Cause(ctx)
 	}
-	return nil
 }

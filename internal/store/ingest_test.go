@@ -99,6 +99,20 @@ func tree(t *testing.T, dir string) (files []string) {
 	return files
 }
 
+// A Commit that waits for the hash while the ingest is closed fails. It does not compare the digest of
+// the bytes hashed so far, which would move the data to the quarantine.
+func TestCommitBesideClose(t *testing.T) {
+	s, _ := open(t)
+	i := begin(t, s, store.Want{Upstream: store.Upstream{URL: "https://a/b", Total: 2}})
+	write1(t, i, []byte("a"), 0)
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Wait(t.Context(), 2); err == nil || !strings.Contains(err.Error(), "the ingest has ended") {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
 func TestCommitMakesABlobAndNothingElse(t *testing.T) {
 	s, home := open(t)
 	data := random(20<<20, 1)
