@@ -112,6 +112,7 @@ func TestHubAPI(t *testing.T) {
 	}{
 		"busy":               {at("/revision/", hubtest.Fault{Status: 503}), "", 1},
 		"too many requests":  {at("/tree/", hubtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"5"}}}), "", 5},
+		"too many for a day": {at("/tree/", hubtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"86400"}}}), "it asks to wait for 24h0m0s", 0},
 		"cut":                {at("/tree/", hubtest.Fault{Status: 200, Header: http.Header{"Content-Length": {"10"}}, Body: "["}), "", 1},
 		"not JSON":           {at("/revision/", hubtest.Fault{Status: 200, Body: "<html>"}), "the answer is not the expected JSON", 0},
 		"no commit":          {at("/revision/", hubtest.Fault{Status: 200, Body: `{"sha":"main"}`}), "names no commit", 0},
@@ -426,7 +427,7 @@ func TestStoreTroubles(t *testing.T) {
 	}
 }
 
-// A model with two equal parts is refused before the first byte.
+// A model with two equal parts is refused before any content is requested.
 func TestEqualParts(t *testing.T) {
 	b := newBench(t)
 	c := content(100, 90)

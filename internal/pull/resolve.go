@@ -131,7 +131,10 @@ func (s *session) api(ctx context.Context, what string, t target, header http.He
 		if !again || ctx.Err() != nil {
 			return nil, err
 		}
-		if fails >= maxFails || after > maxAfter {
+		switch {
+		case after > maxAfter:
+			return nil, fmt.Errorf("%s: %w: it asks to wait for %v", what, err, after.Round(time.Second))
+		case fails >= maxFails:
 			return nil, fmt.Errorf("%s: %d failures in a row, the last one: %w", what, fails, err)
 		}
 		wait := pause(fails, after, random())
