@@ -77,12 +77,13 @@ var (
 // Reasons to refuse a schema as a whole.
 const (
 	whyNothing = "no value satisfies it"
-	whyItems   = "it has too many alternatives at one position of the value"
+	whyItems   = "it has too many alternatives at one place"
+	whyLong    = "its shortest value has more than 32768 bytes"
 )
 
-// maxShortest bounds the length of the shortest value of a schema, in symbols. A schema without a
-// value of at most that length is refused.
-const maxShortest = 1 << 20
+// MaxShortest is the maximum length in bytes of the shortest value of a schema; a schema whose shortest
+// value is longer is refused.
+const MaxShortest = 32 << 10
 
 // Compile compiles a schema within budget b; nil means the default bounds. The error is a
 // [*SyntaxError] if source is not a schema, otherwise a [RefusedError].
@@ -119,7 +120,13 @@ func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Sch
 	case err != nil:
 		return nil, RefusedError{{Why: err.Error()}}
 	}
-	if _, ok := automaton.New(g).Open().Shortest(maxShortest); !ok {
+	a := automaton.New(g)
+	start := a.Open()
+	defer start.Close()
+	if a.Cost(start.State()) > MaxShortest {
+		return nil, RefusedError{{Why: whyLong}}
+	}
+	if _, ok := start.Shortest(MaxShortest); !ok {
 		return nil, RefusedError{{Why: whyItems}}
 	}
 	slices.Sort(c.annotations)

@@ -127,6 +127,7 @@ func TestRefused(t *testing.T) {
 		`{"required":"a"}`:                                 `/required required a list of names`,
 		`{"pattern":"^[a-z]*x[a-z]*$","minLength":100000}`: `/minLength minLength too large for bounds`,
 		`{"type":"integer","minimum":3,"maximum":2}`:       `  no value satisfies it`,
+		`{"type":"string","minLength":40000}`:              `  its shortest value has more than 32768 bytes`,
 		`{"not":{}}`:                                       `  no value satisfies it`,
 		`false`:                                            `  no value satisfies it`,
 		`{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}`:          `  no value satisfies it`,

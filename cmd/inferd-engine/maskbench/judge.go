@@ -60,10 +60,6 @@ func cpu() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// maxShortest is the maximum length in bytes of the shortest value of a schema; a schema whose
-// shortest value is longer is refused. Package constraint has the same limit.
-const maxShortest = 32 << 10
-
 // judge compiles the schema of a problem, and checks the instances against it. A panic results in
 // the verdict crashed.
 func (j *judge) judge(p *problem) (o outcome) {
@@ -78,10 +74,7 @@ func (j *judge) judge(p *problem) (o outcome) {
 		return j.refusal(p, err, cpu()-begin)
 	}
 	a := automaton.New(s.Grammar)
-	text, ok := a.Open().Shortest(maxShortest)
-	if !ok {
-		return outcome{Verdict: refused, Why: "the shortest value is too long", Start: cpu() - begin}
-	}
+	text, _ := a.Open().Shortest(schema.MaxShortest) // Compile refuses a schema with a longer one
 	if j.vocab != nil {
 		j.vocab.Count(text)
 	}

@@ -87,7 +87,7 @@ type startCost struct{ bytes, tokens int }
 
 // maxShortest is the maximum length in bytes of the shortest answer; a source whose shortest answer is
 // longer is refused.
-const maxShortest = 32 << 10
+const maxShortest = schema.MaxShortest
 
 // Compile returns the constraint of a source for one answer; the caller must call Release. Only one compile
 // runs at a time: the others wait, until ctx ends. Constraints and refusals are cached for later requests of
