@@ -300,10 +300,13 @@ func (s *Set) Backends(avoid []string) ([]string, error) {
 	return files, nil
 }
 
-// Lower returns the variant that an engine tries after name, or "" if there is none. The variants in
-// avoid are left out.
+// Lower returns the variant that an engine tries after name, or "" if there is none, or no variant
+// name. The variants in avoid are left out.
 func (s *Set) Lower(name string, avoid []string) string {
 	i := slices.Index(s.cpu, name)
+	if i < 0 {
+		return ""
+	}
 	return cmp.Or(append(Remaining(s.cpu[i+1:], avoid), "")...)
 }
 
