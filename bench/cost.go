@@ -133,8 +133,8 @@ func (b *bench) routing() error {
 }
 
 // recording measures the cost of a request's line in the activity log, with and without text that
-// may be a secret. The figures are the time for which the request waits, and the CPU time, most
-// of which the goroutine that writes the log uses.
+// may be a secret. The figures are the time for which the request waits, and the CPU time of a line,
+// most of it in the goroutine that writes the log.
 func (b *bench) recording() error {
 	dir, err := os.MkdirTemp("", "if")
 	if err != nil {

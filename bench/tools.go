@@ -13,8 +13,8 @@ const declared = `[{"name":"read_file","description":"Reads a file","input_schem
 	`{"name":"run","description":"Runs a command","input_schema":{"type":"object","properties":` +
 	`{"command":{"type":"string"},"timeout_s":{"type":"number"}},"required":["command"]}}]`
 
-// tooled measures the rate of streams of text with tools that may be called, and of streams without
-// tools. The prompts have the same number of tokens.
+// tooled compares the rate of streams whose requests offer tools with that of streams without tools.
+// Both prompts have the same number of tokens.
 func (p *peers) tooled() error {
 	return p.beside("tools", func(s *side) (func(n, with int) (float64, error), error) {
 		requests, err := p.alike(s)

@@ -13,7 +13,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// compile makes a shared library of C source. It skips the test if there is no compiler.
+// compile builds the shared library path from C source. It skips the test if there is no compiler.
 func compile(t *testing.T, path, source string) {
 	t.Helper()
 	cc, err := exec.LookPath("cc")

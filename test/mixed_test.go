@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// mixed is the number of requests in each case of TestMixed; make bench-peers sends 10,000.
+// mixed is the number of requests in each case of TestMixed; row i of make bench-peers sends 10,000.
 var mixed = flag.Int("mixed", 600, "requests to send in each case of TestMixed")
 
 // Sixteen callers send requests of all kinds to all generation sockets. Each answer ends once and

@@ -79,8 +79,8 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// A request that cannot be fulfilled is refused with the name of the member, before the prompt is
-// prefilled.
+// A request that cannot be satisfied is refused: on a socket as invalid_request with the reason, over
+// HTTP with the member at fault as param. A model that cannot think accepts thinking: false.
 func TestToolRefusals(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
 	p := d.peer("inferd.sock")

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A caller that holds all slots and has a deep queue does not make another caller wait. The answers
-// that were preempted are complete.
+// A caller that holds all slots and has a deep queue does not make another caller wait. Preempted
+// requests complete their answers.
 func TestParks(t *testing.T) {
 	bubble(t, 2, 20, func(d *desk) {
 		for i := range 10 {

@@ -11,7 +11,7 @@ var anthropicDialect = &dialect{wire.Anthropic, eventStream, anthropic.Failure}
 // versionHeader is a header that all clients of this dialect send.
 const versionHeader = "Anthropic-Version"
 
-// readMessages reads a request of this dialect. model is the model's name for the answer. ok is
+// readMessages reads a request of this dialect. model is the model name to give in the answer. ok is
 // false if the request was answered with an error.
 func (c *call) readMessages() (ask *anthropic.Request, model string, ok bool) {
 	if ask, ok = decode(c, anthropic.Read); ok {

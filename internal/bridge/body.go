@@ -128,8 +128,8 @@ func (c *call) dropBody(control *http.ResponseController) {
 	_, _ = io.CopyN(io.Discard, c.r.Body, dropBytes) // the answer has been sent, so an error does not matter
 }
 
-// copies is the number of copies of a text that may be in memory in addition to the body: a member,
-// the decoded value, and a part of the request.
+// copies is the number of copies of a text that may be in memory in addition to the body: the raw
+// member, the value decoded from it, and the part of the request made of that.
 const copies = 3
 
 // capToQuota limits the estimate n to the caller's quota minus the bytes that this request has

@@ -65,8 +65,8 @@ func (c *call) ready() bool {
 	return false
 }
 
-// prepare finds the model of a request to generate, and adapts the request to it. model is the
-// model's name for the answer. ok is false if the request was answered with an error.
+// prepare finds the model of a request to generate, and adapts the request to it. model is the model
+// name to give in the answer. ok is false if the request was answered with an error.
 func (c *call) prepare(ask *web.Ask) (model string, ok bool) {
 	entry, routed, ok := c.resolve(ask.Model, ask.Generate)
 	if !ok {

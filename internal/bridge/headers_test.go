@@ -8,8 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// The headers Inferd-Local-Only and Traceparent reach the handler in every dialect, also with
-// requests to count tokens.
+// In every dialect, the headers Inferd-Local-Only and Traceparent reach the handler, also for requests
+// that count tokens. An invalid Traceparent is ignored; an invalid Inferd-Local-Only is refused.
 func TestLocalOnlyAndTraces(t *testing.T) {
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	type wish struct {

@@ -62,7 +62,7 @@ func embed(name string) *gguf.File {
 	return f
 }
 
-// Parameters of rerank. The first four are dimensions that are 0 in all pieces of text.
+// Parameters of rerank. The first four are dimensions that are 0 in the embeddings of all pieces of text.
 const (
 	markClass    = bertWidth - 4 // set in [CLS] only; in the end, its value falls with the number of repeated pieces
 	markSpecial  = bertWidth - 3 // set in [CLS] and [SEP]

@@ -123,7 +123,7 @@ func Big(w io.Writer) error {
 	}
 	s := shape{embd: 1024, layers: 24, ff: 2816, heads: 16, kvHeads: 8, context: contextLength, fileType: mostlyQ8}
 	r := rand.NewPCG(3, 4)
-	// Scales: powers of two, as 16-bit floats. The scaled numbers have a σ of 52.
+	// Scales of blocks: powers of two, as 16-bit floats. The 8-bit numbers that they multiply have a σ of 52.
 	const (
 		two2  uint16 = (15 - 2) << 10  // 2^-2
 		two6  uint16 = (15 - 6) << 10  // 2^-6

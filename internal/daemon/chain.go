@@ -164,9 +164,9 @@ func (c *chain) open() {
 	c.publish() // if an engine has ended since, Ready is published when its successor is ready
 }
 
-// publish publishes Ready if every backend is ready. If a backend was given up, it publishes that
-// again, because later events have replaced it. While a backend loads, publish does nothing,
-// because the backend publishes its own phases. It also does nothing before open.
+// publish publishes Ready if every backend is ready. If backends were given up, it publishes GaveUp for
+// the first of them again, because later events have replaced it. Otherwise it does nothing: a backend
+// that loads publishes its own phases. It also does nothing before open.
 func (c *chain) publish() {
 	c.publishing.Lock()
 	defer c.publishing.Unlock()

@@ -229,7 +229,7 @@ func (s *Server) serve(ip, origin string, answer func(http.ResponseWriter, *http
 	return ln.Addr().String()
 }
 
-// Serve starts another origin of the CDN at an address of this machine, and returns its URL.
+// Serve starts another origin of the CDN at the local address ip, on a free port, and returns its URL.
 func (s *Server) Serve(ip string) string { return "https://" + s.serve(ip, CDN, s.answerCDN) }
 
 // URL returns the endpoint of the hub and of the registry.

@@ -113,9 +113,10 @@ func (c *Contract) check() error {
 	return nil
 }
 
-// Start starts an engine program in / with env as its whole environment. It fills in c.Parent and
-// c.Model.Files in its copy of c. On Linux c.Model.Files name the open files in model, even if other
-// files have taken their paths; elsewhere they are the paths. The caller closes the files in model.
+// Start starts an engine program with the working folder / and the environment env. It sets c.Parent
+// and c.Model.Files in its copy of c. On Linux c.Model.Files are paths of inherited descriptors, so they
+// name the open files in model even if other files have taken their paths; elsewhere they are the
+// files' own paths. The caller closes the files in model.
 func Start(program string, c Contract, model []*os.File, env []string) (*proc.Child, error) {
 	c.Parent = os.Getpid()
 	c.Model.Files = nil

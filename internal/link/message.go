@@ -109,8 +109,8 @@ func failureOf(err error) *wireFailure {
 	return f
 }
 
-// err returns the failure as an error. Its text is cut to a short printable one, because an
-// engine's messages quote the model and the request.
+// err returns the failure as an error. Its text is made printable and cut to printable.Max bytes,
+// because an engine's messages may quote the model and the request.
 func (f *wireFailure) err() error {
 	if f.Prompt != nil {
 		return infer.Errorf(f.Code, "%w", f.Prompt)

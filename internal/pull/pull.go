@@ -31,7 +31,8 @@ type Puller struct {
 	HubEndpoint, OllamaEndpoint string
 	// Token is sent to the origin of the hub's endpoint only.
 	Token string
-	// EndpointOnly means that only the configured endpoints may be dialled.
+	// EndpointOnly refuses requests and redirects to other origins than those of the configured
+	// endpoints; the default of an endpoint does not count as configured.
 	EndpointOnly bool
 	// MaxBytes bounds a file; 0 means 256 GiB.
 	MaxBytes int64

@@ -10,8 +10,8 @@ import (
 // Raw returns the strings of the language, spelt in UTF-8.
 func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, raw) }
 
-// Quoted returns the strings of the language as the inside of a JSON string, each character in its
-// one spelling (see [automaton.Builder.Text]).
+// Quoted returns an automaton for the strings of the language as the inside of a JSON string. Each
+// character has only the spelling that [automaton.Builder.Text] allows.
 func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, quoted) }
 
 // A style is a way to spell characters. The set is closed.

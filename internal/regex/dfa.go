@@ -1,9 +1,9 @@
 // Package regex compiles the regular expressions of ECMA 262, with the flag u, without look-around,
 // back-references and word boundaries, into deterministic automata over characters. It combines
-// such automata by intersection, union, difference and complement, makes those of words, lengths
-// and numbers, and converts them to automata over bytes for package automaton, as raw text or as
-// the inside of a JSON string. It knows no schema and no vocabulary, and does not match the text of
-// answers itself.
+// such automata by intersection, union, difference and complement, builds automata for lists of
+// words, ranges of lengths and sets of numbers, and converts all of them to automata over bytes for
+// package automaton, as raw text or as the inside of a JSON string. It knows no schema and no
+// vocabulary, and does not match the text of answers itself.
 //
 // Automata may grow exponentially, so every operation takes a budget. Once the budget is exceeded,
 // results are meaningless; the caller must check the budget's error once, at the end.

@@ -118,7 +118,7 @@ func TestVectorsStayWithTheirModel(t *testing.T) {
 	}
 }
 
-// A model file whose content has changed is another origin.
+// After its file has changed, a model has another origin: values of the two may not be compared.
 func TestOriginOfAChangedFile(t *testing.T) {
 	path, before := fileInfo(t, "")
 	if err := os.WriteFile(path, []byte("other weights"), 0o600); err != nil {

@@ -29,8 +29,9 @@ import (
 type Codec interface {
 	exchange.Client
 	// Read returns the next request. An [infer.Error] is sent to the client with Fail, and the
-	// connection stays open; a [wire.FatalError] is sent, and the connection is closed; any other
-	// error, such as [io.EOF], means that the client has gone.
+	// connection stays open; a [wire.FatalError] is sent, and the connection is closed. Any other
+	// error is the connection's: [io.EOF] if the client has closed it between two messages, or
+	// [os.ErrDeadlineExceeded] if a message, or the memory for it, took too long.
 	Read() (*infer.Request, error)
 }
 

@@ -11,8 +11,9 @@ import (
 // times records the time at which the field for a message gets the focus.
 const times = `addEventListener("focusin", (e) => { if (e.target.id === "draft") window.typing ??= performance.now(); });`
 
-// loaded returns the figures of a page that was loaded without a cache: the milliseconds since the
-// navigation began, and the bytes as they were sent.
+// loaded is a JavaScript expression for the figures of a page load without a cache: the times of the
+// first paint and of the first focus on the message field, in milliseconds since the navigation began
+// (0: not yet), and the bytes of the page as sent, without events and requests of the API.
 const loaded = `[performance.getEntriesByType("paint")[0]?.startTime ?? 0, window.typing ?? 0,
 	[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].filter((e) => !e.name.includes("/inferd/events") && !e.name.includes("/v1/")).reduce((n, e) => n + e.encodedBodySize, 0)]`
 

@@ -38,8 +38,8 @@ type Backend struct {
 	Thoughts   []string
 	FailFirst  int // number of requests, from the first on, that fail as unavailable
 	Dimensions int // of vectors; 0 means DefaultDimensions
-	// PromptTokens is the reported size of every prompt. It is reported at the end of an answer, also
-	// at its beginning if it is not 0, and to requests that count tokens.
+	// PromptTokens is the reported size of every prompt. It is reported to requests that count tokens
+	// and at the end of an answer; also at its beginning, if it is not 0 or the prompt is revealed.
 	PromptTokens int
 	CachedTokens int // how many of PromptTokens are reported as cached; not for requests that count tokens
 	// NotReadyAfter is the number of requests after which the mock is no longer ready; 0 means no

@@ -53,9 +53,7 @@ type request struct {
 	Level   string  `json:"level,omitzero"`
 }
 
-// Read returns the next verb. An [infer.Error] must be sent to the client, and the connection stays
-// open; a [wire.FatalError] must be sent, and ends the connection. Any other error, such as
-// [io.EOF], means that the client has hung up.
+// Read returns the next verb. The errors are those of server.Codec.
 func (c *Codec) Read() (Verb, error) {
 	c.id = ""
 	var m request

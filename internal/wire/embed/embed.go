@@ -90,9 +90,7 @@ type Codec struct {
 	vectors [][]float32 // the answer to the current request
 }
 
-// Read returns the next request. Its task is an [infer.Embed]. An [infer.Error] must be sent to the
-// client, and the connection stays open; a [wire.FatalError] must be sent, and ends the connection.
-// Any other error, such as [io.EOF], means that the client has hung up.
+// Read returns the next request. Its task is an [infer.Embed]. The errors are those of server.Codec.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.vectors = nil

@@ -1,7 +1,7 @@
-// Package llama is the dialect of llama.cpp's server: completions of prompts, gaps in code, and the
-// tokens of texts, as requests and as the bytes of their answers. It determines the HTTP status of
-// errors, but package bridge handles HTTP. Requests for tokens may also have the form of vLLM, which
-// uses the same paths.
+// Package llama decodes the requests of llama.cpp's server and encodes their answers: to continue a
+// prompt, to fill a gap in code, to convert between text and tokens, and to apply the model's template.
+// It maps errors to HTTP statuses; package bridge does the rest of HTTP. Requests for tokens may also
+// have the form of vLLM, which uses the same paths.
 package llama
 
 import (

@@ -40,7 +40,7 @@ type deltaCall struct {
 	} `json:"function"`
 }
 
-// stream returns the chunks of an answer to chat that consists of events.
+// stream encodes events as a streamed answer to chat, and returns its chunks.
 func stream(t *testing.T, chat *openai.Chat, events ...infer.Event) (all []chunk) {
 	t.Helper()
 	a := openai.Answer{ID: "chatcmpl-1", Model: "gen", Chat: chat}

@@ -62,7 +62,7 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// Append appends the body of the answer. model is the name of the model in it.
+// Append appends the body of the answer, which has model as the name of the model.
 func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string) []byte {
 	dst = append(dst, `{"object":"list","data":[`...)
 	for i, v := range answer.Vectors {

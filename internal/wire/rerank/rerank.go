@@ -101,9 +101,7 @@ type Ranked struct {
 	Score float64 `json:"score"` // comparable only within one answer
 }
 
-// Read returns the next request. Its task is an [infer.Rerank]. An [infer.Error] must be sent to
-// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
-// connection. Any other error, such as [io.EOF], means that the client has hung up.
+// Read returns the next request. Its task is an [infer.Rerank]. The errors are those of server.Codec.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.ranked = nil

@@ -92,9 +92,8 @@ type Codec struct {
 	text     []byte // the answer so far
 }
 
-// Read returns the next request. Its task is an [infer.Generate]. An [infer.Error] must be sent to
-// the client, and the connection stays open; a [wire.FatalError] must be sent, and ends the
-// connection. Any other error, such as [io.EOF], means that the client has hung up.
+// Read returns the next request. Its task is an [infer.Generate]. The errors are those of
+// server.Codec.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.text = reuse(c.text)

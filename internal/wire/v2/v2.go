@@ -46,10 +46,8 @@ type held struct {
 	size           int // total number of bytes
 }
 
-// Read returns the next request. Its task is an [infer.Generate] or an [infer.Count]. An
-// [infer.Error] must be sent to the client, and the connection stays open; a [wire.FatalError] must
-// be sent, and ends the connection. Any other error, such as [io.EOF], means that the client has
-// hung up.
+// Read returns the next request. Its task is an [infer.Generate] or an [infer.Count]. The errors are
+// those of server.Codec.
 func (c *Codec) Read() (*infer.Request, error) {
 	c.reply.Reset()
 	c.withheld, c.logprobs, c.prompt = nil, nil, infer.Prompt{}

@@ -87,10 +87,10 @@ func (l *stepper) recall(s *sequence) {
 	}
 }
 
-// chunkFor builds the next chunk of s: KV state that the worker does not have yet, then up to n new
-// tokens. imports is the number of tokens whose state the job may still import; chunkFor subtracts
-// those of the chunk. It reports false if there is nothing to do, or if the worker has no free
-// sequence.
+// chunkFor builds the next chunk of s: the KV state that the worker lacks and, once that is complete,
+// up to n new tokens. imports is the number of tokens that the job may still import state of; chunkFor
+// subtracts those of the chunk. It reports false if there is nothing to do, if the worker has no free
+// sequence, or if it has recalled s, because tokens of s were lost or their state could not be saved.
 func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {
 	if l.transition(s, schedule.Staged); s.state != schedule.Staged {
 		return prefill.Chunk{}, false

@@ -177,8 +177,8 @@ func (s *specials) cut(text string, n nonce) []Segment {
 	return all
 }
 
-// maxSweep limits the bytes compared with spellings in one prompt, to half a second of CPU
-// time. Spellings may be long, and a template may repeat a message millions of times.
+// maxSweep limits the bytes compared with spellings in one prompt. So many take about half a second
+// of CPU time. Spellings may be long, and a template may repeat a message millions of times.
 const maxSweep = 10_000_000
 
 // A sweep finds the spellings in a text from its beginning to its end.

@@ -98,7 +98,7 @@ func calling(calls ...Call) Message { return Message{Role: "assistant", Calls: c
 // result returns the answer of a tool to a call.
 func result(c Call) Message { return Message{Role: "tool", Text: resultText, ID: c.ID, Name: c.Name} }
 
-// tools returns the declarations of probes.
+// tools returns the two tools that probes declare.
 func tools() []Tool {
 	const parameters = `{"type":"object","properties":{"ka":{"type":"string","description":"Zparameterz"},` +
 		`"kb":{"type":"string"},"kc":{"type":"integer"},"kd":{"type":"object"}},"required":["ka"]}`

@@ -112,7 +112,7 @@ func (w *writer) spaced(source string) string {
 	return source
 }
 
-// value writes the value of an argument, and the marker between name and value.
+// value writes the marker between the name and the value of an argument, and then the value.
 func (w *writer) value(value json.RawMessage) error {
 	p := &w.dialect.Calls.Param
 	var text string

@@ -275,8 +275,9 @@ func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
 // the end of a text. Spellings of control tokens are ordinary text.
 func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
 
-// TokenizePair splits a query and a document into one sequence, in the form with which rerankers are
-// trained: each of the two ends with the model's end token.
+// TokenizePair makes one sequence of a query and a document, in the form on which rerankers are trained:
+// the first token, then each of the two, followed by the end token or the separator. Each of these tokens
+// is there only if the model adds it to texts.
 func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	var tokens []Token
 	add := func(tok yzma.Token, wanted bool) {

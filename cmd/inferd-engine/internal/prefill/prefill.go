@@ -169,7 +169,7 @@ func (w *Worker) do(j *Job) error {
 	return nil
 }
 
-// drop frees the sequence of a number, if there is one.
+// drop frees the sequence with the number seq, if there is one.
 func (w *Worker) drop(seq int) error {
 	s := w.sequences[seq]
 	if s == nil {

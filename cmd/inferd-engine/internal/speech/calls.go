@@ -194,8 +194,8 @@ type name struct {
 	tool int
 }
 
-// names writes sorted names from offset from on, as a tree; the bytes before that are the same in all names. rest
-// writes the text behind a name; longer is set if another name begins with this one.
+// names writes a sorted list of names as a tree, from the offset before which all names are equal. rest writes the
+// text behind a name; longer is set if another name begins with this one.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node

@@ -33,8 +33,8 @@ var refusedNames = map[string][]string{
 	"glm":             {"</arg_key>\n<arg_value>"},
 }
 
-// A declared name of a member is read back unchanged, or else the request is refused with an error that names the tool
-// and the JSON pointer.
+// The name of a declared member is read back unchanged, or else the request is refused with an error that has the
+// tool's name and the member's JSON pointer.
 func TestOddNames(t *testing.T) {
 	families := make(map[string]*dialect.Dialect)
 	for _, name := range dialecttest.Names(testing.Short()) {

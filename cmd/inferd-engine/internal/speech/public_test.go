@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Answers that other engines failed to parse are parsed. The cases have the numbers of the public reports: L llama.cpp,
-// V vllm, S sglang, O ollama.
+// Answers that other projects mishandled are understood. Each case is named after the public reports: L is llama.cpp,
+// V vLLM, S SGLang, O Ollama; other projects are spelt out.
 func TestPublicFailures(t *testing.T) {
 	twenty, want20 := "", []string(nil)
 	for i := range 20 {

@@ -52,9 +52,9 @@ func TestSpace(t *testing.T) {
 	}
 }
 
-// The end tag ends a raw value wherever it stands. The template's newline in front of it is not part of the value; it
-// is required if the value cannot go on, or if the tag is a token. White space within a tag must be as the dialect
-// spells it.
+// The end tag ends a raw value, even without the newline that the template writes in front of the tag; that newline is
+// not part of the value. The newline is required behind a value that no byte can continue, such as true, and in front
+// of a tag that is a token. White space within a tag must be as the dialect spells it.
 func TestTags(t *testing.T) {
 	d := spaced("qwen3-coder", dialect.Space{JSON: true, Comma: " ", Colon: " "})
 	tokens := model{markers: []string{"<|im_end|>", "<tool_call>", "</tool_call>", "</parameter>"}}
