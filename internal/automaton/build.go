@@ -8,10 +8,10 @@ type Builder struct {
 	Budget *Budget // nil means one with the default bounds
 	Depth  int     // maximum levels of calls made with Nest; 0 means 128
 
-	g     Grammar
-	sets  map[Set]int32
-	dfas  map[*DFA]int32
-	parts []int32 // the number of nodes at each call of Body
+	g      Grammar
+	sets   map[Set]int32
+	dfas   map[*DFA]int32
+	bodies []int32 // the number of nodes at each call of Body
 }
 
 // Spend calls [Budget.Spend] of the builder's budget.
@@ -151,7 +151,7 @@ func (b *Builder) Rule() Rule {
 // Body defines a rule by its first node.
 func (b *Builder) Body(r Rule, start Node) {
 	b.g.rules[r] = int32(start)
-	b.parts = append(b.parts, int32(len(b.g.nodes)))
+	b.bodies = append(b.bodies, int32(len(b.g.nodes)))
 }
 
 // Call makes a node that takes a text of a rule.

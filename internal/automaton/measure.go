@@ -3,102 +3,68 @@ package automaton
 import "slices"
 
 // measure computes the costs and the heights of all nodes: they begin at never, and are lowered until
-// none changes any more. The nodes are measured in parts, one for each body of a rule, because most
-// nodes refer to earlier nodes of the same part. A part is measured again when a part that it refers
-// to has changed.
+// none changes any more. Each node is measured once, and again after a node to which it refers has
+// changed. The bodies of rules are measured from the last to the first, because rules are usually made
+// before those that they call; within a body most nodes refer to earlier ones.
 func (b *Builder) measure() {
 	g := &b.g
-	g.cost = slices.Repeat([]int32{never}, len(g.nodes))
+	n := len(g.nodes)
+	g.cost = slices.Repeat([]int32{never}, n)
 	g.height = slices.Clone(g.cost)
-	p := g.divide(b.parts)
-	due := slices.Repeat([]bool{true}, len(p.begins)-1)
-	for again := true; again; {
-		again = false
-		for k := len(due) - 1; k >= 0; k-- { // rules are usually made before those that they call
-			if !due[k] {
-				continue
-			}
-			due[k] = false
-			if !b.Spend(0) {
-				return
-			}
-			if !b.measurePart(p.begins[k], p.begins[k+1], p.loops[k]) {
-				continue
-			}
-			for _, user := range p.users[p.first[k]:p.first[k+1]] {
-				due[user] = true
-				again = again || int(user) >= k
-			}
+	first, users := g.users()
+	due := make([]int32, 0, n) // a ring of nodes, each at most once
+	queued := slices.Repeat([]bool{true}, n)
+	for end, k := n, len(b.bodies)-1; end > 0; k-- {
+		begin := 0
+		if k >= 0 {
+			begin = int(b.bodies[k])
 		}
-	}
-}
-
-// measurePart measures the nodes of a part, several times if the part has loops. It reports whether
-// the result for a node has changed.
-func (b *Builder) measurePart(begin, end int32, loops bool) (changed bool) {
-	g := &b.g
-	for again := true; again; {
-		again = false
 		for i := begin; i < end; i++ {
-			if i&63 == 0 && !b.Spend(0) {
-				return changed
+			due = append(due, int32(i))
+		}
+		end = begin
+	}
+	for at, waiting := 0, n; waiting > 0; waiting-- {
+		i := due[at]
+		queued[i] = false
+		if i&63 == 0 && !b.Spend(0) {
+			return
+		}
+		cost, height := g.measureNode(&g.nodes[i])
+		if cost < g.cost[i] || height < g.height[i] {
+			g.cost[i], g.height[i] = min(cost, g.cost[i]), min(height, g.height[i])
+			for _, user := range users[first[i]:first[i+1]] {
+				if !queued[user] {
+					queued[user] = true
+					due[(at+waiting)%n] = user
+					waiting++
+				}
 			}
-			cost, height := g.measureNode(&g.nodes[i])
-			if cost < g.cost[i] || height < g.height[i] {
-				g.cost[i], g.height[i] = min(cost, g.cost[i]), min(height, g.height[i])
-				again, changed = loops, true
-			}
+		}
+		if at++; at == n {
+			at = 0
 		}
 	}
-	return changed
 }
 
-// parts describes a division of the nodes into parts.
-type parts struct {
-	begins []int32 // the first node of each part, then the number of nodes
-	loops  []bool  // whether a node of the part refers to itself or to a later node
-	first  []int32 // for each part, the index of its first user; then the number of users
-	users  []int32 // the parts that refer to each part, part by part
-}
-
-// divide divides the nodes into parts, which end at the given indices.
-func (g *Grammar) divide(ends []int32) *parts {
-	p := &parts{begins: []int32{0}}
-	part := make([]int32, len(g.nodes))
-	for _, end := range append(ends, int32(len(g.nodes))) {
-		if begin := p.begins[len(p.begins)-1]; begin < end {
-			for i := begin; i < end; i++ {
-				part[i] = int32(len(p.begins) - 1)
-			}
-			p.begins = append(p.begins, end)
-		}
-	}
-	n := len(p.begins) - 1
-	p.loops, p.first = make([]bool, n), make([]int32, n+1)
-	var uses [][2]int32 // a part, and one that refers to it
-	refer := func(from int, to int32) {
-		k, user := part[to], part[from]
-		switch use := [2]int32{k, user}; {
-		case k == user:
-			p.loops[k] = p.loops[k] || int(to) >= from
-		case len(uses) == 0 || uses[len(uses)-1] != use:
-			uses = append(uses, use)
-			p.first[k+1]++
-		}
+// users returns the nodes that refer to each node: those of node i are users[first[i]:first[i+1]].
+func (g *Grammar) users() (first, users []int32) {
+	first = make([]int32, len(g.nodes)+1)
+	for i := range g.nodes {
+		g.references(int32(i), func(to int32) { first[to+1]++ })
 	}
 	for i := range g.nodes {
-		g.references(int32(i), func(to int32) { refer(i, to) })
+		first[i+1] += first[i]
 	}
-	for k := range n {
-		p.first[k+1] += p.first[k]
+	users = make([]int32, first[len(g.nodes)])
+	at := slices.Clone(first)
+	for i := range g.nodes {
+		g.references(int32(i), func(to int32) {
+			users[at[to]] = int32(i)
+			at[to]++
+		})
 	}
-	p.users = make([]int32, len(uses))
-	at := slices.Clone(p.first)
-	for _, use := range uses {
-		p.users[at[use[0]]] = use[1]
-		at[use[0]]++
-	}
-	return p
+	return first, users
 }
 
 // references calls yield for each node on which the cost of node i depends.
