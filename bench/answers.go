@@ -204,7 +204,7 @@ func restricted(from, folder, cpu string) (string, error) {
 
 // A comparison counts answers that equal those of a fresh engine.
 type comparison struct {
-	of     int       // number of answers
+	count  int       // number of answers
 	equal  int       // answers whose first value has the same bits
 	texts  int       // answers with the same text
 	other  int       // answers with another first token
@@ -222,7 +222,7 @@ type firstValue struct {
 
 // add compares an answer with that of a fresh engine.
 func (c *comparison) add(fresh, now answered) {
-	c.of++
+	c.count++
 	if fresh.text == now.text {
 		c.texts++
 	}
@@ -238,12 +238,12 @@ func (c *comparison) add(fresh, now answered) {
 // line prints a comparison as a row of the table.
 func (a *answers) line(model, situation string, c *comparison) {
 	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s %-9s %-9.2g %-9.2g %-6d %d\n", a.cpu, model, situation,
-		fmt.Sprintf("%d of %d", c.equal, c.of), fmt.Sprintf("%d of %d", c.texts, c.of), median(c.values), slices.Max(c.values), c.other, c.cached)
+		fmt.Sprintf("%d of %d", c.equal, c.count), fmt.Sprintf("%d of %d", c.texts, c.count), median(c.values), slices.Max(c.values), c.other, c.cached)
 }
 
-// begin starts a daemon with one entry, which has the model file and more settings in JSON, and
+// startEntry starts a daemon with one entry, which has the model file and more settings in JSON, and
 // waits until it is ready. Other users can connect to its sockets.
-func (a *answers) begin(file, more string) (*daemon, error) {
+func (a *answers) startEntry(file, more string) (*daemon, error) {
 	if a.exact {
 		more += `,"exact":true`
 	}

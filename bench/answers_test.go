@@ -22,7 +22,7 @@ func TestComparison(t *testing.T) {
 	} {
 		var c comparison
 		c.add(fresh, test.now)
-		if c.of != 1 || c.equal != test.equal || c.texts != test.texts || c.other != test.other || c.values[0] != test.off {
+		if c.count != 1 || c.equal != test.equal || c.texts != test.texts || c.other != test.other || c.values[0] != test.off {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}

@@ -2,16 +2,16 @@ package main
 
 import "fmt"
 
-// beside compares streams whose requests have an addition, such as a schema, with streams without
-// it. what names the addition in the report. It measures one and four streams on the same server,
-// with and without the addition in turns, and in the reverse order in every second round. on
-// prepares a server, and returns a function that measures the rate of n streams: with the addition
-// if with is 1, without it if with is 0.
-func (p *peers) beside(what string, on func(s *side) (rate func(n, with int) (float64, error), err error)) error {
+// compareAddition compares streams whose requests have an addition, such as a schema, with streams
+// without it. what names the addition in the report. It measures one and four streams on the same
+// server, with and without the addition in turns, and in the reverse order in every second round.
+// prepare prepares a server, and returns a function that measures the rate of n streams: with the
+// addition if addition is 1, without it if addition is 0.
+func (p *peers) compareAddition(what string, prepare func(s *testServer) (rate func(n, addition int) (float64, error), err error)) error {
 	streams := []int{1, 4}
 	servers := p.inferds(inferdOptions{})
-	results, err := serveInTurns(p, servers, p.rounds(), func(s *side) ([][]float64, error) {
-		rate, err := on(s)
+	results, err := serveInTurns(p, servers, p.rounds(), func(s *testServer) ([][]float64, error) {
+		rate, err := prepare(s)
 		if err != nil {
 			return nil, err
 		}

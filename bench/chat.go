@@ -30,8 +30,8 @@ func (p *peers) chats() error {
 	for i := range tokens {
 		tokens[i] = p.size(128, 64)
 	}
-	// of returns the rates for each target and each number of streams.
-	of := func(s *side, targets ...load.Target) ([]float64, error) {
+	// ratesOf returns the rates for each target and each number of streams.
+	ratesOf := func(s *testServer, targets ...load.Target) ([]float64, error) {
 		var rates []float64
 		for _, t := range targets {
 			through := *s
@@ -47,28 +47,28 @@ func (p *peers) chats() error {
 		}
 		return rates, nil
 	}
-	reach := make([]string, 2*len(streams))
+	goals := make([]string, 2*len(streams))
 	flip := false // whether HTTP is first
-	all := []runner{p.runner(contender{"inferd", func() (*side, error) { return p.inferd(inferdOptions{}) }}, reach, func(s *side) ([]float64, error) {
+	all := []runner{p.runner(contender{"inferd", func() (*testServer, error) { return p.inferd(inferdOptions{}) }}, goals, func(s *testServer) ([]float64, error) {
 		flip = !flip
 		chat := load.Target{Dialect: load.Chat, Path: filepath.Join(s.daemon.dir, httpLeaf)}
 		lp := load.Target{Dialect: load.LP, Path: filepath.Join(s.daemon.dir, lpLeaf)}
 		if flip {
-			return of(s, chat, lp)
+			return ratesOf(s, chat, lp)
 		}
-		rates, err := of(s, lp, chat)
+		rates, err := ratesOf(s, lp, chat)
 		if err != nil {
 			return nil, err
 		}
 		return append(rates[len(streams):], rates[:len(streams)]...), nil
 	})}
 	for _, c := range p.llamaServers(false, true) {
-		all = append(all, p.runner(c, reach, func(s *side) ([]float64, error) {
-			rates, err := of(s, load.Target{Dialect: load.Chat, Path: s.target.Path})
+		all = append(all, p.runner(c, goals, func(s *testServer) ([]float64, error) {
+			rates, err := ratesOf(s, load.Target{Dialect: load.Chat, Path: s.target.Path})
 			return append(rates, make([]float64, len(streams))...), err
 		}))
 	}
-	rates, err := compareRates(all, p.repeats(), len(reach))
+	rates, err := compareRates(all, p.repeats(), len(goals))
 	if err != nil {
 		return err
 	}
@@ -174,10 +174,10 @@ func (b *bench) tokenAllocations() (lp, chat float64, err error) {
 	socket := &server.Server{Runner: runner(), WriteTimeout: time.Minute}
 	prefixed := []byte(`{"id":"b","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}]}`)
 	for _, kind := range []struct {
-		ask   []byte
-		serve func(ctx context.Context, ln net.Listener) error
-		end   string
-		of    *float64
+		ask    []byte
+		serve  func(ctx context.Context, ln net.Listener) error
+		end    string
+		result *float64
 	}{
 		{append(frame.AppendHead(nil, frame.JSON, len(prefixed)), prefixed...), func(ctx context.Context, ln net.Listener) error {
 			return socket.Serve(ctx, ln, server.Surface{Name: "lp", Open: func(nc net.Conn) (server.Codec, error) {
@@ -186,7 +186,7 @@ func (b *bench) tokenAllocations() (lp, chat float64, err error) {
 		}, `"type":"done"`, &lp},
 		{[]byte(chatOf(`,"stream":true`)), web.Serve, "[DONE]", &chat},
 	} {
-		if *kind.of, err = b.allocations(kind.ask, kind.end, tokens, kind.serve); err != nil {
+		if *kind.result, err = b.allocations(kind.ask, kind.end, tokens, kind.serve); err != nil {
 			return 0, 0, err
 		}
 	}

@@ -65,7 +65,7 @@ func now() int64 {
 // relay measures the latency of a token from the engine's process through the daemon to a client.
 // For comparison it also reads the same engine directly: that latency is the time that the machine
 // needs to wake a process, without the daemon.
-func (b *bench) relay(what, reach string, tokens int) error {
+func (b *bench) relay(what, goal string, tokens int) error {
 	direct, err := b.direct(tokens)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (b *bench) relay(what, reach string, tokens int) error {
 	}
 	for _, p := range []float64{50, 99} {
 		d, t := percentile(direct, p), percentile(through, p)
-		b.report(fmt.Sprintf("%s: p%.0f", what, p), reach, "%s (direct %s)", t.Round(100), d.Round(100))
+		b.report(fmt.Sprintf("%s: p%.0f", what, p), goal, "%s (direct %s)", t.Round(100), d.Round(100))
 	}
 	return nil
 }

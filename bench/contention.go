@@ -17,7 +17,7 @@ import (
 func (p *peers) flood() error {
 	ours := p.inferds(inferdOptions{queueDepth: 64})
 	rounds := p.rounds()
-	results, err := serveInTurns(p, ours, rounds, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
+	results, err := serveInTurns(p, ours, rounds, func(s *testServer) (*flooded, error) { return p.besideFlood(s, p.size(100, 20)/rounds+1) })
 	if err != nil {
 		return err
 	}
@@ -25,11 +25,11 @@ func (p *peers) flood() error {
 		idle := pooled(results[i], func(f *flooded) []time.Duration { return f.idle })
 		busy := pooled(results[i], func(f *flooded) []time.Duration { return f.busy })
 		step := time.Duration(medianOf(results[i], func(f *flooded) int { return int(f.step) }))
-		reach := ""
+		goal := ""
 		if i == 0 {
-			reach = "<= " + ms(3*percentile(idle, 99)/2+step)
+			goal = "<= " + ms(3*percentile(idle, 99)/2+step)
 		}
-		p.report(c.name+": TTFT, 60 waiting", reach, "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
+		p.report(c.name+": TTFT, 60 waiting", goal, "p50 %s, p99 %s", ms(median(busy)), ms(percentile(busy, 99)))
 		p.report("  idle, and a step beside the flood", "", "p50 %s, p99 %s, step %s", ms(median(idle)), ms(percentile(idle, 99)), ms(step))
 	}
 	reportVersus(p, results,
@@ -39,7 +39,7 @@ func (p *peers) flood() error {
 		figure[*flooded]{"step", true, func(f *flooded) float64 { return f.step.Seconds() * 1000 }})
 	for _, c := range p.llamaServers(false) {
 		// Requests take so long on this server that only a few are measured.
-		f, err := serve(p, c, func(s *side) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
+		f, err := serve(p, c, func(s *testServer) (*flooded, error) { return p.besideFlood(s, p.size(6, 2)) })
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ type flooded struct {
 }
 
 // pause returns an interval at which short requests do not overlap on an idle server.
-func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
+func (p *peers) pause(s *testServer, client load.Doer) (time.Duration, error) {
 	var took []time.Duration
 	for range 3 {
 		p.rest()
@@ -71,7 +71,7 @@ func (p *peers) pause(s *side, client load.Doer) (time.Duration, error) {
 
 // besideFlood sends n short requests on an idle server, and then n more while another caller
 // keeps all slots running and sixty requests waiting.
-func (p *peers) besideFlood(s *side, n int) (*flooded, error) {
+func (p *peers) besideFlood(s *testServer, n int) (*flooded, error) {
 	short, err := p.caller(1, 0)
 	if err != nil {
 		return nil, err
@@ -177,18 +177,18 @@ func (p *peers) shares() error {
 
 // competeInTurns measures the callers on each server in turns.
 func (p *peers) competeInTurns(servers []contender, callers []backlogged) ([][]*usage, error) {
-	return serveInTurns(p, servers, p.rounds(), func(s *side) (*usage, error) { return p.compete(s, callers) })
+	return serveInTurns(p, servers, p.rounds(), func(s *testServer) (*usage, error) { return p.compete(s, callers) })
 }
 
 // reportShares prints a measure of the shares on each server, which of computes from the tokens of
 // each caller.
-func (p *peers) reportShares(servers []contender, results [][]*usage, what, reach, measure string, of func([]float64) float64) {
+func (p *peers) reportShares(servers []contender, results [][]*usage, what, goal, measure string, of func([]float64) float64) {
 	for i, c := range servers {
 		if i > 0 {
-			what, reach = "  "+c.name, ""
+			what, goal = "  "+c.name, ""
 		}
 		fresh := summed(results[i], func(g *usage) []float64 { return g.fresh })
-		p.report(what, reach, "%s %.3f (%s tokens/s)", measure, of(fresh), perSecond(fresh, p.watched(results[i])))
+		p.report(what, goal, "%s %.3f (%s tokens/s)", measure, of(fresh), perSecond(fresh, p.watched(results[i])))
 	}
 	reportVersus(p, results, figure[*usage]{measure, false, func(g *usage) float64 { return of(g.fresh) }},
 		figure[*usage]{"tokens/s of all", false, func(g *usage) float64 { return sum(g.fresh) / p.backlog.Seconds() }})
@@ -234,7 +234,7 @@ type backlogged struct {
 // compete runs callers at once, and returns the tokens of each during the measurement. The
 // measurement begins when each caller has had two answers: the first requests take the free slots
 // regardless of shares, and keep them until they are answered.
-func (p *peers) compete(s *side, callers []backlogged) (*usage, error) {
+func (p *peers) compete(s *testServer, callers []backlogged) (*usage, error) {
 	ctx, leave := context.WithCancel(p.ctx)
 	defer leave()
 	var (

@@ -146,7 +146,7 @@ func (b *bench) recording() error {
 		return err
 	}
 	defer record.Close()
-	for _, step := range []struct{ what, reach, id string }{
+	for _, step := range []struct{ what, goal, id string }{
 		{"no rule can match", "<= 5 µs", "5f2b8a"},
 		{"a secret in it", "<= 25 µs", "5f2b8a token=swordfish"},
 	} {
@@ -173,11 +173,11 @@ func (b *bench) recording() error {
 		if err != nil {
 			return err
 		}
-		b.report("activity log, a request waits, "+step.what, step.reach, "p50 %s, p99 %s", median(took), percentile(took, 99))
-		b.report("  processor time in all", step.reach, "%s", (after-before)/(rounds*burst))
+		b.report("activity log, a request waits, "+step.what, step.goal, "p50 %s, p99 %s", median(took), percentile(took, 99))
+		b.report("  processor time in all", step.goal, "%s", (after-before)/(rounds*burst))
 	}
 	if n := record.Lost(); n > 0 {
-		return fmt.Errorf("%d lines are lost", n)
+		return fmt.Errorf("the activity log has lost %d lines", n)
 	}
 	return nil
 }

@@ -23,8 +23,8 @@ func (p *peers) stall() error {
 	for _, kind := range []struct {
 		servers []contender
 		note    string
-		// reach returns the goals for the gap and the prefill.
-		reach func(streams int, step time.Duration) (gap, prefill string)
+		// goals returns those for the gap and the prefill.
+		goals func(streams int, step time.Duration) (gap, prefill string)
 		n     int
 	}{
 		{p.inferds(inferdOptions{}), "", func(streams int, step time.Duration) (string, string) {
@@ -37,17 +37,17 @@ func (p *peers) stall() error {
 	} {
 		for _, tokens := range prompts {
 			for _, streams := range []int{1, 4} {
-				of := fmt.Sprintf("%s: %d streams, prompt of %d", kind.note, streams, tokens)
-				results, err := serveInTurns(p, kind.servers, kind.n, func(s *side) (*stalled, error) { return p.besidePrefill(s, streams, tokens) })
+				label := fmt.Sprintf("%s: %d streams, prompt of %d", kind.note, streams, tokens)
+				results, err := serveInTurns(p, kind.servers, kind.n, func(s *testServer) (*stalled, error) { return p.besidePrefill(s, streams, tokens) })
 				if err != nil {
-					return fmt.Errorf("%s: %w", of, err)
+					return fmt.Errorf("%s: %w", label, err)
 				}
 				for i, c := range kind.servers {
-					reportStalled(p, c.name+of, results[i], func(step time.Duration) (string, string) {
+					reportStalled(p, c.name+label, results[i], func(step time.Duration) (string, string) {
 						if i > 0 {
 							return "", ""
 						}
-						return kind.reach(streams, step)
+						return kind.goals(streams, step)
 					})
 				}
 				if len(results) > 1 {
@@ -65,12 +65,12 @@ func (p *peers) stall() error {
 }
 
 // reportStalled prints the gaps between tokens, and how much slower the prefill is, on one server.
-func reportStalled(p *peers, what string, results []*stalled, reach func(step time.Duration) (gap, prefill string)) {
+func reportStalled(p *peers, what string, results []*stalled, goals func(step time.Duration) (gap, prefill string)) {
 	gaps := pooled(results, func(st *stalled) []time.Duration { return st.gaps })
 	step := time.Duration(medianOf(results, func(st *stalled) int { return int(st.step) }))
 	took := time.Duration(medianOf(results, func(st *stalled) int { return int(st.took) }))
 	alone := time.Duration(medianOf(results, func(st *stalled) int { return int(st.alone) }))
-	gap, prefill := reach(step)
+	gap, prefill := goals(step)
 	p.report(what+": gap", gap, "p99.9 %s, max %s, before %s", ms(percentile(gaps, 99.9)), ms(slices.Max(gaps)), ms(step))
 	p.report("  its prefill, of undisturbed", prefill, "%.2f (%s, alone %s)",
 		medianOf(results, func(st *stalled) float64 { return st.alone.Seconds() / st.took.Seconds() }),
@@ -89,7 +89,7 @@ type stalled struct {
 }
 
 // besidePrefill measures a prefill on the idle server, and then beside n streams of another caller.
-func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
+func (p *peers) besidePrefill(s *testServer, n, tokens int) (*stalled, error) {
 	other, err := p.caller(1, 0)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (p *peers) besidePrefill(s *side, n, tokens int) (*stalled, error) {
 // startStreams runs n streams of the first caller, and returns when each has its first token. A
 // stream that ends is started again, so that even a fast server always has n streams. end hangs up,
 // and returns all answers.
-func (p *peers) startStreams(s *side, n, tokens int) (end func() ([]load.Outcome, error), err error) {
+func (p *peers) startStreams(s *testServer, n, tokens int) (end func() ([]load.Outcome, error), err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ type masked struct {
 }
 
 // besideGrammars runs two streams on the idle server, and then beside six requests with a grammar.
-func (p *peers) besideGrammars(s *side) (*masked, error) {
+func (p *peers) besideGrammars(s *testServer) (*masked, error) {
 	other, err := p.caller(1, 0)
 	if err != nil {
 		return nil, err
@@ -272,7 +272,7 @@ func (p *peers) besideGrammars(s *side) (*masked, error) {
 }
 
 // reportMasked prints the gaps on one server. It returns false if a round was not measured.
-func reportMasked(p *peers, what string, results []*masked, reaches bool) bool {
+func reportMasked(p *peers, what string, results []*masked, hasGoal bool) bool {
 	requests := make(map[string]int)
 	for _, m := range results {
 		if m.err != nil {
@@ -288,12 +288,12 @@ func reportMasked(p *peers, what string, results []*masked, reaches bool) bool {
 	}
 	alone := pooled(results, func(m *masked) []time.Duration { return m.alone })
 	beside := pooled(results, func(m *masked) []time.Duration { return m.beside })
-	reach := ""
-	if reaches {
+	goal := ""
+	if hasGoal {
 		step := median(alone)
-		reach = "p99.9 <= " + ms(defaultStall(step)+step)
+		goal = "p99.9 <= " + ms(defaultStall(step)+step)
 	}
-	p.report(what+": gap beside grammars", reach, "%s", percentiles(beside))
+	p.report(what+": gap beside grammars", goal, "%s", percentiles(beside))
 	p.report("  without them", "", "%s", percentiles(alone))
 	counts := make([]string, 0, len(requests))
 	for _, kind := range slices.Sorted(maps.Keys(requests)) {

@@ -54,25 +54,25 @@ func (b *bench) overHTTP() error {
 	defer bare.stop()
 	const conns, each, rounds = 8, 1500, 9
 	sides := []struct {
-		of   *daemon
-		leaf string
-		ask  func(net.Conn, *bufio.Reader) error
-		rate []float64
-		cpu  []time.Duration // CPU time of the daemon for a request
-	}{{of: d, leaf: v2Leaf, ask: askV2}, {of: d, leaf: httpLeaf, ask: askHTTP}, {of: bare, leaf: httpLeaf, ask: askHTTP}}
+		daemon *daemon
+		leaf   string
+		ask    func(net.Conn, *bufio.Reader) error
+		rate   []float64
+		cpu    []time.Duration // CPU time of the daemon for a request
+	}{{daemon: d, leaf: v2Leaf, ask: askV2}, {daemon: d, leaf: httpLeaf, ask: askHTTP}, {daemon: bare, leaf: httpLeaf, ask: askHTTP}}
 	for round := range rounds { // in turns, because the speed of the machine changes
 		for i := range sides {
 			s := &sides[(i+round)%len(sides)]
-			before, err := s.of.usage()
+			before, err := s.daemon.usage()
 			if err != nil {
 				return err
 			}
 			begin := time.Now()
-			if err := s.of.together(s.leaf, conns, each, s.ask); err != nil {
+			if err := s.daemon.together(s.leaf, conns, each, s.ask); err != nil {
 				return fmt.Errorf("%s: %w", s.leaf, err)
 			}
 			s.rate = append(s.rate, conns*each/time.Since(begin).Seconds())
-			after, err := s.of.usage()
+			after, err := s.daemon.usage()
 			if err != nil {
 				return err
 			}
@@ -165,7 +165,7 @@ func askHTTP(nc net.Conn, r *bufio.Reader) error {
 		}
 		_, rest, ok := bytes.Cut(head, []byte("Content-Length: "))
 		if !ok || !bytes.HasPrefix(head, []byte("HTTP/1.1 200")) {
-			return fmt.Errorf("it said %s", head)
+			return fmt.Errorf("the daemon answered %s", head)
 		}
 		digits, _, _ := bytes.Cut(rest, []byte("\r"))
 		length, err := strconv.Atoi(string(digits))

@@ -27,7 +27,7 @@ const letters = "root ::= [a-z]+"
 func (p *peers) secondTurn() error {
 	tokens := p.size(2000, 600)
 	all := slices.Concat(p.inferds(inferdOptions{}), p.llamaServers(true))
-	results, err := serveInTurns(p, all, p.size(5, 3), func(s *side) (*turns, error) { return p.twoTurns(s, tokens) })
+	results, err := serveInTurns(p, all, p.size(5, 3), func(s *testServer) (*turns, error) { return p.twoTurns(s, tokens) })
 	if err != nil {
 		return err
 	}
@@ -35,12 +35,12 @@ func (p *peers) secondTurn() error {
 	first := figure[*turns]{"TTFT of the first turn", true, func(t *turns) float64 { return t.first }}
 	second := figure[*turns]{"TTFT of the second turn", true, func(t *turns) float64 { return t.second }}
 	for i, c := range all {
-		reach := ""
+		goal := ""
 		if i == 0 {
-			reach = "<= 0.05"
+			goal = "<= 0.05"
 		}
 		last := results[i][len(results[i])-1]
-		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", c.name, tokens), reach, "%.3f (%.0f ms / %.0f ms; %d tokens cached, %d new)",
+		p.report(fmt.Sprintf("%s: TTFT of the second turn / cold, %d tokens", c.name, tokens), goal, "%.3f (%.0f ms / %.0f ms; %d tokens cached, %d new)",
 			median(ratio.each(results[i])), median(second.each(results[i])), median(first.each(results[i])), last.cached, last.fresh)
 	}
 	reportVersus(p, results, first, second)
@@ -53,7 +53,7 @@ type turns struct {
 	cached, fresh int     // cached and computed tokens of the second prompt
 }
 
-func (p *peers) twoTurns(s *side, tokens int) (*turns, error) {
+func (p *peers) twoTurns(s *testServer, tokens int) (*turns, error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return nil, err
@@ -84,14 +84,14 @@ func (p *peers) probe() error {
 	if err != nil {
 		return err
 	}
-	of := fmt.Sprintf("same prefix as another user's, %d tries", p.probes)
-	p.report(of+": cached tokens", "0 beyond the template", "%d", found.cached)
-	p.report("  timing AUC", "0.5 ± 0.02", "%.3f ± %.3f", found.auc, found.doubt)
+	label := fmt.Sprintf("same prefix as another user's, %d tries", p.probes)
+	p.report(label+": cached tokens", "0 beyond the template", "%d", found.cached)
+	p.report("  timing AUC", "0.5 ± 0.02", "%.3f ± %.3f", found.auc, found.margin)
 	own, err := p.probeOf(s, min(p.probes, 1000), true)
 	if err != nil {
 		return err
 	}
-	p.report("  the same prefix as one's own: cached, AUC", "for comparison", "%d, %.3f ± %.3f", own.cached, own.auc, own.doubt)
+	p.report("  the same prefix as one's own: cached, AUC", "for comparison", "%d, %.3f ± %.3f", own.cached, own.auc, own.margin)
 	p.stop(s)
 
 	model, err := builtin.Ensure(p.bin, "tiny")
@@ -109,19 +109,20 @@ func (p *peers) probe() error {
 	if found, err = p.probeOf(theirs, n, false); err != nil {
 		return err
 	}
-	p.report(fmt.Sprintf("  llama-server, %d tries: cached tokens, AUC", n), "", "%d, %.3f ± %.3f", found.cached, found.auc, found.doubt)
+	p.report(fmt.Sprintf("  llama-server, %d tries: cached tokens, AUC", n), "", "%d, %.3f ± %.3f", found.cached, found.auc, found.margin)
 	return nil
 }
 
 // A leak is the result of many tries of a probe.
 type leak struct {
-	cached     int // most cached tokens of a try, without the template
-	auc, doubt float64
+	cached int     // most cached tokens of a try, without the template
+	auc    float64 // probability that a prompt with the same prefix is answered faster; 0.5 means no difference
+	margin float64 // two standard errors of auc
 }
 
 // probeOf sends n pairs of prompts: one of the victim, then one of the prober with the same prefix
 // or another. The victim is another user or, if own is set, the prober itself.
-func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
+func (p *peers) probeOf(s *testServer, n int, own bool) (*leak, error) {
 	const prefix = 400 // tokens
 	victim, err := p.caller(0, 0)
 	if err != nil {
@@ -142,11 +143,11 @@ func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 			return nil, err
 		}
 		shared := rand.IntN(2) == 0
-		begin := theirs
+		start := theirs
 		if !shared {
-			begin = text(prefix)
+			start = text(prefix)
 		}
-		o, err := p.ask(prober, load.Shot{Target: s.target, Request: load.Request{Turns: []string{begin + text(20)}, MaxTokens: 2}})
+		o, err := p.ask(prober, load.Shot{Target: s.target, Request: load.Request{Turns: []string{start + text(20)}, MaxTokens: 2}})
 		if err != nil {
 			return nil, err
 		}
@@ -164,13 +165,13 @@ func (p *peers) probeOf(s *side, n int, own bool) (*leak, error) {
 			different = append(different, o.TTFT())
 		}
 	}
-	all.auc, all.doubt = auc(same, different)
+	all.auc, all.margin = auc(same, different)
 	return &all, nil
 }
 
 // auc returns the probability that a random element of a is faster than one of b, and two standard
 // errors of that probability if there is no difference.
-func auc(a, b []time.Duration) (p, doubt float64) {
+func auc(a, b []time.Duration) (p, margin float64) {
 	type timed struct {
 		d    time.Duration
 		from int
@@ -204,17 +205,17 @@ func auc(a, b []time.Duration) (p, doubt float64) {
 // reports it, and the TTFT of a request that is sent at that moment.
 func (p *peers) hangUps() error {
 	all := slices.Concat(p.inferds(inferdOptions{})[:1], p.llamaServers(true))
-	_, err := serveInTurns(p, all, 1, func(s *side) (struct{}, error) {
-		reach := ""
+	_, err := serveInTurns(p, all, 1, func(s *testServer) (struct{}, error) {
+		goal := ""
 		if s.daemon != nil {
-			reach = "<= 100 ms, or a step"
+			goal = "<= 100 ms, or a step"
 		}
-		return struct{}{}, p.hangUpsOf(s, reach)
+		return struct{}{}, p.hangUpsOf(s, goal)
 	})
 	return err
 }
 
-func (p *peers) hangUpsOf(s *side, reach string) error {
+func (p *peers) hangUpsOf(s *testServer, goal string) error {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return err
@@ -252,7 +253,7 @@ func (p *peers) hangUpsOf(s *side, reach string) error {
 			}
 			free, next = append(free, f), append(next, n)
 		}
-		p.report(fmt.Sprintf("%s: slot free after a hang-up in %s", s.name, stage.name), reach, "median %s, worst %s", ms(median(free)), ms(slices.Max(free)))
+		p.report(fmt.Sprintf("%s: slot free after a hang-up in %s", s.name, stage.name), goal, "median %s, worst %s", ms(median(free)), ms(slices.Max(free)))
 		p.report("  TTFT of a request at that moment, idle", "", "median %s, worst %s, idle %s", ms(median(next)), ms(slices.Max(next)), ms(median(idle)))
 	}
 	return nil
@@ -260,7 +261,7 @@ func (p *peers) hangUpsOf(s *side, reach string) error {
 
 // hangUp sends a request whose client hangs up. free is the time from then until no request runs on
 // the server. After a second hang-up another user sends a request at once; next is its TTFT.
-func (p *peers) hangUp(s *side, leaves func() load.Shot) (free, next time.Duration, err error) {
+func (p *peers) hangUp(s *testServer, leaves func() load.Shot) (free, next time.Duration, err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return 0, 0, err
@@ -379,7 +380,7 @@ func (p *peers) reportMixed(requests int, tallies []load.Tally, counted *daemonS
 }
 
 // idle waits until no request runs.
-func (p *peers) idle(s *side) error {
+func (p *peers) idle(s *testServer) error {
 	for {
 		n, err := s.running()
 		if err != nil || n == 0 {

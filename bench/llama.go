@@ -268,7 +268,7 @@ func (p *peers) llamaServers(unified ...bool) []contender {
 	}
 	all := make([]contender, len(unified))
 	for i, mode := range unified {
-		all[i] = contender{llamaName(mode), func() (*side, error) { return p.llamaServer(p.model, mode) }}
+		all[i] = contender{llamaName(mode), func() (*testServer, error) { return p.llamaServer(p.model, mode) }}
 	}
 	return all
 }
@@ -283,7 +283,7 @@ func llamaName(unified bool) string {
 
 // llamaServer starts llama-server with eight slots. If unified is set, they share one cache;
 // otherwise each has its part of the context.
-func (p *peers) llamaServer(model string, unified bool) (*side, error) {
+func (p *peers) llamaServer(model string, unified bool) (*testServer, error) {
 	dir, err := os.MkdirTemp("", "ls")
 	if err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func (p *peers) llamaServer(model string, unified bool) (*side, error) {
 		close(ended)
 	}()
 	get := httpGet(path)
-	s := &side{name: llamaName(unified), target: load.Target{Dialect: load.Llama, Path: path}}
+	s := &testServer{name: llamaName(unified), target: load.Target{Dialect: load.Llama, Path: path}}
 	s.running = func() (int, error) { return llamaRunning(p.ctx, get) }
 	s.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)

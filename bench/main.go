@@ -91,8 +91,8 @@ func newBench(dir string, out io.Writer) (*bench, error) {
 }
 
 // report prints a row of the report.
-func (b *bench) report(what, reach, format string, args ...any) {
-	fmt.Fprintf(b.out, "%-58s %-34s %s\n", what, fmt.Sprintf(format, args...), reach)
+func (b *bench) report(what, goal, format string, args ...any) {
+	fmt.Fprintf(b.out, "%-58s %-34s %s\n", what, fmt.Sprintf(format, args...), goal)
 }
 
 func run(args []string, out io.Writer) error {
@@ -116,7 +116,7 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
+	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "goal")
 	if *onlyHTTP {
 		return b.onlyHTTP()
 	}

@@ -57,9 +57,9 @@ func closeAll(conns []net.Conn) {
 func (b *bench) attachments() error {
 	const mib = 1 << 20
 	for _, test := range []struct {
-		leaf  string
-		size  int
-		reach float64
+		leaf string
+		size int
+		goal float64
 	}{{lpLeaf, 48 * mib, 1.1}, {v2Leaf, 40 * mib, 2.5}} {
 		d, err := b.mocked(`"n_slots":4`)
 		if err != nil {
@@ -74,7 +74,7 @@ func (b *bench) attachments() error {
 		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
-		b.report(fmt.Sprintf("memory for an attachment of %d MiB, %s", test.size/mib, test.leaf), fmt.Sprintf("<= %.1f of its size", test.reach),
+		b.report(fmt.Sprintf("memory for an attachment of %d MiB, %s", test.size/mib, test.leaf), fmt.Sprintf("<= %.1f of its size", test.goal),
 			"%.2f", float64(peak-before)/float64(test.size))
 	}
 	return nil

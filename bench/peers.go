@@ -53,7 +53,7 @@ type peers struct {
 	tcp              bool // rows d and e use HTTP on loopback TCP
 
 	callers map[[2]int]*load.Caller
-	servers []*side
+	servers []*testServer
 }
 
 // A row is one comparison, and a row of the printed table.
@@ -193,7 +193,7 @@ func (p *peers) prepare(dir string, out io.Writer, before string, withLlama bool
 
 // measure prints the table of the chosen rows.
 func (p *peers) measure(ctx context.Context, chosen []row) error {
-	fmt.Fprintf(p.out, "\n%-58s %-34s %s\n", "figure", "here", "reach, aim")
+	fmt.Fprintf(p.out, "\n%-58s %-34s %s\n", "figure", "here", "goal, aim")
 	var failed []string
 	for _, r := range chosen {
 		err := p.row(ctx, r)

@@ -14,8 +14,8 @@ import (
 func (p *peers) decode() error {
 	streams := []int{1, 4, 8}
 	tokens := slices.Repeat([]int{p.size(128, 64)}, len(streams))
-	// of returns the rate for each number of streams.
-	of := func(rate func(i int) (float64, error)) ([]float64, error) {
+	// ratesOf returns the rate for each number of streams.
+	ratesOf := func(rate func(i int) (float64, error)) ([]float64, error) {
 		rates := make([]float64, len(streams))
 		for i := range streams {
 			p.rest()
@@ -26,18 +26,18 @@ func (p *peers) decode() error {
 		}
 		return rates, nil
 	}
-	through := func(s *side) ([]float64, error) {
-		return of(func(i int) (float64, error) { return p.streams(s, streams[i], &tokens[i]) })
+	through := func(s *testServer) ([]float64, error) {
+		return ratesOf(func(i int) (float64, error) { return p.streams(s, streams[i], &tokens[i]) })
 	}
 	none := make([]string, len(streams))
 	loops := []string{">= 0.93, aim 0.98", ">= 0.95, aim 0.98", ">= 0.95, aim 0.98"}
 	var all []runner
 	for i, c := range p.inferds(inferdOptions{}) {
-		all = append(all, p.runner(c, slices.Repeat([]string{p.builds[i].reach}, len(streams)), through))
+		all = append(all, p.runner(c, slices.Repeat([]string{p.builds[i].goal}, len(streams)), through))
 	}
 	if p.llama != "" {
 		all = append(all, runner{"llama-batched-bench", loops, func() ([]float64, error) {
-			return of(func(i int) (float64, error) { return p.batchedBench(p.model, tokens[i], streams[i]) })
+			return ratesOf(func(i int) (float64, error) { return p.batchedBench(p.model, tokens[i], streams[i]) })
 		}})
 	}
 	all = append(all, runner{"our bare loop", loops, func() ([]float64, error) {
@@ -49,7 +49,7 @@ func (p *peers) decode() error {
 		if _, err := bare.run(8, 1); err != nil { // warm-up
 			return nil, err
 		}
-		return of(func(i int) (float64, error) { return bare.run(tokens[i], streams[i]) })
+		return ratesOf(func(i int) (float64, error) { return bare.run(tokens[i], streams[i]) })
 	}})
 	modes := len(all) // the following runners are the modes of llama-server
 	for _, c := range p.llamaServers(false, true) {
@@ -62,7 +62,7 @@ func (p *peers) decode() error {
 	for i, n := range streams {
 		printed := slices.Clone(all)
 		if best := fastest(rates, modes, i); best < len(all) {
-			printed[best].reach = slices.Repeat([]string{fmt.Sprintf(">= %.2f, aim 1.00 (its better mode)", []float64{0.95, 0.92, 0.95}[i])}, len(streams))
+			printed[best].goals = slices.Repeat([]string{fmt.Sprintf(">= %.2f, aim 1.00 (its better mode)", []float64{0.95, 0.92, 0.95}[i])}, len(streams))
 		}
 		p.reportRates(fmt.Sprintf("%d streams through the socket", n), printed, rates, i)
 	}
@@ -110,7 +110,7 @@ func spread(all []float64) string {
 
 // streams measures the rate of n streams while all of them run. The answers have *tokens tokens. If
 // they do not overlap enough, streams doubles *tokens and measures again.
-func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
+func (p *peers) streams(s *testServer, n int, tokens *int) (float64, error) {
 	const longest = peerContext/peerSlots - 64 // tokens of an answer that fit beside the prompt in a slot of a split cache
 	for {
 		outcomes, err := p.answers(s, n, *tokens)
@@ -130,7 +130,7 @@ func (p *peers) streams(s *side, n int, tokens *int) (float64, error) {
 }
 
 // answers requests n answers of the given length at once.
-func (p *peers) answers(s *side, n, tokens int) ([]load.Outcome, error) {
+func (p *peers) answers(s *testServer, n, tokens int) ([]load.Outcome, error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func (p *peers) prefill() error {
 	if err != nil {
 		return err
 	}
-	through := func(s *side) ([]float64, error) {
+	through := func(s *testServer) ([]float64, error) {
 		o, err := p.ask(client, load.Shot{Target: s.target, Request: prompt(tokens, 1)})
 		if err == nil && o.In != tokens {
 			err = fmt.Errorf("prefill of %d tokens, not %d", o.In, tokens)
@@ -213,7 +213,7 @@ func (p *peers) prefill() error {
 	}
 	var all []runner
 	for i, c := range p.inferds(inferdOptions{}) {
-		all = append(all, p.runner(c, []string{p.builds[i].reach}, through))
+		all = append(all, p.runner(c, []string{p.builds[i].goal}, through))
 	}
 	for _, c := range p.llamaServers(false) {
 		all = append(all, runner{"llama-bench", []string{">= 0.95, aim 0.98"}, func() ([]float64, error) {

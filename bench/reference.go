@@ -72,27 +72,27 @@ func runReference(args []string, out io.Writer) error {
 		rivals = append(rivals, rival{older.name, filepath.Join(older.dir, "inferd")})
 	}
 	fmt.Fprintf(out, "%d cores, %s/%s, %s; %d rounds, a daemon at a time; median (range)\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), *rounds)
-	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "reach")
-	results, err := inTurns(rivals, *rounds, func(r rival) (lone, error) {
+	fmt.Fprintf(out, "%-58s %-34s %s\n", "figure", "here", "goal")
+	results, err := inTurns(rivals, *rounds, func(r rival) (rivalRun, error) {
 		got, err := r.measure(ctx, *length)
 		if err != nil {
-			return lone{}, fmt.Errorf("%s: %w", r.name, err)
+			return rivalRun{}, fmt.Errorf("%s: %w", r.name, err)
 		}
 		return got, nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, f := range loneFigures {
+	for _, f := range rivalFigures {
 		ours := f.each(results[0])
 		b.report(f.name, "", "%s", spread(ours))
 		for i, r := range rivals[1:] {
-			reach := f.reach
+			goal := f.goal
 			if i > 0 {
-				reach = ""
+				goal = ""
 			}
 			theirs := f.each(results[i+1])
-			b.report("  of "+r.name, reach, "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
+			b.report("  of "+r.name, goal, "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
 		}
 	}
 	return nil
@@ -129,8 +129,8 @@ func buildReference(ctx context.Context, cargo string) (string, error) {
 // older build of inferd.
 type rival struct{ name, program string }
 
-// A lone holds the figures of one run of a daemon.
-type lone struct {
+// A rivalRun holds the figures of one run of a daemon.
+type rivalRun struct {
 	full, slow, paced burst // one connection: without a pause, with 50 and with 100 requests a second
 	eight             burst // eight connections without a pause
 }
@@ -143,28 +143,28 @@ type burst struct {
 	median float64 // time from a request to the end of its answer, in µs
 }
 
-// A loneFigure is a figure with the goal for its ratio to the reference.
-type loneFigure struct {
-	figure[lone]
+// A rivalFigure is a figure with the goal for its ratio to the reference.
+type rivalFigure struct {
+	figure[rivalRun]
 
-	reach string
+	goal string
 }
 
-var loneFigures = []loneFigure{
-	{figure[lone]{name: "one connection: CPU of the daemon, µs a request", of: func(l lone) float64 { return l.full.cpu }}, "<= 1.5, aim 1.1"},
-	{figure[lone]{name: "one connection: requests/s", of: func(l lone) float64 { return l.full.rate }}, ">= 0.8, aim 0.9"},
-	{figure[lone]{name: "one connection: wake-ups a request", of: func(l lone) float64 { return l.full.wakes }}, "reported only"},
-	{figure[lone]{name: "50 requests/s: p50, µs", of: func(l lone) float64 { return l.slow.median }}, "reported only"},
-	{figure[lone]{name: "50 requests/s: CPU of the daemon, µs a request", of: func(l lone) float64 { return l.slow.cpu }}, "reported only"},
-	{figure[lone]{name: "50 requests/s: wake-ups a request", of: func(l lone) float64 { return l.slow.wakes }}, "reported only"},
-	{figure[lone]{name: "100 requests/s: p50, µs", of: func(l lone) float64 { return l.paced.median }}, "reported only"},
-	{figure[lone]{name: "100 requests/s: CPU of the daemon, µs a request", of: func(l lone) float64 { return l.paced.cpu }}, "reported only"},
-	{figure[lone]{name: "eight connections: requests/s", of: func(l lone) float64 { return l.eight.rate }}, ">= 0.97, aim 1.00"},
-	{figure[lone]{name: "eight connections: CPU of the daemon, µs a request", of: func(l lone) float64 { return l.eight.cpu }}, "reported only"},
+var rivalFigures = []rivalFigure{
+	{figure[rivalRun]{name: "one connection: CPU of the daemon, µs a request", value: func(l rivalRun) float64 { return l.full.cpu }}, "<= 1.5, aim 1.1"},
+	{figure[rivalRun]{name: "one connection: requests/s", value: func(l rivalRun) float64 { return l.full.rate }}, ">= 0.8, aim 0.9"},
+	{figure[rivalRun]{name: "one connection: wake-ups a request", value: func(l rivalRun) float64 { return l.full.wakes }}, "reported only"},
+	{figure[rivalRun]{name: "50 requests/s: p50, µs", value: func(l rivalRun) float64 { return l.slow.median }}, "reported only"},
+	{figure[rivalRun]{name: "50 requests/s: CPU of the daemon, µs a request", value: func(l rivalRun) float64 { return l.slow.cpu }}, "reported only"},
+	{figure[rivalRun]{name: "50 requests/s: wake-ups a request", value: func(l rivalRun) float64 { return l.slow.wakes }}, "reported only"},
+	{figure[rivalRun]{name: "100 requests/s: p50, µs", value: func(l rivalRun) float64 { return l.paced.median }}, "reported only"},
+	{figure[rivalRun]{name: "100 requests/s: CPU of the daemon, µs a request", value: func(l rivalRun) float64 { return l.paced.cpu }}, "reported only"},
+	{figure[rivalRun]{name: "eight connections: requests/s", value: func(l rivalRun) float64 { return l.eight.rate }}, ">= 0.97, aim 1.00"},
+	{figure[rivalRun]{name: "eight connections: CPU of the daemon, µs a request", value: func(l rivalRun) float64 { return l.eight.cpu }}, "reported only"},
 }
 
 // measure starts the daemon, measures it, and stops it.
-func (r rival) measure(ctx context.Context, length time.Duration) (l lone, err error) {
+func (r rival) measure(ctx context.Context, length time.Duration) (l rivalRun, err error) {
 	d, err := r.start()
 	if err != nil {
 		return l, err
@@ -303,7 +303,7 @@ func (a *asker) ask() error {
 		case strings.Contains(text, `"type":"done"`):
 			return nil
 		case strings.Contains(text, `"type":"error"`):
-			return fmt.Errorf("it said %s", text)
+			return fmt.Errorf("the daemon answered %s", text)
 		}
 	}
 }

@@ -30,8 +30,8 @@ func TestRival(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range loneFigures {
-		if v := f.of(l); v <= 0 && !strings.Contains(f.name, "wake-ups") {
+	for _, f := range rivalFigures {
+		if v := f.value(l); v <= 0 && !strings.Contains(f.name, "wake-ups") {
 			t.Errorf("%s: %v", f.name, v)
 		}
 	}

@@ -15,15 +15,15 @@ const records = `{"type":"object","properties":{"records":{"type":"array","minIt
 
 // schemas measures the rate of streams with a schema, and of streams without one.
 func (p *peers) schemas() error {
-	return p.beside("a schema", func(s *side) (func(n, with int) (float64, error), error) {
-		return func(n, with int) (float64, error) { return p.constrained(s, n, [2]string{"", records}[with]) }, nil
+	return p.compareAddition("a schema", func(s *testServer) (func(n, addition int) (float64, error), error) {
+		return func(n, addition int) (float64, error) { return p.constrained(s, n, [2]string{"", records}[addition]) }, nil
 	})
 }
 
 // constrained measures the rate of n streams while all of them run. A schema may end an answer
 // early. If an answer has less than a quarter of its tokens, or the answers hardly overlap, all
 // are requested again, at most eight times.
-func (p *peers) constrained(s *side, n int, schema string) (float64, error) {
+func (p *peers) constrained(s *testServer, n int, schema string) (float64, error) {
 	const tokens, tries = 256, 8
 	client, err := p.caller(0, 0)
 	if err != nil {

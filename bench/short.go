@@ -136,7 +136,7 @@ func askLines(nc net.Conn, r *bufio.Reader, leaf string) error {
 		case bytes.HasPrefix(line, []byte(`{"type":"done"`)):
 			return nil
 		case bytes.HasPrefix(line, []byte(`{"type":"error"`)):
-			return fmt.Errorf("it said %s", line)
+			return fmt.Errorf("the daemon answered %s", line)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answ
 
 // fresh sends a conversation to a new engine, and returns the answer.
 func (a *answers) fresh(s subject, turns ...string) (answered, error) {
-	d, err := a.begin(s.file, "")
+	d, err := a.startEntry(s.file, "")
 	if err != nil {
 		return answered{}, err
 	}
@@ -97,10 +97,10 @@ type trial struct {
 	*answers
 	subject
 
-	prompts []string
-	follows string     // second question of each conversation
-	first   []answered // answers of fresh engines
-	second  []answered // answers of fresh engines to the second question
+	prompts        []string
+	secondQuestion string     // second question of each conversation
+	first          []answered // answers of fresh engines
+	second         []answered // answers of fresh engines to the second question
 
 	daemon   *daemon
 	stranger *load.Caller
@@ -109,7 +109,7 @@ type trial struct {
 // texts compares the answers of each model in all situations.
 func (a *answers) texts(models []subject) error {
 	for _, s := range models {
-		t := &trial{answers: a, subject: s, follows: s.prose(1, 12)}
+		t := &trial{answers: a, subject: s, secondQuestion: s.prose(1, 12)}
 		for i := range a.prompts {
 			t.prompts = append(t.prompts, s.prose(uint64(100+i), between(10, 20, i, a.prompts)))
 		}
@@ -123,11 +123,11 @@ func (a *answers) texts(models []subject) error {
 	return nil
 }
 
-// control is the number of prompts that a second fresh engine also answers.
-const control = 8
+// controlPrompts is the number of prompts that a second fresh engine also answers.
+const controlPrompts = 8
 
 // reference collects the answers of fresh engines to each prompt and to the second question. It
-// also compares some of the answers, about control of them, with those of a second fresh engine,
+// also compares some of the answers, about controlPrompts of them, with those of a second fresh engine,
 // and prints the result.
 func (t *trial) reference() error {
 	var c comparison
@@ -137,13 +137,13 @@ func (t *trial) reference() error {
 		if err != nil {
 			return err
 		}
-		two, err := t.fresh(t.subject, p, one.text, t.follows)
+		two, err := t.fresh(t.subject, p, one.text, t.secondQuestion)
 		if err != nil {
 			return err
 		}
 		t.first, t.second = append(t.first, one), append(t.second, two)
 		in = append(in, one.in)
-		if i%max(len(t.prompts)/control, 1) == 0 {
+		if i%max(len(t.prompts)/controlPrompts, 1) == 0 {
 			again, err := t.fresh(t.subject, p)
 			if err != nil {
 				return err
@@ -181,7 +181,7 @@ var situations = []situation{
 // run sends the prompts to one engine in each situation, and prints how many answers equal those of
 // fresh engines.
 func (t *trial) run() (err error) {
-	if t.daemon, err = t.begin(t.file, ""); err != nil {
+	if t.daemon, err = t.startEntry(t.file, ""); err != nil {
 		return err
 	}
 	defer t.daemon.stop()
@@ -241,7 +241,7 @@ func (t *trial) question(i int) ([]string, answered) { return t.prompts[i : i+1]
 // followUp returns the turns up to the second question, with a fresh engine's answer to the first,
 // and a fresh engine's answer to the second.
 func (t *trial) followUp(i int) ([]string, answered) {
-	return []string{t.prompts[i], t.first[i].text, t.follows}, t.second[i]
+	return []string{t.prompts[i], t.first[i].text, t.secondQuestion}, t.second[i]
 }
 
 func (t *trial) warmUp(i int) error {
@@ -335,7 +335,7 @@ func (t *trial) strangers(ctx context.Context, n int, shot func() load.Shot) (wa
 // first, for which the engine is fresh. Before every third text the KV of the prompt is offloaded.
 func (a *answers) seeds(models []subject) error {
 	for _, s := range models {
-		d, err := a.begin(s.file, "")
+		d, err := a.startEntry(s.file, "")
 		if err != nil {
 			return err
 		}

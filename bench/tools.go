@@ -16,18 +16,18 @@ const declared = `[{"name":"read_file","description":"Reads a file","input_schem
 // tooled compares the rate of streams whose requests offer tools with that of streams without tools.
 // Both prompts have the same number of tokens.
 func (p *peers) tooled() error {
-	return p.beside("tools", func(s *side) (func(n, with int) (float64, error), error) {
+	return p.compareAddition("tools", func(s *testServer) (func(n, addition int) (float64, error), error) {
 		requests, err := p.alike(s)
 		if err != nil {
 			return nil, err
 		}
-		return func(n, with int) (float64, error) { return p.rateOf(s, n, requests[with]) }, nil
+		return func(n, addition int) (float64, error) { return p.rateOf(s, n, requests[addition]) }, nil
 	})
 }
 
 // alike returns a request without tools and one with tools. Their prompts have the same number of
 // tokens.
-func (p *peers) alike(s *side) (requests [2]load.Request, err error) {
+func (p *peers) alike(s *testServer) (requests [2]load.Request, err error) {
 	const longest = 256 // tokens of an answer
 	client, err := p.caller(0, 0)
 	if err != nil {
@@ -50,7 +50,7 @@ func (p *peers) alike(s *side) (requests [2]load.Request, err error) {
 }
 
 // rateOf measures the rate of n streams of a request while all of them run.
-func (p *peers) rateOf(s *side, n int, r load.Request) (float64, error) {
+func (p *peers) rateOf(s *testServer, n int, r load.Request) (float64, error) {
 	client, err := p.caller(0, 0)
 	if err != nil {
 		return 0, err

@@ -12,7 +12,7 @@ import (
 type build struct {
 	name  string
 	dir   string
-	reach string // goal for every ratio of the first build to this one
+	goal  string // goal for every ratio of the first build to this one
 	exact bool   // its entries have "exact": true
 }
 
@@ -27,20 +27,20 @@ func olderBuild(dir string) (build, error) {
 			return build{}, fmt.Errorf("older build: %w", err)
 		}
 	}
-	return build{name: "the older build", dir: dir, reach: ">= 0.97, aim 1.00"}, nil
+	return build{name: "the older build", dir: dir, goal: ">= 0.97, aim 1.00"}, nil
 }
 
 // A contender is a server that is started for each measurement.
 type contender struct {
 	name  string
-	start func() (*side, error)
+	start func() (*testServer, error)
 }
 
 // inferds returns a contender for each build, the present one first.
 func (p *peers) inferds(o inferdOptions) []contender {
 	all := make([]contender, len(p.builds))
 	for i, b := range p.builds {
-		all[i] = contender{b.name, func() (*side, error) { return p.startBuild(b, o) }}
+		all[i] = contender{b.name, func() (*testServer, error) { return p.startBuild(b, o) }}
 	}
 	return all
 }
@@ -82,12 +82,12 @@ func inTurns[T, R any](all []T, n int, measure func(T) (R, error)) (results [][]
 
 // serveInTurns measures servers in turns. Each runs alone: when two equal servers ran at once, the
 // first to start was up to 10 % slower all the time.
-func serveInTurns[R any](p *peers, all []contender, n int, measure func(*side) (R, error)) ([][]R, error) {
+func serveInTurns[R any](p *peers, all []contender, n int, measure func(*testServer) (R, error)) ([][]R, error) {
 	return inTurns(all, n, func(c contender) (R, error) { return serve(p, c, measure) })
 }
 
 // serve starts a server, warms it up, measures it, and stops it.
-func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, err error) {
+func serve[R any](p *peers, c contender, measure func(*testServer) (R, error)) (r R, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", c.name, err)
@@ -113,14 +113,14 @@ func serve[R any](p *peers, c contender, measure func(*side) (R, error)) (r R, e
 type figure[R any] struct {
 	name  string
 	lower bool // lower values are better
-	of    func(R) float64
+	value func(R) float64
 }
 
 // each returns the figure of every round.
 func (f figure[R]) each(results []R) []float64 {
 	all := make([]float64, len(results))
 	for i, r := range results {
-		all[i] = f.of(r)
+		all[i] = f.value(r)
 	}
 	return all
 }
@@ -142,7 +142,7 @@ func reportVersus[R any](p *peers, results [][]R, figures ...figure[R]) {
 		return
 	}
 	for _, f := range figures {
-		p.report("  of "+p.builds[1].name+": "+f.name, p.builds[1].reach, "%s (%s)", spread(f.versus(results[0], results[1])), spread(f.each(results[1])))
+		p.report("  of "+p.builds[1].name+": "+f.name, p.builds[1].goal, "%s (%s)", spread(f.versus(results[0], results[1])), spread(f.each(results[1])))
 	}
 }
 
@@ -167,13 +167,13 @@ func medianOf[R any, V int | float64](results []R, of func(R) V) V {
 // A runner measures token rates, of a server or of a program that has no socket.
 type runner struct {
 	name  string
-	reach []string // goal for each rate
+	goals []string // goal for each rate
 	rates func() ([]float64, error)
 }
 
 // runner returns the runner of a server.
-func (p *peers) runner(c contender, reach []string, rates func(*side) ([]float64, error)) runner {
-	return runner{c.name, reach, func() ([]float64, error) { return serve(p, c, rates) }}
+func (p *peers) runner(c contender, goals []string, rates func(*testServer) ([]float64, error)) runner {
+	return runner{c.name, goals, func() ([]float64, error) { return serve(p, c, rates) }}
 }
 
 // compareRates measures all runners in turns, n times. rates[r][i] has the rates of runner r and
@@ -186,7 +186,7 @@ func compareRates(all []runner, n, kinds int) ([][][]float64, error) {
 	rates := make([][][]float64, len(all))
 	for r := range all {
 		for i := range kinds {
-			rates[r] = append(rates[r], figure[[]float64]{of: func(each []float64) float64 { return each[i] }}.each(results[r]))
+			rates[r] = append(rates[r], figure[[]float64]{value: func(each []float64) float64 { return each[i] }}.each(results[r]))
 		}
 	}
 	return rates, nil
@@ -199,6 +199,6 @@ func (p *peers) reportRates(what string, all []runner, rates [][][]float64, kind
 	p.report(what, "", "%s tokens/s", spread(ours))
 	for i, r := range all[1:] {
 		theirs := rates[i+1][kind]
-		p.report("  of "+r.name, r.reach[kind], "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
+		p.report("  of "+r.name, r.goals[kind], "%s (%s)", spread(ratios(ours, theirs)), spread(theirs))
 	}
 }

@@ -109,7 +109,7 @@ func (p *peers) besideUnread(b build, model string, c crowd) (r *unreadResult, e
 // settle waits until every request of the crowd is blocked in a write. Before that, the socket
 // buffers take the answers, hundreds of tokens each. The daemon then cannot distinguish the crowd
 // from clients that read, so other users get only their share. settle gives up after unreadSettle.
-func (r *unreadResult) settle(p *peers, s *side) error {
+func (r *unreadResult) settle(p *peers, s *testServer) error {
 	begin := time.Now()
 	for {
 		sleepFor(p.ctx, 100*time.Millisecond)
@@ -128,7 +128,7 @@ func (r *unreadResult) settle(p *peers, s *side) error {
 }
 
 // twoUsers sends short requests of the bystander, and of the first user and program in the crowd.
-func (p *peers) twoUsers(s *side) (all [2]*shorts, err error) {
+func (p *peers) twoUsers(s *testServer) (all [2]*shorts, err error) {
 	var group sync.WaitGroup
 	errs := make([]error, len(all))
 	n := p.size(60, 10) * int(time.Second/unreadEvery)
@@ -148,7 +148,7 @@ func (p *peers) twoUsers(s *side) (all [2]*shorts, err error) {
 
 // startUnread starts the crowd's process, which runs the program of the first user. stop ends the
 // process, and returns the number of requests that it has sent.
-func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err error) {
+func (p *peers) startUnread(s *testServer, c crowd) (stop func() (int, error), err error) {
 	if _, err := p.caller(0, 0); err != nil { // makes the file of the program
 		return nil, err
 	}
@@ -191,15 +191,15 @@ func (p *peers) startUnread(s *side, c crowd) (stop func() (int, error), err err
 func (p *peers) reportUnread(b build, c crowd, r *unreadResult) {
 	idle := percentile(r.idle[0].ttft, 99)
 	step := median(r.idle[0].gaps)
-	reach := [2]string{"p99 <= " + ms(3*idle/2+step), "p99 <= 1.5 s"}
+	goals := [2]string{"p99 <= " + ms(3*idle/2+step), "p99 <= 1.5 s"}
 	if c.each > unreadQueue {
-		reach[1] = "queue_full" // the queue of the caller is full
+		goals[1] = "queue_full" // the queue of the caller is full
 	}
 	for i, name := range []string{fmt.Sprintf("%s, %s: TTFT, another user", b.name, c), "  TTFT, the same user and program"} {
 		if b != p.builds[0] {
-			reach[i] = ""
+			goals[i] = ""
 		}
-		p.report(name, reach[i], "%s", r.beside[i])
+		p.report(name, goals[i], "%s", r.beside[i])
 		p.report("    idle", "", "%s", r.idle[i])
 	}
 	p.report("  requests of the never-readers", "", "%d (settled after %.1f s; then %d running, %d waiting)", r.asked, r.settled.Seconds(), r.running, r.waiting)
@@ -244,7 +244,7 @@ func (s *shorts) add(o *load.Outcome, limit time.Duration) {
 
 // shortOnes sends n short requests at a fixed interval, without waiting for answers. Each may take
 // limit until its first token; if limit is 0, each must be answered.
-func (p *peers) shortOnes(s *side, client load.Doer, n int, every, limit time.Duration) (*shorts, error) {
+func (p *peers) shortOnes(s *testServer, client load.Doer, n int, every, limit time.Duration) (*shorts, error) {
 	var (
 		all    sync.WaitGroup
 		failed settled

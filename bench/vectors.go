@@ -10,7 +10,7 @@ import (
 
 // Number of texts in a batch, and of documents in a ranking.
 const (
-	together  = 10
+	batchSize = 10
 	documents = 5
 )
 
@@ -29,7 +29,7 @@ func (a *answers) vectors([]subject) error {
 		if err != nil {
 			return err
 		}
-		d, err := a.begin(s.file, v.more)
+		d, err := a.startEntry(s.file, v.more)
 		if err != nil {
 			return err
 		}
@@ -46,8 +46,8 @@ func (a *answers) vectors([]subject) error {
 // 10 to 100 tokens.
 func (a *answers) embeddings(s subject, d *daemon) error {
 	var texts []string
-	for i := range together {
-		texts = append(texts, s.prose(uint64(400+i), between(10, 100, i, together)))
+	for i := range batchSize {
+		texts = append(texts, s.prose(uint64(400+i), between(10, 100, i, batchSize)))
 	}
 	c := client.Client{Dir: d.dir}
 	all, err := c.Embed(a.ctx, &client.EmbedRequest{Inputs: texts})
@@ -65,7 +65,7 @@ func (a *answers) embeddings(s subject, d *daemon) error {
 		}
 		least = min(least, cosine(alone.Vectors[0], all.Vectors[i]))
 	}
-	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s cosine of at least %.8f\n", a.cpu, s.name, "vectors, alone and among ten", fmt.Sprintf("%d of %d", equal, together), least)
+	fmt.Fprintf(a.out, "%-15s %-10s %-42s %-9s cosine of at least %.8f\n", a.cpu, s.name, "vectors, alone and among ten", fmt.Sprintf("%d of %d", equal, batchSize), least)
 	return nil
 }
 

@@ -96,7 +96,7 @@ func (o *Outcome) Err() error {
 	case o.Code != "":
 		return fmt.Errorf("the server answered %s", o.Code)
 	case o.Gone:
-		return errors.New("left before the end")
+		return errors.New("the client hung up before the end")
 	}
 	return nil
 }

@@ -186,22 +186,22 @@ func TestCaller(t *testing.T) {
 func TestMixedFinds(t *testing.T) {
 	recite := func(q map[string]any, n int) string {
 		var text strings.Builder
-		said := q["messages"].([]any)[0].(map[string]any)["content"].(string)
-		in := len(said)
+		prompt := q["messages"].([]any)[0].(map[string]any)["content"].(string)
+		in := len(prompt)
 		switch of, grammar := q["grammar"].(string); {
 		case grammar:
 			in += load.TemplateTokens
 			text.WriteString(strings.Repeat(strings.TrimPrefix(of, "root ::= [")[:1], n))
 		default:
 			for i := range n {
-				text.WriteByte('a' + (said[len(said)-1]-'a'+1+byte(i))%26)
+				text.WriteByte('a' + (prompt[len(prompt)-1]-'a'+1+byte(i))%26)
 			}
 		}
 		return fmt.Sprintf(`{"type":"token","id":"ID","content":%q}`+"\n"+`{"type":"done","id":"ID","usage":{"prompt_tokens":%d,"completion_tokens":%d}}`+"\n", text.String(), in, n)
 	}
 	asked := func(q map[string]any) int { return int(q["max_tokens"].(float64)) }
 	const refused = `{"type":"error","id":"ID","code":"invalid_request"}` + "\n"
-	right := func(q map[string]any) string {
+	correct := func(q map[string]any) string {
 		if asked(q) == 0 {
 			return refused
 		}
@@ -211,11 +211,11 @@ func TestMixedFinds(t *testing.T) {
 		answer script
 		finds  bool
 	}{
-		"nothing is wrong":               {right, false},
+		"nothing is wrong":               {correct, false},
 		"a token too few":                {func(q map[string]any) string { return recite(q, max(0, asked(q)-1)) }, true},
 		"an invalid request is answered": {func(q map[string]any) string { return recite(q, asked(q)) }, true},
 		"every request is refused":       {func(map[string]any) string { return refused }, true},
-		"the letters of the next caller": {func(q map[string]any) string { return strings.ReplaceAll(right(q), `"content":"a`, `"content":"d`) }, true},
+		"the letters of the next caller": {func(q map[string]any) string { return strings.ReplaceAll(correct(q), `"content":"a`, `"content":"d`) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := load.Mixed{Targets: []load.Target{serve(t, test.answer)}, Requests: 300, Streams: 3, Seed: 1}

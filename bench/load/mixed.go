@@ -94,25 +94,25 @@ func (m *Mixed) Run(ctx context.Context, client Doer, caller int) Tally {
 	}
 	all.Wait()
 	if err := ctx.Err(); err != nil {
-		tally.Faults = append(tally.Faults, fmt.Sprintf("it was not over in time: %v", err))
+		tally.Faults = append(tally.Faults, fmt.Sprintf("the requests did not end in time: %v", err))
 	}
 	return tally
 }
 
 // A marked is a shot with a known answer.
 type marked struct {
-	shot    Shot
-	in      int    // tokens of the prompt
-	exactly string // the text of the answer; empty if it is random
-	of      string // letters of a random answer
+	shot     Shot
+	in       int    // tokens of the prompt
+	answer   string // the text of the answer; empty if it is random
+	alphabet string // letters of a random answer
 }
 
 // draw returns a random request.
 func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	const digits = "0123456789 "
-	said := make([]byte, 1+r.IntN(300))
-	for i := range said {
-		said[i] = digits[r.IntN(len(digits))]
+	prompt := make([]byte, 1+r.IntN(300))
+	for i := range prompt {
+		prompt[i] = digits[r.IntN(len(digits))]
 	}
 	s := Shot{
 		Target:  m.Targets[r.IntN(len(m.Targets))],
@@ -122,19 +122,19 @@ func (m *Mixed) draw(r *rand.Rand, caller int) marked {
 	var one marked
 	if r.IntN(2) == 0 {
 		first := r.IntN(26)
-		said[len(said)-1] = 'a' + byte(first)
+		prompt[len(prompt)-1] = 'a' + byte(first)
 		var rest strings.Builder
 		for i := range s.Request.MaxTokens {
 			rest.WriteByte('a' + byte((first+1+i)%26))
 		}
 		s.Request.Model = "recites"
-		one.exactly, one.in = rest.String(), len(said)
+		one.answer, one.in = rest.String(), len(prompt)
 	} else {
-		one.of = letters[caller*marks:][:marks]
-		one.in = len(said) + TemplateTokens
-		s.Request.Model, s.Request.Temperature, s.Request.Grammar = "babbles", 1, "root ::= ["+one.of+"]+"
+		one.alphabet = letters[caller*marks:][:marks]
+		one.in = len(prompt) + TemplateTokens
+		s.Request.Model, s.Request.Temperature, s.Request.Grammar = "babbles", 1, "root ::= ["+one.alphabet+"]+"
 	}
-	s.Request.Turns = []string{string(said)}
+	s.Request.Turns = []string{string(prompt)}
 	if r.IntN(20) == 0 {
 		s.Request.MaxTokens = 0 // not valid: must be refused
 	}
@@ -176,14 +176,14 @@ func (one *marked) settle(o *Outcome, t *Tally) {
 		if o.In != one.in || o.Out != n {
 			fault("%d tokens in and %d out, want %d and %d", o.In, o.Out, one.in, n)
 		}
-		if one.exactly != "" && o.Text != one.exactly || len(o.Text) != n {
-			fault("answered %q, want %q or %d of %q", o.Text, one.exactly, n, one.of)
+		if one.answer != "" && o.Text != one.answer || len(o.Text) != n {
+			fault("answered %q, want %q or %d of %q", o.Text, one.answer, n, one.alphabet)
 		}
 	}
-	switch strange := strings.Trim(o.Text, one.of); {
-	case one.exactly != "" && !strings.HasPrefix(one.exactly, o.Text):
-		fault("answered %q, which does not begin %q", o.Text, one.exactly)
-	case one.exactly == "" && strange != "":
-		fault("answered %q, where %q is not its own", o.Text, strange)
+	switch strange := strings.Trim(o.Text, one.alphabet); {
+	case one.answer != "" && !strings.HasPrefix(one.answer, o.Text):
+		fault("answered %q, which does not begin %q", o.Text, one.answer)
+	case one.answer == "" && strange != "":
+		fault("answered %q, where %q has letters of other callers", o.Text, strange)
 	}
 }

@@ -18,14 +18,14 @@ type order struct {
 	Leave bool  `json:",omitempty"`
 }
 
-// news is a report from the process of a [Caller] about a shot: its first text or its outcome.
-type news struct {
+// A report is what the process of a [Caller] sends about a shot: its first text or its outcome.
+type report struct {
 	Call    int
 	First   bool     `json:",omitempty"`
 	Outcome *Outcome `json:",omitempty"`
 }
 
-// Serve reads orders from in, sends their shots, and writes news to out. It returns when in has
+// Serve reads orders from in, sends their shots, and writes reports to out. It returns when in has
 // ended and all shots are over. It is the main function of the process of a [Caller].
 func Serve(in io.Reader, out io.Writer) error {
 	var (
@@ -36,7 +36,7 @@ func Serve(in io.Reader, out io.Writer) error {
 		enc    = json.NewEncoder(out)
 		failed error
 	)
-	tell := func(n news) {
+	tell := func(n report) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n.Outcome != nil {
@@ -68,8 +68,8 @@ func Serve(in io.Reader, out io.Writer) error {
 		mu.Unlock()
 		all.Go(func() {
 			defer cancel()
-			outcome := asker.Ask(ctx, *o.Shot, func() { tell(news{Call: o.Call, First: true}) })
-			tell(news{Call: o.Call, Outcome: &outcome})
+			outcome := asker.Ask(ctx, *o.Shot, func() { tell(report{Call: o.Call, First: true}) })
+			tell(report{Call: o.Call, Outcome: &outcome})
 		})
 	}
 }
@@ -84,7 +84,7 @@ type Caller struct {
 	enc   *json.Encoder
 	next  int
 	calls map[int]*call
-	err   error // why the process sends no more news
+	err   error // why the process sends no more reports
 }
 
 var _ Doer = (*Caller)(nil)
@@ -115,7 +115,7 @@ func Start(cmd *exec.Cmd) (*Caller, error) {
 func (c *Caller) listen(out io.Reader) {
 	defer close(c.over)
 	for dec := json.NewDecoder(bufio.NewReader(out)); ; {
-		var n news
+		var n report
 		if err := dec.Decode(&n); err != nil {
 			c.fail(fmt.Errorf("the caller's process: %w", err))
 			return

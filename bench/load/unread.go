@@ -94,7 +94,7 @@ func (u *Unread) open(user int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	err = u.as(user, func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: u.Target.Path}) })
+	err = u.asUser(user, func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: u.Target.Path}) })
 	if err == nil {
 		_, err = unix.Write(fd, append(question, '\n'))
 	}
@@ -105,8 +105,8 @@ func (u *Unread) open(user int) (int, error) {
 	return fd, nil
 }
 
-// as calls do with the effective uid of a user.
-func (u *Unread) as(user int, do func() error) error {
+// asUser calls do with the effective uid of a user.
+func (u *Unread) asUser(user int, do func() error) error {
 	if u.First < 0 {
 		return do()
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/bench/load"
 )
 
-// A side is a server in a comparison.
-type side struct {
+// A testServer is a server in a comparison.
+type testServer struct {
 	name   string
 	target load.Target
 	stop   func()
@@ -34,10 +34,10 @@ type inferdOptions struct {
 }
 
 // inferd starts a server of the present build, which is the first of p.builds.
-func (p *peers) inferd(o inferdOptions) (*side, error) { return p.startBuild(p.builds[0], o) }
+func (p *peers) inferd(o inferdOptions) (*testServer, error) { return p.startBuild(p.builds[0], o) }
 
 // startBuild starts a server of a build. Other users can connect to it.
-func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
+func (p *peers) startBuild(b build, o inferdOptions) (*testServer, error) {
 	if o.backends == "" {
 		more := ""
 		if o.maxStall > 0 {
@@ -69,7 +69,7 @@ func (p *peers) startBuild(b build, o inferdOptions) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &side{name: b.name, target: load.Target{Dialect: load.V2, Path: filepath.Join(d.dir, v2Leaf)}, stop: d.stop, daemon: d}
+	s := &testServer{name: b.name, target: load.Target{Dialect: load.V2, Path: filepath.Join(d.dir, v2Leaf)}, stop: d.stop, daemon: d}
 	if p.tcp {
 		s.target = load.Target{Dialect: load.Chat, Path: address}
 	}
@@ -99,9 +99,9 @@ func freeAddress() (string, error) {
 }
 
 // stop stops a server before the end of its row.
-func (p *peers) stop(s *side) {
+func (p *peers) stop(s *testServer) {
 	s.stop()
-	p.servers = slices.DeleteFunc(p.servers, func(o *side) bool { return o == s })
+	p.servers = slices.DeleteFunc(p.servers, func(o *testServer) bool { return o == s })
 }
 
 // daemonStats has stats from control.sock.
