@@ -63,7 +63,7 @@ func has(t *testing.T, record, want map[string]any) {
 func TestActivityLog(t *testing.T) {
 	const secret = "the-prompt-that-nobody-may-read"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["the-answer-that-nobody-may-read","y"]}]}`)
-	who := map[string]any{"component": "activity", "level": "info", "transport": "unix", "peer_uid": os.Getuid(), "peer_pid": os.Getpid()}
+	common := map[string]any{"component": "activity", "level": "info", "transport": "unix", "peer_uid": os.Getuid(), "peer_pid": os.Getpid()}
 	for i, test := range []struct {
 		leaf, request, prefix string
 		want                  map[string]any
@@ -95,7 +95,7 @@ func TestActivityLog(t *testing.T) {
 		if i == 2 {
 			nth = 2
 		}
-		has(t, d.recorded(test.prefix+"connection_accepted", nth), who)
+		has(t, d.recorded(test.prefix+"connection_accepted", nth), common)
 		record := d.recorded(test.prefix+"request_done", nth)
 		has(t, record, test.want)
 		for _, name := range []string{"queue_ms", "prefill_ms", "decode_ms", "peer_uid", "peer_pid", "peer_exe"} {
@@ -119,19 +119,19 @@ func TestActivityLog(t *testing.T) {
 // Requests that fail, are refused or lose their client are in the log, with the reason.
 func TestActivityLogOfFailures(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":60000}]}`, "--active-permits", "1", "--queue-depth", "1")
-	runs := d.peer("infer.sock")
-	runs.ask("runs")
+	running := d.peer("infer.sock")
+	running.ask("runs")
 	eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
-	waits := d.peer("infer.v2.sock")
-	waits.ask("waits")
+	queued := d.peer("infer.v2.sock")
+	queued.ask("waits")
 	eventually(t, "it waits", func() bool { return d.stats().Waiting == 1 })
 	refused := d.peer("inferd.sock")
 	refused.ask("refused")
 	refused.refused("refused", "queue_full")
 	has(t, d.recorded("v2_request_refused", 1), map[string]any{"req_id": "refused", "code": "queue_full", "level": "warn"})
-	_ = waits.Close()
+	_ = queued.Close()
 	has(t, d.recorded("v2_request_gone", 1), map[string]any{"req_id": "waits", "stage": "queue"})
-	_ = runs.Close()
+	_ = running.Close()
 	has(t, d.recorded("request_gone", 1), map[string]any{"req_id": "runs", "stage": "prefill"})
 
 	bad := d.peer("infer.sock")

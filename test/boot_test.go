@@ -359,8 +359,8 @@ func TestModelFiles(t *testing.T) {
 	})
 }
 
-// libraries returns a folder with links to the real libraries, except those in but.
-func libraries(t *testing.T, but ...string) string {
+// libraries returns a folder with links to the real libraries, except those in except.
+func libraries(t *testing.T, except ...string) string {
 	t.Helper()
 	dir := shortdir.New(t)
 	names, err := os.ReadDir(engineLib)
@@ -368,7 +368,7 @@ func libraries(t *testing.T, but ...string) string {
 		t.Fatalf("%v: run \"make engine\"", err)
 	}
 	for _, e := range names {
-		if slices.Contains(but, e.Name()) {
+		if slices.Contains(except, e.Name()) {
 			continue
 		}
 		if err := os.Symlink(filepath.Join(engineLib, e.Name()), filepath.Join(dir, e.Name())); err != nil {

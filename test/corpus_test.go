@@ -40,7 +40,7 @@ func dialer(t *testing.T, script *corpus.Transcript) func(leaf string) (net.Conn
 		d := mocked(t, script.Config)
 		return func(leaf string) (net.Conn, error) { return net.Dial("unix", filepath.Join(d.dir, leaf)) }
 	}
-	s := newShelf(t)
+	s := newHubStore(t)
 	repos, contents := make(map[string]map[string]*hubtest.File), make(map[string][]byte)
 	for _, f := range script.Hub {
 		var content bytes.Buffer

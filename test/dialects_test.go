@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A told has the facts about an answer that every dialect reports.
-type told struct {
+// answerFacts are the facts about an answer that every dialect reports.
+type answerFacts struct {
 	Text   string
 	In     int
 	Out    int
@@ -22,7 +22,7 @@ type told struct {
 }
 
 // overV2 sends a request to the v2 socket, and returns the answer.
-func (d *daemon) overV2(body string) (got told) {
+func (d *daemon) overV2(body string) (got answerFacts) {
 	d.t.Helper()
 	nc, err := net.Dial("unix", d.socket("infer.v2.sock"))
 	if err != nil {
@@ -102,7 +102,7 @@ type httpAnswer struct {
 	}
 }
 
-func (a *httpAnswer) told() (got told) {
+func (a *httpAnswer) facts() (got answerFacts) {
 	got.In, got.Out = a.Usage.Prompt+a.Usage.In+a.Usage.Cached+a.PromptEval, a.Usage.Completion+a.Usage.Out+a.Eval
 	got.Text, got.Finish = a.Message.Content, a.StopReason+a.Incomplete.Reason+a.DoneReason
 	for _, c := range a.Choices {
@@ -134,11 +134,11 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 		text, max int
 		prompt    string
 		stop      string
-		want      told
+		want      answerFacts
 	}{
-		"the end of a turn": {prompt: "w", max: 50, want: told{"xyz", 1, 3, "end"}},
-		"a bound":           {prompt: "abc", max: 4, want: told{"defg", 3, 4, "length"}},
-		"a stop":            {prompt: "abc", max: 50, stop: "g", want: told{Text: "def", In: 3, Finish: "stop sequence"}},
+		"the end of a turn": {prompt: "w", max: 50, want: answerFacts{"xyz", 1, 3, "end"}},
+		"a bound":           {prompt: "abc", max: 4, want: answerFacts{"defg", 3, 4, "length"}},
+		"a stop":            {prompt: "abc", max: 50, stop: "g", want: answerFacts{Text: "def", In: 3, Finish: "stop sequence"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v2 := fmt.Sprintf(`{"id":"1","temperature":0,"max_tokens":%d,"messages":[{"role":"user","content":[{"type":"text","text":%q}]}]`, test.max, test.prompt)
@@ -168,7 +168,7 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 				if err := json.Unmarshal([]byte(answer), &a); err != nil || status != http.StatusOK {
 					t.Fatalf("%s: %d %s: %v", path, status, answer, err)
 				}
-				got := a.told()
+				got := a.facts()
 				if got.Finish = ends[got.Finish]; test.stop != "" && path != "/v1/messages" && got.Finish == "end" {
 					got.Finish = "stop sequence" // the other dialects have one name for both
 				}

@@ -22,11 +22,11 @@ func TestEngineDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := serve(t, "--model-path", "builtin:loop")
-			stays := d.client() // a connection that is open throughout
+			persistent := d.client() // a connection that is open throughout
 			idle := func() {
 				t.Helper()
-				stays.send(prompt("i", "a", `,"max_tokens":2`))
-				if text, end := stays.answer(); text != "bc" || end.Type != "done" {
+				persistent.send(prompt("i", "a", `,"max_tokens":2`))
+				if text, end := persistent.answer(); text != "bc" || end.Type != "done" {
 					t.Errorf("%q, %+v", text, end)
 				}
 			}
@@ -54,8 +54,8 @@ func TestEngineDies(t *testing.T) {
 					}
 					running = append(running, c)
 				}
-				waits := d.client()
-				waits.send(prompt("w", "a", `,"max_tokens":2`))
+				queued := d.client()
+				queued.send(prompt("w", "a", `,"max_tokens":2`))
 				d.admitted(4)
 				die(t, d.engine())
 				for i, c := range running {
@@ -68,7 +68,7 @@ func TestEngineDies(t *testing.T) {
 						t.Errorf("stream %d then: %q, %+v", i, text, end)
 					}
 				}
-				if text, end := waits.answer(); text != "bc" || end.Type != "done" {
+				if text, end := queued.answer(); text != "bc" || end.Type != "done" {
 					t.Errorf("a waiting request got %q, %+v", text, end)
 				}
 				w.until("ready", "")

@@ -320,18 +320,18 @@ func TestHangUpInTheQueue(t *testing.T) {
 // the answer, the answer ends there.
 func TestDeadline(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x"],"token_delay_ms":600000,"n_slots":1}]}`)
-	runs := d.client()
-	runs.send(prompt("runs", "a", ""))
+	running := d.client()
+	running.send(prompt("runs", "a", ""))
 	eventually(t, "it runs", func() bool { return d.stats().Running == 1 })
-	waits := d.client()
-	waits.send(prompt("waits", "a", `,"deadline_ms":50`))
-	if _, end := waits.answer(); end.Code != "queue_full" || end.ID != "waits" {
+	queued := d.client()
+	queued.send(prompt("waits", "a", `,"deadline_ms":50`))
+	if _, end := queued.answer(); end.Code != "queue_full" || end.ID != "waits" {
 		t.Errorf("the waiting request got %+v", end)
 	}
-	_ = runs.Close()
+	_ = running.Close()
 	eventually(t, "the slot is free", func() bool { return d.stats().Running == 0 })
-	waits.send(prompt("is cut", "a", `,"deadline_ms":50`))
-	if text, end := waits.answer(); end.Type != "done" || end.Reason != "cancelled" || text != "" || end.Usage.Completion != 0 {
+	queued.send(prompt("is cut", "a", `,"deadline_ms":50`))
+	if text, end := queued.answer(); end.Type != "done" || end.Reason != "cancelled" || text != "" || end.Usage.Completion != 0 {
 		t.Errorf("the running request got %q, %+v", text, end)
 	}
 }
@@ -398,15 +398,15 @@ func TestResponseFormats(t *testing.T) {
 		for most := 21; most < 40; most += 6 {
 			for _, stream := range []bool{true, false} {
 				p := d.peer(leaf)
-				frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"stop":["a"],"stream":%v,"response_format":{"type":"json_schema","schema":%s}`, most, stream, personSchema))
-				checkPerson(t, leaf, said(frames))
+				frames := p.askFrames("hello", fmt.Sprintf(`,"max_tokens":%d,"stop":["a"],"stream":%v,"response_format":{"type":"json_schema","schema":%s}`, most, stream, personSchema))
+				checkPerson(t, leaf, textOf(frames))
 				if got := fmt.Sprint(frames[len(frames)-1]["ignored"]); got != "[stop]" {
 					t.Errorf("%s: ignored is %s", leaf, got)
 				}
-				frames = p.asked("hello", fmt.Sprintf(`,"max_tokens":%d,"response_format":{"type":"json_object"}`, most))
+				frames = p.askFrames("hello", fmt.Sprintf(`,"max_tokens":%d,"response_format":{"type":"json_object"}`, most))
 				var object map[string]json.RawMessage // numbers may exceed a float64
-				if err := json.Unmarshal([]byte(said(frames)), &object); err != nil || frames[len(frames)-1]["ignored"] != nil {
-					t.Errorf("%s: %q, %v", leaf, said(frames), err)
+				if err := json.Unmarshal([]byte(textOf(frames)), &object); err != nil || frames[len(frames)-1]["ignored"] != nil {
+					t.Errorf("%s: %q, %v", leaf, textOf(frames), err)
 				}
 			}
 		}

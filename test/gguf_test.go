@@ -14,14 +14,14 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// A damage is a damaged model file.
-type damage struct {
+// A damagedFile is a damaged model file.
+type damagedFile struct {
 	name string
 	data []byte
 }
 
-// An anatomy has the offsets of the parts of a GGUF file, in bytes.
-type anatomy struct {
+// ggufOffsets has the offsets of the parts of a GGUF file, in bytes.
+type ggufOffsets struct {
 	keys    []int // of the lengths of the keys
 	values  []int // of the types of the values
 	tensors []tensorAt
@@ -32,7 +32,7 @@ type anatomy struct {
 type tensorAt struct{ name, dims, size, kind, offset int }
 
 // dissect finds the parts of a file that package gguf has written.
-func dissect(t *testing.T, data []byte) anatomy {
+func dissect(t *testing.T, data []byte) ggufOffsets {
 	t.Helper()
 	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(data[at:])) }
 	u64 := func(at int) int { return int(binary.LittleEndian.Uint64(data[at:])) }
@@ -52,7 +52,7 @@ func dissect(t *testing.T, data []byte) anatomy {
 		}
 		return at + sizes[kind]
 	}
-	var a anatomy
+	var a ggufOffsets
 	at := 24
 	for range u64(16) {
 		a.keys = append(a.keys, at)
@@ -71,17 +71,17 @@ func dissect(t *testing.T, data []byte) anatomy {
 	}
 	a.data = (at + 31) / 32 * 32
 	if len(a.tensors) == 0 || a.data >= len(data) {
-		t.Fatal("the anatomy of the model is not understood")
+		t.Fatal("the layout of the model file is unknown")
 	}
 	return a
 }
 
-// damages returns copies of a file with wrong numbers in each part of the header, truncated copies,
+// damagedFiles returns copies of a file with wrong numbers in each part of the header, truncated copies,
 // and files of other content.
-func damages(t *testing.T, whole []byte) (all []damage) {
+func damagedFiles(t *testing.T, whole []byte) (all []damagedFile) {
 	t.Helper()
 	a := dissect(t, whole)
-	add := func(name string, data []byte) { all = append(all, damage{name, data}) }
+	add := func(name string, data []byte) { all = append(all, damagedFile{name, data}) }
 	put32 := func(name string, at int, v uint32) {
 		m := bytes.Clone(whole)
 		binary.LittleEndian.PutUint32(m[at:], v)
@@ -134,7 +134,7 @@ func TestHostileModels(t *testing.T) {
 	if err := builtin.Write("chain", &model); err != nil {
 		t.Fatal(err)
 	}
-	all := damages(t, model.Bytes())
+	all := damagedFiles(t, model.Bytes())
 	if len(all) < 300 {
 		t.Fatalf("only %d damages", len(all))
 	}

@@ -159,17 +159,17 @@ func TestDeepAndDoubled(t *testing.T) {
 // A client that never reads does not delay others, and is cut off.
 func TestClientThatNeverReads(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-slots", "2", "--n-ctx", "16384", "--write-timeout-secs", "1")
-	deaf := d.client()
+	nonReader := d.client()
 	for i := range 200 { // more answers than the buffer of a socket holds
-		deaf.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
+		nonReader.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
 	}
 	for range 5 {
 		if text, end := d.ask("a", `,"max_tokens":3`); text != "bcd" || end.Type != "done" {
 			t.Errorf("%q, %+v", text, end)
 		}
 	}
-	eventually(t, "the deaf client is cut off", func() bool {
-		_, err := deaf.Write([]byte("\n"))
+	eventually(t, "the client that does not read is cut off", func() bool {
+		_, err := nonReader.Write([]byte("\n"))
 		return err != nil
 	})
 	d.workOnLoop()
@@ -189,9 +189,9 @@ func (d *daemon) unread(id string, tokens int) *client {
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")
-	var deaf []*client
+	var nonReaders []*client
 	for i := range 8 {
-		deaf = append(deaf, d.unread(fmt.Sprint(i), tokens))
+		nonReaders = append(nonReaders, d.unread(fmt.Sprint(i), tokens))
 	}
 	d.workOnLoop()
 	eventually(t, "all are stalled", func() bool {
@@ -209,12 +209,12 @@ func TestClientsThatNeverRead(t *testing.T) {
 	for i := range tokens {
 		want.WriteByte("bcdefghijklmnopqrstuvwxyza"[i%26])
 	}
-	for i, c := range deaf[1:] {
+	for i, c := range nonReaders[1:] {
 		if text, end := c.answer(); text != want.String() || end.Type != "done" || end.Usage.Completion != tokens {
 			t.Errorf("%d: %d bytes, %+v", i, len(text), end)
 		}
 	}
-	_ = deaf[0].Close()
+	_ = nonReaders[0].Close()
 	has(t, d.recorded("request_gone", 1), map[string]any{"req_id": "0", "stage": "unread"})
 	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
 }
@@ -223,9 +223,9 @@ func TestClientsThatNeverRead(t *testing.T) {
 // and their slots become free.
 func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
-	var deaf []*client
+	var nonReaders []*client
 	for i := range 4 {
-		deaf = append(deaf, d.unread(fmt.Sprint(i), 1000))
+		nonReaders = append(nonReaders, d.unread(fmt.Sprint(i), 1000))
 	}
 	d.workOnLoop()
 	eventually(t, "two are stalled and two have ended", func() bool {
@@ -233,7 +233,7 @@ func TestTooManyClientsThatNeverRead(t *testing.T) {
 		return s.Stalled == 2 && s.Running == 0 && s.Waiting == 0
 	})
 	full := 0
-	for _, c := range deaf {
+	for _, c := range nonReaders {
 		switch _, end := c.answer(); {
 		case end.Code == "queue_full":
 			full++
@@ -250,9 +250,9 @@ func TestTooManyClientsThatNeverRead(t *testing.T) {
 // A client that never reads does not delay a drain.
 func TestDrainWithAnUnreadAnswer(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--drain-timeout-secs", "1")
-	deaf := d.client()
+	nonReader := d.client()
 	for i := range 200 {
-		deaf.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
+		nonReader.send(prompt(fmt.Sprint(i), "a", `,"max_tokens":2000`))
 	}
 	d.workOnLoop()
 	begin := time.Now()
@@ -304,8 +304,8 @@ func TestManyClients(t *testing.T) {
 // Clients of the admin socket that do not read, or send invalid input, do not affect others.
 func TestHostileWatchers(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
-	deaf := d.watch()
-	defer deaf.Close()
+	nonReader := d.watch()
+	defer nonReader.Close()
 	loud := d.watch()
 	defer loud.Close()
 	loud.until("ready", "")

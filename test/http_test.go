@@ -362,7 +362,7 @@ func TestHTTPFlood(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"],"open":true},"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()
 	addr := d.httpAddr()
-	before := d.trace()
+	before := d.resources()
 	held := make([]net.Conn, 0, 10_000)
 	defer func() {
 		for _, nc := range held {

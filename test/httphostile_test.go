@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// spoken has, for each dialect of HTTP, a function that returns the type and the message of an
+// errorReaders has, for each dialect of HTTP, a function that returns the type and the message of an
 // error.
-var spoken = map[string]func(body []byte) (kind, message string){
+var errorReaders = map[string]func(body []byte) (kind, message string){
 	"openai": func(body []byte) (kind, message string) {
 		var m struct {
 			Error struct{ Message, Type string }
@@ -51,8 +51,8 @@ var spoken = map[string]func(body []byte) (kind, message string){
 	},
 }
 
-// asked has valid requests in the dialects of HTTP.
-var asked = []struct{ dialect, path, body string }{
+// validHTTPRequests has valid requests in the dialects of HTTP.
+var validHTTPRequests = []struct{ dialect, path, body string }{
 	{"openai", "/v1/chat/completions", `{"model":"gen","messages":[{"role":"user","content":"hi"}]}`},
 	{"openai", "/v1/completions", `{"model":"gen","prompt":"hi"}`},
 	{"openai", "/v1/responses", `{"model":"gen","input":"hi"}`},
@@ -79,20 +79,20 @@ func rawHTTP(method, path, body string, headers ...string) string {
 	return method + " " + path + " HTTP/1.1\r\n" + host + length + more.String() + "\r\n" + body
 }
 
-// lastly is a request that closes the connection. If the server has consumed every earlier
-// request, the next response is that to lastly, and it is the last one.
-var lastly = rawHTTP("GET", "/health", "", "Connection: close")
+// closingRequest is a request that closes the connection. If the server has consumed every earlier
+// request, the next response is that to closingRequest, and it is the last one.
+var closingRequest = rawHTTP("GET", "/health", "", "Connection: close")
 
-// An answered is a response.
-type answered struct {
+// A rawResponse is the status and the body of a response.
+type rawResponse struct {
 	status int
 	body   []byte
 }
 
-// onlyResponse sends text, followed by lastly, and returns the response to text. It returns an
+// onlyResponse sends text, followed by closingRequest, and returns the response to text. It returns an
 // error if there is a third response. If the first response closes the connection, it does not read
 // further.
-func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
+func onlyResponse(t *testing.T, addr, text string) (got rawResponse, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -102,7 +102,7 @@ func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
 		return got, err
 	}
-	go func() { _, _ = io.WriteString(nc, text+lastly) }() // fails if the connection is closed before
+	go func() { _, _ = io.WriteString(nc, text+closingRequest) }() // fails if the connection is closed before
 	r := bufio.NewReader(nc)
 	got, closes, err := response(r)
 	if err != nil || closes {
@@ -110,22 +110,22 @@ func onlyResponse(t *testing.T, addr, text string) (got answered, err error) {
 	}
 	last, closes, err := response(r)
 	if err != nil || !closes || string(last.body) != `{"status":"ok"}` {
-		return got, fmt.Errorf("behind it: %d %s, %w", last.status, last.body, err)
+		return got, fmt.Errorf("the next response: %d %s, %w", last.status, last.body, err)
 	}
 	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
-		return got, fmt.Errorf("behind all: %q, %w", rest, err)
+		return got, fmt.Errorf("after the last response: %q, %w", rest, err)
 	}
 	return got, nil
 }
 
-func response(r *bufio.Reader) (got answered, closes bool, err error) {
+func response(r *bufio.Reader) (got rawResponse, closes bool, err error) {
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
 		return got, false, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	return answered{res.StatusCode, body}, res.Close, err
+	return rawResponse{res.StatusCode, body}, res.Close, err
 }
 
 // A bad request over TCP gets one error, in the form of its dialect. Other requests, on the same
@@ -135,15 +135,15 @@ func TestHostileHTTP(t *testing.T) {
 	addr := d.httpAddr()
 	served := func() {
 		t.Helper()
-		for _, a := range asked {
+		for _, a := range validHTTPRequests {
 			if got, err := onlyResponse(t, addr, rawHTTP("POST", a.path, a.body)); got.status != http.StatusOK || err != nil {
 				t.Errorf("%s: %d %s, %v", a.path, got.status, got.body, err)
 			}
 		}
 	}
 	served()
-	before := d.trace()
-	for _, a := range asked {
+	before := d.resources()
+	for _, a := range validHTTPRequests {
 		inner := rawHTTP("POST", a.path, a.body)
 		for name, test := range map[string]struct {
 			request string
@@ -180,13 +180,13 @@ func TestHostileHTTP(t *testing.T) {
 			if test.bare {
 				continue
 			}
-			if kind, message := spoken[dialectOf(a.dialect, name)](got.body); kind == "" || message == "" {
+			if kind, message := errorReaders[dialectOf(a.dialect, name)](got.body); kind == "" || message == "" {
 				t.Errorf("%s, %s: %s is no error of %s", a.path, name, got.body, a.dialect)
 			}
 		}
 		for i := range 10 { // complete for HTTP, but not valid JSON
 			got, err := onlyResponse(t, addr, rawHTTP("POST", a.path, a.body[:i*len(a.body)/10]))
-			if kind, message := spoken[a.dialect](got.body); got.status != http.StatusBadRequest || kind == "" || message == "" || err != nil {
+			if kind, message := errorReaders[a.dialect](got.body); got.status != http.StatusBadRequest || kind == "" || message == "" || err != nil {
 				t.Errorf("%s, %d tenths: %d %s, %v", a.path, i, got.status, got.body, err)
 			}
 		}
@@ -225,8 +225,8 @@ func dialectOf(dialect, name string) string {
 func TestHTTPBodiesBreakOff(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()
-	before := d.trace()
-	for _, a := range asked {
+	before := d.resources()
+	for _, a := range validHTTPRequests {
 		whole := rawHTTP("POST", a.path, a.body)
 		head := len(whole) - len(a.body)
 		for i := range 10 {
@@ -243,7 +243,7 @@ func TestHTTPBodiesBreakOff(t *testing.T) {
 					_ = nc.(*net.TCPConn).CloseWrite()
 					r := bufio.NewReader(nc)
 					got, closes, err := response(r)
-					if kind, message := spoken[a.dialect](got.body); got.status != http.StatusBadRequest || !closes || kind == "" || message == "" || err != nil {
+					if kind, message := errorReaders[a.dialect](got.body); got.status != http.StatusBadRequest || !closes || kind == "" || message == "" || err != nil {
 						t.Errorf("%s, %d tenths: %d %s, %v", a.path, i, got.status, got.body, err)
 					}
 					if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {

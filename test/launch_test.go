@@ -17,10 +17,10 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// spied returns a program in place of the engine, and a function that returns one of its records,
+// recordingEngine returns a program in place of the engine, and a function that returns one of its records,
 // "environ" or "cwd". The program records its environment and working folder, runs a line of shell,
 // and becomes the real engine. Unlike the files in /proc, the records are readable for every user.
-func spied(t *testing.T, line string) (engine string, seen func(what string) string) {
+func recordingEngine(t *testing.T, line string) (engine string, seen func(what string) string) {
 	t.Helper()
 	dir := shortdir.New(t)
 	engine = filepath.Join(dir, "engine")
@@ -55,7 +55,7 @@ func TestEnvironmentOfAnEngine(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	engine, seen := spied(t, "")
+	engine, seen := recordingEngine(t, "")
 	d := serve(t, "--model-path", "builtin:chain", "--engine", engine)
 	d.works()
 	var got []string
@@ -156,7 +156,7 @@ func TestModelIsReplacedBeforeItIsLoaded(t *testing.T) {
 	}
 	sum := sha256.Sum256(content)
 	// The program replaces the file after the daemon's check and before the engine's load.
-	engine, _ := spied(t, fmt.Sprintf("echo another >%[1]s.new && mv %[1]s.new %[1]s", path))
+	engine, _ := recordingEngine(t, fmt.Sprintf("echo another >%[1]s.new && mv %[1]s.new %[1]s", path))
 	d := start(t, "", "--model-path", path, "--model-sha256", hex.EncodeToString(sum[:]), "--engine", engine)
 	var mapped bool
 	for _, frame := range d.waitStatus("ready", "") {

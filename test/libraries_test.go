@@ -153,9 +153,9 @@ var variants = map[string][]string{
 	"amd64": {"sapphirerapids", "zen4", "cooperlake", "icelake"}, "arm64": {"armv9.2_2", "armv9.2_1", "armv8.6_2", "armv8.6_1"},
 }[runtime.GOARCH]
 
-// liars are sources of CPU variants that report support for every processor, but end with an
+// illegalVariants are sources of CPU variants that report support for every processor, but end with an
 // illegal instruction: while they are loaded, while they are initialised, or in a thread.
-var liars = []string{
+var illegalVariants = []string{
 	`__attribute__((constructor)) static void loaded(void) { __builtin_trap(); }`,
 	`int ggml_backend_score(void) { return 9999; }
 void *ggml_backend_init(void) { __builtin_trap(); return 0; }`,
@@ -165,18 +165,18 @@ int ggml_backend_score(void) { return 9999; }
 void *ggml_backend_init(void) { pthread_t t; pthread_create(&t, 0, die, 0); pthread_join(t, 0); return 0; }`,
 }
 
-// lying returns a folder in which the fastest variants end with an illegal instruction.
-func lying(t *testing.T) string {
+// withIllegalVariants returns a folder in which the fastest variants end with an illegal instruction.
+func withIllegalVariants(t *testing.T) string {
 	t.Helper()
 	if runtime.GOARCH != "amd64" { // on other processors a trap is another signal
 		t.Skip("__builtin_trap is no illegal instruction here")
 	}
 	var but []string
-	for i := range liars {
+	for i := range illegalVariants {
 		but = append(but, "libggml-cpu-"+variants[i]+".so")
 	}
 	dir := libraries(t, but...)
-	for i, source := range liars {
+	for i, source := range illegalVariants {
 		compile(t, filepath.Join(dir, but[i]), source)
 	}
 	return dir
@@ -185,14 +185,14 @@ func lying(t *testing.T) string {
 // If the processor lacks instructions that it reports, the engine gets the next lower variant. The
 // daemon logs that once, and the next daemon avoids that variant from its start.
 func TestProcessorThatLies(t *testing.T) {
-	dir, cache := lying(t), shortdir.New(t)
+	dir, cache := withIllegalVariants(t), shortdir.New(t)
 	t.Setenv("XDG_CACHE_HOME", cache)
 	args := []string{"--engine-lib", dir, "--model-path", "builtin:chain"}
 	const warning = "engine ended with an illegal instruction while loading"
 	check := func(d *daemon, warnings int) {
 		t.Helper()
 		d.works()
-		if got := d.entries()["llamacpp"]; got.CPUVariant == "" || strings.Contains(strings.Join(variants[:len(liars)], " "), got.CPUVariant) {
+		if got := d.entries()["llamacpp"]; got.CPUVariant == "" || strings.Contains(strings.Join(variants[:len(illegalVariants)], " "), got.CPUVariant) {
 			t.Errorf("stats say %+v", got)
 		}
 		if n := strings.Count(d.stderr.String(), warning); n != warnings {
@@ -200,36 +200,36 @@ func TestProcessorThatLies(t *testing.T) {
 		}
 	}
 	d := serve(t, args...)
-	check(d, len(liars))
-	for i := range liars {
+	check(d, len(illegalVariants))
+	for i := range illegalVariants {
 		if want := "variant=" + variants[i] + " next=" + variants[i+1]; !strings.Contains(d.stderr.String(), want) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-	ended(d)
+	terminate(d)
 	d = serve(t, args...)
 	check(d, 0)
 	if !strings.Contains(d.stderr.String(), "CPU variants avoided") {
 		t.Error("it does not say what it avoids")
 	}
-	ended(d)
+	terminate(d)
 
 	// The file of avoided variants is ignored and replaced if it is invalid. If a library has
 	// changed, its variant is tried again.
 	memory := filepath.Join(cache, "inferd", "cpu-variants.json")
 	write(t, memory, "{")
 	d = serve(t, args...)
-	check(d, len(liars))
+	check(d, len(illegalVariants))
 	if !strings.Contains(d.stderr.String(), memory+" is ignored") {
 		t.Error("it does not say that the memory is broken")
 	}
-	ended(d)
-	compile(t, filepath.Join(dir, "libggml-cpu-"+variants[0]+".so"), liars[1]+"\nint another;")
-	check(serve(t, args...), len(liars))
+	terminate(d)
+	compile(t, filepath.Join(dir, "libggml-cpu-"+variants[0]+".so"), illegalVariants[1]+"\nint another;")
+	check(serve(t, args...), len(illegalVariants))
 }
 
-// ended stops a daemon, and checks that it exits with 0.
-func ended(d *daemon) {
+// terminate stops a daemon, and checks that it exits with 0.
+func terminate(d *daemon) {
 	d.t.Helper()
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(); code != 0 {
@@ -239,7 +239,7 @@ func ended(d *daemon) {
 
 // If no variant runs, the daemon lists them and exits. The next daemon tries them again.
 func TestEveryVariantLies(t *testing.T) {
-	dir := lying(t)
+	dir := withIllegalVariants(t)
 	others, err := filepath.Glob(filepath.Join(dir, "libggml-cpu-*.so"))
 	if err != nil {
 		t.Fatal(err)
@@ -254,12 +254,12 @@ func TestEveryVariantLies(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", shortdir.New(t))
 	for range 2 {
 		d := start(t, "", "--engine-lib", dir, "--model-path", "builtin:chain")
-		want := "every CPU variant ended with an illegal instruction: " + strings.Join(variants[:len(liars)], ", ")
+		want := "every CPU variant ended with an illegal instruction: " + strings.Join(variants[:len(illegalVariants)], ", ")
 		if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), want) {
 			t.Errorf("exit %d, want %q", code, want)
 		}
-		if n := strings.Count(d.stderr.String(), "illegal instruction while loading"); n != len(liars) {
-			t.Errorf("%d warnings, want %d", n, len(liars))
+		if n := strings.Count(d.stderr.String(), "illegal instruction while loading"); n != len(illegalVariants) {
+			t.Errorf("%d warnings, want %d", n, len(illegalVariants))
 		}
 	}
 }
@@ -344,7 +344,7 @@ func TestLinkAtTheComputeLock(t *testing.T) {
 	if info, err := os.Lstat(link); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("at the lock is %v, %v", info, err)
 	}
-	ended(d)
+	terminate(d)
 	if content, err := os.ReadFile(target); err != nil || string(content) != "content" {
 		t.Errorf("the target holds %q, %v", content, err)
 	}

@@ -29,7 +29,7 @@ func TestServiceManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", address.Name)
 	write(t, filepath.Join(dir, "config.json"), `{"backends":[{"kind":"mock","name":"m","ready_after_ms":300}]}`)
 	d := start(t, dir)
-	told := func(want string) {
+	expect := func(want string) {
 		t.Helper()
 		got := make([]byte, 1000)
 		if err := manager.SetReadDeadline(time.Now().Add(patience)); err != nil {
@@ -37,14 +37,14 @@ func TestServiceManager(t *testing.T) {
 		}
 		n, err := manager.Read(got)
 		if err != nil || string(got[:n]) != want {
-			t.Fatalf("the manager was told %q, %v, want %q", got[:n], err, want)
+			t.Fatalf("the service manager got %q, %v, want %q", got[:n], err, want)
 		}
 	}
-	told("STATUS=loading")
+	expect("STATUS=loading")
 	if _, err := os.Stat(d.socket("infer.sock")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is loading, and there is a socket: %v", err)
 	}
-	told("READY=1\nSTATUS=ready")
+	expect("READY=1\nSTATUS=ready")
 	for _, leaf := range []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"} {
 		nc, err := net.Dial("unix", d.socket(leaf))
 		if err != nil {
@@ -56,7 +56,7 @@ func TestServiceManager(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	told("STOPPING=1\nSTATUS=draining")
+	expect("STOPPING=1\nSTATUS=draining")
 	if code := d.exit(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

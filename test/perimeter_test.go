@@ -44,8 +44,8 @@ const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"]}]
 // leaves are the names of the sockets of the surfaces.
 var leaves = []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"}
 
-// good has a valid request for each surface.
-var good = map[string]string{
+// validRequests has a valid request for each surface.
+var validRequests = map[string]string{
 	"infer.sock":        `{"id":"g","messages":[{"role":"user","content":"w"}]}`,
 	"infer.v2.sock":     `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
 	"inferd.sock":       `{"id":"g","wire_version":1,"messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
@@ -138,7 +138,7 @@ func (d *daemon) serves() {
 func (d *daemon) answers(leaf string) error {
 	p := d.peer(leaf)
 	defer p.Close()
-	if _, err := p.Write(p.framed(good[leaf])); err != nil {
+	if _, err := p.Write(p.framed(validRequests[leaf])); err != nil {
 		return err
 	}
 	m, err := p.terminal()
@@ -174,21 +174,22 @@ func (d *daemon) stats() (s struct {
 	return s
 }
 
-// A trace has the resources that an idle daemon uses.
-type trace struct {
+// resources are those that an idle daemon uses.
+type resources struct {
 	descriptors, goroutines int
 	memory                  int // resident bytes; they may grow a little
 }
 
-const somewhat = 48 << 20
+// memoryMargin is the growth of memory in bytes that recovers allows.
+const memoryMargin = 48 << 20
 
-func (d *daemon) trace() trace {
+func (d *daemon) resources() resources {
 	d.t.Helper()
 	d.serves() // makes resources that are made on first use
-	var last trace
+	var last resources
 	eventually(d.t, "the daemon is at rest", func() bool {
 		s := d.stats()
-		now := trace{descriptors: d.descriptors(), goroutines: s.Goroutines}
+		now := resources{descriptors: d.descriptors(), goroutines: s.Goroutines}
 		rests := s.Running == 0 && s.Waiting == 0 && s.HeldBytes == 0 && s.Connections == 1 && now == last
 		last = now
 		return rests
@@ -198,15 +199,15 @@ func (d *daemon) trace() trace {
 }
 
 // recovers checks that all surfaces work and that the daemon uses no more resources than before.
-func (d *daemon) recovers(before trace) {
+func (d *daemon) recovers(before resources) {
 	d.t.Helper()
 	d.serves()
-	var now trace
+	var now resources
 	var s any
 	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		stats := d.stats()
-		now, s = trace{d.descriptors(), stats.Goroutines, d.memory("VmRSS:")}, stats
-		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines && now.memory <= before.memory+somewhat &&
+		now, s = resources{d.descriptors(), stats.Goroutines, d.memory("VmRSS:")}, stats
+		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines && now.memory <= before.memory+memoryMargin &&
 			stats.HeldBytes == 0 && stats.Running == 0 {
 			return
 		}
@@ -220,16 +221,16 @@ func (d *daemon) recovers(before trace) {
 // answered, or the connection ends with an error.
 func TestRandomFrames(t *testing.T) {
 	d := mocked(t, oneMock, "--queue-depth", "64")
-	before := d.trace()
+	before := d.resources()
 	const conns = 50
 	var all sync.WaitGroup
-	doors := append(slices.Clone(leaves), "control.sock")
+	sockets := append(slices.Clone(leaves), "control.sock")
 	for i := range conns {
-		leaf := doors[i%len(doors)]
+		leaf := sockets[i%len(sockets)]
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 7))
 			for left := *frames / conns; left > 0; {
-				left -= max(1, d.babble(leaf, r))
+				left -= max(1, d.sendMutants(leaf, r))
 			}
 		})
 	}
@@ -240,15 +241,15 @@ func TestRandomFrames(t *testing.T) {
 	}
 }
 
-// babble sends a few mutants of a valid request on one connection. It returns the number of mutants
-// that the daemon has read: the daemon stops at the first malformed one. It checks that the daemon
-// sends only complete messages before it closes the connection.
-func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
+// sendMutants sends a few mutants of a valid request on one connection. It returns the number of
+// mutants that the daemon has answered: the daemon stops at the first malformed one. It checks that
+// the daemon sends only complete messages before it closes the connection.
+func (d *daemon) sendMutants(leaf string, r *rand.Rand) (answered int) {
 	p := d.peer(leaf)
 	defer p.Close()
 	var burst []byte
 	for range 1 + r.IntN(50) {
-		burst = append(burst, mutant(r, p.lp, good[leaf])...)
+		burst = append(burst, mutant(r, p.lp, validRequests[leaf])...)
 	}
 	_ = p.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := p.Write(burst); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -261,14 +262,14 @@ func (d *daemon) babble(leaf string, r *rand.Rand) (judged int) {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 				d.t.Errorf("%s: %v", leaf, err)
 			}
-			return judged
+			return answered
 		}
 		switch kind, _ := m["type"].(string); kind {
 		case "token", "frame":
 		case "":
 			d.t.Errorf("%s: a message without type: %v", leaf, m)
 		default:
-			judged++
+			answered++
 		}
 	}
 }
@@ -313,11 +314,11 @@ func mutant(r *rand.Rand, lp bool, msg string) []byte {
 // others are closed.
 func TestCrowd(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	var open []*peer
 	for i := range 1024 {
 		p := d.peer(leaves[i%len(leaves)])
-		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+		if _, err := p.Write(p.framed(validRequests[p.leaf])); err != nil {
 			t.Fatal(err)
 		}
 		if m, err := p.terminal(); err != nil || m["type"] == "error" { // makes sure that it is admitted
@@ -328,7 +329,7 @@ func TestCrowd(t *testing.T) {
 	for _, leaf := range leaves {
 		p := d.peer(leaf)
 		if m, err := p.next(); err != nil || m["code"] != "queue_full" || m["id"] != "" {
-			t.Errorf("%s: one too many got %v, %v", leaf, m, err)
+			t.Errorf("%s: the connection beyond the limit got %v, %v", leaf, m, err)
 		}
 		if m, err := p.next(); err == nil {
 			t.Errorf("%s: and then %v", leaf, m)
@@ -337,18 +338,18 @@ func TestCrowd(t *testing.T) {
 	nc := d.dial("admin.sock")
 	defer nc.Close()
 	if raw, err := io.ReadAll(nc); len(raw) > 0 && err == nil {
-		t.Errorf("admin told one too many %q", raw)
+		t.Errorf("the admin socket sent a client beyond the limit %q", raw)
 	}
 	for _, p := range open {
 		_ = p.Close()
 	}
-	d.roomAgain()
+	d.waitForRoom()
 	d.recovers(before)
 }
 
-// roomAgain waits until the daemon has noticed that connections were closed, and accepts new ones.
+// waitForRoom waits until the daemon has noticed that connections were closed, and accepts new ones.
 // It checks each socket, since each has a backlog of its own.
-func (d *daemon) roomAgain() {
+func (d *daemon) waitForRoom() {
 	d.t.Helper()
 	for _, leaf := range leaves {
 		eventually(d.t, "there is room again on "+leaf, func() bool { return d.answers(leaf) == nil })
@@ -359,7 +360,7 @@ func (d *daemon) roomAgain() {
 // resources than before.
 func TestChurn(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	for i := 0; i < 10_000; {
 		nc, err := net.Dial("unix", d.socket(leaves[i%len(leaves)]))
 		if errors.Is(err, syscall.EAGAIN) { // the backlog of the socket is full for a moment
@@ -372,7 +373,7 @@ func TestChurn(t *testing.T) {
 		_ = nc.Close()
 		i++
 	}
-	d.roomAgain()
+	d.waitForRoom()
 	d.recovers(before)
 }
 
@@ -380,10 +381,10 @@ func TestChurn(t *testing.T) {
 // within a message, after which no resources remain in use.
 func TestHalfFrames(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	for _, leaf := range leaves {
 		slow := d.peer(leaf)
-		for _, b := range slow.framed(good[leaf]) {
+		for _, b := range slow.framed(validRequests[leaf]) {
 			if _, err := slow.Write([]byte{b}); err != nil {
 				t.Fatal(err)
 			}
@@ -391,7 +392,7 @@ func TestHalfFrames(t *testing.T) {
 		if m, err := slow.terminal(); err != nil || m["type"] == "error" {
 			t.Errorf("%s, a byte at a time: %v, %v", leaf, m, err)
 		}
-		whole := slow.framed(good[leaf])
+		whole := slow.framed(validRequests[leaf])
 		for cut := range whole {
 			p := d.peer(leaf)
 			if _, err := p.Write(whole[:cut]); err != nil {
@@ -426,10 +427,10 @@ func TestNeverReads(t *testing.T) {
 	}
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":`+string(list)+`}]}`,
 		"--active-permits", "1", "--queue-depth", "0", "--write-timeout-secs", "1")
-	before := d.trace()
+	before := d.resources()
 	for _, leaf := range leaves[:4] { // an answer of rerank fits into the buffer of a socket
 		silent := d.peer(leaf)
-		long := strings.Replace(good[leaf], `"input":["w"`, `"input":["w"`+strings.Repeat(`,"w"`, 20_000), 1)
+		long := strings.Replace(validRequests[leaf], `"input":["w"`, `"input":["w"`+strings.Repeat(`,"w"`, 20_000), 1)
 		if _, err := silent.Write(silent.framed(long)); err != nil {
 			t.Fatal(err)
 		}
@@ -438,7 +439,7 @@ func TestNeverReads(t *testing.T) {
 		}
 		p := d.peer(leaf)
 		eventually(t, "its slot is free", func() bool {
-			if _, err := p.Write(p.framed(good[leaf])); err != nil {
+			if _, err := p.Write(p.framed(validRequests[leaf])); err != nil {
 				t.Fatal(err)
 			}
 			m, err := p.terminal()
@@ -461,7 +462,7 @@ func TestNeverReads(t *testing.T) {
 // message may have, and uses little memory.
 func TestSpaces(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	block := bytes.Repeat([]byte(" "), 1<<20)
 	for _, leaf := range leaves {
 		p := d.peer(leaf)
@@ -491,7 +492,7 @@ func TestSpaces(t *testing.T) {
 // closes the connection.
 func TestDeep(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	for _, leaf := range leaves {
 		for _, msg := range []string{
 			strings.Repeat(`{"x":`, 10_000) + "1" + strings.Repeat("}", 10_000),
@@ -513,8 +514,8 @@ func TestDeep(t *testing.T) {
 	d.recovers(before)
 }
 
-// full has a request for each surface that has strings in every possible place.
-var full = map[string]string{
+// fullRequests has a request for each surface that has strings in every possible place.
+var fullRequests = map[string]string{
 	"infer.sock": `{"id":"g","messages":[{"role":"user","content":"w"}],"stop":["s"],"grammar":"root ::= []","model":"m","priority":"normal",
 		"client":"c","x":{"y":["z",{"a":"b"}]}}`,
 	"infer.v2.sock": `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"},{"type":"image","attachment_id":"i"}]},
@@ -532,14 +533,14 @@ var full = map[string]string{
 // doubles a member of each object. The daemon must refuse each of these requests.
 func TestEveryStringAndObject(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
-	all := maps.Clone(full)
+	before := d.resources()
+	all := maps.Clone(fullRequests)
 	for leaf, msg := range all {
 		all[leaf] = strings.Join(strings.Fields(msg), " ") // on one line
 	}
 	all["inferd.sock"] = `{"wire_version":1,` + strings.Replace(all["infer.v2.sock"], `,"bytes":"AAAA"`, "", 1)[1:]
 	for leaf, msg := range all {
-		spoiled := spoil(msg)
+		spoiled := corruptions(msg)
 		if len(spoiled) < 50 {
 			t.Fatalf("%s: %d ways to spoil it", leaf, len(spoiled))
 		}
@@ -575,9 +576,9 @@ func TestEveryStringAndObject(t *testing.T) {
 	d.recovers(before)
 }
 
-// spoil returns variants of msg: with invalid UTF-8 or a lone surrogate in each string, and with a
+// corruptions returns variants of msg: with invalid UTF-8 or a lone surrogate in each string, and with a
 // doubled first member in each object.
-func spoil(msg string) (all []string) {
+func corruptions(msg string) (all []string) {
 	quoted := false
 	for i := range len(msg) {
 		switch {
@@ -601,7 +602,7 @@ func spoil(msg string) (all []string) {
 // The daemon refuses the former, and its memory stays bounded.
 func TestManyValues(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
+	before := d.resources()
 	const tooMany, most = 64<<20/3 - 100, 1<<18 - 100
 	for leaf, parts := range map[string][2]string{
 		"infer.sock":        {`{"id":"g","messages":[`, `{},`},
@@ -635,8 +636,8 @@ func TestManyValues(t *testing.T) {
 // memory limit of their caller. Each waits for memory, and all are answered.
 func TestLargeRequestsAtOnce(t *testing.T) {
 	d := mocked(t, oneMock)
-	before := d.trace()
-	request := strings.Replace(good["inferd.sock"], "{", `{"attachments":[{"kind":"image","id":"a"},{"kind":"image","id":"b"},{"kind":"image","id":"c"}],`, 1)
+	before := d.resources()
+	request := strings.Replace(validRequests["inferd.sock"], "{", `{"attachments":[{"kind":"image","id":"a"},{"kind":"image","id":"b"},{"kind":"image","id":"c"}],`, 1)
 	const size = 40 << 20 // three of them are sent
 	blob := append(binary.AppendUvarint(nil, size), append([]byte{2}, make([]byte, size)...)...)
 	var all sync.WaitGroup
@@ -666,7 +667,7 @@ func TestLargeRequestsAtOnce(t *testing.T) {
 // that only connect. Every answer ends exactly once.
 func TestManyAtOnce(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"],"token_delay_ms":5}]}`, "--queue-depth", "64")
-	before := d.trace()
+	before := d.resources()
 	var all sync.WaitGroup
 	for i := range 50 {
 		leaf := leaves[i%3]
@@ -674,7 +675,7 @@ func TestManyAtOnce(t *testing.T) {
 			p := d.peer(leaf)
 			defer p.Close()
 			for range 4 {
-				if _, err := p.Write(p.framed(good[leaf])); err != nil {
+				if _, err := p.Write(p.framed(validRequests[leaf])); err != nil {
 					t.Error(err)
 					return
 				}
@@ -692,7 +693,7 @@ func TestManyAtOnce(t *testing.T) {
 	all.Wait()
 	for i := range 20 {
 		p := d.peer(leaves[i%3])
-		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+		if _, err := p.Write(p.framed(validRequests[p.leaf])); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := p.next(); err != nil {
@@ -714,7 +715,7 @@ func TestDrainAnswersAll(t *testing.T) {
 	var peers []*peer
 	for i := range 50 {
 		p := d.peer(leaves[i%3])
-		if _, err := p.Write(p.framed(good[p.leaf])); err != nil {
+		if _, err := p.Write(p.framed(validRequests[p.leaf])); err != nil {
 			t.Fatal(err)
 		}
 		peers = append(peers, p)

@@ -64,9 +64,9 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 }
 
 // recordedUsage returns the same counts from inferdctl usage. errors and gone are the numbers of
-// requests that failed and whose client hung up; nowhere is the number of requests without an
+// requests that failed and whose client hung up; withoutEntry is the number of requests without an
 // entry.
-func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int) {
+func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, withoutEntry int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
 	var usage struct {
@@ -83,7 +83,7 @@ func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int)
 	for _, u := range usage.Usage {
 		errors, gone = errors+u.Errors, gone+u.Gone
 		if u.Entry == "" {
-			nowhere += u.Requests
+			withoutEntry += u.Requests
 			if u.In+u.Out > 0 {
 				d.t.Errorf("tokens of no entry: %+v", u)
 			}
@@ -96,7 +96,7 @@ func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, nowhere int)
 			all[name] = all[name].plus(u.sum)
 		}
 	}
-	return all, errors, gone, nowhere
+	return all, errors, gone, withoutEntry
 }
 
 // The sums of the activity log equal the daemon's counts exactly, for all outcomes of requests:
@@ -150,12 +150,12 @@ func TestUsageEqualsTheCounts(t *testing.T) {
 		return !busy
 	})
 	var got map[string]sum
-	var failed, gone, nowhere int
+	var failed, gone, withoutEntry int
 	total := func() int {
-		return got["entry gen"].Requests + got["entry emb"].Requests + got["entry rank"].Requests + nowhere
+		return got["entry gen"].Requests + got["entry emb"].Requests + got["entry rank"].Requests + withoutEntry
 	}
 	eventually(t, "all requests are recorded", func() bool {
-		got, failed, gone, nowhere = d.recordedUsage()
+		got, failed, gone, withoutEntry = d.recordedUsage()
 		return total() > int(n.Load())
 	})
 	if !maps.Equal(got, want) {
@@ -166,8 +166,8 @@ func TestUsageEqualsTheCounts(t *testing.T) {
 			t.Errorf("%s has had nothing: %v", name, s)
 		}
 	}
-	if total() != int(n.Load())+1 || failed == 0 || gone == 0 || nowhere == 0 || gone > int(hungUp.Load()) {
-		t.Errorf("%d of %d requests: %d failed, %d gone of %d, %d nowhere", total(), n.Load()+1, failed, gone, hungUp.Load(), nowhere)
+	if total() != int(n.Load())+1 || failed == 0 || gone == 0 || withoutEntry == 0 || gone > int(hungUp.Load()) {
+		t.Errorf("%d of %d requests: %d failed, %d gone of %d, %d nowhere", total(), n.Load()+1, failed, gone, hungUp.Load(), withoutEntry)
 	}
 	if len(want) != 5 { // two programs and three entries
 		t.Errorf("%v", want)
@@ -227,11 +227,11 @@ func TestLogIsFollowed(t *testing.T) {
 	}
 	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer watchdog.Stop()
-	const asked = 800 // of some 300 bytes each
+	const requests = 800 // of some 300 bytes each
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		c := d.client()
-		for i := range asked {
+		for i := range requests {
 			c.send(prompt(fmt.Sprint("r", i), "w", ""))
 			if _, end := c.answer(); end.Type != "done" {
 				t.Errorf("%d: %+v", i, end)
@@ -240,7 +240,7 @@ func TestLogIsFollowed(t *testing.T) {
 		}
 	})
 	in := bufio.NewScanner(out)
-	for next := 0; next < asked && in.Scan(); {
+	for next := 0; next < requests && in.Scan(); {
 		var m struct {
 			Msg string
 			ID  string `json:"req_id"`
@@ -416,7 +416,7 @@ func TestNoSecretIsLeft(t *testing.T) {
 			before := max(0, 128-i*7%(len(text)+1)) // so that the ID is cut within the secret
 			id := q(strings.Repeat("-", before) + text)
 			leaf := leaves[i%len(leaves)]
-			ask(leaf, strings.Replace(good[leaf], `"g"`, id, 1))
+			ask(leaf, strings.Replace(validRequests[leaf], `"g"`, id, 1))
 			ask("infer.sock", `{"id":`+q(q(text))+`,"client":"c","messages":[{"role":"user","content":"w"}],"model":`+q(text)+`}`)
 			ask("infer.v2.sock", `{"id":`+q("x\n"+text)+`,"messages":[{"role":"user","content":[{"type":"text","text":`+q(text)+`}]}],"`+"unheard\":"+q(text)+`}`)
 			ask("infer.sock", `{"id":`+id+`,"messages":[{"role":`+q(text)+`,"content":"w"}]}`)

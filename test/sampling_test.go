@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// asked sends a v2 request, and returns the frames of the answer with the terminal one.
-func (p *peer) asked(text, more string) []map[string]any {
+// askFrames sends a v2 request, and returns the frames of the answer with the terminal one.
+func (p *peer) askFrames(text, more string) []map[string]any {
 	p.t.Helper()
 	content, err := json.Marshal(text)
 	if err != nil {
@@ -39,8 +39,8 @@ func (p *peer) asked(text, more string) []map[string]any {
 	}
 }
 
-// said returns the text of an answer.
-func said(frames []map[string]any) string {
+// textOf returns the text of an answer.
+func textOf(frames []map[string]any) string {
 	var text strings.Builder
 	for _, f := range frames {
 		if block, ok := f["block"].(map[string]any); ok {
@@ -58,7 +58,7 @@ func TestLogprobs(t *testing.T) {
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		for _, stream := range []bool{true, false} {
 			p := d.peer(leaf)
-			frames := p.asked("hello", fmt.Sprintf(`,"max_tokens":40,"seed":5,"logprobs":3,"stream":%v,"response_format":{"type":"grammar","grammar":"root ::= [a-é]*"}`, stream))
+			frames := p.askFrames("hello", fmt.Sprintf(`,"max_tokens":40,"seed":5,"logprobs":3,"stream":%v,"response_format":{"type":"grammar","grammar":"root ::= [a-é]*"}`, stream))
 			if !stream && len(frames) != 2 {
 				t.Errorf("%s: %d frames", leaf, len(frames))
 			}
@@ -85,12 +85,12 @@ func TestLogprobs(t *testing.T) {
 				}
 			}
 			usage := frames[len(frames)-1]["usage"].(map[string]any)
-			if got := said(frames); got == "" || string(spelt) != got || float64(tokens) != usage["output_tokens"] {
+			if got := textOf(frames); got == "" || string(spelt) != got || float64(tokens) != usage["output_tokens"] {
 				t.Errorf("%s, stream %v: %d tokens that spell %q; it said %q, %v", leaf, stream, tokens, spelt, got, usage)
 			}
-			for _, f := range p.asked("hello", `,"max_tokens":3`) {
+			for _, f := range p.askFrames("hello", `,"max_tokens":3`) {
 				if f["logprobs"] != nil {
-					t.Errorf("%s: nobody asked for %v", leaf, f)
+					t.Errorf("%s: logprobs without a request for them: %v", leaf, f)
 				}
 			}
 		}
@@ -180,10 +180,10 @@ func TestBadSampling(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := d.peer("infer.v2.sock")
-			frames := p.asked("w", test.more)
+			frames := p.askFrames("w", test.more)
 			end := frames[len(frames)-1]
 			if end["type"] == "done" {
-				if got := said(frames); got != test.says && test.says != "" {
+				if got := textOf(frames); got != test.says && test.says != "" {
 					t.Errorf("got %q, want %q", got, test.says)
 				}
 				return
@@ -191,7 +191,7 @@ func TestBadSampling(t *testing.T) {
 			if message, _ := end["message"].(string); end["code"] != "invalid_request" || end["id"] != "q" || test.says == "" || !strings.Contains(message, test.says) {
 				t.Errorf("got %v, want %q", end, test.says)
 			}
-			if got := said(p.asked("w", "")); got != "xyz" { // the connection can still be used
+			if got := textOf(p.askFrames("w", "")); got != "xyz" { // the connection can still be used
 				t.Errorf("then: %q", got)
 			}
 		})

@@ -125,7 +125,7 @@ func TestScripted(t *testing.T) {
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		for _, stream := range []bool{true, false} {
 			for _, choice := range []string{"auto", "required"} {
-				frames := d.peer(leaf).asked("hello", fmt.Sprintf(`,"max_tokens":200,"stream":%v,"tool_choice":%q,"tools":[%s]`, stream, choice, scriptedTool))
+				frames := d.peer(leaf).askFrames("hello", fmt.Sprintf(`,"max_tokens":200,"stream":%v,"tool_choice":%q,"tools":[%s]`, stream, choice, scriptedTool))
 				thoughts, text, calls := v2Parts(t, frames)
 				if done := frames[len(frames)-1]; done["stop_reason"] != "tool_use" {
 					t.Errorf("%s: %v", leaf, done)
@@ -147,22 +147,22 @@ func TestScripted(t *testing.T) {
 // text, the call that the model writes must arrive.
 func scriptedWithin(t *testing.T, d *daemon) {
 	t.Helper()
-	open := strings.Replace(scriptedTool, `,"additionalProperties":false`, "", 1)
+	openTool := strings.Replace(scriptedTool, `,"additionalProperties":false`, "", 1)
 	ask := func(choice string, most int) []map[string]any {
-		return d.peer("infer.v2.sock").asked("hello", fmt.Sprintf(`,"max_tokens":%d,"temperature":0,"tool_choice":%q,"tools":[%s]`, most, choice, open))
+		return d.peer("infer.v2.sock").askFrames("hello", fmt.Sprintf(`,"max_tokens":%d,"temperature":0,"tool_choice":%q,"tools":[%s]`, most, choice, openTool))
 	}
 	refusal := ask("required", 1)
-	_, said, _ := strings.Cut(fmt.Sprint(refusal[len(refusal)-1]["message"]), "the shortest answer has ")
-	var least int
-	if _, err := fmt.Sscanf(said, "%d tokens", &least); err != nil {
+	_, count, _ := strings.Cut(fmt.Sprint(refusal[len(refusal)-1]["message"]), "the shortest answer has ")
+	var shortest int
+	if _, err := fmt.Sscanf(count, "%d tokens", &shortest); err != nil {
 		t.Fatalf("%v: %v", refusal, err)
 	}
-	const before = 10 // 9 tokens of thoughts and text, and one that the text may share with the shortest answer
+	const preamble = 10 // 9 tokens of thoughts and text, and one that the text may share with the shortest answer
 	for _, choice := range []string{"auto", "required"} {
-		for most := least; most <= least+400; most += 1 + most/4 {
+		for most := shortest; most <= shortest+400; most += 1 + most/4 {
 			thoughts, text, calls := v2Parts(t, ask(choice, most))
 			switch {
-			case most >= least+before:
+			case most >= shortest+preamble:
 				checkScripted(t, fmt.Sprint(choice, " within ", most), thoughts, text, calls)
 			case choice == "required" && len(calls) != 1:
 				t.Errorf("within %d tokens: %q, %q", most, text, calls)

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/builtin"
 )
 
-// A speech is an answer with thoughts and calls, as the client of a dialect understands it.
-type speech struct {
+// A parsedAnswer is an answer with thoughts and calls, as the client of a dialect understands it.
+type parsedAnswer struct {
 	Thoughts, Text string
 	Calls          []string // the name and the input of each, separated by a space
 	End            string   // the reason
@@ -29,8 +29,8 @@ func eachObject(body string, read func(object []byte)) {
 	}
 }
 
-// spokenChat reads an answer of chat completions.
-func spokenChat(t *testing.T, body string) (got speech) {
+// parseChat reads an answer of chat completions.
+func parseChat(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	type message struct {
 		Content   string
@@ -64,8 +64,8 @@ func spokenChat(t *testing.T, body string) (got speech) {
 	return got
 }
 
-// spokenResponse reads a response. The pieces of a stream must equal the whole answer in its last event.
-func spokenResponse(t *testing.T, body string) (got speech) {
+// parseResponse reads a response. The pieces of a stream must equal the whole answer in its last event.
+func parseResponse(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	type response struct {
 		Status string
@@ -74,7 +74,7 @@ func spokenResponse(t *testing.T, body string) (got speech) {
 			Content                                 []struct{ Type, Text string }
 		}
 	}
-	var pieces speech
+	var pieces parsedAnswer
 	var whole response
 	streamed := false
 	eachObject(body, func(object []byte) {
@@ -124,8 +124,8 @@ func spokenResponse(t *testing.T, body string) (got speech) {
 	return got
 }
 
-// spokenMessage reads a message of Anthropic's interface. Thinking has a signature.
-func spokenMessage(t *testing.T, body string) (got speech) {
+// parseMessage reads a message of Anthropic's interface. Thinking has a signature.
+func parseMessage(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	type block struct {
 		Type, Text, Thinking, Signature, Name string
@@ -167,8 +167,8 @@ func spokenMessage(t *testing.T, body string) (got speech) {
 	return got
 }
 
-// spokenOllama reads an answer of Ollama's interface.
-func spokenOllama(t *testing.T, body string) (got speech) {
+// parseOllama reads an answer of Ollama's interface.
+func parseOllama(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	eachObject(body, func(object []byte) {
 		var m struct {
@@ -195,8 +195,8 @@ func spokenOllama(t *testing.T, body string) (got speech) {
 	return got
 }
 
-// spokenCompletion reads an answer of llama.cpp's server.
-func spokenCompletion(t *testing.T, body string) (got speech) {
+// parseCompletion reads an answer of llama.cpp's server.
+func parseCompletion(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	eachObject(body, func(object []byte) {
 		var m struct {
@@ -235,34 +235,34 @@ func scriptedOverHTTP(t *testing.T, d *daemon) {
 	called := `{"id":"c","type":"function","function":{"name":"get_weather","arguments":` + string(quoted) + `}}`
 	for _, test := range []struct {
 		path       string
-		read       func(*testing.T, string) speech
+		read       func(*testing.T, string) parsedAnswer
 		first      string // asks for a call
 		on, off    string // members about thinking
 		second     string // has a call and its result
 		calls, end string // of the first answer: the name and the input, and the reason
 	}{
 		{
-			"/v1/chat/completions", spokenChat, `"max_tokens":200,` + openAI + `,"messages":[` + user + `]`,
+			"/v1/chat/completions", parseChat, `"max_tokens":200,` + openAI + `,"messages":[` + user + `]`,
 			`,"reasoning_effort":"low"`, `,"reasoning_effort":"none"`,
 			`"max_tokens":100,` + openAI + `,"messages":[` + user + `,{"role":"assistant","reasoning_content":"Hm.","content":"` + scriptedText + `","tool_calls":[` + called + `]},{"role":"tool","tool_call_id":"c","content":"sunny"}]`,
 			"get_weather " + scriptedInput, "tool_calls",
 		},
 		{
-			"/v1/responses", spokenResponse, `"max_output_tokens":200,` + flat + `,"input":"hello"`,
+			"/v1/responses", parseResponse, `"max_output_tokens":200,` + flat + `,"input":"hello"`,
 			`,"reasoning":{"effort":"low"}`, `,"reasoning":{"effort":"none"}`,
 			`"max_output_tokens":100,` + flat + `,"input":[` + user + `,{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"Hm."}]},` +
 				`{"type":"function_call","call_id":"c","name":"get_weather","arguments":` + string(quoted) + `},{"type":"function_call_output","call_id":"c","output":"sunny"}]`,
 			"/get_weather " + scriptedInput, "completed",
 		},
 		{
-			"/v1/messages", spokenMessage, `"max_tokens":200,` + messages + `,"messages":[` + user + `]`,
+			"/v1/messages", parseMessage, `"max_tokens":200,` + messages + `,"messages":[` + user + `]`,
 			`,"thinking":{"type":"enabled","budget_tokens":1024}`, `,"thinking":{"type":"disabled"}`,
 			`"max_tokens":100,` + messages + `,"messages":[` + user + `,{"role":"assistant","content":[{"type":"thinking","thinking":"Hm.","signature":"s"},{"type":"tool_use","id":"c","name":"get_weather","input":` + scriptedInput + `}]},` +
 				`{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"sunny"}]}]`,
 			"get_weather " + scriptedInput, "tool_use",
 		},
 		{
-			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":200},` + openAI + `,"messages":[` + user + `]`,
+			"/api/chat", parseOllama, `"model":"llamacpp","options":{"num_predict":200},` + openAI + `,"messages":[` + user + `]`,
 			`,"think":true`, `,"think":false`,
 			`"model":"llamacpp",` + openAI + `,"messages":[` + user + `,{"role":"assistant","thinking":"Hm.","content":"","tool_calls":[{"function":{"name":"get_weather","arguments":` + scriptedInput + `}}]},{"role":"tool","tool_name":"get_weather","content":"sunny"}]`,
 			"get_weather " + compactInput, "stop",
@@ -270,14 +270,14 @@ func scriptedOverHTTP(t *testing.T, d *daemon) {
 	} {
 		for _, stream := range []bool{true, false} {
 			for _, thinking := range []string{"", test.on, test.off} {
-				want := speech{"Hm.", scriptedText, []string{test.calls}, test.end}
+				want := parsedAnswer{"Hm.", scriptedText, []string{test.calls}, test.end}
 				if thinking == test.off {
 					want.Thoughts = ""
 				}
-				d.speaks(test.path, fmt.Sprintf(`{%s%s,"stream":%v}`, test.first, thinking, stream), test.read, want)
+				d.checkAnswer(test.path, fmt.Sprintf(`{%s%s,"stream":%v}`, test.first, thinking, stream), test.read, want)
 			}
-			want := speech{Text: scriptedReply, End: strings.NewReplacer("tool_calls", "stop", "tool_use", "end_turn").Replace(test.end)}
-			d.speaks(test.path, fmt.Sprintf(`{%s,"stream":%v}`, test.second, stream), test.read, want)
+			want := parsedAnswer{Text: scriptedReply, End: strings.NewReplacer("tool_calls", "stop", "tool_use", "end_turn").Replace(test.end)}
+			d.checkAnswer(test.path, fmt.Sprintf(`{%s,"stream":%v}`, test.second, stream), test.read, want)
 		}
 	}
 	scriptedNames(t, d)
@@ -291,14 +291,14 @@ func scriptedNames(t *testing.T, d *daemon) {
 		`{"type":"custom","name":"apply_patch","description":"d","format":{"type":"grammar","syntax":"lark","definition":"start: /.+/"}}`:                                  "/apply_patch " + scriptedPatch,
 	} {
 		for _, stream := range []bool{true, false} {
-			d.speaks("/v1/responses", fmt.Sprintf(`{"max_output_tokens":200,"tools":[%s],"input":"hello","stream":%v}`, tool, stream), spokenResponse,
-				speech{Text: scriptedText, Calls: []string{want}, End: "completed"})
+			d.checkAnswer("/v1/responses", fmt.Sprintf(`{"max_output_tokens":200,"tools":[%s],"input":"hello","stream":%v}`, tool, stream), parseResponse,
+				parsedAnswer{Text: scriptedText, Calls: []string{want}, End: "completed"})
 		}
 	}
 }
 
-// speaks sends a request, and compares the answer, as read decodes it, with want.
-func (d *daemon) speaks(path, body string, read func(*testing.T, string) speech, want speech) {
+// checkAnswer sends a request, and compares the answer, as read decodes it, with want.
+func (d *daemon) checkAnswer(path, body string, read func(*testing.T, string) parsedAnswer, want parsedAnswer) {
 	d.t.Helper()
 	status, answer := d.overHTTP(path, body)
 	if got := read(d.t, answer); status != http.StatusOK || fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
@@ -313,30 +313,30 @@ func TestSchemasOverHTTP(t *testing.T) {
 	user := `"messages":[{"role":"user","content":"hello"}]`
 	for _, test := range []struct {
 		path           string
-		read           func(*testing.T, string) speech
+		read           func(*testing.T, string) parsedAnswer
 		body           string
 		schema, object string // members that request a schema and any JSON object; empty if the dialect has none
 	}{
 		{
-			"/v1/chat/completions", spokenChat, user + `,"max_tokens":40`,
+			"/v1/chat/completions", parseChat, user + `,"max_tokens":40`,
 			`"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + personSchema + `}}`,
 			`"response_format":{"type":"json_object"}`,
 		},
 		{
-			"/v1/responses", spokenResponse, `"input":"hello","max_output_tokens":40`,
+			"/v1/responses", parseResponse, `"input":"hello","max_output_tokens":40`,
 			`"text":{"format":{"type":"json_schema","name":"person","strict":true,"schema":` + personSchema + `}}`,
 			`"text":{"format":{"type":"json_object"}}`,
 		},
 		{
-			"/v1/messages", spokenMessage, user + `,"max_tokens":40`,
+			"/v1/messages", parseMessage, user + `,"max_tokens":40`,
 			`"output_config":{"format":{"type":"json_schema","schema":` + personSchema + `}}`, "",
 		},
 		{
-			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":40},` + user,
+			"/api/chat", parseOllama, `"model":"llamacpp","options":{"num_predict":40},` + user,
 			`"format":` + personSchema, `"format":"json"`,
 		},
-		{"/api/generate", spokenOllama, `"model":"llamacpp","options":{"num_predict":40},"prompt":"hello"`, `"format":` + personSchema, `"format":"json"`},
-		{"/completion", spokenCompletion, `"prompt":"hello","n_predict":40`, `"json_schema":` + personSchema, `"json_schema":{"type":"object"}`},
+		{"/api/generate", parseOllama, `"model":"llamacpp","options":{"num_predict":40},"prompt":"hello"`, `"format":` + personSchema, `"format":"json"`},
+		{"/completion", parseCompletion, `"prompt":"hello","n_predict":40`, `"json_schema":` + personSchema, `"json_schema":{"type":"object"}`},
 	} {
 		for _, stream := range []bool{true, false} {
 			status, answer := d.overHTTP(test.path, fmt.Sprintf(`{%s,%s,"stream":%v}`, test.body, test.schema, stream))
@@ -368,41 +368,41 @@ func TestSchemasWhileThinking(t *testing.T) {
 	user := `"messages":[{"role":"user","content":"hello"}]`
 	for _, test := range []struct {
 		path         string
-		read         func(*testing.T, string) speech
+		read         func(*testing.T, string) parsedAnswer
 		body, schema string
 		on, off      string // members about thinking
 		end          string
 	}{
 		{
-			"/v1/chat/completions", spokenChat, `"max_tokens":200,` + user,
+			"/v1/chat/completions", parseChat, `"max_tokens":200,` + user,
 			`,"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":` + personSchema + `}}`,
 			`,"reasoning_effort":"low"`, `,"reasoning_effort":"none"`, "stop",
 		},
 		{
-			"/v1/responses", spokenResponse, `"max_output_tokens":200,"input":"hello"`,
+			"/v1/responses", parseResponse, `"max_output_tokens":200,"input":"hello"`,
 			`,"text":{"format":{"type":"json_schema","name":"person","strict":true,"schema":` + personSchema + `}}`,
 			`,"reasoning":{"effort":"low"}`, `,"reasoning":{"effort":"none"}`, "completed",
 		},
 		{
-			"/v1/messages", spokenMessage, `"max_tokens":200,` + user,
+			"/v1/messages", parseMessage, `"max_tokens":200,` + user,
 			`,"output_config":{"format":{"type":"json_schema","schema":` + personSchema + `}}`,
 			`,"thinking":{"type":"enabled","budget_tokens":1024}`, `,"thinking":{"type":"disabled"}`, "end_turn",
 		},
 		{
-			"/api/chat", spokenOllama, `"model":"llamacpp","options":{"num_predict":200},` + user, `,"format":` + personSchema,
+			"/api/chat", parseOllama, `"model":"llamacpp","options":{"num_predict":200},` + user, `,"format":` + personSchema,
 			`,"think":true`, `,"think":false`, "stop",
 		},
 	} {
 		for _, stream := range []bool{true, false} {
 			for _, thinking := range []string{"", test.on, test.off} {
-				want := speech{Thoughts: "Hm.", Text: strings.Join(value, ""), End: test.end}
+				want := parsedAnswer{Thoughts: "Hm.", Text: strings.Join(value, ""), End: test.end}
 				if thinking == test.off {
 					want.Thoughts = ""
 				}
-				d.speaks(test.path, fmt.Sprintf(`{%s%s%s,"stream":%v}`, test.body, test.schema, thinking, stream), test.read, want)
+				d.checkAnswer(test.path, fmt.Sprintf(`{%s%s%s,"stream":%v}`, test.body, test.schema, thinking, stream), test.read, want)
 			}
 		}
 		free := fmt.Sprintf(`{%s%s,"stream":false}`, test.body, test.off)
-		d.speaks(test.path, free, test.read, speech{Text: strings.Join(append(value, more...), ""), End: test.end})
+		d.checkAnswer(test.path, free, test.read, parsedAnswer{Text: strings.Join(append(value, more...), ""), End: test.end})
 	}
 }

@@ -79,7 +79,7 @@ func (d *daemon) served(leaf string) {
 // ask sends the valid request of the surface, with another ID.
 func (p *peer) ask(id string) {
 	p.t.Helper()
-	if _, err := p.Write(p.framed(strings.Replace(good[p.leaf], `"id":"g"`, fmt.Sprintf(`"id":%q`, id), 1))); err != nil {
+	if _, err := p.Write(p.framed(strings.Replace(validRequests[p.leaf], `"id":"g"`, fmt.Sprintf(`"id":%q`, id), 1))); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -374,10 +374,10 @@ func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	runs, waits := d.peer("infer.v2.sock"), d.peer("infer.v2.sock")
-	ask(runs, "runs", `,"model":"slow"`)
+	running, queued := d.peer("infer.v2.sock"), d.peer("infer.v2.sock")
+	ask(running, "runs", `,"model":"slow"`)
 	eventually(t, "one runs", func() bool { return d.stats().Running == 1 })
-	ask(waits, "waits", `,"model":"gen"`)
+	ask(queued, "waits", `,"model":"gen"`)
 	eventually(t, "one waits", func() bool { return d.stats().Waiting == 1 })
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		p := d.peer(leaf)
@@ -391,8 +391,8 @@ func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 	if s := d.stats(); s.Running != 1 || s.Waiting != 1 {
 		t.Errorf("%d run and %d wait", s.Running, s.Waiting)
 	}
-	_ = runs.Close()
-	if m, err := waits.terminal(); err != nil || m["type"] != "done" {
+	_ = running.Close()
+	if m, err := queued.terminal(); err != nil || m["type"] != "done" {
 		t.Errorf("the waiting request got %v, %v", m, err)
 	}
 }
@@ -402,7 +402,7 @@ func TestEnginesRefuseBeforeTheQueue(t *testing.T) {
 func TestMockThinks(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["a"],"thinking_tokens":["h","m"]}]}`)
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
-		all := d.peer(leaf).asked("w", `,"thinking":true`)
+		all := d.peer(leaf).askFrames("w", `,"thinking":true`)
 		var said []string
 		for _, f := range all[:len(all)-1] {
 			block, _ := f["block"].(map[string]any)
@@ -419,7 +419,7 @@ func TestMockThinks(t *testing.T) {
 // during prefill and during an answer.
 func TestHangUpOnAnySurface(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["x","y"],"token_delay_ms":100,"n_slots":1}]}`, "--queue-depth", "1")
-	before := d.trace()
+	before := d.resources()
 	for _, leaf := range leaves[:3] {
 		for range 3 {
 			runs, waits := d.peer(leaf), d.peer(leaf)
@@ -521,19 +521,19 @@ func TestFairBetweenUsers(t *testing.T) {
 	eventually(t, "they are in", func() bool { s := d.stats(); return s.Running+s.Waiting == waiting })
 	stranger.send(`{"id":"other","messages":[{"role":"user","content":"x"}]}`)
 	if m := stranger.terminal(); m["type"] != "done" {
-		t.Errorf("the other user: %v", m)
+		t.Errorf("the answer to the other user: %v", m)
 	}
 	s := d.stats()
 	// Others still wait, so the other user's request did not wait for all sixty.
 	if s.Waiting == 0 {
-		t.Errorf("nobody waits any more: %+v", s)
+		t.Errorf("no request waits any more: %+v", s)
 	}
 	raw, _, _ := d.ctl("stats")
 	var stats struct {
 		Callers []struct{ User string }
 	}
 	if err := json.Unmarshal([]byte(raw), &stats); err != nil || !slices.ContainsFunc(stats.Callers, func(c struct{ User string }) bool { return strings.Contains(c.User, "65534") || c.User == "nobody" }) {
-		t.Errorf("stats do not know the other user: %v\n%s", err, raw)
+		t.Errorf("the stats have no caller of the other user: %v\n%s", err, raw)
 	}
 	for _, p := range flood {
 		_ = p.Close()

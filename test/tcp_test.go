@@ -59,9 +59,9 @@ func TestTCP(t *testing.T) {
 	const key = "correct horse"
 	t.Setenv("INFERD_API_KEY", key)
 	d := mocked(t, oneMock, tcpFlags...)
-	before := d.trace()
+	before := d.resources()
 	for surface, leaf := range overTCP {
-		request := good[leaf] + "\n"
+		request := validRequests[leaf] + "\n"
 		last := regexp.MustCompile(`"type":"(done|embeddings)"[^\n]*\n$`)
 		answer := d.overTCP(surface, `{"type":"auth","key":"`+key+`"}`+"\n"+request)
 		if !last.MatchString(answer) || !strings.HasPrefix(answer, `{"type":"`) {
@@ -97,12 +97,12 @@ func TestEngineHasNoKey(t *testing.T) {
 	t.Setenv("INFERD_API_KEY", "correct horse")
 	t.Setenv("MY_KEY", "battery staple")
 	t.Setenv("LC_ALL", "battery staple") // engines get this variable, unless it holds a key
-	engine, seen := spied(t, "")
+	engine, seen := recordingEngine(t, "")
 	d := mocked(t, `{"listen":{"tcp":"127.0.0.1:0","api_key_env":"LC_ALL"},"backends":[{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"}}]}`, "--engine", engine)
 	if env := seen("environ"); strings.Contains(env, "horse") || strings.Contains(env, "staple") || strings.Contains(env, "LC_ALL") {
 		t.Errorf("the engine's environment has the key:\n%s", env)
 	}
-	if said := d.overTCP("v1", `{"type":"auth","key":"correct horse"}`+"\n"+good["infer.sock"]+"\n"); !strings.Contains(said, `"type":"done"`) {
+	if said := d.overTCP("v1", `{"type":"auth","key":"correct horse"}`+"\n"+validRequests["infer.sock"]+"\n"); !strings.Contains(said, `"type":"done"`) {
 		t.Errorf("%q", said)
 	}
 }
@@ -111,7 +111,7 @@ func TestEngineHasNoKey(t *testing.T) {
 func TestTCPWithoutKey(t *testing.T) {
 	d := mocked(t, oneMock, append([]string{"--tcp-no-auth"}, tcpFlags...)...)
 	for surface, leaf := range overTCP {
-		if said := d.overTCP(surface, good[leaf]+"\n"); !strings.HasPrefix(said, `{"type":"`) || strings.Contains(said, `"type":"error"`) {
+		if said := d.overTCP(surface, validRequests[leaf]+"\n"); !strings.HasPrefix(said, `{"type":"`) || strings.Contains(said, `"type":"error"`) {
 			t.Errorf("%s: %q", surface, said)
 		}
 	}

@@ -67,7 +67,7 @@ func (k *talk) add(role, text string) {
 
 // ask sends a question after the turns so far, and adds it and its answer to them. It returns the
 // text, the tokens of the logprobs, joined by |, and the terminal frame.
-func (k *talk) ask(question, more string) (text, told string, done v2Done) {
+func (k *talk) ask(question, more string) (text, joined string, done v2Done) {
 	k.t.Helper()
 	k.add("user", question)
 	fmt.Fprintf(k.conn, `{"id":"1","messages":[%s]%s}`+"\n", strings.Join(k.turns, ","), more)
@@ -126,9 +126,9 @@ func TestNoTemplate(t *testing.T) {
 			k.add("system", " Be brief (v2"+stream[:min(len(stream), 1)]+").\n")
 			before := 0
 			for turn := range 3 {
-				text, told, done := k.ask(fmt.Sprint(" Hi ", turn, "\n"), stream+`,"logprobs":1`)
-				if text != "Hello there." || told != " Hello| there|." || done.Reason != "end_turn" || done.Usage.Out != 6 {
-					t.Errorf("turn %d: %q, %q, %+v", turn, text, told, done)
+				text, tokens, done := k.ask(fmt.Sprint(" Hi ", turn, "\n"), stream+`,"logprobs":1`)
+				if text != "Hello there." || tokens != " Hello| there|." || done.Reason != "end_turn" || done.Usage.Out != 6 {
+					t.Errorf("turn %d: %q, %q, %+v", turn, text, tokens, done)
 				}
 				if stream != "" && len(k.texts) != 1 {
 					t.Errorf("turn %d: texts %q", turn, k.texts)

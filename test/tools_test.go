@@ -42,7 +42,7 @@ func TestTools(t *testing.T) {
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {
 		for _, choice := range []string{`"required"`, `{"type":"tool","name":"get_weather"}`} {
 			for _, stream := range []bool{true, false} {
-				frames := d.peer(leaf).asked("hello", fmt.Sprintf(`,"max_tokens":200,"stream":%v,"tool_choice":%s,"tools":%s`, stream, choice, weatherTools))
+				frames := d.peer(leaf).askFrames("hello", fmt.Sprintf(`,"max_tokens":200,"stream":%v,"tool_choice":%s,"tools":%s`, stream, choice, weatherTools))
 				calls := 0
 				for _, f := range frames {
 					if block, ok := f["block"].(map[string]any); ok && block["type"] == "tool_use" {
@@ -91,7 +91,7 @@ func TestToolRefusals(t *testing.T) {
 		`,"thinking":true`: "thinking is not supported by this model",
 		`,"tool_choice":"required","response_format":{"type":"json_object"},"tools":` + weatherTools: "beside response_format",
 	} {
-		frames := p.asked("hello", more)
+		frames := p.askFrames("hello", more)
 		if last := frames[len(frames)-1]; last["code"] != "invalid_request" || !strings.HasPrefix(fmt.Sprint(last["message"]), "invalid request: ") || !strings.Contains(fmt.Sprint(last["message"]), want) {
 			t.Errorf("%s: %v, want %q", more, last, want)
 		}
@@ -109,7 +109,7 @@ func TestToolRefusals(t *testing.T) {
 			t.Errorf("%s: %d %s", body, status, answer)
 		}
 	}
-	if frames := p.asked("hello", `,"max_tokens":3,"thinking":false`); frames[len(frames)-1]["type"] != "done" {
+	if frames := p.askFrames("hello", `,"max_tokens":3,"thinking":false`); frames[len(frames)-1]["type"] != "done" {
 		t.Errorf("thinking off: %v", frames)
 	}
 }

@@ -19,8 +19,8 @@ import (
 
 const modelCommit = "0123456789abcdef0123456789abcdef01234567"
 
-// A shelf is a hub, and a model store for daemons.
-type shelf struct {
+// A hubStore is a hub of models, and a model store for daemons.
+type hubStore struct {
 	t       *testing.T
 	hub     *hubtest.Server
 	home    string
@@ -33,7 +33,7 @@ type shelf struct {
 }
 
 // answer is the script of the hub. It waits for watched, and then returns the result of fault.
-func (s *shelf) answer(r hubtest.Request) *hubtest.Fault {
+func (s *hubStore) answer(r hubtest.Request) *hubtest.Fault {
 	s.mu.Lock()
 	fault, watched := s.fault, s.watched
 	s.mu.Unlock()
@@ -46,19 +46,19 @@ func (s *shelf) answer(r hubtest.Request) *hubtest.Fault {
 	return fault(r)
 }
 
-func (s *shelf) set(fault func(hubtest.Request) *hubtest.Fault) {
+func (s *hubStore) set(fault func(hubtest.Request) *hubtest.Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
 }
 
-func newShelf(t *testing.T) *shelf {
+func newHubStore(t *testing.T) *hubStore {
 	t.Helper()
 	var model bytes.Buffer
 	if err := builtin.Write("chain", &model); err != nil {
 		t.Fatal(err)
 	}
-	s := &shelf{t: t, hub: hubtest.New(t), home: t.TempDir(), content: model.Bytes(), digest: hubtest.Sum(model.Bytes())}
+	s := &hubStore{t: t, hub: hubtest.New(t), home: t.TempDir(), content: model.Bytes(), digest: hubtest.Sum(model.Bytes())}
 	s.hub.Script = s.answer
 	s.hub.AddRepo("O/R", modelCommit, "mit", map[string]*hubtest.File{"Chain-Q8_0.gguf": {Content: s.content}})
 	for name, value := range map[string]string{
@@ -72,19 +72,19 @@ func newShelf(t *testing.T) *shelf {
 
 // described returns the model as an object of the config, with an address at the hub's second
 // origin.
-func (s *shelf) described() string {
+func (s *hubStore) described() string {
 	link := s.hub.AddFile("c.gguf", &hubtest.File{Content: s.content})
 	return fmt.Sprintf(`{"name":"described","sha256":%q,"size_bytes":%d,"source_url":%q,"license":"mit"}`, s.digest, len(s.content), link)
 }
 
 // blob returns the path of the model in the store.
-func (s *shelf) blob() string {
+func (s *hubStore) blob() string {
 	return filepath.Join(s.home, "blobs", "sha256", s.digest[:2], s.digest, "data")
 }
 
 // boot starts a daemon with a config. The hub does not answer before the admin socket is watched.
 // boot returns the daemon, and the frames up to one with the given status and phase.
-func (s *shelf) boot(config, status, phase string) (*daemon, []map[string]any) {
+func (s *hubStore) boot(config, status, phase string) (*daemon, []map[string]any) {
 	s.t.Helper()
 	dir := shortdir.New(s.t)
 	write(s.t, filepath.Join(dir, "config.json"), config)
@@ -114,7 +114,7 @@ func phases(frames []map[string]any) []string {
 
 // downloads returns the frames of downloads. It checks that they go from 0 to the total, and never
 // back.
-func (s *shelf) downloads(frames []map[string]any, name, backend string) (all []map[string]any) {
+func (s *hubStore) downloads(frames []map[string]any, name, backend string) (all []map[string]any) {
 	s.t.Helper()
 	last := -1.0
 	for _, f := range frames {
@@ -147,7 +147,7 @@ func TestBootPulls(t *testing.T) {
 		"a name of a catalog": {`"ours"`, "ours"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newShelf(t)
+			s := newHubStore(t)
 			if test.model == "" {
 				test.model = s.described()
 			}
@@ -198,7 +198,7 @@ func TestBootPulls(t *testing.T) {
 
 // Two entries with the same model fetch it once.
 func TestBootPullsOnce(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	object := s.described()
 	d, _ := s.boot(fmt.Sprintf(`{"backends":[{"kind":"llamacpp","name":"a","model":%s},{"kind":"llamacpp","name":"b","model":%s}]}`, object, object), "ready", "")
 	d.works()
@@ -210,7 +210,7 @@ func TestBootPullsOnce(t *testing.T) {
 // A daemon that is stopped during a download keeps the received bytes, and the next daemon
 // continues from them.
 func TestBootInterrupted(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	kept := int64(len(s.content) / 2)
 	s.set(func(r hubtest.Request) *hubtest.Fault {
 		if r.Origin == hubtest.CDN {
@@ -244,7 +244,7 @@ func fileExists(path string) bool {
 
 // A model with a wrong digest is fetched twice, and then never again.
 func TestBootWithAWrongDigest(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	lie := slices.Clone(s.content)
 	lie[len(lie)-1] ^= 1
 	s.set(func(r hubtest.Request) *hubtest.Fault {
@@ -281,7 +281,7 @@ func TestBootWithAWrongDigest(t *testing.T) {
 // Without auto_pull, the error for a missing model has the command that pulls it. If the store has
 // the blob, the model is served, even without a manifest.
 func TestBootWithoutPull(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	for model, want := range map[string]string{
 		`"qwen3-0.6b"`: "run inferdctl pull qwen3-0.6b\n", `"hf:O/R"`: "run inferdctl pull hf:O/R\n",
 		s.described(): "run inferdctl pull, which pulls the models of the config",
@@ -315,7 +315,7 @@ func TestBootWithoutPull(t *testing.T) {
 // A blob in the store that has no manifest is hashed. If its digest is right, it gets a manifest; otherwise it is
 // quarantined, and the model is fetched.
 func TestBootWithABlob(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	if err := os.MkdirAll(filepath.Dir(s.blob()), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestBootWithABlob(t *testing.T) {
 
 // inferd --model needs no config file.
 func TestModelFlag(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	d := serve(t, "--model", "hf:O/R")
 	d.works()
 	if out, _, code := d.ctl("list"); code != 0 || !strings.Contains(out, "chain-q8_0") {
@@ -378,7 +378,7 @@ func TestModelFlag(t *testing.T) {
 // A client of Ollama's interface pulls into the daemon's store. If the client hangs up, the received bytes are
 // kept, and the next pull continues from them. The model is not served until the config names it.
 func TestPullOverHTTP(t *testing.T) {
-	s := newShelf(t)
+	s := newHubStore(t)
 	d := startWith(t, `{"auto_pull":false,"backends":[{"kind":"mock","name":"gen"}]}`)
 	d.waitReady()
 	s.set(func(r hubtest.Request) *hubtest.Fault {

@@ -194,8 +194,8 @@ type tab struct {
 	ctx context.Context
 }
 
-// guard records violations of the page's policy, and errors of its scripts.
-const guard = `window.violations = [];
+// policyScript records violations of the page's policy, and errors of its scripts.
+const policyScript = `window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));
 window.addEventListener("error", (e) => window.violations.push("error " + e.message));
 window.addEventListener("unhandledrejection", (e) => window.violations.push("rejection " + e.reason));`
@@ -209,7 +209,7 @@ func open(t *testing.T, url string, media ...string) *tab {
 	ctx, stop := context.WithTimeout(ctx, 3*patience)
 	t.Cleanup(stop)
 	b := &tab{t, ctx}
-	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: guard}); err != nil {
+	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: policyScript}); err != nil {
 		t.Fatal(err)
 	}
 	b.media(media...)
