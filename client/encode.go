@@ -46,11 +46,11 @@ func (c *Conn) Embed(ctx context.Context, req *EmbedRequest) (*Embeddings, error
 		return nil, c.wrongSurface("embed")
 	}
 	var e Embeddings
-	asked := &infer.Request{ID: req.ID, Task: &infer.Embed{
+	wireReq := &infer.Request{ID: req.ID, Task: &infer.Embed{
 		Model: req.Model, Inputs: req.Inputs, Dimensions: req.Dimensions, Task: infer.EmbedTask(req.Task),
 	}}
 	err := c.during(ctx, func() error {
-		return embed.Ask(c.r, c.w, asked, func(ev infer.Event) error {
+		return embed.Ask(c.r, c.w, wireReq, func(ev infer.Event) error {
 			switch ev := ev.(type) {
 			case *infer.Vectors:
 				e.Vectors = ev.Values
@@ -106,9 +106,9 @@ func (c *Conn) Rerank(ctx context.Context, req *RerankRequest) (*Ranking, error)
 		return nil, c.wrongSurface("rerank")
 	}
 	var r Ranking
-	asked := &infer.Request{ID: req.ID, Task: &infer.Rerank{Model: req.Model, Query: req.Query, Documents: req.Documents}}
+	wireReq := &infer.Request{ID: req.ID, Task: &infer.Rerank{Model: req.Model, Query: req.Query, Documents: req.Documents}}
 	err := c.during(ctx, func() error {
-		ranked, done, err := rerank.Ask(c.r, c.w, asked, req.TopN)
+		ranked, done, err := rerank.Ask(c.r, c.w, wireReq, req.TopN)
 		if err != nil {
 			return err
 		}

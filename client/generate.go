@@ -281,17 +281,17 @@ func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	asked, err := req.infer()
+	wireReq, err := req.infer()
 	if err != nil {
 		return 0, err
 	}
-	if gen, ok := asked.Task.(*infer.Generate); ok {
+	if gen, ok := wireReq.Task.(*infer.Generate); ok {
 		gen.MaxTokens = 1
-		asked.Task = &infer.Count{Of: gen}
+		wireReq.Task = &infer.Count{Of: gen}
 	}
 	tokens := 0
 	err = conn.during(ctx, func() error {
-		return v2.Ask(conn.r, conn.w, true, asked, !req.Whole, func(ev infer.Event) error {
+		return v2.Ask(conn.r, conn.w, true, wireReq, !req.Whole, func(ev infer.Event) error {
 			if done, ok := ev.(*infer.Done); ok {
 				tokens = done.In
 			}
@@ -302,15 +302,15 @@ func (c *Client) Count(ctx context.Context, req *Request) (int, error) {
 }
 
 func (c *Conn) ask(req *Request, emit infer.Sink) error {
-	asked, err := req.infer()
+	wireReq, err := req.infer()
 	if err != nil {
 		return err
 	}
 	switch c.surface {
 	case V1:
-		return v1.Ask(c.r, c.w, asked, !req.Whole, emit)
+		return v1.Ask(c.r, c.w, wireReq, !req.Whole, emit)
 	case V2, LP:
-		return v2.Ask(c.r, c.w, c.surface == LP, asked, !req.Whole, emit)
+		return v2.Ask(c.r, c.w, c.surface == LP, wireReq, !req.Whole, emit)
 	default:
 		return c.wrongSurface("generate")
 	}

@@ -36,7 +36,7 @@ func TestFirstBootOnATerminal(t *testing.T) {
 	says("1) gemma-4-e4b")
 	says("Model (empty: none): ")
 	s.press("99\n")
-	says("there is no number 99")
+	says("the list has no number 99")
 	s.press("hf:../x\n")
 	says("is not an owner or repository")
 	if fileExists(file) {

@@ -466,7 +466,7 @@ func TestGatewayAudio(t *testing.T) {
 		"12 bits":       {`"audio":true,"audio_sample_rate":16000`, clip(sound(8000, 12, 1, 800)), 400, "12 bits is not supported"},
 		"no WAV":        {`"audio":true,"audio_sample_rate":16000`, clip([]byte("ID3 something else")), 400, "mp3 and other formats are not supported"},
 		"no rate":       {`"audio":true`, clip(sound(8000, 16, 1, 800)), 400, "too old"},
-		"no such model": {`"audio":false`, clip(sound(8000, 16, 1, 800)), 400, "no model of the daemon takes audio"},
+		"no such model": {`"audio":false`, clip(sound(8000, 16, 1, 800)), 400, "no model of the daemon accepts audio"},
 	} {
 		d := mocked(t, `{"backends":[{"kind":"mock","name":"m",`+test.backend+`}]}`)
 		g := d.gateway()

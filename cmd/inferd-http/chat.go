@@ -141,7 +141,7 @@ func (b *bridge) embeddings(w http.ResponseWriter, r *http.Request) {
 		b.fail(w, refhttp.EmbedErrorOf(err))
 		return
 	} else if local {
-		b.fail(w, refhttp.Invalid("embeddings have no %s: their socket cannot pass it on", web.LocalOnlyHeader))
+		b.fail(w, refhttp.Invalid("embeddings do not support the header %s: their socket cannot pass it on", web.LocalOnlyHeader))
 		return
 	}
 	e.Request.ID = newID()
@@ -182,7 +182,7 @@ func (b *bridge) audioRate(ctx context.Context) (int, error) {
 	defer cancel()
 	once := *b.client
 	once.Wait = 0
-	takes := false
+	accepted := false
 	for s, err := range once.Watch(ctx) {
 		if err != nil {
 			return 0, fmt.Errorf("ask for the rate of audio: %w", err)
@@ -200,10 +200,10 @@ func (b *bridge) audioRate(ctx context.Context) (int, error) {
 		if can.Rate > 0 {
 			return can.Rate, nil
 		}
-		takes = true
+		accepted = true
 	}
-	if takes {
-		return 0, refhttp.Invalid("the daemon takes audio, but does not report its sample rate: the daemon is too old")
+	if accepted {
+		return 0, refhttp.Invalid("the daemon accepts audio, but does not report its sample rate: it is older than inferd-http")
 	}
-	return 0, refhttp.Invalid("no model of the daemon takes audio")
+	return 0, refhttp.Invalid("no model of the daemon accepts audio")
 }

@@ -100,7 +100,7 @@ func TestLocalOnlyAndTraces(t *testing.T) {
 	for name, test := range map[string]struct{ path, body, value, want string }{
 		"a chat with another value": {"/v1/chat/completions", chat, "yes", "must be true or false"},
 		"vectors with another one":  {"/v1/embeddings", vectors, "yes", "must be true or false"},
-		"vectors on this machine":   {"/v1/embeddings", vectors, "true", "embeddings have no Inferd-Local-Only"},
+		"vectors on this machine":   {"/v1/embeddings", vectors, "true", "embeddings do not support the header Inferd-Local-Only"},
 	} {
 		status, answer := ask(test.path, test.body, test.value)
 		if status != http.StatusBadRequest || !strings.Contains(answer, test.want) || !strings.Contains(answer, "invalid_request_error") {

@@ -78,7 +78,7 @@ func offersOf(catalog modelname.Catalog) (offers []modelname.Entry) {
 func chosen(offers []modelname.Entry, answer string) (name string, err error) {
 	if n, err := strconv.Atoi(answer); err == nil {
 		if n < 1 || n > len(offers) {
-			return "", fmt.Errorf("there is no number %d", n)
+			return "", fmt.Errorf("the list has no number %d", n)
 		}
 		return offers[n-1].Name, nil
 	}

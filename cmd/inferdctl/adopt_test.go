@@ -14,7 +14,7 @@ import (
 
 // ollama writes a model in Ollama's layout to the user's home. Its blob, whose path is
 // returned, is named after digest.
-func (s *shelf) ollama(name, digest string) (blob string) {
+func (s *storeTest) ollama(name, digest string) (blob string) {
 	s.t.Helper()
 	root := filepath.Join(filepath.Dir(s.home), ".ollama", "models")
 	manifest := filepath.Join(root, "manifests", "registry.ollama.ai", "library", name, "latest")
@@ -47,7 +47,7 @@ func TestLeftOut(t *testing.T) {
 }
 
 func TestAdopt(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	for _, name := range []string{"XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS"} {
 		t.Setenv(name, "")
 	}

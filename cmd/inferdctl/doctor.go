@@ -95,7 +95,7 @@ func (d *diagnosis) config(file string) *config.Config {
 	}()
 	switch {
 	case errors.Is(err, config.ErrNoModel):
-		d.ok(label, "%s names no model: the daemon's flags must", file)
+		d.ok(label, "%s names no model: name one in the daemon's flags", file)
 		return nil
 	case err != nil:
 		d.fail(label, "%v", err)
@@ -151,7 +151,7 @@ func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	case s.Model.Builtin != "":
 		d.ok(label, "built-in %s", s.Model.Builtin)
 	case s.Model.Name != "":
-		d.named(label, s.Model, cfg)
+		d.namedModel(label, s.Model, cfg)
 	default:
 		info, err := os.Stat(s.Model.Path)
 		switch {
@@ -165,8 +165,8 @@ func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	}
 }
 
-// named looks up a model by name in the store. It reads no blobs.
-func (d *diagnosis) named(label string, m backend.Model, cfg *config.Config) {
+// namedModel looks up a model by name in the store. It reads no blobs.
+func (d *diagnosis) namedModel(label string, m backend.Model, cfg *config.Config) {
 	catalog, err := models.Catalog(cfg.Catalog)
 	if err != nil {
 		d.fail(label, "%v", err)
@@ -174,11 +174,11 @@ func (d *diagnosis) named(label string, m backend.Model, cfg *config.Config) {
 	}
 	p := &pull.Puller{Store: &store.Store{Home: cfg.ModelsHome}, Catalog: catalog}
 	defer p.Store.Close()
-	ref, there, err := (&models.Source{Puller: p}).Known(m)
+	ref, stored, err := (&models.Source{Puller: p}).Known(m)
 	switch {
 	case err != nil:
 		d.fail(label, "%v", err)
-	case there:
+	case stored:
 		d.ok(label, "%s in %s", ref.Name, cfg.ModelsHome)
 	case cfg.AutoPull:
 		d.ok(label, "%s is not in the model store yet: the daemon pulls it", m.Name)

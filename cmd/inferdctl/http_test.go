@@ -75,7 +75,7 @@ func TestOverHTTP(t *testing.T) {
 		"a socket as well": {[]string{"stats", "--addr", "/x/infer.sock"}, result{2, "", "error: --http and an address of a socket exclude each other\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			(&fake{t: t}).want(bare(t, append([]string{"--http", url}, test.args...)...), test.want)
+			(&fakeDaemon{t: t}).want(bare(t, append([]string{"--http", url}, test.args...)...), test.want)
 		})
 	}
 	if got := asked["/v1/chat/completions"]; !strings.HasPrefix(got, `Bearer 0123456789abcdef{"messages":[{"role":"user","content":"Why?"}],"stream":true`) {
@@ -95,7 +95,7 @@ func TestOverHTTP(t *testing.T) {
 
 // listening returns a fake daemon whose stats list HTTP on a socket and, if addr is not empty, at
 // addr.
-func listening(t *testing.T, addr string) *fake {
+func listening(t *testing.T, addr string) *fakeDaemon {
 	t.Helper()
 	f := newFake(t)
 	var listeners []string

@@ -48,8 +48,8 @@ const sinceUsage = "only records since this `time`: an age such as 10m or 2h, or
 // logFolder returns the folder of the activity log.
 func (c *command) logFolder() string { return cmp.Or(c.logDir, paths.Default().LogDir()) }
 
-// record opens the activity log for reading. The reader skips records before from.
-func (c *command) record(from since) (*activity.Reader, error) {
+// openLog opens the activity log for reading. The reader skips records before from.
+func (c *command) openLog(from since) (*activity.Reader, error) {
 	dir := c.logFolder()
 	if dir == "" {
 		return nil, errors.New("no folder of the activity log: set --log-dir, INFERD_LOG_DIR or HOME")
@@ -69,13 +69,13 @@ func (c *command) log(ctx context.Context, args []string) error {
 	follow := fs.Bool("f", false, "also print new records, until Ctrl-C")
 	asJSON := fs.Bool("json", false, "print lines of JSON, even on a terminal")
 	bad := fs.Bool("errors", false, "only warnings, errors, and requests that were refused, failed, or whose client hung up")
-	caller := fs.String("caller", "", "only records of a `caller`: uid, user name, pid, or program by path or name")
+	caller := fs.String("caller", "", "only records of a `caller`: uid, user name, pid, name of a key, or program by path or name")
 	var from since
 	fs.Var(&from, "since", sinceUsage)
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	r, err := c.record(from)
+	r, err := c.openLog(from)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (c *command) usage(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(fs, args); err != nil {
 		return err
 	}
-	r, err := c.record(from)
+	r, err := c.openLog(from)
 	if err != nil {
 		return err
 	}

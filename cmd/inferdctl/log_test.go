@@ -23,12 +23,12 @@ func logLine(hour int, members string) string {
 var (
 	accepted = logLine(1, `"level":"info","msg":"connection_accepted","peer_uid":4001,"peer_pid":77,"peer_exe":"/usr/bin/editor"`)
 	finished = logLine(2, `"level":"info","msg":"request_done","req_id":"a\u001b[31m b","peer_uid":4001,"peer_pid":77,"peer_exe":"/usr/bin/editor","entry":"gen","model":"chain","prompt_tokens":5,"completion_tokens":7`)
-	left     = logLine(3, `"level":"info","msg":"v2_request_gone","peer_uid":4002,"peer_pid":88,"peer_exe":"/opt/shell","entry":"gen","model":"chain","stage":"decode"`)
+	hungUp   = logLine(3, `"level":"info","msg":"v2_request_gone","peer_uid":4002,"peer_pid":88,"peer_exe":"/opt/shell","entry":"gen","model":"chain","stage":"decode"`)
 	refused  = logLine(4, `"level":"warn","msg":"request_refused","peer_uid":4002,"peer_pid":99,"peer_exe":"/opt/shell","code":"queue_full"`)
 )
 
-// record appends text to a file in the log folder of the fake.
-func (f *fake) record(name, text string) {
+// record appends text to a file in the log folder of the fake daemon.
+func (f *fakeDaemon) record(name, text string) {
 	f.t.Helper()
 	dir := filepath.Join(f.dir, "logs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -54,22 +54,22 @@ func TestLog(t *testing.T) {
 		args []string
 		want string
 	}{
-		"all":              {nil, accepted + finished + left + refused + mine},
-		"since a time":     {[]string{"--since", "2026-01-02T04:00:00+01:00"}, left + refused + mine},
+		"all":              {nil, accepted + finished + hungUp + refused + mine},
+		"since a time":     {[]string{"--since", "2026-01-02T04:00:00+01:00"}, hungUp + refused + mine},
 		"since a while":    {[]string{"--since", "1h"}, ""},
 		"of a uid":         {[]string{"--caller", "4001"}, accepted + finished},
-		"of a pid":         {[]string{"--caller", "88"}, left},
+		"of a pid":         {[]string{"--caller", "88"}, hungUp},
 		"of a program":     {[]string{"--caller", "editor"}, accepted + finished},
-		"of an executable": {[]string{"--caller", "/opt/shell"}, left + refused},
+		"of an executable": {[]string{"--caller", "/opt/shell"}, hungUp + refused},
 		"of a user":        {[]string{"--caller", self.Username}, mine},
 		"of no caller":     {[]string{"--caller", "she"}, ""},
-		"errors":           {[]string{"--errors"}, left + refused},
+		"errors":           {[]string{"--errors"}, hungUp + refused},
 		"errors of a pid":  {[]string{"--errors", "--caller", "99"}, refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)
 			f.record(activity.File+".1", accepted+finished)
-			f.record(activity.File, left+refused+mine)
+			f.record(activity.File, hungUp+refused+mine)
 			f.want(f.run(append([]string{"log"}, test.args...)...), result{0, test.want, ""})
 		})
 	}
@@ -79,9 +79,9 @@ func TestLog(t *testing.T) {
 func TestLogTorn(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File+".1", accepted+"{\"t\":\n"+finished)
-	f.record(activity.File, left+refused[:40])
+	f.record(activity.File, hungUp+refused[:40])
 	const told = "inferdctl: torn lines left out: 2 (the daemon was killed while it wrote, or is writing)\n"
-	f.want(f.run("log"), result{0, accepted + finished + left, told})
+	f.want(f.run("log"), result{0, accepted + finished + hungUp, told})
 	f.want(f.run("usage"), result{0, `{"from":"2026-01-02T02:00:00Z","to":"2026-01-02T03:00:00Z","usage":[` +
 		`{"user":"4001","exe":"/usr/bin/editor","entry":"gen","model":"chain","requests":1,"input_tokens":5,"output_tokens":7,"errors":0,"gone":0},` +
 		`{"user":"4002","exe":"/opt/shell","entry":"gen","model":"chain","requests":1,"input_tokens":0,"output_tokens":0,"errors":0,"gone":1}]}` + "\n", told})
@@ -139,8 +139,8 @@ func TestLogFollows(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
-	f.record(activity.File, left+refused[:9])
-	w.want(t, left)
+	f.record(activity.File, hungUp+refused[:9])
+	w.want(t, hungUp)
 	stop()
 	running.Wait()
 	if code != exitInterrupted || stderr.String() != "inferdctl: torn lines left out: 1 (the daemon was killed while it wrote, or is writing)\n" {

@@ -29,20 +29,20 @@ import (
 // waitLimit bounds each wait. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
-// A fake is a folder in which the test serves the sockets of a daemon.
-type fake struct {
+// A fakeDaemon is a folder in which the test serves the sockets of a daemon.
+type fakeDaemon struct {
 	t   *testing.T
 	dir string
 }
 
-func newFake(t *testing.T) *fake {
+func newFake(t *testing.T) *fakeDaemon {
 	t.Helper()
 	dir := shortdir.New(t)
-	return &fake{t, dir}
+	return &fakeDaemon{t, dir}
 }
 
 // serve runs fn on a socket until the end of the test or a call of stop.
-func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) (stop func()) {
+func (f *fakeDaemon) serve(leaf string, fn func(context.Context, net.Listener) error) (stop func()) {
 	f.t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(f.dir, leaf))
 	if err != nil {
@@ -65,7 +65,7 @@ func (f *fake) serve(leaf string, fn func(context.Context, net.Listener) error) 
 }
 
 // admin serves the admin socket with the events of the returned board.
-func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
+func (f *fakeDaemon) admin(initial status.Event) (board *status.Board, stop func()) {
 	board = status.NewBoard(initial)
 	return board, f.serve("admin.sock", func(ctx context.Context, ln net.Listener) error {
 		return broadcast.Serve(ctx, ln, board, nil, nil, slog.New(slog.DiscardHandler))
@@ -74,7 +74,7 @@ func (f *fake) admin(initial status.Event) (board *status.Board, stop func()) {
 
 // scripted serves a socket: on each connection it reads one line if reads is set, writes lines, and
 // closes the connection. The returned channel yields the lines that it has read.
-func (f *fake) scripted(leaf string, reads bool, lines ...string) <-chan string {
+func (f *fakeDaemon) scripted(leaf string, reads bool, lines ...string) <-chan string {
 	asked := make(chan string, 16)
 	f.serve(leaf, func(_ context.Context, ln net.Listener) error {
 		for {
@@ -101,10 +101,10 @@ type result struct {
 	Out, Stderr string
 }
 
-// run runs the program against the fake.
-func (f *fake) run(args ...string) result { return f.runWith(f.t.Context(), "", args...) }
+// run runs the program against the fake daemon.
+func (f *fakeDaemon) run(args ...string) result { return f.runWith(f.t.Context(), "", args...) }
 
-func (f *fake) runWith(ctx context.Context, stdin string, args ...string) result {
+func (f *fakeDaemon) runWith(ctx context.Context, stdin string, args ...string) result {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
@@ -114,7 +114,7 @@ func (f *fake) runWith(ctx context.Context, stdin string, args ...string) result
 	return result{code, out.String(), strings.ReplaceAll(stderr.String(), f.dir, "DIR")}
 }
 
-func (f *fake) want(got, want result) {
+func (f *fakeDaemon) want(got, want result) {
 	f.t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		f.t.Errorf("(-want +got):\n%s", diff)

@@ -149,7 +149,7 @@ func (c *command) printRest(w io.Writer, l modelsJSON) {
 		if i.Total > 0 {
 			of = " of " + size(i.Total)
 		}
-		by := "nobody writes it"
+		by := "no process writes it"
 		if i.PID > 0 {
 			by = "process " + fmt.Sprint(i.PID) + " writes it"
 		}

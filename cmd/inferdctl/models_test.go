@@ -15,17 +15,17 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A shelf is the model store of a test, and a file with a model to import.
-type shelf struct {
+// A storeTest is the model store of a test, and a file with a model to import.
+type storeTest struct {
 	t            *testing.T
 	home, config string
 	file, digest string
 }
 
-func newShelf(t *testing.T) *shelf {
+func newStoreTest(t *testing.T) *storeTest {
 	t.Helper()
 	dir := t.TempDir()
-	s := &shelf{t: t, home: filepath.Join(dir, "models"), config: filepath.Join(dir, "config.json")}
+	s := &storeTest{t: t, home: filepath.Join(dir, "models"), config: filepath.Join(dir, "config.json")}
 	for name, value := range map[string]string{"HOME": dir, "USERPROFILE": dir, "MODELS_HOME": s.home, "XDG_STATE_HOME": filepath.Join(dir, "state"), "LOCALAPPDATA": dir, "INFERD_CONFIG": ""} {
 		t.Setenv(name, value)
 	}
@@ -48,7 +48,7 @@ func newShelf(t *testing.T) *shelf {
 }
 
 // run runs a verb, and compares its exit code with code.
-func (s *shelf) run(code int, args ...string) (stdout, stderr string) {
+func (s *storeTest) run(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
 	if got := run(s.t.Context(), args, strings.NewReader(""), &out, &errs); got != code {
@@ -57,11 +57,11 @@ func (s *shelf) run(code int, args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-func (s *shelf) blob() string {
+func (s *storeTest) blob() string {
 	return filepath.Join(s.home, "blobs", "sha256", s.digest[:2], s.digest, "data")
 }
 
-func (s *shelf) configure(text string) {
+func (s *storeTest) configure(text string) {
 	s.t.Helper()
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
@@ -69,7 +69,7 @@ func (s *shelf) configure(text string) {
 }
 
 func TestImportListShowRemove(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	if out, errs := s.run(0, "list"); out != "" || !strings.Contains(errs, "no models in "+s.home) {
 		t.Errorf("%q, %q", out, errs)
 	}
@@ -123,7 +123,7 @@ func TestImportListShowRemove(t *testing.T) {
 }
 
 func TestImportIsRefused(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	other := strings.Repeat("0", 64)
 	for name, test := range map[string]struct {
 		args []string
@@ -152,7 +152,7 @@ func TestImportIsRefused(t *testing.T) {
 // A config file that the operator names must exist. Otherwise another store would be changed, and
 // models that the file names would not count as in use.
 func TestNamedConfigIsMissing(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	s.run(0, "import", s.file)
 	missing := filepath.Join(s.home, "none.json")
 	verbs := [][]string{{"gc"}, {"rm", "chain"}, {"list"}, {"show", "chain"}, {"verify"}, {"adopt"}}
@@ -174,7 +174,7 @@ func TestNamedConfigIsMissing(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	s.run(0, "import", s.file)
 	if out, _ := s.run(0, "verify"); out != "chain: ok\n" {
 		t.Errorf("%q", out)
@@ -210,7 +210,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestCollect(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	s.run(0, "import", s.file)
 	if err := os.Remove(filepath.Join(s.home, "manifests", "chain.json")); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestCollect(t *testing.T) {
 }
 
 func TestRemoveInUse(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	s.run(0, "import", s.file)
 	daemon := &store.Store{Home: s.home}
 	defer daemon.Close()
@@ -271,7 +271,7 @@ func TestRemoveInUse(t *testing.T) {
 
 // models_home in the config takes precedence over the environment. A leading ~/ is the home folder.
 func TestModelsHome(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	home := filepath.Join(filepath.Dir(s.home), "elsewhere")
 	s.configure(`{"models_home":"~/elsewhere"}`)
 	t.Setenv("INFERD_CONFIG", s.config)
@@ -285,7 +285,7 @@ func TestModelsHome(t *testing.T) {
 
 // Other programs also write manifests. Control characters in them do not reach the terminal.
 func TestManifestsOfStrangers(t *testing.T) {
-	s := newShelf(t)
+	s := newStoreTest(t)
 	s.run(0, "import", s.file)
 	name := filepath.Join(s.home, "manifests", "chain.json")
 	text, err := os.ReadFile(name)

@@ -161,7 +161,7 @@ func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) 
 		}
 	}
 	if projectors > 0 {
-		warn(fmt.Sprintf("%d mmproj of the config is not pulled: no engine can see yet", projectors))
+		warn(fmt.Sprintf("the config has %d mmproj, which is not pulled: no engine accepts images yet", projectors))
 	}
 	return all, nil
 }

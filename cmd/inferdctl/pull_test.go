@@ -196,7 +196,7 @@ func TestPullConfig(t *testing.T) {
 	got := ctl(t.Context(), "--config", file, "pull")
 	want := "m-q4_k_m: pulled, 1.0 kB, sha256:" + hubtest.Sum(content) + "\ndescribed: pulled, 504 B, sha256:" + hubtest.Sum(other) +
 		"\nours: already there, 504 B, sha256:" + hubtest.Sum(other) + "\n"
-	if got.Code != 0 || got.Out != want || !strings.Contains(got.Stderr, "warning: 1 mmproj of the config is not pulled") {
+	if got.Code != 0 || got.Out != want || !strings.Contains(got.Stderr, "warning: the config has 1 mmproj, which is not pulled") {
 		t.Errorf("%+v, want %s", got, want)
 	}
 	none := ctl(t.Context(), "--config", write(`{"backends":[{"kind":"mock","name":"g"}]}`), "pull")

@@ -37,7 +37,7 @@ func (c *command) schema(_ context.Context, args []string) error {
 		return err
 	}
 	if values[0] != "check" {
-		return fmt.Errorf("schema does not know %q: try schema check FILE", values[0])
+		return fmt.Errorf("%q is not a command of schema: try schema check FILE", values[0])
 	}
 	source, err := c.readSchema(values[1])
 	if err != nil {
@@ -122,6 +122,6 @@ func (r *schemaReport) print(w io.Writer, shortest string) {
 		fmt.Fprintf(w, "  %s: %s\n", at, f.Why)
 	}
 	for _, pointer := range r.Annotations {
-		fmt.Fprintf(w, "  %s: binds nothing\n", pointer)
+		fmt.Fprintf(w, "  %s: has no effect\n", pointer)
 	}
 }

@@ -37,7 +37,7 @@ func (c *command) stats(ctx context.Context, args []string) error {
 
 // table prints stats as a table.
 func (c *command) table(s *client.Stats) error {
-	make(userNames).put(s)
+	make(userNames).replaceUIDs(s)
 	if _, err := fmt.Fprint(c.stdout, top.Table(s, widthOf(c.stdout))); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -77,7 +77,7 @@ func (c *command) top(ctx context.Context, args []string) error {
 		if err != nil {
 			return nil, err
 		}
-		users.put(s)
+		users.replaceUIDs(s)
 		return s, nil
 	}
 	model := top.Model{Ask: ask, Interval: *interval}
@@ -98,8 +98,8 @@ const askTimeout = 5 * time.Second
 // userNames caches user names by uid.
 type userNames map[string]string
 
-// put replaces the uids in s by user names.
-func (names userNames) put(s *client.Stats) {
+// replaceUIDs replaces the uids in s by user names.
+func (names userNames) replaceUIDs(s *client.Stats) {
 	for i := range s.Callers {
 		id := s.Callers[i].User
 		name, ok := names[id]

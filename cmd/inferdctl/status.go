@@ -37,7 +37,7 @@ func (c *command) status(ctx context.Context, args []string) error {
 			return err
 		}
 		if err != nil {
-			return c.no(ctx, err)
+			return c.answerNo(ctx, err)
 		}
 		if err := c.printLine(s.Raw); err != nil {
 			return err
@@ -55,7 +55,7 @@ func (c *command) status(ctx context.Context, args []string) error {
 			break
 		}
 	}
-	return c.no(ctx, errNoState)
+	return c.answerNo(ctx, errNoState)
 }
 
 // notReached reports whether an error over HTTP means that no answer came: it is neither the end of
@@ -91,9 +91,9 @@ func watchUntilSilent(ctx context.Context, d daemon) func(func(client.Status, er
 	}
 }
 
-// no prints the reason, and returns the error for the exit code 1. If ctx has ended, it only
+// answerNo prints the reason, and returns the error for the exit code 1. If ctx has ended, it only
 // returns the cause.
-func (c *command) no(ctx context.Context, reason error) error {
+func (c *command) answerNo(ctx context.Context, reason error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

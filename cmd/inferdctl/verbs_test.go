@@ -229,7 +229,7 @@ func TestDoctor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	configured := func(f *fake, content string) string {
+	configured := func(f *fakeDaemon, content string) string {
 		path := filepath.Join(f.dir, "config.json")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

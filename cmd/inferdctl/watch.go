@@ -30,7 +30,7 @@ func (c *command) watch(ctx context.Context, args []string) error {
 	for s, err := range c.client(w).Watch(ctx) {
 		switch {
 		case errors.Is(err, client.ErrGone) && *until != "":
-			return c.no(ctx, fmt.Errorf("the daemon went away before it was %s", *until))
+			return c.answerNo(ctx, fmt.Errorf("the daemon went away before it was %s", *until))
 		case err != nil:
 			return err
 		}

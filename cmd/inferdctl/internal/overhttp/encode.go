@@ -42,7 +42,7 @@ func (c *Client) Embed(ctx context.Context, req *client.EmbedRequest) (*client.E
 	for _, d := range answer.Data {
 		v, err := floats(d.Vector)
 		if err != nil {
-			return nil, fmt.Errorf("the daemon's vectors: %w", err)
+			return nil, fmt.Errorf("the daemon sent a vector that cannot be decoded: %w", err)
 		}
 		e.Vectors = append(e.Vectors, v)
 	}
@@ -56,7 +56,7 @@ func floats(text string) ([]float32, error) {
 		return nil, err
 	}
 	if len(raw)%4 != 0 {
-		return nil, errors.New("they are cut off")
+		return nil, fmt.Errorf("%d bytes are not a whole number of 32-bit values", len(raw))
 	}
 	v := make([]float32, len(raw)/4)
 	for i := range v {

@@ -90,7 +90,7 @@ func CheckListener(at netip.AddrPort) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("find out who listens at %s: %w", at, err)
+		return fmt.Errorf("find out which user listens at %s: %w", at, err)
 	}
 	defer users.Close()
 	uid, err := users.ListenerOf(at)
@@ -98,7 +98,7 @@ func CheckListener(at netip.AddrPort) error {
 	case errors.Is(err, sockdiag.ErrUnknown):
 		return &ListenerError{at, "no known user listens there"}
 	case err != nil:
-		return fmt.Errorf("find out who listens at %s: %w", at, err)
+		return fmt.Errorf("find out which user listens at %s: %w", at, err)
 	case uid != 0 && int64(uid) != int64(os.Getuid()):
 		return &ListenerError{at, "user " + strconv.FormatUint(uint64(uid), 10) + " listens there"}
 	}
@@ -205,7 +205,7 @@ func refusalOf(res *http.Response) error {
 		Error failure `json:"error"`
 	}
 	if json.Unmarshal(text, &m) != nil || m.Error.Message == "" {
-		return fmt.Errorf("the server answers %s, and is no inferd", res.Status)
+		return fmt.Errorf("the server is not inferd: it answered %s", res.Status)
 	}
 	return m.Error.as(res.StatusCode)
 }

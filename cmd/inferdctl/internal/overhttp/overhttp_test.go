@@ -33,8 +33,8 @@ import (
 
 const secret = "0123456789abcdef"
 
-// A house serves the daemon's bridge with a handler of the test.
-type house struct {
+// A testDaemon serves the daemon's bridge with a handler of the test.
+type testDaemon struct {
 	tcp, unix string
 	board     *status.Board
 	asked     chan *infer.Request
@@ -42,9 +42,9 @@ type house struct {
 }
 
 // serve serves a bridge over TCP and a socket until the test ends.
-func serve(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *house {
+func serve(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *testDaemon {
 	t.Helper()
-	h := &house{board: status.NewBoard(status.Ready{}), asked: make(chan *infer.Request, 16), can: infer.AllAbilities()}
+	h := &testDaemon{board: status.NewBoard(status.Ready{}), asked: make(chan *infer.Request, 16), can: infer.AllAbilities()}
 	h.board.Publish(status.Capabilities{Backend: "gen", Abilities: infer.Abilities{Generate: true}})
 	recorded := infer.HandlerFunc(func(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 		h.asked <- req
@@ -364,7 +364,7 @@ func TestNoDaemon(t *testing.T) {
 		serve func(http.ResponseWriter, *http.Request)
 		want  string
 	}{
-		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, "answers 404 Not Found, and is no inferd"},
+		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }, "is not inferd: it answered 404 Not Found"},
 		"no JSON":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {x\n\n") }, "not from inferd"},
 		"an early end":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "data: {\"choices\":[]}\n\n") }, "went away before the end"},
 		"a broken end": {func(w http.ResponseWriter, _ *http.Request) {

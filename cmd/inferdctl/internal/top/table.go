@@ -37,7 +37,7 @@ const (
 
 // lines returns the lines of the table: its head and its rows. They are at most width columns wide,
 // if possible; 0 means no limit.
-func (t *table) lines(width int, l look) []string {
+func (t *table) lines(width int, l styles) []string {
 	shown, widths := t.fit(width)
 	titles := make([]string, len(t.columns))
 	for i, c := range t.columns {

@@ -76,11 +76,11 @@ func busy() *client.Stats {
 // shown returns a model that has received the size of the terminal and an answer.
 func shown(width, height int, s *client.Stats) Model {
 	m := Model{Interval: time.Second}
-	m = told(m, tea.WindowSizeMsg{Width: width, Height: height})
-	return told(m, answered{stats: s})
+	m = updated(m, tea.WindowSizeMsg{Width: width, Height: height})
+	return updated(m, answered{stats: s})
 }
 
-func told(m Model, msgs ...tea.Msg) Model {
+func updated(m Model, msgs ...tea.Msg) Model {
 	for _, msg := range msgs {
 		next, _ := m.Update(msg)
 		m = next.(Model)
@@ -125,7 +125,7 @@ func TestScreenFits(t *testing.T) {
 		width, height := rapid.IntRange(1, 220).Draw(t, "width"), rapid.IntRange(1, 50).Draw(t, "height")
 		m := shown(width, height, s)
 		for range rapid.IntRange(0, 40).Draw(t, "down") {
-			m = told(m, press("down"))
+			m = updated(m, press("down"))
 		}
 		lines := strings.Split(m.View().Content, "\n")
 		if len(lines) != height {
@@ -176,9 +176,9 @@ func TestSorting(t *testing.T) {
 		if got := fmt.Sprintf("sort: %s %s", strings.Fields(foot)[0], strings.Join(callersOf(m), " ")); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		m = told(m, press("s"))
+		m = updated(m, press("s"))
 	}
-	m = told(m, press("r"))
+	m = updated(m, press("r"))
 	if got := strings.Join(callersOf(m), " "); got != "c b a" { // in the order of running requests
 		t.Errorf("backwards: %s", got)
 	}
@@ -187,19 +187,19 @@ func TestSorting(t *testing.T) {
 // While the screen is paused, its content stays the same, but the timer continues.
 func TestPause(t *testing.T) {
 	for _, key := range []string{"p", "space"} {
-		m := told(shown(120, 30, three()), press(key))
+		m := updated(shown(120, 30, three()), press(key))
 		before := callersOf(m)
 		if !strings.Contains(m.View().Content, "PAUSED") {
 			t.Error("the screen does not show the pause")
 		}
-		m = told(m, answered{stats: &client.Stats{}}) // the answer to a request before the pause
+		m = updated(m, answered{stats: &client.Stats{}}) // the answer to a request before the pause
 		if diff := cmp.Diff(before, callersOf(m)); diff != "" {
 			t.Errorf("%s: -before +after\n%s", key, diff)
 		}
 		if _, cmd := m.Update(due{}); cmd == nil {
 			t.Fatal("the timer has stopped")
 		}
-		m = told(m, press(key), answered{stats: &client.Stats{}})
+		m = updated(m, press(key), answered{stats: &client.Stats{}})
 		if got := callersOf(m); len(got) > 0 {
 			t.Errorf("%s: after the pause: %q", key, got)
 		}
@@ -216,7 +216,7 @@ func TestScrolling(t *testing.T) {
 		{"", "p00"}, {"down", "p01"}, {"j", "p02"}, {"k", "p01"}, {"pgdown", "p11"}, {"pgdown", "p21"}, {"pgdown", "p29"}, {"up", "p28"}, {"pgup", "p18"}, {"home", "p00"}, {"up", "p00"},
 	} {
 		if step.key != "" {
-			m = told(m, press(step.key))
+			m = updated(m, press(step.key))
 		}
 		if got := callersOf(m); len(got) == 0 || got[0] != step.want {
 			t.Errorf("after %q: %q, want %s first", step.key, got, step.want)
@@ -225,7 +225,7 @@ func TestScrolling(t *testing.T) {
 	if got := ansi.Strip(m.View().Content); !strings.Contains(got, "callers 1-6 of 30") {
 		t.Errorf("the screen does not show that there are more:\n%s", got)
 	}
-	m = told(m, press("pgdown"), answered{stats: three()}) // most callers have disappeared meanwhile
+	m = updated(m, press("pgdown"), answered{stats: three()}) // most callers have disappeared meanwhile
 	if got := callersOf(m); len(got) == 0 {
 		t.Error("no caller is shown")
 	}
@@ -270,7 +270,7 @@ func TestDaemonRestarts(t *testing.T) {
 			t.Errorf("old figures:\n%s", got)
 		}
 	}
-	if got := told(m, answered{stats: busy()}).View().Content; !strings.Contains(got, "ENTRY") {
+	if got := updated(m, answered{stats: busy()}).View().Content; !strings.Contains(got, "ENTRY") {
 		t.Errorf("the figures are missing:\n%s", got)
 	}
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// A look is a set of styles. The zero look is plain text.
-type look struct{ title, head, bad, faint lipgloss.Style }
+// styles are those of the screen. The zero value is plain text.
+type styles struct{ title, head, bad, faint lipgloss.Style }
 
-var live = look{
+var live = styles{
 	title: lipgloss.NewStyle().Bold(true),
 	head:  lipgloss.NewStyle().Reverse(true),
 	bad:   lipgloss.NewStyle().Bold(true).Foreground(lipgloss.Red),
@@ -30,7 +30,7 @@ var live = look{
 // Table formats stats as plain text, with lines of at most width columns; 0 means no limit. The
 // callers are in the daemon's order.
 func Table(s *client.Stats, width int) string {
-	var plain look
+	var plain styles
 	lines := []string{summary(s)}
 	if len(s.Listeners) > 0 {
 		lines = append(lines, listeners(s.Listeners))
@@ -63,7 +63,7 @@ func (m Model) screen() string {
 		}
 		lines = append(append(top, table[0]), table[1+m.first:1+last]...)
 	case m.err != nil:
-		lines = []string{live.bad.Render(trouble(m.err)), "", clean(m.err.Error()), "", fmt.Sprintf("asking again every %s", m.Interval)}
+		lines = []string{live.bad.Render(errorTitle(m.err)), "", clean(m.err.Error()), "", fmt.Sprintf("asking again every %s", m.Interval)}
 	default:
 		lines = []string{"asking…"}
 	}
@@ -77,8 +77,8 @@ func (m Model) screen() string {
 	return strings.Join(cut(append(lines, live.faint.Render(foot)), m.width), "\n")
 }
 
-// trouble returns a short description of err.
-func trouble(err error) string {
+// errorTitle returns a short description of err.
+func errorTitle(err error) string {
 	if dial, ok := errors.AsType[*client.DialError](err); ok && dial.Transient() {
 		return "inferd is not running"
 	}
@@ -169,7 +169,7 @@ func listeners(all []stats.Listener) string {
 }
 
 // reasons returns a line for each fault: lost lines of the log, and entries that were given up.
-func reasons(s *client.Stats, l look) (lines []string) {
+func reasons(s *client.Stats, l styles) (lines []string) {
 	if s.LogLost > 0 {
 		lines = append(lines, l.bad.Render(fmt.Sprintf("%d lines of the activity log are lost: inferdctl doctor", s.LogLost)))
 	}
