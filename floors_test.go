@@ -115,7 +115,7 @@ func TestFloors(t *testing.T) {
 		}
 		f, ok := floor[from]
 		if !ok {
-			t.Errorf("%s stands on no floor: add it to the table", from)
+			t.Errorf("%s has no floor: add the package to the table floors", from)
 			continue
 		}
 		for _, imp := range p.Imports {

@@ -248,7 +248,7 @@ func TestCancel(t *testing.T) {
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("it still runs")
+				t.Fatal("the request still runs")
 			}
 		}
 	}
@@ -367,7 +367,7 @@ func TestWaitsForReady(t *testing.T) {
 		pauses.Add(1)
 		a, err := client.Collect(c.Generate(t.Context(), client.Ask("hi")))
 		if err == nil && a.Text != "abc" {
-			err = fmt.Errorf("it said %q", a.Text)
+			err = fmt.Errorf("the answer is %q", a.Text)
 		}
 		answer <- err
 	}()
@@ -424,7 +424,7 @@ func TestWatch(t *testing.T) {
 	for s, err := range c.Watch(t.Context()) {
 		if err != nil {
 			if !errors.Is(err, client.ErrGone) {
-				t.Errorf("it ended with %v", err)
+				t.Errorf("the watch ended with %v", err)
 			}
 			break
 		}

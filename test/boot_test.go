@@ -102,7 +102,7 @@ func TestSecondDaemon(t *testing.T) {
 	second := start(t, d.dir, "--model-path", "builtin:chain")
 	want := fmt.Sprintf("another inferd-daemon (pid %d) already holds the lock at %s", d.cmd.Process.Pid, d.socket("inferd.lock"))
 	if code := second.exit(); code != 1 || !strings.Contains(second.stderr.String(), want) {
-		t.Errorf("exit %d, said %s", code, second.stderr)
+		t.Errorf("exit %d, stderr %s", code, second.stderr)
 	}
 	d.works()
 }
@@ -132,7 +132,7 @@ func TestLockPath(t *testing.T) {
 			test.make(t, path)
 			d := start(t, dir, "--model-path", "builtin:chain")
 			if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), test.want) || !strings.Contains(d.stderr.String(), path) {
-				t.Errorf("exit %d, said %s", code, d.stderr)
+				t.Errorf("exit %d, stderr %s", code, d.stderr)
 			}
 			if kept, err := os.ReadFile(path + ".target"); err == nil && string(kept) != "precious" {
 				t.Errorf("the target holds %q", kept)
@@ -178,7 +178,7 @@ func TestSymlinkAtTheSocket(t *testing.T) {
 			}
 			d := start(t, dir, "--model-path", "builtin:chain")
 			if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "is a symlink (refused): "+filepath.Join(dir, leaf)) {
-				t.Errorf("exit %d, said %s", code, d.stderr)
+				t.Errorf("exit %d, stderr %s", code, d.stderr)
 			}
 			if kept, _ := os.ReadFile(target); string(kept) != "precious" {
 				t.Errorf("the target holds %q", kept)
@@ -354,7 +354,7 @@ func TestModelFiles(t *testing.T) {
 	t.Run("a folder", func(t *testing.T) {
 		d := start(t, "", "--model-path", filepath.Dir(path))
 		if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "not a regular file") {
-			t.Errorf("exit %d, said %s", code, d.stderr)
+			t.Errorf("exit %d, stderr %s", code, d.stderr)
 		}
 	})
 }
@@ -421,7 +421,7 @@ func TestLibraries(t *testing.T) {
 func TestEngineProgramIsMissing(t *testing.T) {
 	d := start(t, "", "--model-path", "builtin:chain", "--engine", "/nonexistent/engine")
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "/nonexistent/engine") {
-		t.Errorf("exit %d, said %s", code, d.stderr)
+		t.Errorf("exit %d, stderr %s", code, d.stderr)
 	}
 }
 

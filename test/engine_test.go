@@ -87,7 +87,7 @@ func TestEngineDies(t *testing.T) {
 				}
 			})
 			if !strings.Contains(d.stderr.String(), "engine ended") {
-				t.Errorf("nothing was said of it: %s", d.stderr)
+				t.Errorf("the log has no end of the engine: %s", d.stderr)
 			}
 		})
 	}
@@ -188,7 +188,7 @@ func TestCrashAtBoot(t *testing.T) {
 	}
 	d := start(t, "", "--model-path", "builtin:chain", "--engine", engine)
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "GGML_ASSERT(false) failed") {
-		t.Errorf("exit %d, said %s", code, d.stderr)
+		t.Errorf("exit %d, stderr %s", code, d.stderr)
 	}
 	if starts, _ := os.ReadFile(engine + ".log"); string(starts) != "started\nstarted\nstarted\n" {
 		t.Errorf("starts: %q, want three", starts)
@@ -228,7 +228,7 @@ func TestSlowLoad(t *testing.T) {
 	t.Run("patience", func(t *testing.T) {
 		d := start(t, "", "--model-path", "builtin:chain", "--engine", engine, "--ready-timeout-secs", "1")
 		if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "not ready within 1s") {
-			t.Errorf("exit %d, said %s", code, d.stderr)
+			t.Errorf("exit %d, stderr %s", code, d.stderr)
 		}
 	})
 	t.Run("no socket before it is ready", func(t *testing.T) {

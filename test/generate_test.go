@@ -364,7 +364,7 @@ func TestSlowMock(t *testing.T) {
 	}
 	late := start(t, dir, "--ready-timeout-secs", "1")
 	if code := late.exit(); code != 1 || !strings.Contains(late.stderr.String(), "backend ready: mock of slow: backend not ready within 1s") {
-		t.Errorf("exit %d, said %s", code, late.stderr)
+		t.Errorf("exit %d, stderr %s", code, late.stderr)
 	}
 	if bound := late.bound(); len(bound) > 0 {
 		t.Errorf("bound %q", bound)

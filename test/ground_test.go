@@ -37,7 +37,7 @@ func TestWarningsOfAFailedStart(t *testing.T) {
 			}
 			for _, want := range test.want {
 				if !strings.Contains(d.stderr.String(), want) {
-					t.Errorf("it does not say %q", want)
+					t.Errorf("the log has no %q", want)
 				}
 			}
 		})
@@ -91,7 +91,7 @@ func TestHangUpIsIgnored(t *testing.T) {
 	d.works()
 	select {
 	case <-d.exited:
-		t.Errorf("it ended with %d", d.code)
+		t.Errorf("the daemon exited with %d", d.code)
 	case <-time.After(100 * time.Millisecond): // no event reports that it continues
 	}
 	d.works()

@@ -81,7 +81,7 @@ func TestEndlessLine(t *testing.T) {
 		t.Errorf("then %+v", got)
 	}
 	if got := d.peak(); got > 400<<20 {
-		t.Errorf("it took %d MiB", got>>20)
+		t.Errorf("the daemon took %d MiB", got>>20)
 	}
 	d.works()
 }
@@ -261,7 +261,7 @@ func TestDrainWithAnUnreadAnswer(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	if took := time.Since(begin); took > 30*time.Second { // less than the write timeout of 60 s
-		t.Errorf("it took %s", took)
+		t.Errorf("the drain took %s", took)
 	}
 }
 

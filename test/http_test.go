@@ -141,7 +141,7 @@ func TestHTTPSocket(t *testing.T) {
 	}
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(); code != 0 {
-		t.Errorf("it exits with %d", code)
+		t.Errorf("the daemon exits with %d", code)
 	}
 	if _, err := os.Stat(d.socket("http.sock")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("http.sock is left: %v", err)
@@ -207,7 +207,7 @@ func TestHTTPDrain(t *testing.T) {
 	})
 	d.signal(syscall.SIGTERM)
 	if code := d.exit(); code != 0 {
-		t.Errorf("it exits with %d", code)
+		t.Errorf("the daemon exits with %d", code)
 	}
 	if got := <-answered; !strings.HasPrefix(got, "503") || !strings.Contains(got, "daemon is shutting down") {
 		t.Errorf("the stream: %s", got)

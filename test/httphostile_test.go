@@ -256,6 +256,6 @@ func TestHTTPBodiesBreakOff(t *testing.T) {
 	}
 	d.recovers(before)
 	for _, r := range d.records("http_request_done") {
-		t.Errorf("it ran: %v", r)
+		t.Errorf("a broken-off request ran: %v", r)
 	}
 }

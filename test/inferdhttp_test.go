@@ -373,7 +373,7 @@ func TestGatewayWithoutADaemon(t *testing.T) {
 			t.Errorf("%d %s", status, body)
 		}
 		if waited := time.Since(begin); waited < time.Second {
-			t.Errorf("it waited %s", waited)
+			t.Errorf("the request waited %s", waited)
 		}
 	}
 	if status, body := g.do(http.MethodPost, "/v1/embeddings", `{"model":"m","input":"a"}`); status != http.StatusBadGateway {
@@ -413,7 +413,7 @@ func TestGatewayStart(t *testing.T) {
 		select {
 		case <-g.exited:
 		case <-time.After(patience):
-			t.Fatalf("%s: it runs", name)
+			t.Fatalf("%s: inferd-http runs", name)
 		}
 		if g.code != test.code || !strings.Contains(g.stderr.String(), test.text) {
 			t.Errorf("%s: exit %d\n%s", name, g.code, g.stderr)

@@ -188,7 +188,7 @@ func TestModelIsAPipe(t *testing.T) {
 	}
 	d := start(t, "", "--model-path", path)
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), path+" is not a regular file") {
-		t.Errorf("exit %d, said %s", code, d.stderr)
+		t.Errorf("exit %d, stderr %s", code, d.stderr)
 	}
 }
 

@@ -142,7 +142,7 @@ func TestChangedLibrary(t *testing.T) {
 				mend = "chmod o-w " + dir
 			}
 			if !strings.Contains(d.stderr.String(), mend) {
-				t.Errorf("it does not say %q", mend)
+				t.Errorf("the log has no %q", mend)
 			}
 		})
 	}
@@ -203,14 +203,14 @@ func TestProcessorThatLies(t *testing.T) {
 	check(d, len(illegalVariants))
 	for i := range illegalVariants {
 		if want := "variant=" + variants[i] + " next=" + variants[i+1]; !strings.Contains(d.stderr.String(), want) {
-			t.Errorf("it does not say %q", want)
+			t.Errorf("the log has no %q", want)
 		}
 	}
 	terminate(d)
 	d = serve(t, args...)
 	check(d, 0)
 	if !strings.Contains(d.stderr.String(), "CPU variants avoided") {
-		t.Error("it does not say what it avoids")
+		t.Error("the log has no avoided variants")
 	}
 	terminate(d)
 
@@ -221,7 +221,7 @@ func TestProcessorThatLies(t *testing.T) {
 	d = serve(t, args...)
 	check(d, len(illegalVariants))
 	if !strings.Contains(d.stderr.String(), memory+" is ignored") {
-		t.Error("it does not say that the memory is broken")
+		t.Error("the log has no warning of the invalid file of avoided variants")
 	}
 	terminate(d)
 	compile(t, filepath.Join(dir, "libggml-cpu-"+variants[0]+".so"), illegalVariants[1]+"\nint another;")

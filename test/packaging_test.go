@@ -42,13 +42,13 @@ func TestServiceManager(t *testing.T) {
 	}
 	expect("STATUS=loading")
 	if _, err := os.Stat(d.socket("infer.sock")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is loading, and there is a socket: %v", err)
+		t.Errorf("the daemon is loading, and there is a socket: %v", err)
 	}
 	expect("READY=1\nSTATUS=ready")
 	for _, leaf := range []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"} {
 		nc, err := net.Dial("unix", d.socket(leaf))
 		if err != nil {
-			t.Errorf("it is ready, but %v", err)
+			t.Errorf("the daemon is ready, but %v", err)
 			continue
 		}
 		nc.Close()

@@ -166,7 +166,7 @@ func TestForeignListener(t *testing.T) {
 			t.Errorf("%s: %v\n%s", args, err, out)
 		}
 		if !lines.Scan() || lines.Text() != "b''" {
-			t.Errorf("%s: it has sent %s", args, lines.Text())
+			t.Errorf("%s: the server sent %s", args, lines.Text())
 		}
 	}
 	out, err := exec.Command(bin+"/inferdctl", "client", "codex", "--addr", at, "--model", "m").CombinedOutput()

@@ -237,7 +237,7 @@ func TestRandomFrames(t *testing.T) {
 	all.Wait()
 	d.recovers(before)
 	if peak := d.peak(); peak > 400<<20 {
-		t.Errorf("it took %d MiB", peak>>20)
+		t.Errorf("the daemon took %d MiB", peak>>20)
 	}
 }
 
@@ -484,7 +484,7 @@ func TestSpaces(t *testing.T) {
 	}
 	d.recovers(before)
 	if peak := d.peak(); peak > 400<<20 {
-		t.Errorf("it took %d MiB", peak>>20)
+		t.Errorf("the daemon took %d MiB", peak>>20)
 	}
 }
 
@@ -628,7 +628,7 @@ func TestManyValues(t *testing.T) {
 		d.recovers(before)
 	}
 	if peak := d.peak(); peak > 1<<30 {
-		t.Errorf("it took %d MiB", peak>>20)
+		t.Errorf("the daemon took %d MiB", peak>>20)
 	}
 }
 

@@ -264,7 +264,7 @@ func TestLogIsFollowed(t *testing.T) {
 		t.Errorf("exit %d, %s", code, &stderr)
 	}
 	if _, err := os.Stat(filepath.Join(d.logDir(), "inferd.ndjson.1")); err != nil {
-		t.Errorf("it was not rotated: %v", err)
+		t.Errorf("the log was not rotated: %v", err)
 	}
 }
 

@@ -262,7 +262,7 @@ func TestHostileTools(t *testing.T) {
 				others.Wait()
 				t.Logf("%v", took)
 				if took > patience/4 {
-					t.Errorf("it took %v", took)
+					t.Errorf("the answer took %v", took)
 				}
 				last := frames[len(frames)-1]
 				if want, ok := strings.CutPrefix(test.want, "="); ok {

@@ -58,13 +58,13 @@ func TestPreemption(t *testing.T) {
 		t.Fatalf("another caller: %q, %q, exit code %d", out, stderr, code)
 	}
 	if s := d.stats(); s.Running != 2 || s.Waiting != 4 {
-		t.Fatalf("it was answered, and now %d run and %d wait", s.Running, s.Waiting)
+		t.Fatalf("after the answer %d run and %d wait", s.Running, s.Waiting)
 	}
 	for i, s := range all[:2] {
 		until := len(s.text.String()) + 300
 		eventually(t, "it goes on", func() bool { return len(s.text.String()) >= until })
 		if got := s.text.String(); got != strings.Repeat(alphabet, len(got)/len(alphabet)+1)[:len(got)] {
-			t.Errorf("stream %d is not what it would be undisturbed: %q", i, got)
+			t.Errorf("stream %d differs from the same stream alone: %q", i, got)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func TestHangUpWhilePreempted(t *testing.T) {
 	defer func() { _ = other.Process.Kill() }()
 	eventually(t, "another caller is answered", func() bool { return out.String() != "" })
 	if s := d.stats(); s.Running != 2 || s.Waiting != 5 {
-		t.Errorf("beside it %d run and %d wait\n%s", s.Running, s.Waiting, out)
+		t.Errorf("beside the other caller %d run and %d wait\n%s", s.Running, s.Waiting, out)
 	}
 	_ = all[1].Close() // the request that was started last is the preempted one
 	eventually(t, "it is out", func() bool { s := d.stats(); return s.Running == 2 && s.Waiting == 4 })

@@ -209,7 +209,7 @@ func (s *screen) exit() int {
 	select {
 	case <-s.ended:
 	case <-time.After(patience):
-		s.t.Fatal("it does not end")
+		s.t.Fatal("the program does not end")
 	}
 	_ = s.cmd.Wait()
 	return s.cmd.ProcessState.ExitCode()

@@ -256,7 +256,7 @@ func TestThreeModels(t *testing.T) {
 		t.Errorf("likeness %g of two apples, %g of an apple and a car", like, unlike)
 	}
 	if alone := vectors(`{"input":["a red apple"]}`); math.Abs(dot(alone[0], v[0])-1) > 1e-3 {
-		t.Errorf("alone it is another vector: %g", dot(alone[0], v[0]))
+		t.Errorf("a text alone has another vector: cosine %g", dot(alone[0], v[0]))
 	}
 	if short := vectors(`{"input":["a red apple"],"dimensions":8}`); len(short[0]) != 8 {
 		t.Errorf("%d dimensions, want 8", len(short[0]))

@@ -183,7 +183,7 @@ func TestEncodingDoesNotPreempt(t *testing.T) {
 	}
 	select {
 	case r := <-answers:
-		t.Fatalf("it has not waited: %+v", r)
+		t.Fatalf("the request has not waited: %+v", r)
 	default:
 	}
 	running[0].end()
@@ -205,7 +205,7 @@ func TestExactIsShown(t *testing.T) {
 		t.Errorf("exact: %v, and the reason against it is %q", kept, reason)
 	}
 	if e := all["usual"]; e.Exact != nil || e.Inexact != "" {
-		t.Errorf("%v, %q where it is not asked for", e.Exact, e.Inexact)
+		t.Errorf("exact %v, reason %q, although the config does not set exact", e.Exact, e.Inexact)
 	}
 	w := d.watch()
 	defer w.Close()

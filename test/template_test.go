@@ -206,7 +206,7 @@ func TestNoTemplateIsSaid(t *testing.T) {
 		t.Errorf("after a restart: %q, %+v", text, end)
 	}
 	if n := strings.Count(d.stderr.String(), said); n != 1 || !strings.Contains(d.stderr.String(), "instruction-tuned") {
-		t.Errorf("said %d times", n)
+		t.Errorf("%d warnings, want one that advises an instruction-tuned model", n)
 	}
 
 	d = serve(t, "--model-path", "builtin:chain")

@@ -91,7 +91,7 @@ func TestEngineStops(t *testing.T) {
 	kill(t, pid, syscall.SIGSTOP)
 	frames := w.until("backend_state", "")
 	if last := frames[len(frames)-1]; last["state"] != "silent" || last["reason"] != "its process is stopped" {
-		t.Errorf("admin said %v", last)
+		t.Errorf("the admin socket sent %v", last)
 	}
 	newcomer := d.watch()
 	frames = newcomer.until("backend_state", "") // the backlog has it before the lifecycle state
@@ -105,13 +105,13 @@ func TestEngineStops(t *testing.T) {
 	frames = w.until("backend_state", "")
 	t.Logf("it responds %s after its SIGSTOP", time.Since(stopped).Round(10*time.Millisecond))
 	if last := frames[len(frames)-1]; last["state"] != "responding" {
-		t.Errorf("admin said %v", last)
+		t.Errorf("the admin socket sent %v", last)
 	}
 	for _, c := range running {
 		c.flows()
 	}
 	if d.engine() != pid {
-		t.Error("it was replaced")
+		t.Error("the engine was replaced")
 	}
 
 	stopped = time.Now()
@@ -390,7 +390,7 @@ func spared(t *testing.T, d *daemon, disturb func(t *testing.T, d *daemon)) {
 		t.Errorf("afterwards: %q, %+v", text, answer)
 	}
 	if b := d.backend(); b.WedgedKills != 0 || b.Restarts != 0 || d.engine() != pid {
-		t.Errorf("it was killed: %+v", b)
+		t.Errorf("the engine was killed: %+v", b)
 	}
 }
 
@@ -534,6 +534,6 @@ func TestFewDescriptors(t *testing.T) {
 func TestTooFewDescriptors(t *testing.T) {
 	d := startProgram(t, withFiles(t, 40), shortdir.New(t), "--model-path", "builtin:chain")
 	if code := d.exit(); code != 1 || !strings.Contains(d.stderr.String(), "too few descriptors: the limit is 40") {
-		t.Errorf("exit %d, said %s", code, d.stderr)
+		t.Errorf("exit %d, stderr %s", code, d.stderr)
 	}
 }

@@ -266,7 +266,7 @@ func TestBootWithAWrongDigest(t *testing.T) {
 		t.Errorf("%d bytes were sent, want two times %d", sent, len(lie))
 	}
 	if fileExists(s.blob()) || fileExists(filepath.Join(s.home, "manifests", "described.json")) {
-		t.Error("it is in the store")
+		t.Error("the model with the wrong digest is in the store")
 	}
 	s.hub.Forget()
 	d = start(t, d.dir)

@@ -30,7 +30,7 @@ func TestConfigVerb(t *testing.T) {
 		t.Errorf("init again: %+v", got)
 	}
 	if again, err := os.ReadFile(file); err != nil || string(again) != string(written) {
-		t.Errorf("it was changed: %s, %v", again, err)
+		t.Errorf("the config file was changed: %s, %v", again, err)
 	}
 	if got := ctl(t.Context(), "config", "show"); got.Code != 0 || !strings.Contains(got.Out, `"queue_depth": 10`) || !strings.Contains(got.Out, `"source_url": "https://huggingface.co/`) {
 		t.Errorf("show: %+v", got)

@@ -165,7 +165,7 @@ func TestClientsWithoutTCP(t *testing.T) {
 	at := ln.Addr().String()
 	_ = ln.Close()
 	if got := bare(t, "client", "codex", "--addr", at, "--model", "m"); got.Code != 2 && got.Code != 0 || got.Code == 2 && !strings.Contains(got.Stderr, "start inferd with --http") {
-		t.Errorf("nobody listens: %+v", got) // the text is printed where the system does not report listeners
+		t.Errorf("no process listens: %+v", got) // the text is printed where the system does not report listeners
 	}
 }
 

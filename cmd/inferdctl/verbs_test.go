@@ -306,7 +306,7 @@ func TestDoctor(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := f.run("doctor", "--config", path); !strings.Contains(got.Out, "[ ok ] engine: warning: avoided CPU variants: "+memory+" is ignored") {
-			t.Errorf("it does not say that the memory is broken:\n%s", got.Out)
+			t.Errorf("no warning of the invalid file of avoided variants:\n%s", got.Out)
 		}
 	})
 	t.Run("a config that is broken, a daemon that loads", func(t *testing.T) {

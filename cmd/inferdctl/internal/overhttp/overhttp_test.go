@@ -389,7 +389,7 @@ func TestNoDaemon(t *testing.T) {
 	at := ln.Addr().String()
 	_ = ln.Close()
 	if _, err := dial(t, "http://"+at).Stats(t.Context()); err == nil || !strings.Contains(err.Error(), "is inferd running with --http?") {
-		t.Errorf("nobody listens: %v", err)
+		t.Errorf("no process listens: %v", err)
 	}
 	if _, err := dial(t, "unix:"+filepath.Join(t.TempDir(), "none")).Stats(t.Context()); err == nil || !strings.Contains(err.Error(), "is inferd running") {
 		t.Errorf("no socket: %v", err)
@@ -447,7 +447,7 @@ func TestCheckListener(t *testing.T) {
 	_ = ln.Close()
 	err = overhttp.CheckListener(at)
 	if _, ok := errors.AsType[*overhttp.ListenerError](err); err != nil && !ok {
-		t.Errorf("nobody listens: %v", err)
+		t.Errorf("no process listens: %v", err)
 	}
 	if got := (&overhttp.ListenerError{At: netip.MustParseAddrPort("127.0.0.1:80"), Why: "user 7 listens there"}).Error(); got != "127.0.0.1:80 is not used: user 7 listens there, and it must be you or root" {
 		t.Errorf("it says %q", got)
