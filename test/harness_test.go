@@ -126,7 +126,7 @@ func startProgram(t *testing.T, program, dir string, args ...string) *daemon {
 		<-d.exited
 		_ = os.RemoveAll(d.logDir())
 		if t.Failed() {
-			t.Logf("inferd %s said:\n%s", strings.Join(args, " "), d.stderr)
+			t.Logf("stderr of inferd %s:\n%s", strings.Join(args, " "), d.stderr)
 		}
 	})
 	return d

@@ -203,7 +203,7 @@ func (b *bridge) audioRate(ctx context.Context) (int, error) {
 		accepted = true
 	}
 	if accepted {
-		return 0, refhttp.Invalid("the daemon accepts audio, but does not report its sample rate: it is older than inferd-http")
+		return 0, refhttp.Invalid("the daemon accepts audio, but does not report its sample rate: it is too old")
 	}
 	return 0, refhttp.Invalid("no model of the daemon accepts audio")
 }
