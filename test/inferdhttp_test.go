@@ -507,8 +507,8 @@ func TestGatewayHangUp(t *testing.T) {
 	}
 }
 
-// Requests with the same key are one client of the daemon; the key itself does not leave the bridge.
-func TestGatewayKeysAreClients(t *testing.T) {
+// The keys of requests appear neither in the stats nor in the activity log of the daemon.
+func TestGatewayKeysStaySecret(t *testing.T) {
 	d := mocked(t, oneMock)
 	g := d.gateway()
 	for _, key := range []string{"alpha-secret", "beta-secret", "alpha-secret"} {

@@ -176,8 +176,8 @@ func (b *bench) kept() (bytes int64) {
 	return bytes
 }
 
-// Each answer of the table is sent to every request from the middle of the file on. The pull fails with
-// the error of the table.
+// Each fault of the table meets every request for a range in the second half of the file. The pull fails
+// with the error in the table, and the next one fetches only the bytes that were not kept.
 func TestAnswersForGood(t *testing.T) {
 	c := content(6*rangeOf+1000, 3)
 	for name, test := range map[string]struct {

@@ -50,22 +50,22 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	if err != nil {
 		return nil, nil, err
 	}
-	turns, err := takeTurns(entries, h.Dir)
+	lock, err := makeComputeLock(entries, h.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, e := range entries {
 		l := &launcher{
 			program: program, libraries: libraries, open: h.Open, name: e.Name, limits: e.Limits, shared: e.Shared,
-			settings: e.Settings.(*llamacpp.Settings), //nolint:errcheck // of this kind
-			turns:    turns, secrets: h.Secrets,
+			settings:    e.Settings.(*llamacpp.Settings), //nolint:errcheck // of this kind
+			computeLock: lock, secrets: h.Secrets,
 		}
 		l.limits.Threads = threads(e)
 		all = append(all, newBackend(h, e, l))
 	}
 	return all, func() {
-		if turns != "" {
-			_ = os.Remove(turns) // if that fails, the next daemon removes it
+		if lock != "" {
+			_ = os.Remove(lock) // if that fails, the next daemon removes it
 		}
 	}, nil
 }
@@ -106,12 +106,12 @@ func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend
 // threads returns the number of compute threads of an entry's engine.
 func threads(e *backend.Entry) int { return cmp.Or(e.Threads, runtime.NumCPU()) }
 
-// turnsFile is the name of the compute lock file, in the folder of the daemon's lock.
-const turnsFile = "compute.lock"
+// computeLockFile is the name of the compute lock file, in the folder of the daemon's lock.
+const computeLockFile = "compute.lock"
 
-// takeTurns makes the compute lock file in dir and returns its path. With a single engine, or if the
+// makeComputeLock makes the compute lock file in dir and returns its path. With a single engine, or if the
 // engines together have no more threads than the machine has cores, it makes no file and returns "".
-func takeTurns(entries []*backend.Entry, dir string) (string, error) {
+func makeComputeLock(entries []*backend.Entry, dir string) (string, error) {
 	all := 0
 	for _, e := range entries {
 		all += threads(e)
@@ -119,14 +119,14 @@ func takeTurns(entries []*backend.Entry, dir string) (string, error) {
 	if len(entries) < 2 || all <= runtime.NumCPU() {
 		return "", nil
 	}
-	path := filepath.Join(dir, turnsFile)
+	path := filepath.Join(dir, computeLockFile)
 	_ = os.Remove(path)                                                 // left behind by a killed daemon
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // O_EXCL follows no link
 	if err == nil {
 		err = f.Close()
 	}
 	if err != nil {
-		return "", fmt.Errorf("create the file by which engines take turns: %w", err)
+		return "", fmt.Errorf("create the compute lock of the engines: %w", err)
 	}
 	return path, nil
 }

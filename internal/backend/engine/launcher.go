@@ -54,15 +54,15 @@ var passed = []string{
 
 // A launcher starts the engine of one entry.
 type launcher struct {
-	program   string
-	libraries *engineLibraries
-	open      func(context.Context, backend.Model, func(status.Phase)) (*store.Model, error)
-	name      string // of the entry
-	limits    backend.Limits
-	shared    []string
-	settings  *llamacpp.Settings
-	turns     string   // path of the compute lock file; empty if the engines share no cores
-	secrets   []string // names of variables that hold keys: they are never passed
+	program     string
+	libraries   *engineLibraries
+	open        func(context.Context, backend.Model, func(status.Phase)) (*store.Model, error)
+	name        string // of the entry
+	limits      backend.Limits
+	shared      []string
+	settings    *llamacpp.Settings
+	computeLock string   // path of the compute lock file; empty if the engines share no cores
+	secrets     []string // names of variables that hold keys: they are never passed
 
 	choice atomic.Pointer[libraryChoice] // for the last launch
 
@@ -93,7 +93,7 @@ func (l *launcher) launch(ctx context.Context, phase func(status.Phase)) (Child,
 		LibDir: l.libraries.folder.Path, Backends: choice.backends, Model: launch.Model{Path: model.Path, Name: model.Name}, Tasks: launch.Tasks(l.settings.Tasks),
 		NCtx: l.limits.NCtx, EmbedNCtx: l.settings.EmbedNCtx, RerankNCtx: l.settings.RerankNCtx,
 		Slots: l.limits.NSlots, Threads: l.limits.Threads, GPULayers: l.limits.NGPULayers,
-		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.turns, Exact: l.limits.Exact, SharedPrefixes: l.shared,
+		Pooling: l.settings.Pooling, MaxStallMS: l.limits.MaxStallMS, ComputeLock: l.computeLock, Exact: l.limits.Exact, SharedPrefixes: l.shared,
 	}, model.Files, l.environment(choice.searchPath(l.libraries.folder.Path), os.LookupEnv))
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)

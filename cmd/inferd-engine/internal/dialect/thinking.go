@@ -189,8 +189,8 @@ func (t *Thinking) findMarkers(render Render, traits *Traits, plain, on string) 
 	return false
 }
 
-// thoughtsBesideCalls reports whether a template accepts thoughts and a text beside a call, and treats the text as it
-// does without thoughts.
+// thoughtsBesideCalls reports whether a template accepts thoughts and a text beside a call, and writes the text exactly
+// if it also writes it without the thoughts.
 func thoughtsBesideCalls(render Render, t Traits, c Call) bool {
 	t.ThoughtsBesideCalls = true
 	answer := calling(c)
