@@ -44,17 +44,22 @@ func TestHostileTools(t *testing.T) {
 		properties = append(properties, fmt.Sprintf(`"a_member_of_an_object_%05d":{"type":"string"}`, i))
 	}
 	large := infer.Tool{Name: "large", Schema: []byte(`{"type":"object","properties":{` + strings.Join(properties, ",") + `}}`)}
-	for name, list := range map[string][]infer.Tool{
-		"10,000 tools":           many,
-		"a name of 64 KiB":       {tool(strings.Repeat("n", 64<<10))},
-		"2,000 names that begin": alike,
-		"arguments of 1 MB":      {large},
+	const tooCostly = "tools: compiling takes more"
+	for name, test := range map[string]struct {
+		list    []infer.Tool
+		refused string // a part of the refusal, if there is one
+	}{
+		"10,000 tools":           {many, tooCostly},
+		"a name of 4096 bytes":   {[]infer.Tool{tool(strings.Repeat("n", 4096))}, ""},
+		"a name of 64 KiB":       {[]infer.Tool{tool(strings.Repeat("n", 64<<10))}, "nn\" has more than 4096 bytes"},
+		"2,000 names that begin": {alike, ""},
+		"arguments of 1 MB":      {[]infer.Tool{large}, tooCostly},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, m := range modelsOf(hermes()) {
 				runtime.LockOSThread()
 				begin := threadTime(t)
-				k, err := compile(t, m, speech.Options{Dialect: hermes(), Tools: list})
+				k, err := compile(t, m, speech.Options{Dialect: hermes(), Tools: test.list})
 				took := threadTime(t) - begin
 				runtime.UnlockOSThread()
 				t.Logf("%d markers: %v, %v", len(m.markers), took, err)
@@ -62,7 +67,7 @@ func TestHostileTools(t *testing.T) {
 					t.Errorf("%d markers: took %v (%v)", len(m.markers), took, err)
 				}
 				if err != nil {
-					if infer.CodeOf(err) != infer.Invalid || !strings.Contains(err.Error(), "tools: compiling takes more") {
+					if infer.CodeOf(err) != infer.Invalid || test.refused == "" || !strings.Contains(err.Error(), test.refused) {
 						t.Errorf("%d markers: refused with %v", len(m.markers), err)
 					}
 					continue
@@ -71,10 +76,7 @@ func TestHostileTools(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				last := list[len(list)-1].Name
-				if len(last) > 32<<10 { // longer than the shortest answer may be, so the call cannot be completed
-					continue
-				}
+				last := test.list[len(test.list)-1].Name
 				if rest := r.feed(`<tool_call>{"name": "`+last+`", "arguments": {`, nil); rest != "" {
 					t.Errorf("%d markers: the call is refused from %.40q on", len(m.markers), rest)
 				}

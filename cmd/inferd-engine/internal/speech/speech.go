@@ -11,6 +11,7 @@ package speech
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -134,10 +135,17 @@ func quote(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// maxName is the maximum length in bytes of the name of a tool. It is less than the limit of the shortest answer, so that
+// every tool can be called.
+const maxName = 4096
+
 // refuseName returns the reason why a call cannot have a name, or an empty string.
 func (s *Speech) refuseName(spelt string) string {
-	if spelt == "" {
+	switch {
+	case spelt == "":
 		return "is empty"
+	case len(spelt) > maxName:
+		return fmt.Sprintf("has more than %d bytes", maxName)
 	}
 	for i := range len(spelt) {
 		if s.prefix(spelt[i:]) != "" {
