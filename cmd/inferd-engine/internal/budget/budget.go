@@ -4,7 +4,7 @@
 // a call over its budget is reported, its caller continues without it, and its thread is free again
 // when the call returns.
 //
-// The package does not know the work of the calls.
+// The package does not depend on the work of the calls.
 package budget
 
 import (
@@ -20,7 +20,7 @@ import (
 // ErrExceeded is the error of a call over its budget.
 var ErrExceeded = errors.New("the call has used up its CPU time")
 
-// A CPU is the budget that every call of one kind has. The zero value works.
+// A CPU is the budget of each call of one kind. The zero value works.
 type CPU struct {
 	Limit time.Duration                  // of CPU time; 0 means 5 s
 	Clock func(thread int) time.Duration // CPU time of an OS thread; nil means the kernel's
@@ -60,7 +60,7 @@ func threadTime(thread int) time.Duration {
 }
 
 // Overrun reports whether a call over its budget still runs. since is the CPU time that the call
-// has used after its budget, the maximum if there are several such calls.
+// has used since it was found to be over its budget, the maximum if there are several such calls.
 func (c *CPU) Overrun() (since time.Duration, running bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

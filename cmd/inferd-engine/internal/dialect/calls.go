@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Calls of probes. The arguments have a text, an integer and a nested object.
+// Calls of probes. Their arguments are two texts, an integer and a nested object.
 var (
 	callOne = Call{ID: "call_z1", Name: toolOne, Arguments: `{"ka": "Zva1z", "kb": "Zvb1z", "kc": 41, "kd": {"ke": "Zve1z"}}`}
 	callTwo = Call{ID: "call_z2", Name: toolTwo, Arguments: `{"ka": "Zva2z", "kb": "Zvb2z", "kc": 42, "kd": {"ke": "Zve2z"}}`}
@@ -33,11 +33,13 @@ func withIDs(ids IDs, calls ...Call) []Call {
 }
 
 // A sample holds messages with calls as a template writes them, without header and end: one call, two calls, and a text
-// with a call. Texts that the template does not write are empty. foot is the text behind an answer.
+// with a call. Texts that the template does not write are empty. foot is the text between an answer and the next user
+// message.
 type sample struct{ one, two, withText, foot string }
 
-// readTools records in t whether a template writes declarations and calls, and the form in which it accepts calls. It
-// returns a sample of its calls; ok is false if it writes none.
+// readTools records in t whether a template writes declarations and calls, in which form it accepts calls, and whether
+// it accepts a user message right behind a tool's answer. It returns a sample of the calls; ok is false if the template
+// writes none.
 func readTools(render Render, t *Traits) (s sample, ok bool) {
 	text, err := render(&Probe{Messages: []Message{user(userText)}, Tools: tools(), Answer: true})
 	t.Tools = err == nil && strings.Contains(text, toolOne) && strings.Contains(text, "ka") && strings.Contains(text, userText)
@@ -65,8 +67,9 @@ func interrupts(render Render, t Traits) bool {
 	return err == nil && inOrder(text, resultText, userText2)
 }
 
-// sampleCalls renders calls and returns a sample; ok is false if the template refuses them, or does not write their names
-// and arguments unchanged.
+// sampleCalls renders calls and returns a sample. ok is false if the template refuses an answer without a call, one
+// with a call, or the result of the call, or if it does not write the result, or the name and the arguments of the
+// call, unchanged.
 func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	calls := withIDs(t.IDs, callOne, callTwo)
 	turn := func(answer Message) (string, error) {
@@ -108,7 +111,8 @@ func sampleCalls(render Render, t Traits) (s sample, ok bool) {
 	return s, true
 }
 
-// footOf returns the text between an answer and the next message of the user.
+// footOf returns the text between an answer and the next user message, or an empty text if the template refuses the
+// probe.
 func footOf(render Render, t Traits, tools []Tool) string {
 	text, err := render(&Probe{
 		Messages: []Message{user(userText), assistant(answerText), user(userText2)}, Tools: tools, Traits: t,
@@ -135,9 +139,9 @@ func (s *sample) withoutThoughts(th *Thinking) {
 	}
 }
 
-// headerLength returns the length in bytes of what stands in text before the answer. plain is rendered from an answer
-// without a call, text from one with a call: if both begin with the prompt, it is the prompt, otherwise their common
-// prefix.
+// headerLength returns the length in bytes of the header of text: all text in front of the answer. plain is rendered
+// from an answer without a call, text from one with a call. If both begin with the prompt, the header is the prompt;
+// otherwise it is their common prefix.
 func headerLength(render Render, t Traits, plain, text string) int {
 	for _, variables := range []map[string]any{nil, {"enable_thinking": false}} {
 		prompt, err := render(&Probe{
@@ -161,8 +165,8 @@ func hasWholeCall(text string) bool {
 	return inOrder(call, valuesOne...) && !strings.Contains(call, `'ka'`) && !strings.Contains(call, `\"ka\"`)
 }
 
-// readCalls divides a sample into the parts of a call; foot is the text behind an answer. ok is false if the calls fit no
-// shape, or if the resulting dialect does not write the sample.
+// readCalls determines the shape and the spelling of calls from a sample; foot is the text behind an answer. ok is
+// false if the calls fit no shape, or if the resulting dialect does not write the sample.
 func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	one, ok := splitCall(s.one, 0)
 	if !ok {
@@ -224,8 +228,9 @@ func readCalls(s sample, foot string) (shape Shape, c Calls, ok bool) {
 	return shape, c, spells(&Dialect{Shape: shape, Calls: c}, s, one.nested)
 }
 
-// spells reports whether a dialect writes the calls of a sample as the template does, except for white space. nested is the
-// template's spelling of the nested object in the first call, which may be Python.
+// spells reports whether a dialect writes the calls of a sample as the template does, except for white space. nested is
+// the template's spelling of the nested object in the first call, which may be Python; it is empty if the arguments are
+// JSON.
 func spells(d *Dialect, s sample, nested string) bool {
 	for i, want := range []string{s.one, s.two} {
 		if want == "" {
@@ -337,7 +342,8 @@ func splitCall(text string, i int) (s split, ok bool) {
 	return s, splitParams(&s, rest, at+len(name), i)
 }
 
-// jsonArguments returns the offsets of the JSON object that has key; ok is false unless it has four members.
+// jsonArguments returns the offsets of the beginning and the end of the JSON object with key; ok is false if there is
+// no such object, or if it does not have four members.
 func jsonArguments(text, key string) (from, until int, ok bool) {
 	before, _, ok0 := strings.Cut(text, key)
 	if !ok0 {
@@ -355,8 +361,8 @@ func jsonArguments(text, key string) (from, until int, ok bool) {
 	return from, from + int(d.InputOffset()), true
 }
 
-// fixed returns a text as pieces. An id of a call in it becomes a piece of its own; if index is Index, the number of
-// the call does instead.
+// fixed returns a text as pieces. The id of a call becomes a piece of its own; if index is NumberInAnswer, the number
+// of the call becomes one instead.
 func fixed(text string, index Kind) []Piece {
 	if index == NumberInAnswer {
 		return numbered(text, `"0"`, NumberInAnswer)
@@ -369,8 +375,8 @@ func fixed(text string, index Kind) []Piece {
 	return surround(text, Piece{}, "")
 }
 
-// numbered returns a text as pieces. The first number in it, a 0 that may be in quotes, becomes a piece of the given
-// kind; quotes stay fixed text.
+// numbered returns a text as pieces. number is a 0, perhaps in quotes; where it first occurs in the text, the 0 becomes
+// a piece of the given kind, and the quotes stay fixed text.
 func numbered(text, number string, kind Kind) []Piece {
 	before, behind, ok := strings.Cut(text, number)
 	if !ok {

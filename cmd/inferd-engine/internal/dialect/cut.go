@@ -50,8 +50,9 @@ func commonSuffix(a, b string) int {
 	return n
 }
 
-// divide cuts the text between two parts of one spelling into the end of the first part, a separator, and the beginning of
-// the second part. before is the text in front of the first part, behind the text at the end of the last part.
+// divide cuts between, the text between two parts of the same spelling, into the end of the first part, a separator,
+// and the beginning of the second part. before is the text in front of the first part; behind is the text that follows
+// the last part.
 func divide(before, between, behind string) (end, separator, begin string) {
 	if rest, ok := strings.CutPrefix(between, behind); ok {
 		if separator, ok := strings.CutSuffix(rest, before); ok {

@@ -1,7 +1,7 @@
-// Package dialect describes how the answers of a family of models spell thoughts, text and calls of
-// tools: markers and white space to the byte, as data. Package chat reads a [Dialect] off a
-// model's template; package speech makes the grammar of answers from it. It knows neither templates
-// nor tokens: a marker is a text, and the vocabulary decides whether it is a control token.
+// Package dialect describes how the answers of a family of models spell thoughts, text and calls of tools: markers and
+// white space to the byte, as data. [Read] determines a [Dialect] by probes, which its caller renders with the model's
+// template; package speech makes the grammar of answers from it. The package does not know tokens: a marker is a text,
+// and whether it is a control token depends on the vocabulary.
 package dialect
 
 import (
@@ -70,7 +70,7 @@ type Calls struct {
 // A Piece is a part of the spelling of one call.
 type Piece struct {
 	Kind Kind
-	Text string // of a fixed piece or an ID
+	Text string // the text of a Fixed piece, or the alphabet of an ID
 }
 
 // A Kind is the kind of a [Piece]. The set is closed.
@@ -161,9 +161,8 @@ type Thinking struct {
 	Word string
 	// InnerMarkers are markers that the model writes within its thoughts. They are not part of the thoughts.
 	InnerMarkers []string
-	// Closed ends a prompt without thinking: Begin and End with nothing between them, or only End
-	// if the prompt itself writes Begin. If neither a variable nor a word switches thinking, it is
-	// appended to the prompt.
+	// Closed ends a prompt without thinking: usually Begin and End with nothing between them, or only End if the prompt
+	// itself writes Begin. If neither a variable nor a word switches thinking, it is appended to the prompt.
 	Closed string
 	// Always reports that thinking cannot be switched off.
 	Always bool
@@ -179,8 +178,8 @@ func (t *Thinking) CanStop() bool {
 
 // Text is the spelling of the text of an answer.
 type Text struct {
-	// Lead is the white space that the template writes between the prompt and a text if Begins is empty. White space in
-	// front of a text is then not part of the text.
+	// Lead is the white space that the template writes between the prompt and a text, if Begins is empty. If there is
+	// any, white space in front of a text is not part of the text.
 	Lead string
 	// Begins has the possible markers before a text, the usual one first. If it is empty, a text has none.
 	Begins []string

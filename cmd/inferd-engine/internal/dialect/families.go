@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// A row is a family of the table in docs/tools.md: the shape and the words that distinguish its calls from others.
+// A row is a family of the table in docs/tools.md: the shape and the words that distinguish its calls from those of
+// other families.
 type row struct {
 	name  string
 	shape Shape
@@ -41,8 +42,9 @@ var rows = []row{
 	{"apertus", Array, []string{"<|tools_prefix|>"}},
 }
 
-// family sets the name of the dialect: that of its row, or without a row that of its shape. ok is false if there is no
-// row and no marker distinguishes calls from text or from a fenced block.
+// family sets the name of the dialect: the name of the row that matches, or the name of the shape. ok is false if no
+// row matches and calls begin without fixed text or with a fenced block, so that they cannot be distinguished from
+// text.
 func (d *Dialect) family() (ok bool) {
 	all := d.fixedText()
 	for _, r := range rows {
@@ -66,8 +68,8 @@ func (d *Dialect) family() (ok bool) {
 	return strings.TrimSpace(opening) != "" && !strings.Contains(opening, "```")
 }
 
-// declareOnly holds the dialects of families whose templates declare tools but write no calls. A word identifies the
-// template.
+// declareOnly holds the dialects of families with templates that declare tools but write no calls. Such a template is
+// identified by a word in its source.
 var declareOnly = []struct {
 	word string
 	make func() *Dialect
@@ -87,7 +89,8 @@ var declareOnly = []struct {
 	}},
 }
 
-// declareOnlyDialect returns the dialect of a template that declares tools but writes no calls, or nil.
+// declareOnlyDialect returns the dialect of a template that declares tools but writes no calls, or nil if it declares
+// none or is not in declareOnly.
 func declareOnlyDialect(source string, t *Traits) *Dialect {
 	if !t.Tools {
 		return nil
@@ -100,7 +103,8 @@ func declareOnlyDialect(source string, t *Traits) *Dialect {
 	return nil
 }
 
-// fixedText returns the fixed parts of a call behind a zero byte, which marks their beginning.
+// fixedText returns all markers of calls, joined: Begin, the fixed pieces of a call, the markers of an argument, and
+// End. A zero byte stands in front of them, so that a word can match their beginning.
 func (d *Dialect) fixedText() string {
 	var b strings.Builder
 	p := &d.Calls.Param
@@ -114,7 +118,8 @@ func (d *Dialect) fixedText() string {
 	return b.String()
 }
 
-// adjust adds facts that templates do not show, such as further spellings that the models of a family use.
+// adjust adapts the dialect to facts that templates do not show, such as further spellings that the models of its
+// family use.
 func (d *Dialect) adjust() {
 	switch d.Name {
 	case "generic", "llama3-json":
@@ -141,7 +146,8 @@ var (
 	argsMember = regexp.MustCompile(`^"(,\s*)("[^"]*":\s*)$`)
 )
 
-// eitherOrder adds the spelling with the arguments in front of the name, which models write occasionally.
+// eitherOrder adds, in shapes Object and Array, the spelling with the arguments in front of the name, which models
+// write occasionally.
 func (d *Dialect) eitherOrder() {
 	call := d.Calls.Call
 	at := slices.IndexFunc(call, func(p Piece) bool { return p.Kind == Name })

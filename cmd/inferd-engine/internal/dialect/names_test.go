@@ -13,7 +13,8 @@ import (
 
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// The table of docs/tools.md has exactly the possible names of a dialect.
+// The table of docs/tools.md has exactly the possible names of a dialect, and package dialecttest
+// has a template for each family.
 func TestNamesAreDocumented(t *testing.T) {
 	source, err := os.ReadFile("../../../../docs/tools.md")
 	if err != nil {
@@ -36,7 +37,7 @@ func TestNamesAreDocumented(t *testing.T) {
 	if want = slices.Compact(want); !slices.Equal(got, want) {
 		t.Errorf("documented are\n%q, want\n%q", got, want)
 	}
-	for _, name := range want { // each family has a fixture and a template
+	for _, name := range want { // each family has a template in dialecttest
 		if !slices.Contains(dialecttest.Names(false), name) && !slices.Contains([]string{"object", "array", "named", "params", "gemma"}, name) {
 			t.Errorf("no test has the dialect %q", name)
 		}

@@ -27,7 +27,8 @@ func readNone(render Render, t *Traits, d *Dialect) string {
 // wrappable are the characters that are tried in values: a template may wrap a value that contains one of them.
 const wrappable = "<>&\n\"'"
 
-// readWrap returns the markers that a template writes around values that contain certain characters.
+// readWrap returns the markers that a template writes around values that contain certain characters, and these
+// characters.
 func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 	if d.Shape != Params {
 		return w
@@ -64,8 +65,9 @@ func readWrap(render Render, t *Traits, d *Dialect) (w Wrap) {
 	return w
 }
 
-// splitParams finds the arguments of call number i in rest, the text behind its name: keys with raw values, or with values
-// between quotes. from is the offset of rest in the whole text. It reports whether it found them.
+// splitParams finds the arguments of call number i in rest, the text behind its name: keys with raw values, or with
+// values between quotes. from is the offset of rest in the whole text. It records them in s, and reports whether it
+// found them.
 func splitParams(s *split, rest string, from, i int) bool {
 	digit := string(rune('1' + i))
 	type pos struct{ at, end int }

@@ -15,7 +15,7 @@ type Message struct {
 	Text     string
 	Thoughts string
 	Calls    []Call
-	ID, Name string // of a tool's answer: the call and its tool
+	ID, Name string // in a tool's answer: the id of the call, and the name of the tool
 }
 
 // A Tool is a declaration of a [Probe].

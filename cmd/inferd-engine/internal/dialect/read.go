@@ -42,7 +42,8 @@ func Read(render Render, source string) (*Dialect, Traits) {
 	return d, t
 }
 
-// enclosed holds pairs of markers around a text that templates describe to the model, but do not write themselves.
+// enclosed holds pairs of markers around a text. Some templates describe them in instructions to the model, but do not
+// write them around the texts of the history.
 var enclosed = [][2]string{{"<response>", "</response>"}}
 
 // enclose sets Begins and End to the first known pair of markers in source, unless the template has shown markers of a
@@ -55,8 +56,9 @@ func (t *Text) enclose(source string) {
 	}
 }
 
-// readText returns the marker in front of a text, or the white space there. It returns the zero value for a template whose
-// prompt does not begin an answer, because there the header of a message would look like a marker.
+// readText returns the marker in front of a text, or the white space there. The result is the zero value if the
+// template refuses a probe, if it does not write an answer behind the prompt, or if its prompt does not begin an
+// answer: there the header of a message would look like a marker.
 func readText(render Render, t *Traits, th *Thinking) (text Text) {
 	prompt, err := render(&Probe{Messages: []Message{user(userText)}, Answer: true, Traits: *t})
 	if err != nil {

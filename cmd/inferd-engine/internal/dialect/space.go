@@ -21,10 +21,10 @@ type Space struct {
 	Sorted bool
 }
 
-// pythonSpace is the white space that Python writes by default.
+// pythonSpace is the white space that Python writes in JSON by default.
 var pythonSpace = Space{JSON: true, Comma: " ", Colon: " "}
 
-// callThree probes white space, the order of members, and words. Its members are not sorted.
+// callThree probes white space, the order of members, and the words for true and null. Its members are not sorted.
 var callThree = Call{ID: "call_z1", Name: toolOne, Arguments: `{"kb": true, "ka": {"kz": [51, 52], "kd": null}}`}
 
 // readSpace returns a template's white space and order of members. If the template does not write values as JSON in
@@ -54,8 +54,8 @@ func escapes(render Render, t *Traits, d *Dialect) bool {
 	return err == nil && strings.Contains(text, `\u00e9`)
 }
 
-// trySpace is readSpace without a change of the traits. ok is false if the white space of JSON is not known; s.Sorted may
-// be valid even then.
+// trySpace is readSpace without a change of the traits. ok is false if the white space of JSON cannot be determined;
+// s.Sorted may be valid even then.
 func trySpace(render Render, t *Traits, shape Shape) (s *Space, ok bool) {
 	s = new(Space)
 	text, err := render(&Probe{

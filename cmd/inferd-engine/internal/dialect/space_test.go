@@ -22,7 +22,7 @@ func TestSpaced(t *testing.T) {
 	}
 }
 
-// Letters beyond ASCII are escaped if the template does so.
+// Write escapes letters beyond ASCII in arguments that are JSON exactly if the template does so.
 func TestSpacedASCII(t *testing.T) {
 	for ascii, want := range map[bool]string{false: `{"é": "a🙂\\\u00ea"}`, true: `{"\u00e9": "a\ud83d\ude42\\\u00ea"}`} {
 		d := dialect.Generic()

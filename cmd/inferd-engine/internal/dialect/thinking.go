@@ -8,7 +8,7 @@ import (
 // A control is a variable by which templates switch thinking.
 type control struct {
 	name string
-	on   []any // values to try: the first one whose prompt differs from that of a value in off is used
+	on   []any // values to try; the first one that gives another prompt than a value in off is used
 	off  []any
 	low  any // the lowest effort, for templates that cannot switch thinking off
 }
@@ -24,7 +24,7 @@ var controls = []control{
 // noThink is the word in a system message that switches thinking off, in templates that support it.
 const noThink = "/no_think"
 
-// innerMarkers are the known markers for [Thinking].Within.
+// innerMarkers are the known markers for [Thinking].InnerMarkers.
 var innerMarkers = []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"}
 
 // pairs are known markers of thoughts, for templates that mention the markers but do not write thoughts.
@@ -82,8 +82,8 @@ func readThinking(render Render, source string, t *Traits) (th Thinking) {
 	return th
 }
 
-// findControl finds the variable that switches thinking, and returns the prompts with and without thinking. Without
-// such a variable both are the plain prompt, and c is zero.
+// findControl sets Variable to the variable that switches thinking, and On, Off and Low to its values. It returns the
+// prompts with and without thinking. Without such a variable both are the plain prompt, and c is zero.
 func (t *Thinking) findControl(prompt func(map[string]any) string, source string) (on, off string, c control) {
 	for _, c := range controls {
 		if !strings.Contains(source, c.name) {
@@ -103,7 +103,9 @@ func (t *Thinking) findControl(prompt func(map[string]any) string, source string
 	return plain, plain, control{}
 }
 
-// close sets Closed. off is a prompt without thinking.
+// close sets Closed. If a variable or a word switches thinking off, Closed is the end of off, the prompt without
+// thinking; it stays empty if off does not close thoughts. Otherwise Closed is made of Begin and End, or stays empty if
+// thinking cannot be switched off.
 func (t *Thinking) close(off string) {
 	begin, end := strings.TrimSpace(t.Begin), strings.TrimSpace(t.End)
 	if t.Variable != "" && t.Off != nil || t.Word != "" {
@@ -126,8 +128,8 @@ func (t *Thinking) close(off string) {
 	}
 }
 
-// lengthen appends to End the text that the template writes between End and the marker of a text, usually the beginning of
-// another message.
+// lengthen appends to End the text that the template writes between End and the marker of a text, usually the beginning
+// of another message. If Closed ends with End, it is lengthened, too.
 func (t *Thinking) lengthen(render Render, traits *Traits, text *Text) {
 	if !t.Has() || len(text.Begins) == 0 {
 		return
@@ -189,8 +191,8 @@ func (t *Thinking) findMarkers(render Render, traits *Traits, plain, on string) 
 	return false
 }
 
-// thoughtsBesideCalls reports whether a template accepts thoughts and a text beside a call, and writes the text exactly
-// if it also writes it without the thoughts.
+// thoughtsBesideCalls reports whether a template accepts thoughts and a text beside a call, and writes or leaves out
+// the text as it does without the thoughts.
 func thoughtsBesideCalls(render Render, t Traits, c Call) bool {
 	t.ThoughtsBesideCalls = true
 	answer := calling(c)
@@ -204,10 +206,10 @@ func thoughtsBesideCalls(render Render, t Traits, c Call) bool {
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
-// inText finds out whether thoughts can stand in the content of a message. The template must write the thoughts of the
-// last answer, even with a tool's result behind it. The result is ThinkingText if the template leaves out older
-// thoughts, ThinkingWritten if it writes the content unchanged behind plain (the prompt of a question), and
-// ReasoningContent if thoughts cannot stand there.
+// inText determines whether thoughts can stand in the content of a message. For that, the template must write the
+// thoughts of the last answer, even with a tool's answer behind it. inText returns ThinkingText if the template leaves
+// out older thoughts, ThinkingWritten if it writes any content unchanged behind plain (the prompt of a question), and
+// ReasoningContent if thoughts cannot stand in the content.
 func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts {
 	if t.Begin == "" {
 		return ReasoningContent
@@ -238,7 +240,8 @@ func (t *Thinking) switched() map[string]any {
 	return map[string]any{t.Variable: t.On}
 }
 
-// findAround sets Begin and End to the markers around the thought in text. It reports whether it found them.
+// findAround sets Begin and End to the markers around the thought in text. plain and on are prompts: if text begins
+// with one, Begin includes all text between the prompt and the thought. findAround reports whether it found markers.
 func (t *Thinking) findAround(text, plain, on string) bool {
 	before, behind, ok := strings.Cut(text, thoughtText)
 	if !ok {

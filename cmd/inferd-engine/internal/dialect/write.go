@@ -16,7 +16,7 @@ type Fragment struct {
 }
 
 // Write returns calls in the spelling of the dialect. Ids are unchanged, and calls are numbered from 0. It fails if the
-// shape needs the members of the arguments and they are not a JSON object, or nest too deeply.
+// shape spells each argument, and the arguments are not a JSON object or nest too deeply.
 func (d *Dialect) Write(calls []Call) (all []Fragment, err error) {
 	w := writer{dialect: d}
 	w.own(d.Calls.Begin)
@@ -193,7 +193,7 @@ func (w *writer) python(value json.RawMessage, depth int) error {
 }
 
 // nested writes a JSON value: text writes the strings, name the names of members, and inner the items of lists and the
-// values of members. A literal that is in words is replaced by its value there.
+// values of members. A literal of JSON that is a key of words is replaced by the word there.
 func (w *writer) nested(value json.RawMessage, depth int, text, name func(string),
 	separator string, inner func(json.RawMessage, int) error, words map[string]string,
 ) error {

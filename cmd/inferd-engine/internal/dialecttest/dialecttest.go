@@ -1,6 +1,6 @@
 // Package dialecttest has dialects written by hand, and short templates in the same notations, for tests
-// only: package dialect must read the dialects off the templates, and other packages are tested with both. It
-// does not read templates itself.
+// only. Tests check that package dialect reads each dialect off the template of the same name; other packages
+// are tested with both.
 package dialecttest
 
 import (

@@ -1,6 +1,6 @@
 package dialecttest
 
-// further are short templates in the notations of the families that are not in templates.
+// further are short templates in the notations of the families that have no template in templates.
 var further = map[string]string{
 	"deepseek-r1": `{{ bos_token }}{% for t in tools %}{{ t | tojson }}{{ '\n' }}{% endfor %}{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}{% elif m.role == 'tool' %}<｜tool▁output▁begin｜>{{ m.content }}<｜tool▁output▁end｜>` +
 		`{% elif m.role == 'assistant' %}<｜Assistant｜>{{ m.content }}{% for c in m.tool_calls %}{{ '<｜tool▁calls▁begin｜>' if loop.first else '\n' }}<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.function.name }}` + "\n```json\n" +

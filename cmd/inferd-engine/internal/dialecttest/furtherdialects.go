@@ -88,7 +88,8 @@ func devstral() *dialect.Dialect {
 	}
 }
 
-// array is a dialect of JSON objects in an array.
+// array returns a dialect with calls as JSON objects in an array; lead is the white space in front
+// of the calls.
 func array(name, begin, lead, end string) *dialect.Dialect {
 	return &dialect.Dialect{
 		Name: name, Shape: dialect.Array,

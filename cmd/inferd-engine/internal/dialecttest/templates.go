@@ -18,8 +18,8 @@ func Templates() map[string]string {
 	return all
 }
 
-// Names returns the sorted names of the dialects that have a template. If common is set, they are only those
-// of ten common families.
+// Names returns the sorted names of the dialects that have a template. If common is set, only ten common
+// dialects are returned.
 func Names(common bool) []string {
 	if common {
 		return slices.Sorted(maps.Keys(templates))
