@@ -106,8 +106,8 @@ func (x *notationWriter) quoted(b *automaton.Builder, text string, mark automato
 	return x.write(b, text, mark, next)
 }
 
-// tag writes a marker of shape Params. White space that the template writes behind the tag in front of
-// a value belongs to the tag if the answer has it, and never to the value.
+// tag writes a marker of shape Params. White space that the template writes between a tag and the value belongs to the
+// tag if the answer has it, never to the value.
 func (x *notationWriter) tag(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; {
 	case text != "" && text == p.Wrap.Open: // a value that begins with it is wrapped
@@ -238,8 +238,8 @@ func unwrapped(value string, w *dialect.Wrap) string {
 	return value
 }
 
-// cutParam divides the text between the outer tags of an argument into name and value. White space at an end of the
-// name is part of it, unless the template writes white space there.
+// cutParam divides the text between the outer tags of an argument into name and value. White space at either end of the
+// name is part of the name, unless the template writes white space there.
 func (s *Speech) cutParam(text string) (name, value string) {
 	name = text
 	p := &s.Dialect.Calls.Param

@@ -9,14 +9,14 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// A call is an unfinished call of the answer. Its offsets count symbols of text.
+// A call is an unfinished call of the answer. Its offsets are indices of text.
 type call struct {
 	text               []automaton.Symbol // from the end of the previous call
 	nameStarts         []int              // where the name may begin
-	named              bool               // the name is known: it is that of tool
+	named              bool               // the name is known: it is the name of tool number tool
 	tool               int
 	argsStart, argsEnd int        // where the arguments begin and end; 0 means not yet
-	ends               []valueEnd // of arguments between tags, or with raw strings
+	ends               []valueEnd // in shape Params and with raw strings of Python, see valueEnd
 	possibleEnd        ending
 }
 

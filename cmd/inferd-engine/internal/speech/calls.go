@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// calls writes all calls and the end of the answer, as a way out of the text. If w.opening is set, it writes only the
-// beginning of the first call.
+// calls writes all calls and the end of the answer, as a way out of the text. If w.opening is set, or if the answer may
+// not have calls, it writes only the beginning of the first call.
 func (w *writer) calls() fork {
 	b, c := w.b, &w.Dialect.Calls
 	after := b.End()
@@ -90,8 +90,8 @@ func (w *writer) spellings(after automaton.Node, tokens bool) (ways []automaton.
 
 // call writes one call with its name before its arguments. Behind the name each tool has its own arguments. The call is
 // certain behind its first symbol if that is a token, otherwise behind the symbol that follows a declared name. If only
-// white space stands between name and arguments, it is certain at the last symbol of the name already; but if another
-// name begins with this one, a call that does not begin with a token is not made certain.
+// white space stands between name and arguments, it is certain at the last symbol of the name already, unless another
+// name begins with this one: then only a first symbol that is a token makes it certain.
 func (w *writer) call(pieces []dialect.Piece, after automaton.Node) automaton.Node {
 	b := w.b
 	at, args := kindAt(pieces, dialect.Name), kindAt(pieces, dialect.Arguments)
@@ -194,8 +194,8 @@ type name struct {
 	tool int
 }
 
-// names writes a sorted list of names as a tree, from the offset before which all names are equal. rest writes the
-// text behind a name; longer is set if another name begins with this one.
+// names writes a sorted list of names as a tree. from is an offset up to which all names are equal; the tree begins
+// there. rest writes the text behind a name; longer is set if another name begins with this one.
 func (w *writer) names(list []name, from int, rest func(tool int, longer bool) automaton.Node) automaton.Node {
 	to := common(list, from)
 	var ways []automaton.Node
@@ -215,8 +215,8 @@ func (w *writer) names(list []name, from int, rest func(tool int, longer bool) a
 	return w.b.Bytes(list[0].text[from:to], w.b.Alt(ways...))
 }
 
-// common returns the length in bytes of the longest common prefix of sorted names. Up to offset from they must be
-// equal.
+// common returns the length in bytes of the longest common prefix of sorted names. They must be equal up to the offset
+// from.
 func common(list []name, from int) int {
 	first, last := list[0].text, list[len(list)-1].text
 	to := from
@@ -261,7 +261,7 @@ func (w *writer) id(alphabet string, next automaton.Node) automaton.Node {
 	return w.b.Mark(markAnyLength, w.chars(alphanumeric+"-_", 1, 64, next))
 }
 
-// chars writes least to most characters. Each of them is one of those in the parameter of.
+// chars writes least to most characters of an alphabet.
 func (w *writer) chars(alphabet string, least, most int, next automaton.Node) automaton.Node {
 	var set automaton.Set
 	for i := range len(alphabet) {
@@ -274,7 +274,7 @@ func (w *writer) chars(alphabet string, least, most int, next automaton.Node) au
 
 // fixed writes a fixed text, with mark behind its first symbol. If w.strict is not set, the answer may have other white
 // space than the text, or none: between the symbols of JSON in shapes with JSON objects, and outside tags in shape
-// Params. Otherwise a call with other white space than the template's would be read as text.
+// Params. Without this freedom, a call with other white space than the template's would be read as text.
 func (w *writer) fixed(text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	symbols := w.symbols(text)
 	free := w.Dialect.Shape == dialect.Object || w.Dialect.Shape == dialect.Array

@@ -48,9 +48,8 @@ func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 
 const reciteCall = "<think>\nhm\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln\", \"days\": 3, \"x\": [1]}}\n</tool_call>"
 
-// Whatever the limit on the tokens of an answer, the answer takes the tokens of a model as long as it can still end
-// within the limit. Then it ends within the limit and satisfies the request, whether markers are control tokens or
-// bytes.
+// An answer ends within any limit on its tokens and satisfies the request, whether markers are control tokens or bytes.
+// If the limit allows the model's whole answer, its parts are unchanged.
 func TestAnswersEndInTime(t *testing.T) {
 	wantCall := []string{"thought hm", "text I look.", `call get_weather {"city": "Köln", "days": 3, "x": [1]}`}
 	for name, test := range map[string]struct {

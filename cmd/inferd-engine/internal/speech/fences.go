@@ -6,7 +6,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// States of free text that distinguish fenced blocks of code. Those with an f are inside a block.
+// States of free text that distinguish fenced blocks of code. The state info, and those with an f, are inside
+// a block.
 const (
 	line  = iota // at the beginning of a line, white space aside
 	mid          // in a line
@@ -35,7 +36,7 @@ var fences = [states]map[int]int{
 
 // A fork is a way out of a text, such as a call, that the next symbol may begin. The node unfenced is for positions
 // outside fenced blocks of code, the node fenced for positions in one. If the way begins with a token, the two are the
-// same. If it begins with bytes, it is quoted in a block, so fenced takes no text.
+// same. If it begins with bytes, it would be a quotation in a block, so fenced accepts nothing.
 type fork struct{ unfenced, fenced automaton.Node }
 
 // newFork returns the fork to a node; token reports whether the node begins with a token.

@@ -19,8 +19,8 @@ var opened = map[string]string{
 	"a space": "```\n ", "a second block": "```\na\n```\n```\nb",
 }
 
-// A marker that is a token begins a call, or ends a text, in a fenced block, too; a marker of bytes is
-// text there.
+// A marker that is a token begins a call, or ends a text, in a fenced block, too, and is refused there if no
+// call may come; a marker of bytes is text there.
 func TestCallsInFences(t *testing.T) {
 	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
 	const function = "<function=now>\n</function>"

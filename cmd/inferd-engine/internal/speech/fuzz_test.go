@@ -21,7 +21,7 @@ type compiled struct {
 	tools bool // calls may come
 }
 
-// compileAll are the speeches of all families, with markers as control tokens and as bytes.
+// compileAll compiles the speeches of all families, with markers as control tokens and as bytes.
 func compileAll(tb testing.TB) (all []compiled) {
 	tb.Helper()
 	fixtures := dialecttest.Fixtures()
@@ -72,7 +72,7 @@ func bordering(d *dialect.Dialect) (pieces []string) {
 	return slices.Compact(pieces)
 }
 
-// seeds adds answers of all families to the corpus.
+// seeds adds answers of the common families to the corpus.
 func seeds(f *testing.F) {
 	f.Helper()
 	for _, text := range []string{
@@ -95,8 +95,8 @@ func seeds(f *testing.F) {
 	}
 }
 
-// FuzzChunks checks that the parts of an answer do not depend on its division into tokens: what the mask takes of a
-// text byte by byte, it also takes in other tokens, and the parts are the same.
+// FuzzChunks checks that the parts of an answer do not depend on its division into tokens: the beginning of a text that
+// the mask takes byte by byte is also taken in other tokens, and gives the same parts.
 func FuzzChunks(f *testing.F) {
 	all := compileAll(f)
 	seeds(f)
@@ -156,8 +156,8 @@ func (m model) randomly(r *rand.Rand) func(string) []string {
 	}
 }
 
-// FuzzText checks that text without control tokens, whatever it spells, stays text where calls and thoughts begin
-// with control tokens, and that nothing of it is lost but white space around it.
+// FuzzText checks that text without control tokens, whatever it spells, stays text, or thoughts that the prompt has
+// opened, where calls and thoughts begin with control tokens, and that nothing of it is lost but white space around it.
 func FuzzText(f *testing.F) {
 	all := slices.DeleteFunc(compileAll(f), func(s compiled) bool {
 		return len(s.model.markers) < 2 || s.d.Calls.Alone || s.d.Next != "" || strings.HasPrefix(s.d.Name, "qwen3-coder")

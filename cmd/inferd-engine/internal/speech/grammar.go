@@ -145,7 +145,7 @@ func (w *writer) answer(value automaton.Node) automaton.Node {
 		return w.messages(value)
 	}
 	text := w.headerAndText(value)
-	behind := text // thoughts
+	behind := text // behind thoughts
 	switch end := d.Thinking.End; {
 	case w.Format != nil:
 		behind = w.spaces(text)
@@ -204,7 +204,7 @@ func (w *writer) headerAndText(value automaton.Node) automaton.Node {
 	return w.b.Alt(text, w.spaces(w.b.Mark(markFork, w.exact(begin, behind))))
 }
 
-// encloses reports whether a text has markers in front of it and behind it.
+// encloses reports whether a text has markers in front of it and behind it. A value of a response format has none.
 func (s *Speech) encloses() bool {
 	return s.header() != nil && s.Dialect.Text.End != "" && s.Format == nil
 }

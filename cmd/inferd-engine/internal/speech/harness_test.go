@@ -64,7 +64,8 @@ func isEnd(marker string) bool {
 // plain has only one control token, the end of an answer, so that all other markers are bytes.
 var plain = model{markers: []string{"<|im_end|>"}}
 
-// controls has the markers of a dialect as control tokens: the list in markersOf for a common family, else all markers.
+// controls returns a model with the markers of a dialect as control tokens: the list in markersOf for a common family,
+// else all markers.
 func controls(d *dialect.Dialect) model {
 	if !slices.Contains(dialecttest.Names(true), d.Name) {
 		return markersIn(d)
@@ -170,7 +171,7 @@ func (m model) first(text string) (id int32, size int) {
 	return id, size
 }
 
-// feed feeds a text. It returns the rest from the first token on that the mask refuses.
+// feed feeds a text, and calls each after each token. It returns the part of the text from the first refused token on.
 func (r *run) feed(text string, each func()) (rest string) {
 	for _, id := range r.model.tokens(text) {
 		if !r.answer.Try(id) {
@@ -286,7 +287,7 @@ func (m model) text(ids []int32) string {
 	return b.String()
 }
 
-// follow feeds tokens. It returns the text from the first token on that the mask refuses.
+// follow feeds tokens, and calls each after each of them. It returns the text from the first refused token on.
 func (r *run) follow(ids []int32, each func()) (rest string) {
 	for i, id := range ids {
 		if !r.answer.Try(id) {

@@ -23,8 +23,8 @@ func threadTime(t *testing.T) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// Hostile tools are compiled within two seconds of CPU time, so that an answer can call the last one, or refused within
-// that time with the limit that they exceed.
+// Hostile tools are compiled within two seconds of CPU time, and an answer can call the last of them; or they are
+// refused within that time, with an error that names the exceeded limit.
 func TestHostileTools(t *testing.T) {
 	const schema = `{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`
 	tool := func(name string) infer.Tool { return infer.Tool{Name: name, Schema: []byte(schema)} }

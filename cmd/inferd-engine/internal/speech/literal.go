@@ -13,7 +13,7 @@ func (s *Speech) fromLiteral(text []automaton.Symbol) []byte {
 	return l.members().bytes()
 }
 
-// A literal reads symbols that the grammar has accepted, so it need not check the separators between their parts.
+// A literal reads symbols that the grammar has accepted, so it need not check the separators between names and values.
 type literal struct {
 	text, quoteMark []automaton.Symbol
 	loose           bool // white space may stand in front of names
@@ -30,7 +30,7 @@ func (l *literal) next(until string) string {
 	return word
 }
 
-// take takes a symbol, if it is the next one.
+// take takes the symbol x if it is the next one, and reports whether it is.
 func (l *literal) take(x automaton.Symbol) bool {
 	ok := len(l.text) > 0 && l.text[0] == x
 	if ok {

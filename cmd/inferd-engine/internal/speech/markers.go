@@ -14,8 +14,8 @@ type Markers struct {
 	first    [256]bool // whether a spelling begins with the byte
 }
 
-// NewMarkers returns the markers of a vocabulary, given token ids by spelling. There may be thousands, so it is called
-// once, not for each answer.
+// NewMarkers returns the markers of a vocabulary, given token ids by spelling. A vocabulary may have thousands of them,
+// so NewMarkers is called once, not for each answer.
 func NewMarkers(ids map[string]int32) *Markers {
 	m := &Markers{ids: ids}
 	for text := range ids {

@@ -30,7 +30,7 @@ const (
 )
 
 // A Parser divides one answer into parts, symbol by symbol, by the marks of the automaton. It holds back text that may
-// still become the beginning of a call, and white space in front of it.
+// still become the beginning of a call, of thoughts or of a marker, and white space in front of it.
 type Parser struct {
 	// Out holds the parts that are certain. The caller takes them and empties it.
 	Out []Part
@@ -229,7 +229,7 @@ func (p *Parser) think(x symbol, position constraint.Position) {
 	p.held = slices.Delete(p.held, 0, n)
 }
 
-// withoutSpace returns n less the number of white space symbols at the end of held[:n].
+// withoutSpace returns n minus the number of white space symbols at the end of held[:n].
 func (p *Parser) withoutSpace(n int) int {
 	for n > 0 && isSpace(p.held[n-1].sym) {
 		n--
@@ -264,7 +264,7 @@ func (p *Parser) emitThought(list []symbol) {
 }
 
 // End ends the answer and emits held symbols as text or thoughts. It reports whether the answer ended within a call
-// whose name was known.
+// that already had its name.
 func (p *Parser) End() (cut bool) {
 	switch p.phase {
 	case speaking:

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Answers that other projects mishandled are understood. Each case is named after the public reports: L is llama.cpp,
-// V vLLM, S SGLang, O Ollama; other projects are spelt out.
+// Answers that other projects mishandled are parsed correctly. Each case is named after the public reports: L is
+// llama.cpp, V vLLM, S SGLang, O Ollama; other projects are spelt out.
 func TestPublicFailures(t *testing.T) {
 	twenty, want20 := "", []string(nil)
 	for i := range 20 {
@@ -70,8 +70,8 @@ func TestMalformedHeaders(t *testing.T) {
 	}
 }
 
-// O#12017 O#17638 L#27733: the mask refuses what may not follow a call or a text, and the answer may end in front of
-// it.
+// O#12017 O#17638 L#27733: the mask refuses a byte or a marker that may not follow a call or a text, and the answer may
+// end in front of it.
 func TestTrailingRubbish(t *testing.T) {
 	for name, test := range map[string]struct {
 		family, text, rest string

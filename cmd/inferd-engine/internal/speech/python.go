@@ -8,7 +8,8 @@ import (
 )
 
 // keyword writes a marker of keyword arguments with raw strings. Before a further argument, such a string ends only at
-// a quotation mark, a separator, a declared name and an equals sign in a row; any shorter part of them may stand in it.
+// a quotation mark, a separator, a name that an argument may have, and an equals sign in a row; any shorter part of
+// this sequence may stand in the string.
 func (x *notationWriter) keyword(b *automaton.Builder, text string, mark automaton.Mark, next automaton.Node) automaton.Node {
 	switch p := &x.Dialect.Calls.Param; text {
 	case p.Middle:
@@ -41,8 +42,8 @@ func (s *Speech) fromRaw(text []automaton.Symbol, ends []valueEnd) []byte {
 	return o.bytes()
 }
 
-// fromValue returns a value as JSON. The value is a raw string between marks, a list as Python's repr writes it, a JSON
-// object, a number, or None, True or False.
+// fromValue returns a value as JSON. The value is a raw string with quoteMark on both sides, a list as Python's repr
+// writes it, a JSON object, a number, or None, True or False.
 func fromValue(text, quoteMark string) string {
 	switch {
 	case strings.HasPrefix(text, quoteMark):
@@ -100,8 +101,8 @@ func unescaped(text string) string {
 	return b.String()
 }
 
-// writeWord writes null, true or false for the Python writeWord that a text begins with, and returns the length of the
-// Python writeWord. If the text begins with no such writeWord, it writes nothing and returns 1.
+// writeWord writes null, true or false if a text begins with None, True or False, and returns the length of that word.
+// If the text begins with none of them, it writes nothing and returns 1.
 func writeWord(b *strings.Builder, text string) int {
 	for python, js := range map[string]string{"None": "null", "True": "true", "False": "false"} {
 		if strings.HasPrefix(text, python) {
@@ -112,7 +113,7 @@ func writeWord(b *strings.Builder, text string) int {
 	return 1
 }
 
-// fromPython reads keyword arguments whose strings are spelt as in JSON.
+// fromPython reads keyword arguments with strings that are spelt as in JSON.
 func (s *Speech) fromPython(text string) []byte {
 	p := &s.Dialect.Calls.Param
 	var o object

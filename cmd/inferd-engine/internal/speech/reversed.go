@@ -24,9 +24,9 @@ func (s *Speech) certain() bool {
 	return s.Dialect.Next != "" || s.certainByToken() || s.mustCall() && s.Dialect.Calls.Alone
 }
 
-// reversed writes one call with the arguments in front of the name, as one way for each tool. A tool whose arguments
-// have guards is left out, unless it is the only tool and the call is certain at once: all ways would share the memory
-// of a guard.
+// reversed writes one call with the arguments in front of the name, as one way for each tool. It writes none if there
+// are more than maxReversed tools. A tool with guards in its arguments is left out, unless it is the only tool and the
+// call is certain at once: all ways would share the memory of a guard.
 func (w *writer) reversed(pieces []dialect.Piece, after automaton.Node) (ways []automaton.Node) {
 	if len(w.tools) > maxReversed || w.opening && w.certainByToken() {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// strict are tools whose arguments allow no additional members.
+// strict are tools with schemas that allow no additional members.
 var strict = []infer.Tool{
 	{Name: "go", Schema: []byte(`{"type":"object","properties":{"to":{"type":"string"},"far":{"type":"integer"}},"required":["to"],"additionalProperties":false}`)},
 	{Name: "go_home", Schema: []byte(`{"type":"object","properties":{"to":{"enum":["bed"]}},"additionalProperties":false}`)},

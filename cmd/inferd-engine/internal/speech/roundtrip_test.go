@@ -34,8 +34,8 @@ var inputs = []string{
 	`{"deep": {}, "list": []}`,
 }
 
-// roundTrip writes calls in a dialect and reads them back, with thoughts in front of them unless position is
-// dialect.Behind.
+// roundTrip writes calls with the arguments in list in a dialect, and reads them back, with thoughts in front
+// of them unless position is dialect.Behind.
 func roundTrip(t *testing.T, m model, d *dialect.Dialect, position dialect.Position, list []string) {
 	t.Helper()
 	calls := make([]dialect.Call, len(list))
@@ -167,8 +167,8 @@ func TestNamesWithoutEnd(t *testing.T) {
 // tag matches a marker that models usually have as a control token.
 var tag = regexp.MustCompile(`<[^<>\s"=]+>|\[/?[A-Z_]{3,}\]`)
 
-// publicTemplates returns the files of the public templates, whose folder make test-templates names. It
-// skips the test without them.
+// publicTemplates returns the files of the public templates. It skips the test unless make test-templates has
+// set the environment variable for their folder.
 func publicTemplates(t *testing.T) []string {
 	t.Helper()
 	folder := os.Getenv("INFERD_TEST_TEMPLATES")

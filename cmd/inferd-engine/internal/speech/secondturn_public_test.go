@@ -24,7 +24,7 @@ const (
 	withText  = "text,thoughts and text,"
 )
 
-// Rules of several templates.
+// A rule and a line of several templates.
 var (
 	textLeftOut = rule{turns: withText, first: "I look."}
 	pairLeftOut = "<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"

@@ -53,7 +53,8 @@ func (x *turnPair) difference(m model) (first, second string) {
 	return end(slices.Concat(x.prompt, x.answer)), end(x.next)
 }
 
-// segments returns the tokens of a prompt, and its last segment if that is the template's own text, not a user's.
+// segments returns the tokens of a prompt, and the text of its last segment if that is the template's own text, not a
+// client's.
 func (m model) segments(t *testing.T, tmpl *chat.Template, c *chat.Conversation) (ids []int32, tail string) {
 	t.Helper()
 	list, err := tmpl.Prompt(c)

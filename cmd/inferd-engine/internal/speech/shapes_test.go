@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Text, thoughts and calls in the spelling of each family are parsed.
+// Text, thoughts and calls in the spelling of each common family are parsed; malformed calls are not.
 func TestFamilies(t *testing.T) {
 	for family, tests := range map[string]map[string][]string{
 		"llama3-json": {
@@ -79,8 +79,8 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// In every family an answer may not end without a call that is demanded, and may not begin a call if there must be
-// none.
+// In every family an answer may not end without a call that is demanded. If markers are control tokens, it may not
+// begin a call if there must be none.
 func TestChoiceOfFamilies(t *testing.T) {
 	for _, family := range dialecttest.Names(testing.Short()) {
 		d := dialecttest.Fixtures()[family]

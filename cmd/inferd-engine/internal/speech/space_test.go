@@ -19,9 +19,9 @@ func spaced(family string, s dialect.Space) *dialect.Dialect {
 	return d
 }
 
-// Behind a marker that is a token, all white space of a call must be the template's. Behind a marker of bytes, only
-// that within and behind the arguments must be: a call with other white space in front of them is still a call, not
-// text.
+// Behind a marker that is a token, all white space of a call must be the template's. Behind a marker of bytes, only the
+// white space within and behind the arguments must be: a call with other white space in front of the arguments is still
+// a call, not text.
 func TestSpace(t *testing.T) {
 	d := spaced("hermes", dialect.Space{JSON: true, Comma: " ", Colon: " "})
 	const exact = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"x\", \"days\": 2}}\n</tool_call>"
@@ -261,7 +261,7 @@ func kimi() *dialect.Dialect {
 	}}}
 }
 
-// The markers of the list Within are allowed within thoughts, and are no part of them.
+// InnerMarkers are allowed within thoughts, and are no part of them.
 func TestMarkersWithinThoughts(t *testing.T) {
 	d := &dialect.Dialect{Thinking: dialect.Thinking{
 		Begin: "<seed:think>", End: "</seed:think>", InnerMarkers: []string{"<seed:cot_budget_reflect>", "</seed:cot_budget_reflect>"},

@@ -1,9 +1,10 @@
 // Package speech constrains and parses answers: thoughts, text and calls of tools, in the spelling of a family of
-// models. A [Speech] describes the answers that one request allows. Its grammar is one automaton for the whole answer.
-// The automaton masks tokens (package constraint), and its marks show a [Parser] which part each byte belongs to. So an
-// answer that the masks accept cannot fail to parse:
+// models. A [Speech] describes the answers that one request allows. Its grammar is one automaton for the whole answer:
 //
 //	[thoughts] ─▶ text ─▶ [calls] ─▶ end
+//
+// The automaton masks tokens (package constraint), and its marks show a [Parser] which part each byte belongs to. So an
+// answer that the masks accept cannot fail to parse.
 //
 // The package does not know templates, models or samplers: dialects are data, and control tokens come as a map.
 package speech
@@ -42,7 +43,7 @@ type Options struct {
 type Speech struct {
 	Options
 	opener *automaton.Grammar // made by openerGrammar; nil if no text can turn out to be something else
-	tools  map[string]int     // indices of named, by name as the dialect spells it
+	tools  map[string]int     // indices in named, by the name as the dialect spells it
 	named  []infer.Tool       // the tools that may be called
 	end    []automaton.Symbol // the marker at the end of thoughts, without white space
 }
@@ -91,15 +92,15 @@ func (s *Speech) checkTools() error {
 	return nil
 }
 
-// declaresTools reports whether the prompt declares tools. The model could then call one, so the grammar must refuse
-// the beginning of a call if the answer may not have one.
+// declaresTools reports whether the prompt declares tools. The model could then begin a call, so the grammar must
+// refuse that if the answer may not have calls.
 func (s *Speech) declaresTools() bool { return len(s.Tools) > 0 && s.Dialect.Shape != dialect.NoCalls }
 
 // mayCall reports whether the answer may have calls.
 func (s *Speech) mayCall() bool { return len(s.named) > 0 && s.Choice.Mode != infer.ToolNone }
 
-// mayThink reports whether the answer may begin with thoughts as well as with text, because the prompt does not decide
-// which.
+// mayThink reports whether the answer may open thoughts in front of its text. It is false in a dialect with messages,
+// where a marker begins each part.
 func (s *Speech) mayThink() bool {
 	return s.Dialect.Next == "" && s.Dialect.Thinking.Has() && s.Position == dialect.Before && !s.NoThoughts
 }

@@ -81,7 +81,7 @@ func TestChoice(t *testing.T) {
 		choice infer.ToolChoice
 		one    bool
 		text   string
-		rest   string // the part of text from where on it is refused
+		rest   string // the part of text from the first refused token on
 		may    bool   // the answer may end in front of rest
 	}{
 		"required, text":           {choice: required, text: "I will", may: false},
