@@ -40,9 +40,10 @@ type Template struct {
 	traits   dialect.Traits
 }
 
-// New compiles the template of a model and reads its dialect. A source of white space alone means that
-// the model has none: its conversations are rendered as transcripts. specials are the spellings of its
-// special tokens; bos and eos are two of them, for the template's use, and may be empty.
+// New compiles the template of a model and reads its dialect. A source of white space alone means
+// that the model has none: its conversations are rendered as transcripts. specials are the
+// spellings of the model's special tokens; bos and eos are two of them, for the template's use, and
+// may be empty.
 func New(source string, specials []string, bos, eos string) (*Template, error) {
 	t := &Template{specials: index(specials), bos: bos, eos: eos}
 	if strings.TrimSpace(source) == "" {
@@ -66,8 +67,8 @@ func New(source string, specials []string, bos, eos string) (*Template, error) {
 	return t, nil
 }
 
-// probeSteps limits the interpreter steps of all probes of a template together: half a second of CPU time. A template that
-// needs more is treated as one without tools.
+// probeSteps limits the interpreter steps of all probes of a template together: half a second of CPU time. Further
+// probes count as refused by the template.
 const probeSteps = 1_000_000
 
 // prober returns a function that renders probes until probeSteps are used up, and then fails.
@@ -117,7 +118,7 @@ func (t *Template) Dialect() *dialect.Dialect { return t.dialect }
 // A Segment is a piece of a prompt. Segments are tokenized one by one.
 type Segment struct {
 	Text    string
-	Special bool // spellings of special tokens in Text are the template's own, and are tokenised as these tokens
+	Special bool // spellings of special tokens in Text are the template's own, and are tokenized as these tokens
 }
 
 // A Conversation is the input for rendering a prompt.
@@ -137,8 +138,9 @@ func (t *Template) Render(messages []infer.Message) ([]Segment, error) {
 	return t.Prompt(&Conversation{Messages: messages})
 }
 
-// Prompt renders a conversation up to the beginning of the model's answer. It returns
-// [infer.Invalid] if a result has no call, if the template refuses the conversation, or if a bound is exceeded.
+// Prompt renders a conversation up to the beginning of the model's answer. It returns [infer.Invalid] if a result has
+// no call, if the input of a call or the schema of a declared tool is not JSON, if the template refuses the
+// conversation or fails, or if a bound is exceeded.
 func (t *Template) Prompt(c *Conversation) ([]Segment, error) {
 	turns, err := pairResults(c.Messages)
 	if err != nil {

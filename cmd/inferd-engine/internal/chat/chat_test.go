@@ -59,7 +59,8 @@ type compiledKey struct {
 
 var compiled sync.Map // *chat.Template by compiledKey: reading a template's dialect takes many renderings
 
-// compileWith compiles a template for a model with all special tokens of these tests, or with none.
+// compileWith compiles a template for a model with the given special tokens; nil means none. The
+// template is kept: for a source, all calls with special tokens must pass the same ones.
 func compileWith(tb testing.TB, source string, specials []string) *chat.Template {
 	tb.Helper()
 	key := compiledKey{source, specials != nil}
@@ -373,7 +374,8 @@ func FuzzNothingBecomesSpecial(f *testing.F) {
 	})
 }
 
-// A megabyte of text similar to special tokens, and six thousand special tokens.
+// BenchmarkRender renders a megabyte of prose, or of text similar to special tokens, with six
+// thousand special tokens.
 func BenchmarkRender(b *testing.B) {
 	var many []string
 	for i := range 6000 {

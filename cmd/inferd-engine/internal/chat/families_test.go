@@ -236,8 +236,8 @@ func value(r *rand.Rand) string {
 	}
 }
 
-// If a call in the history has no arguments, or has them as text in a JSON string, every template renders them as
-// an object.
+// If a call in the history has no arguments, or has them as text in a JSON string, every template renders them as an
+// object. Any other input is rendered, or refused as invalid.
 func TestArgumentsInHistory(t *testing.T) {
 	for family, source := range familyTemplates {
 		t.Run("Qwen3#1894 Qwen3-Coder#444 GLM-5#158 "+family, func(t *testing.T) {

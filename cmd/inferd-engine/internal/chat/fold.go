@@ -49,10 +49,10 @@ func (t *Template) thinksInText() bool {
 	return t.traits.Thoughts == dialect.ThinkingText || t.traits.Thoughts == dialect.ThinkingWritten
 }
 
-// prepareThoughts prepares the thoughts of a template that has them in the content of a message. If the template writes
-// any content unchanged, it drops the thoughts before the last user message, as templates with a member for thoughts
-// do, and all thoughts if a variable switches thinking off. A text behind remaining thoughts is put between the markers
-// of a text, as the model writes it there.
+// prepareThoughts prepares the thoughts of a template that has them in the content of a message. For a template that
+// writes any content unchanged, prepareThoughts drops the thoughts before the last user message, as templates with a
+// member for thoughts do, or all thoughts if a variable switches thinking off. A text behind remaining thoughts is put
+// between the markers of a text, as the model writes it there.
 func (t *Template) prepareThoughts(c *Conversation, turns []turn) []turn {
 	if !t.thinksInText() {
 		return turns
@@ -73,7 +73,7 @@ func (t *Template) prepareThoughts(c *Conversation, turns []turn) []turn {
 }
 
 // foldSystem joins each system message that the template refuses to the system message before it, or to the next user
-// message.
+// message. In front of an assistant message, and at the end of the conversation, it becomes a user message of its own.
 func (t *Template) foldSystem(turns []turn) (out []turn) {
 	var held mixed // texts of system messages, for the next user message
 	for i, next := range turns {

@@ -167,8 +167,8 @@ func TestThink(t *testing.T) {
 	}
 }
 
-// If a template writes the content of messages unchanged, the content has the thoughts of answers behind the last
-// user message, but no earlier ones.
+// If a template writes the content of messages unchanged, the content has the thoughts of answers behind the last user
+// message, but no earlier ones, and none if a variable switches thinking off.
 func TestThoughtsInContent(t *testing.T) {
 	off := false
 	plain := calls(&infer.ThinkingPart{Text: "T</think>"}, &infer.TextPart{Text: "<think>no thought</think>"}, call("1", "{}"))
@@ -259,7 +259,8 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-// An id of the engine has the same spelling in every conversation, in the notation that the template accepts.
+// An id of the engine has the same spelling in every conversation, in the notation that the template accepts. An id of
+// a client is kept if it has that notation, or else replaced.
 func TestIDs(t *testing.T) {
 	tmpl := compile(t, familyTemplates["mistral-nemo"])
 	for id, want := range map[string]string{"tc-1": "tc0000001", "tc-123": "tc0000123", "xbcDEF12x": "xbcDEF12x"} {

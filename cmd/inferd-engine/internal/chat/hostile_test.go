@@ -27,7 +27,7 @@ type hostile struct {
 const (
 	stepBound   = "more than 5000000 steps"
 	byteBound   = "more than 67108864 bytes"
-	workBound   = "more than " // one of the two
+	workBound   = "more than " // stepBound or byteBound
 	depthBound  = "deeper than 200"
 	sourceBound = "longer than"
 )
@@ -48,7 +48,7 @@ func tree(n string) string {
 // deep makes ns.t a list in a list in a list …
 const deep = `{% set ns = namespace(t=[]) %}{% for i in range(100000) %}{% set ns.t = [ns.t] %}{% endfor %}`
 
-// self makes l a list, d a dict and n a namespace that contain themselves.
+// self makes l and m lists, d and e dicts, and n and o namespaces that contain themselves.
 const self = `{% set l = [1] %}{% set _ = l.append(l) %}{% set m = [1] %}{% set _ = m.append(m) %}` +
 	`{% set d = {'a': 1} %}{% set _ = d.update({'d': d}) %}{% set e = {'a': 1} %}{% set _ = e.update({'d': e}) %}` +
 	`{% set n = namespace(a=1) %}{% set n.n = n %}{% set o = namespace(a=1) %}{% set o.n = o %}`

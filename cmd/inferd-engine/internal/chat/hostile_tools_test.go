@@ -116,8 +116,8 @@ func quotedText(text string) string {
 	return string(b[1 : len(b)-1])
 }
 
-// Large and hostile tools are rendered within the time bound, or refused with an error that names the tool
-// or the call.
+// Large and hostile tools are rendered within the time bound, or refused with an error that names the tool,
+// the call or the exceeded bound.
 func TestHostileTools(t *testing.T) {
 	if racing || testing.Short() {
 		t.Skip("it measures CPU time, of which the race detector takes ten times as much")

@@ -18,7 +18,7 @@ type nonce struct {
 	edge    string // cut here if it is inside a spelling
 }
 
-// newNonce returns random private-use characters, which templates do not change.
+// newNonce returns marks of random private-use characters, which templates do not change.
 func newNonce() nonce {
 	for {
 		n := nonce{draw(), draw(), draw()}
@@ -177,8 +177,8 @@ func (s *specials) cut(text string, n nonce) []Segment {
 	return all
 }
 
-// maxSweep limits the bytes compared with spellings in one prompt. So many take about half a second
-// of CPU time. Spellings may be long, and a template may repeat a message millions of times.
+// maxSweep limits the bytes of one prompt that are compared with spellings, to about half a second
+// of CPU time: spellings may be long, and a template may repeat a message millions of times.
 const maxSweep = 10_000_000
 
 // A sweep finds the spellings in a text from its beginning to its end.
@@ -231,7 +231,7 @@ func (t *trie) add(text string) {
 	t.ends[node] = true
 }
 
-// match returns the length of the longest string that is a prefix of text, 0 if none.
+// match returns the length of the longest string of the set that is a prefix of text, or 0.
 func (t *trie) match(text string) int {
 	longest, _ := t.walk(text)
 	return longest
@@ -253,7 +253,7 @@ func (t *trie) walk(text string) (longest, compared int) {
 	return longest, compared
 }
 
-// pending reports whether a suffix of text is a prefix of a string.
+// pending reports whether a suffix of text is a prefix of a string of the set.
 func (t *trie) pending(text string) bool {
 	for begin := range len(text) {
 		node, ok := 0, true

@@ -28,8 +28,8 @@ type call struct {
 	number   int    // in the conversation, from 0
 }
 
-// mixed is a text of several fragments. Those of clients are marked when the text is rendered; those of this package
-// are not.
+// mixed is a text of several fragments. When the text is rendered, the fragments of clients are marked; those of this
+// package are not.
 type mixed []fragment
 
 type fragment struct {
@@ -78,8 +78,8 @@ func (m mixed) trimmed() mixed {
 }
 
 // pairResults returns messages as turns, each answer of a tool with its call. Ids may repeat: an answer belongs to the
-// last call before it with the same id. It returns [infer.Invalid] if an answer has no call, or the input of a call is
-// not JSON.
+// last call before it with the same id. It returns [infer.Invalid] if a tool's answer, or one nested in it, has no
+// call, or if the input of a call is not JSON.
 func pairResults(messages []infer.Message) (turns []turn, err error) {
 	calls := make(map[string]*call)
 	number := 0
@@ -143,7 +143,7 @@ func appendAnswer(turns []turn, t turn) []turn {
 }
 
 // userTurns returns the turns of a user or system message. Answers of tools come first, because they belong to the turn
-// before.
+// before. i is the index of the message, for errors; calls are the calls before it, by id.
 func userTurns(m infer.Message, i int, calls map[string]*call) (turns []turn, err error) {
 	others := false
 	for j, part := range m.Content {
@@ -173,8 +173,8 @@ func userTurns(m infer.Message, i int, calls map[string]*call) (turns []turn, er
 }
 
 // checkNested checks the results nested in the content of a result: each must match one of calls, or a call before it
-// in the same outermost result, whose ids checkNested collects in nested. at is the path of the outer result, for
-// errors.
+// in the same outermost result. checkNested collects the ids of the latter in nested. at is the path of the outer
+// result, for errors.
 func checkNested(content []infer.Part, at string, calls map[string]*call, nested map[string]bool) error {
 	for k, part := range content {
 		switch p := part.(type) {
@@ -200,8 +200,8 @@ func unpaired(at, id string) error {
 	return &infer.Error{Code: infer.Invalid, Err: &infer.FeatureError{Member: "messages", Err: err}}
 }
 
-// resultText returns the text of a tool's result: its parts, joined by newlines. Results within it are
-// included; thinking and media are left out.
+// resultText returns the text of a tool's result: its parts, joined by newlines. Nested results and calls are included;
+// thinking and media are left out.
 func resultText(r *infer.ResultPart) string {
 	var texts []string
 	for _, part := range r.Content {

@@ -207,8 +207,8 @@ func (w *writer) tool(t *infer.Tool) (jinja.Value, error) {
 	return dict("type", jinja.NewString("function"), "function", function), nil
 }
 
-// schema returns the schema of a tool's input as a value, with the client's texts marked. A tool without a schema
-// gets that of an object without properties.
+// schema returns the schema of a tool's input as a value, with the client's texts marked. A tool without a schema gets
+// the schema of an object without properties.
 func (w *writer) schema(t *infer.Tool) (jinja.Value, error) {
 	source := t.Schema
 	if len(bytes.TrimSpace(source)) == 0 {

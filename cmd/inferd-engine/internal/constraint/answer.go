@@ -53,7 +53,7 @@ var ErrShort = errors.New("constraint: too few tokens")
 // Least returns the number of tokens of the shortest answer.
 func (k *Constraint) Least() int { return k.start.tokens }
 
-// Open begins an answer of up to most tokens, which must be at least [Constraint.Least].
+// Open begins an answer of up to most tokens. It returns [ErrShort] if most is less than [Constraint.Least].
 func (k *Constraint) Open(most int) (*Answer, error) {
 	if most < k.Least() {
 		return nil, ErrShort
@@ -70,8 +70,9 @@ func (a *Answer) Close() {
 	a.cursor.Close()
 }
 
-// Mask returns the tokens that may come next, end tokens included. The mask is valid until the next
-// call of Mask on any answer of the compiler. It is empty if the model has no token for the next byte.
+// Mask returns the tokens that may come next, end tokens included. The mask is valid until the next call of
+// Mask on any answer of the compiler. It is empty if the model has no token for the next byte. An error means
+// that the text so far could continue in too many ways.
 func (a *Answer) Mask() ([]uint64, error) {
 	k := a.constraint
 	k.mu.Lock()
@@ -197,8 +198,8 @@ func (a *Answer) Position() Position {
 
 // Force makes text the next part of the answer. If behind begins with the text of a token, the longest such
 // token is forced, too, so that a marker there stays whole. After that any fitting token is allowed again.
-// Force reports false, and changes nothing, if the two do not fit or leave too few tokens for an end, or
-// while an earlier text is still coming.
+// Force reports false, and changes nothing, if text is empty, if the two do not fit or leave too few tokens
+// for an end, while an earlier text is still coming, or when the rest of the answer is decided.
 func (a *Answer) Force(text, behind []automaton.Symbol) bool {
 	k := a.constraint
 	k.mu.Lock()
@@ -231,7 +232,7 @@ func (a *Answer) giveUp() bool {
 }
 
 // narrow removes from the mask the tokens that leave too few tokens for an end, among them id, the refused
-// token.
+// token. If the mask becomes empty, or after more than maxTries refusals, it decides the rest of the answer.
 func (a *Answer) narrow(id int32) {
 	if a.tries == 0 {
 		a.constraint.masks.Within(a.cursor, a.mask, a.left-1)

@@ -73,7 +73,7 @@ type Constraint struct {
 	source   Source
 	start    startCost
 
-	mu    sync.Mutex // guards automaton, masks and all cursors
+	mu    sync.Mutex // guards auto, masks and all cursors
 	auto  *automaton.Automaton
 	masks *vocab.Masks
 
@@ -85,14 +85,14 @@ type Constraint struct {
 // A startCost is the length of the shortest answer, in bytes and in tokens.
 type startCost struct{ bytes, tokens int }
 
-// maxShortest is the maximum length in bytes of the shortest answer; a source whose shortest answer is
-// longer is refused.
+// maxShortest is the maximum length in bytes of the shortest answer; a source with no answer that short is
+// refused.
 const maxShortest = schema.MaxShortest
 
 // Compile returns the constraint of a source for one answer; the caller must call Release. Only one compile
-// runs at a time: the others wait, until ctx ends. Constraints and refusals are cached for later requests of
-// the owner; an empty owner has no cache. spent is the compile time to charge to the request, even if it is
-// refused; it is 0 for a result from the cache, and does not include waiting.
+// runs at a time: the others wait until it has ended, or until their ctx ends. Constraints and refusals are
+// cached for later requests of the owner; an empty owner has no cache. spent is the compile time to charge to
+// the request, even if it is refused; it is 0 for a result from the cache, and does not include waiting.
 func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Constraint, spent time.Duration, err error) {
 	name := key{owner: owner, digest: s.Digest()}
 	if found, err := c.find(name); found != nil || err != nil {
@@ -118,8 +118,8 @@ func (c *Compiler) Compile(ctx context.Context, owner string, s Source) (k *Cons
 	return k, spent, nil
 }
 
-// Load reads the vocabulary in its first call, and does nothing in later ones. That takes most of a second
-// of CPU time for a large vocabulary; Load yields often. Compile calls Load, too.
+// Load reads the vocabulary in its first call, and does nothing in later ones. For a large vocabulary the
+// first call takes most of a second of CPU time; it yields often. Compile calls Load, too.
 func (c *Compiler) Load() { c.once.Do(c.load) }
 
 func (c *Compiler) load() {
@@ -221,8 +221,8 @@ func (c *Compiler) budget() int {
 	return defaultBytes
 }
 
-// evictLocked drops unused constraints until the rest is within the budget. It reports false if the
-// constraints in use alone exceed the budget.
+// evictLocked drops unused constraints, the least recently used first, until the cache is within the budget.
+// It reports false if the constraints in use alone exceed the budget.
 func (c *Compiler) evictLocked() bool {
 	for i := 0; c.used > c.budget() && i < len(c.kept); {
 		if k := c.kept[i]; k.refs == 0 {
@@ -254,7 +254,7 @@ func (c *Compiler) grown(k *Constraint) bool {
 	return c.evictLocked()
 }
 
-// forget drops a constraint whose automaton has failed, which is permanent.
+// forget drops a constraint from the cache after its automaton has failed: the failure is permanent.
 func (c *Compiler) forget(k *Constraint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

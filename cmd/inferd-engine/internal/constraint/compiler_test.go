@@ -257,8 +257,8 @@ func (m markedModel) Vocabulary(yield func()) ([]vocab.Token, []int32) {
 	return append(tokens, vocab.Token{Control: true}, vocab.Token{Control: true}), ends
 }
 
-// Try takes a control token exactly if the answer behind it can be completed within the token limit, also if its
-// format has guards.
+// Try takes a control token exactly if the answer behind it can be completed within the token limit, with and
+// without guards in the format.
 func TestControlTokensEnd(t *testing.T) {
 	c := &constraint.Compiler{Model: markedModel{}, Time: time.Minute}
 	for source, shortest := range map[string]int{
@@ -343,7 +343,7 @@ func TestCompileWaits(t *testing.T) {
 	}
 }
 
-// slowSource is a source whose compile ends when the test closes end.
+// slowSource is a source with a compile that lasts until the test closes end.
 type slowSource struct {
 	constraint.Format
 	begun, end chan struct{}

@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// Format is the [Source] for a response format, to which the whole answer must conform.
+// Format is the [Source] of a response format alone: the whole answer must conform to the format.
 type Format struct{ *infer.Format }
 
 var _ Source = Format{}
