@@ -9,14 +9,13 @@
 // messages that it accepts. A late system message, for example, becomes a part of the user's next message. If a
 // template ignores tools, a system message describes them.
 //
-// Before rendering, an unguessable nonce is inserted into every spelling of a special token
-// in message text. After rendering the text is cut at the nonces. In the resulting segments
-// all special tokens are the template's own. Text without such spellings is not changed and
-// is one segment.
+// Before rendering, an unguessable mark is inserted into every spelling of a special token in the text of clients.
+// After rendering, the text is cut at the marks, and they are removed. In the resulting segments all special tokens are
+// the template's own. Text without such spellings is not changed and is one segment.
 //
 // A spelling can also form where two texts meet: two messages, or a message and the template. A text whose beginning or
-// end could be part of a spelling gets a nonce there, which cuts only if it ends up inside a spelling. Templates that
-// change the letters of a message are not covered.
+// end could be part of a spelling gets another mark there, at which the text is cut only if it ends up inside a
+// spelling. Templates that change the letters of a message are not covered.
 package chat
 
 import (

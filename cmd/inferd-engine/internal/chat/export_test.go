@@ -10,8 +10,8 @@ import (
 )
 
 // Context returns the variables that a template gets for a conversation, as JSON, and the text to put behind the
-// rendered one. If described is set, a system message describes the tools, as for a template that refuses them.
-// The texts have marks if the template has special tokens.
+// rendered prompt. If described is set, a system message describes the tools, as for a template that refuses them. The
+// texts have marks if the template has special tokens.
 func (t *Template) Context(c *Conversation, described bool) (context []byte, tail string, err error) {
 	turns, err := pairResults(c.Messages)
 	if err != nil {

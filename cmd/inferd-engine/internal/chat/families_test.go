@@ -19,7 +19,7 @@ import (
 var familyTemplates = dialecttest.Templates()
 
 // The dialect read from a template has the details that the template writes: white space and markers around texts,
-// thoughts and values, escapes of strings, and what stands in place of missing arguments.
+// thoughts and values, escapes and quotation marks of strings, and the white space in place of missing arguments.
 func TestReadings(t *testing.T) {
 	const question = `{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}<|e|>{% elif m.role == 'tool' %}T:{{ m.content }}<|e|>{% endif %}`
 	t.Run("lead", func(t *testing.T) {

@@ -179,7 +179,7 @@ func expected(t *testing.T, ref *reference, tmpl *chat.Template, file string, c 
 	return ""
 }
 
-// undated replaces the date of today, which some templates write.
+// undated replaces today's date and weekday, which some templates write.
 func undated(text string) string {
 	now := time.Now()
 	for _, form := range []string{"2006-01-02", "02 Jan 2006", "January 02, 2006", "02 January 2006", "January 2, 2006", "Monday"} {

@@ -66,8 +66,7 @@ func (s *Speech) writer(b *automaton.Builder) *writer {
 // strict reports whether calls must have the template's white space between all their parts.
 func (s *Speech) strict() bool { return s.strictBehindName() && s.certain() }
 
-// strictBehindName reports whether calls must have the template's white space behind the name, from where on they are
-// certain.
+// strictBehindName reports whether calls must have the template's white space behind the name, where they are certain.
 func (s *Speech) strictBehindName() bool { return s.Dialect.Calls.Space != nil }
 
 // behindName returns a copy of w for the text behind the name of a call.
@@ -77,8 +76,8 @@ func (w *writer) behindName() *writer {
 	return &behind
 }
 
-// Grammar implements [constraint.Source]: it returns the grammar of the whole answer, and compiles that of the openers
-// into s.
+// Grammar implements [constraint.Source]: it returns the grammar of the whole answer, and compiles the grammar of the
+// openers into s.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	if s.mayCall() || s.mayThink() || s.header() != nil {
 		g, err := s.openerGrammar(budget)

@@ -19,7 +19,7 @@ var oddNames = []string{
 	"a b", "{", "[x]", "a\nb", `a\`, "None", "<|tool_call>", "</arg_key>\n<arg_value>",
 }
 
-// refusedNames are, by family, the names of oddNames that it cannot spell in the outermost object. A family that is not
+// refusedNames has, by family, the oddNames that the family cannot spell in the outermost object. A family that is not
 // listed can spell all.
 var refusedNames = map[string][]string{
 	"gemma4":          {"a:b", ":", "og:title", "}a"},
@@ -68,8 +68,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// oddName tests one name: as a member of the outermost object or of a nested one, which may have additional members if
-// open is set. If refused is set, the request must be refused.
+// oddName tests one name: as a member of the outermost object, or, if nested is set, of an object in it. Objects may
+// have additional members if open is set. If refused is set, the request must be refused.
 func oddName(t *testing.T, d *dialect.Dialect, name string, nested, open, refused bool) {
 	t.Helper()
 	quoted := strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`, "\t", `\t`).Replace(name)

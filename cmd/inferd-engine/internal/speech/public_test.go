@@ -119,7 +119,7 @@ func TestTrailingRubbish(t *testing.T) {
 }
 
 // L#15608 L#22537 V#16182 V#47027 O#15260 O#14850: a response format, or a demanded call, applies behind the thoughts,
-// whether the prompt or the model has opened them, and if there are none.
+// whether the prompt or the model has opened them, and a format also if there are none.
 func TestFormatsBehindThoughts(t *testing.T) {
 	format := &infer.Format{Schema: []byte(`{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}`)}
 	for name, test := range map[string]struct {

@@ -150,7 +150,7 @@ func (s introduction) introduce(run *run, d *dialect.Dialect, position dialect.P
 	write(s.lead + begin)
 }
 
-// secondTurn asks a question, answers it with random calls that the mask allows, and renders the next turn.
+// secondTurn renders a question, writes an answer with random calls that the mask allows, and renders the next turn.
 func secondTurn(t *testing.T, m model, tmpl *chat.Template, r *rand.Rand, intro introduction) *turnPair {
 	t.Helper()
 	usual := *tmpl.Dialect()

@@ -106,7 +106,7 @@ func modelsOf(d *dialect.Dialect) []model {
 	return []model{plain, controls(d)}
 }
 
-// beginning is the spelling of a call up to the name.
+// beginning returns the spelling of a call up to the name.
 func (r *run) beginning() (text string) {
 	for _, x := range r.parser.CallStart() {
 		if x < 256 {
