@@ -39,7 +39,7 @@ func run(args []string, out io.Writer) error {
 	if len(args) > 0 {
 		return explain(args, out)
 	}
-	// Only the daemon ends an engine, by closing the link. A terminal's Ctrl-C or a service manager's
+	// An engine ends when the daemon closes the link. A terminal's Ctrl-C or a service manager's
 	// SIGTERM reaches every process, but the engine must continue while the daemon drains.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// llama.cpp's own threads compute. If GOMAXPROCS were larger, Go's monitor thread would wake
@@ -58,8 +58,8 @@ func run(args []string, out io.Writer) error {
 	return assemble.Run(conn, contract)
 }
 
-// explain handles a command line with arguments, which only a user can have written: inferd starts
-// engines without any.
+// explain handles a command line with arguments. inferd starts engines without arguments, so a user
+// has started this one by hand.
 func explain(args []string, out io.Writer) error {
 	switch args[0] {
 	case "-h", "-help", "--help", "help":

@@ -37,7 +37,8 @@ func program(t *testing.T) string {
 	return exe
 }
 
-// startTest starts the test binary as an engine with a built-in model, as inferd does.
+// startTest starts the test binary as an engine with a built-in model, as inferd does. env has
+// additional environment variables of the engine.
 func startTest(t *testing.T, model string, env ...string) *proc.Child {
 	t.Helper()
 	lib := os.Getenv("INFERD_ENGINE_LIB")

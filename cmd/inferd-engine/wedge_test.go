@@ -107,8 +107,8 @@ func (e *engineProcess) wedge(mode string) {
 	})
 }
 
-// wait requests beats until one satisfies condition, and returns that beat. After patience it fails the
-// test with what.
+// wait requests beats until one satisfies condition, and returns that beat. If none does so within
+// patience, it fails the test with what, the description of the expected event.
 func (e *engineProcess) wait(what string, condition func(link.Beat) bool) link.Beat {
 	e.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -135,8 +135,8 @@ func (e *engineProcess) beat() link.Beat {
 	return link.Beat{}
 }
 
-// cpu returns the CPU time of each thread of the engine, and the total time that its threads have
-// waited for a processor.
+// cpu returns the CPU time of each thread of the engine so far, by the path of its schedstat, and
+// the total time that the threads have waited for a processor.
 func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Duration) {
 	e.t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", e.child.PID()))
@@ -158,8 +158,8 @@ func (e *engineProcess) cpu() (used map[string]time.Duration, waited time.Durati
 	return used, waited
 }
 
-// busy returns the number of threads that used more than 100 ms of CPU time between two calls of
-// cpu, of which before and after are the results.
+// busy returns the number of threads that used more than 100 ms of CPU time between before and
+// after, the CPU times from two calls of cpu.
 func busy(before, after map[string]time.Duration) int {
 	n := 0
 	for thread, used := range after {

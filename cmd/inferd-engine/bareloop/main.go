@@ -100,7 +100,7 @@ func decode(model *llama.Model, ctx *llama.Context, n, sequences int) (float64, 
 				return 0, err
 			}
 			piece = model.AppendPiece(piece[:0], tok)
-			// Decode has emptied the batch; its logits stay until the next one is decoded.
+			// Decode has emptied the batch; its logits stay until the next batch is decoded.
 			entries[seq] = seq
 			if err := ctx.Add(tok, len(prompt)+i, seq, true); err != nil {
 				return 0, err

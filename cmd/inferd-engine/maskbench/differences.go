@@ -15,8 +15,8 @@ import (
 )
 
 // differences compares our masks with those of llguidance. Each token that is in only one of the
-// two masks is put into a class, by its position in the JSON text; differences.md explains the
-// classes.
+// two masks is counted in a class, by its bytes and its position in the JSON text; differences.md
+// explains the classes.
 type differences struct {
 	v       *vocab.Vocab
 	schemas int // number of compared schemas
@@ -41,9 +41,9 @@ func newDifferences(v *vocab.Vocab) *differences {
 	return &differences{v: v, classes: make(map[class]*difference)}
 }
 
-// compare compares our mask with theirs, one of llguidance for each token, at every token of the
-// first valid instance of a problem. A problem without a valid instance, or with a schema that we
-// refuse, is left out.
+// compare compares our masks with theirs at each token of the first valid instance of a problem, up
+// to the first token that our mask lacks. theirs has one mask of llguidance for each token. A problem
+// without a valid instance, or with a schema that we refuse, is left out.
 func (d *differences) compare(p *problem, j *judge, theirs [][]byte) {
 	i := slices.IndexFunc(p.instances, func(x instance) bool { return x.valid })
 	s, err := schema.Compile(p.schema, nil)
@@ -115,7 +115,8 @@ func (d *differences) step(p *problem, c *automaton.Cursor, text string, ours []
 }
 
 // classify returns the class of a token that is in only one mask. A token of their mask is
-// classified by the position at which our grammar refuses it, a token of our mask by its bytes.
+// classified by the position at which our grammar refuses it, a token of our mask by its bytes and
+// the position at its end.
 func classify(c *automaton.Cursor, text string, token []byte, ours bool) string {
 	n := len(token)
 	if !ours {
@@ -162,7 +163,7 @@ func classify(c *automaton.Cursor, text string, token []byte, ours bool) string 
 
 func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
 
-// A position is what surrounds a point of a JSON text: a name, a string, a number.
+// A position is the kind of JSON token around a point of a JSON text.
 type position uint8
 
 const (
@@ -170,7 +171,7 @@ const (
 	inName
 	inString
 	number
-	word
+	word // true, false or null
 )
 
 func (p position) String() string {

@@ -27,13 +27,13 @@ const (
 // An outcome is the verdict on a problem, with its reason and figures.
 type outcome struct {
 	Verdict verdict
-	Why     string // the reason of a refusal, or the instance with a wrong result
-	Keyword string // the keyword of a refusal
-	Right   int    // the number of instances with the right result
-	Start   time.Duration
-	Bytes   int // memory of the compiled schema and of the states of all instances, without masks
-	Masks   []time.Duration
-	masks   [][]byte // the masks of the first valid instance, if they are compared
+	Why     string          // the reason of a refusal or a crash, or the instance with a wrong result
+	Keyword string          // the keyword of a refusal
+	Right   int             // the number of instances with the right result
+	Start   time.Duration   // CPU time to compile the schema; in our outcomes also to find its shortest value
+	Bytes   int             // memory of the compiled schema and of the states of all instances, without masks
+	Masks   []time.Duration // CPU time of each mask
+	masks   [][]byte        // the masks of the first valid instance, if they are compared
 }
 
 // A judge computes our verdicts on problems, with one vocabulary. It must be used on one OS thread,
@@ -60,8 +60,8 @@ func cpu() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// judge compiles the schema of a problem, and checks the instances against it. A panic results in
-// the verdict crashed.
+// judge compiles the schema of a problem, and checks the instances against it. A panic, or an error
+// of a mask, results in the verdict crashed.
 func (j *judge) judge(p *problem) (o outcome) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -101,8 +101,9 @@ func (j *judge) judge(p *problem) (o outcome) {
 	return o
 }
 
-// refusal returns the outcome of a schema that does not compile. A schema that is refused because
-// no value satisfies it counts as right if it has no valid instance.
+// refusal returns the outcome of a schema that does not compile. If the reason is that no value
+// satisfies the schema, the verdict is right for a schema with only invalid instances, and
+// goodRejected for one with a valid instance.
 func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 	o := outcome{Verdict: refused, Why: err.Error(), Start: took}
 	if r, ok := errors.AsType[schema.RefusedError](err); ok {
@@ -128,7 +129,8 @@ func (j *judge) refusal(p *problem, err error, took time.Duration) outcome {
 var errMask = errors.New("a token of the mask does not fit, or one that fits is not in the mask")
 
 // follow feeds a text to the automaton token by token, and checks each token against its mask;
-// without masks it feeds the bytes. It reports whether the text is taken.
+// without masks it feeds the bytes. It reports whether the text is taken, and appends the time of
+// each mask to o.
 func (j *judge) follow(o *outcome, a *automaton.Automaton, masks *vocab.Masks, text string) (taken bool, err error) {
 	c := a.Open()
 	defer c.Close()

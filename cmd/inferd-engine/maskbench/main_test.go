@@ -30,7 +30,7 @@ func files(t *testing.T, content map[string]string) string {
 	return dir
 }
 
-// data has schemas with different verdicts, and one that no value satisfies.
+// data has schemas with different verdicts, among them a schema that no value satisfies.
 var data = map[string]string{
 	"a.json": `{"schema":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},"tests":[{"valid":true,"data":{"a": 1}},{"valid":false,"data":{"a":"x"}},{"valid":false,"data":{}}]}`,
 	"b.json": `{"schema":{"unevaluatedProperties":false},"tests":[{"valid":true,"data":{}}]}`,
@@ -193,8 +193,8 @@ func TestReportWithPeer(t *testing.T) {
 	}
 }
 
-// A token that is in only one of the two masks gets its class from its bytes, and from the place in
-// the JSON text where our grammar refuses it.
+// A token that is in only one of the two masks gets its class from its bytes and its place in the
+// JSON text.
 func TestClasses(t *testing.T) {
 	s, err := schema.Compile([]byte(`{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"string"},"c":{"enum":["x","y"]}}}`), nil)
 	if err != nil {

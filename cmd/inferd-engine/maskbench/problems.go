@@ -18,8 +18,8 @@ type problem struct {
 	instances []instance
 }
 
-// An instance is a value. Its text has no white space between tokens, and keeps the order of
-// members.
+// An instance is a JSON value. Its text has no white space between tokens, and keeps the order of
+// members; see also add.
 type instance struct {
 	text  string
 	valid bool

@@ -155,8 +155,8 @@ func printSlow(out io.Writer, what string, all []slow, n int) {
 	}
 }
 
-// addTests counts the tests of a schema of the suite. If the schema is refused, none of its tests
-// counts as right.
+// addTests counts the tests of a schema of the suite: those with the right result as right, the
+// others by the verdict on the schema. If the schema is refused or crashes, none counts as right.
 func (r *report) addTests(p *problem, o outcome) {
 	v := o.Verdict
 	if v != right && v != refused && v != crashed {

@@ -11,9 +11,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// A prefix of an earlier prompt of the same owner is not decoded again, whether the new prompt
-// continues that prompt or differs from it at some point. A prefix of another owner's prompt is
-// decoded again.
+// A prompt that begins with an earlier sequence of the same owner does not decode those tokens again.
+// If sequences can be truncated, a prompt that begins with a part of one does not decode that part
+// again. Tokens of another owner, or of a sequence without an owner, are decoded again.
 func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {

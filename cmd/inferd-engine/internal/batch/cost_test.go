@@ -57,7 +57,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// While a step hangs, the report of progress has the calls of that step.
+// At rest the report of progress has no calls. While a step hangs, it has the phase, the calls and
+// the estimated CPU time of that step.
 func TestProgress(t *testing.T) {
 	bubble(t, wide2, func(t *testing.T, loop *batch.Loop, m *toy) {
 		t.Helper()

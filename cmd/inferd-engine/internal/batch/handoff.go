@@ -8,10 +8,10 @@ import (
 )
 
 // This file has the loop's side of the prefill worker: it submits jobs and imports their results.
-// All of it runs on the loop's thread.
+// All its functions run on the loop's thread.
 
-// maxImport bounds the tokens whose KV state one job copies from the loop to the worker, over all
-// sequences.
+// maxImport is the maximum number of tokens with KV state that one job copies from the loop to the
+// worker, over all sequences.
 const maxImport = 256
 
 // A handoff is the outstanding job of the prefill worker.
@@ -46,15 +46,15 @@ func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
 
-// submitPrefill submits the next job if the worker is idle, and recalls the sequences for which the
-// plan has no tokens at the worker.
+// submitPrefill does nothing while the worker has a job. Otherwise it recalls the sequences that end
+// or have no tokens at the worker in the plan, and submits a job with chunks of the others.
 func (l *stepper) submitPrefill(plan schedule.Step) {
 	h := &l.handoff
 	if l.Prefill == nil || h.state != noJob {
 		return
 	}
 	var chunks []prefill.Chunk
-	var abort []*sequence // the sequences whose cancel aborts the job
+	var abort []*sequence // canceling one of them aborts the job
 	h.seqs, h.tokens = h.seqs[:0], 0
 	imports := maxImport
 	for i, s := range l.live {
@@ -88,9 +88,9 @@ func (l *stepper) recall(s *sequence) {
 }
 
 // chunkFor builds the next chunk of s: the KV state that the worker lacks and, once that is complete,
-// up to n new tokens. imports is the number of tokens that the job may still import state of; chunkFor
+// up to n new tokens. imports is the number of tokens with state that the job may still import; chunkFor
 // subtracts those of the chunk. It reports false if there is nothing to do, if the worker has no free
-// sequence, or if it has recalled s, because tokens of s were lost or their state could not be saved.
+// sequence, or if s was recalled, because tokens of s were lost or their state could not be saved.
 func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {
 	if l.transition(s, schedule.Staged); s.state != schedule.Staged {
 		return prefill.Chunk{}, false
@@ -120,7 +120,7 @@ func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, boo
 	return c, true
 }
 
-// refuse recalls a sequence whose chunk has failed at the worker, and never offloads it again.
+// refuse recalls a sequence after a failure of its chunk. The sequence is not offloaded again.
 func (l *stepper) refuse(s *sequence) {
 	s.noOffload = true
 	l.recall(s)
@@ -178,7 +178,7 @@ func (l *stepper) abandonPrefill(took time.Duration) {
 }
 
 // importChunk appends the tokens of a chunk to its sequence, with the KV state that the worker has
-// computed. It reports false if that fails.
+// computed. It reports false if the sequence has another length, or if the state cannot be loaded.
 func (l *stepper) importChunk(s *sequence, c *prefill.Chunk) bool {
 	n := len(c.Tokens)
 	if n > 0 {

@@ -20,8 +20,8 @@ import (
 // wide has room for all sequences of a test.
 var wide = batch.Limits{Context: 100_000, Batch: 512, Sequences: 4, Retained: 4}
 
-// withWorker runs a loop during a test, with a prefill worker whose context has room for the given
-// number of tokens. m is the model of the loop, n that of the worker.
+// withWorker runs a loop during a test, with a prefill worker that has room for the given number of
+// tokens. stall is Loop.Stall. m is the model of the loop, n that of the worker.
 func withWorker(t *testing.T, l batch.Limits, tokens int, stall time.Duration) (loop *batch.Loop, m, n *toy) {
 	t.Helper()
 	m, n = newToy(t), newToy(t)

@@ -1,4 +1,4 @@
-// Package batch decodes several sequences together on one model context. It knows tokens, not
+// Package batch decodes several sequences together on one model context. It handles tokens, not
 // text: the prompt, the choice of each token and the receiver of the answer come with each
 // [Sequence].
 //
@@ -44,7 +44,7 @@ type Decoder interface {
 type Limits struct {
 	Context   int // tokens in the cache, over all sequences
 	Batch     int // tokens of one step
-	Sequences int // running at once; at most Batch
+	Sequences int // sequences running at once; at most Batch
 	Retained  int // additional sequences in the cache: paused and retained ones
 	// Offloaded bounds the tokens of retained sequences that are moved from the cache to memory;
 	// 0 moves none.
@@ -116,8 +116,8 @@ func (l *Loop) Do(ctx context.Context, seq Sequence) (Result, error) {
 // Room is the maximum number of tokens in a sequence: the context without its pinned tokens.
 func (l *Loop) Room() int { return l.Limits.Context - int(l.pinned.Load()) }
 
-// Cost converts time that was spent on a request without a sequence to tokens: it divides the time by
-// the mean time of a step of one token. It returns 0 while that is unknown.
+// Cost converts the time spent on a request that has no sequence to a number of tokens: it divides the
+// time by the mean time of a step of one token. It returns 0 while that mean is unknown.
 func (l *Loop) Cost(spent time.Duration) int {
 	unit := cmp.Or(time.Duration(l.unit.Load()), l.FirstToken)
 	if unit <= 0 {
@@ -145,8 +145,8 @@ type abortable struct {
 	aborted bool
 }
 
-// minAbort is the minimum number of tokens that a canceled sequence must have in a computation for it
-// to be aborted. An abort also discards the results of the other sequences.
+// minAbort is the number of tokens in a computation from which on the cancel of their sequence aborts
+// the computation. An abort also discards the results of the other sequences.
 const minAbort = 32
 
 // begin records the start of a computation for the given sequences. Canceling one of them calls abort,
@@ -308,7 +308,8 @@ const (
 	idlePause = time.Millisecond       // between two pieces, to receive new sequences
 )
 
-// idle waits for a change, and offloads retained sequences during the wait.
+// idle waits for a change. During the wait it suspends sequences that have been paused for long, and
+// offloads retained ones.
 func (l *stepper) idle() {
 	for wait := idleDelay; ; wait = idlePause {
 		due := l.suspend()
@@ -350,9 +351,9 @@ func (l *stepper) pauseAndResume() {
 // usually resumes earlier, a stalled one usually does not.
 const longPause = time.Second
 
-// suspend suspends the sequences that have been paused for long: it retains their cells, which may
-// then be offloaded, and are found again when the sequence resumes. It returns the time at which the
-// next paused sequence must be suspended, or zero if there is none.
+// suspend suspends the sequences that have been paused for long: their cells are retained, may then be
+// offloaded, and are found again when the sequence resumes. It returns the time at which the next
+// paused sequence must be suspended, or zero if there is none.
 func (l *stepper) suspend() (next time.Time) {
 	for _, s := range l.live {
 		if s.state != schedule.Paused || s.cached() == 0 {

@@ -91,8 +91,8 @@ func TestLoopDecodesSequencesTogether(t *testing.T) {
 }
 
 // With Repeats, a sequence that runs alone reuses cached tokens only as far as the remaining tokens
-// are computed by the same kernels as in an empty cache. The rest of the cached tokens is computed
-// again.
+// are computed by the same kernels as in an empty cache. The other cached tokens are computed again.
+// With exact kernels, or if sequences cannot be truncated, Repeats has no effect.
 func TestLoopRepeats(t *testing.T) {
 	for name, test := range map[string]struct {
 		repeats, exact, whole bool

@@ -100,7 +100,7 @@ type sequence struct {
 	cells    *kv.Sequence   // in states with cells, the cells of the first tokens; otherwise nil
 
 	prefillLen int // length of tokens when cells were last allocated; 0 before
-	// In states at the prefill worker: the sequence's number there, and how many of its tokens are
+	// In states at the prefill worker: the sequence's number there, and the number of its tokens
 	// there.
 	workerSeq, workerLen int
 	noOffload            bool // a chunk has failed at the worker
@@ -160,8 +160,8 @@ func (s *sequence) evictable() bool {
 // transition is the only function that changes the state of a sequence; [schedule.State] has the
 // diagram. It allocates cells for states with cells. In Waiting it frees them, in Suspended and Done it
 // retains them for the owner. It reserves and releases a number at the prefill worker. If cells cannot
-// be allocated or freed, it marks the sequence as ending. If the worker has no free number, the state
-// does not change.
+// be allocated, or the worker has no free number, the state does not change. If cells cannot be
+// allocated, retained or freed, the sequence is marked as ending.
 func (l *stepper) transition(s *sequence, to schedule.State) {
 	from := s.state
 	if to.HasCells() && !from.HasCells() {
@@ -252,7 +252,8 @@ func (l *stepper) releaseCells(s *sequence) error {
 	}
 }
 
-// evict frees the cells of a sequence that continues. The sequence is prefilled again later.
+// evict frees the cells of a sequence before its end. Unless the sequence is ending, it is prefilled
+// again later.
 func (l *stepper) evict(s *sequence) {
 	switch s.state {
 	case schedule.Paused:
@@ -270,7 +271,7 @@ func (l *stepper) finish(s *sequence) {
 	close(s.done)
 }
 
-// settle finishes the sequences that are marked as ending, and those of canceled calls.
+// settle finishes the sequences that are marked as ending, and the sequences of canceled calls.
 func (l *stepper) settle() {
 	continuing := l.live[:0]
 	for _, s := range l.live {

@@ -30,8 +30,9 @@ func (l *Loop) addStats(change func(*Stats)) {
 	change(&l.stats)
 }
 
-// countStep adds a step to the stats. took is the time of the step, and now the time of its end. A
-// step counts as a stall if streams have waited longer than the stall budget.
+// countStep adds a step to the stats: streams and prompt are the numbers of its tokens, took is its
+// duration, and now its end. A step counts as a stall if streams have waited longer than the stall
+// budget.
 func (l *stepper) countStep(streams, prompt int, took time.Duration, now time.Time) {
 	gap := took
 	if !l.last.IsZero() {

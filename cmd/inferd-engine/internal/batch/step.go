@@ -17,8 +17,8 @@ type entry struct {
 	logits int // index in the batch of the sequence's last token; -1 if the token is not in it
 }
 
-// step plans a step and decodes it. Before that it waits while the processors should be left to the
-// prefill worker; if anything changes during the wait, it returns without decoding.
+// step plans a step and decodes it. Before the decode it waits while the processors should be left to
+// the prefill worker; if anything changes during the wait, it returns without decoding.
 func (l *stepper) step() {
 	began := time.Now()
 	plan := l.plan(began)
@@ -62,7 +62,7 @@ func (l *stepper) plan(now time.Time) schedule.Step {
 	return schedule.Plan(limits, l.views, l.cache.Usage().Active-tokens, l.budget(streams, now))
 }
 
-// view returns what the scheduler needs to know about a sequence.
+// view returns the scheduler's view of a sequence.
 func (l *stepper) view(s *sequence) schedule.Sequence {
 	v := schedule.Sequence{Owner: s.Owner, State: s.state, Cached: s.cached(), Total: len(s.tokens), NoOffload: s.noOffload}
 	switch {
@@ -146,7 +146,7 @@ func (l *stepper) decode(tokens int) (lockWait time.Duration, err error) {
 	if err := l.addBatch(tokens); err != nil {
 		return 0, err
 	}
-	var abort []*sequence // the sequences whose cancel aborts the step
+	var abort []*sequence // canceling one of them aborts the step
 	l.calls = l.calls[:0]
 	for _, e := range l.batch {
 		l.calls = append(l.calls, e.seq.Call)
@@ -230,8 +230,8 @@ func (l *stepper) rollback(err error) {
 	}
 }
 
-// advance records the tokens of a decoded batch, and samples the next token of each sequence whose
-// last token was in it.
+// advance records the tokens of a decoded batch, and samples the next token of each sequence with its
+// last token in the batch.
 func (l *stepper) advance() {
 	l.decoding.end()
 	l.Progress.Enter(progress.Sample)
@@ -281,8 +281,8 @@ func (l *stepper) accept(s *sequence, tok Token, err error, took time.Duration) 
 	}
 }
 
-// cost adds sampling time to the uncharged time of a sequence, and returns how many whole units of it to
-// charge now. A unit is the mean time of a step of one token. The rest, or all if the unit is
+// cost adds sampling time to the uncharged time of a sequence, and returns the number of whole units to
+// charge now. A unit is the mean time of a step of one token. The remaining time, or all if the unit is
 // unknown, is carried over.
 func (l *stepper) cost(s *sequence, took time.Duration) int {
 	s.uncharged += took

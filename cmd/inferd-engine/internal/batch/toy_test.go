@@ -12,9 +12,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// A toy is a model that continues each token with the next number. It reports an error for calls at
-// which llama.cpp would end the process. Package engine tests the loop with a real model of package
-// llama.
+// A toy is a model that continues each token with the next number. A call for which llama.cpp would
+// end the process fails the test. Package engine tests the loop with a real model of package llama.
 type toy struct {
 	t     testing.TB
 	fail  error         // error of the next Decode

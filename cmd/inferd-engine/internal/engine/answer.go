@@ -23,7 +23,7 @@ type answer struct {
 	raw     []byte // bytes that may become a character: fewer than utf8.UTFMax
 	held    []byte // whole characters that may begin a stop
 	out     []byte // result of the last call
-	trimmed int    // number of dropped bytes of white space whose logprobs withoutTrimmed has not removed yet
+	trimmed int    // number of dropped bytes of white space that withoutTrimmed has not handled yet
 
 	stopped bool
 	reason  infer.Reason // once stopped
@@ -84,8 +84,8 @@ func (a *answer) decode(final bool) int {
 	return n
 }
 
-// release removes text from held and returns it, without leading white space: text that is not part
-// of a stop and, unless final is set, cannot begin one.
+// release removes from held the text before a stop or, if there is none, the text that cannot begin
+// one; with final, all text. It returns the removed text after trimLeading.
 func (a *answer) release(final bool) []byte {
 	cut := a.find()
 	if !a.stopped {
@@ -122,7 +122,7 @@ func (a *answer) find() int {
 	return begin
 }
 
-// trimLeading drops white space from the beginning of the answer.
+// trimLeading drops white space from the beginning of the answer, while a.trim is set.
 func (a *answer) trimLeading(text []byte) []byte {
 	if !a.trim {
 		return text
@@ -134,7 +134,7 @@ func (a *answer) trimLeading(text []byte) []byte {
 }
 
 // withoutTrimmed removes the logprobs of tokens that consist of trimmed text. list has the
-// tokens since the text that was sent last, without the tokens that an earlier call removed.
+// logprobs since the last sent text, without those that an earlier call removed.
 func (a *answer) withoutTrimmed(list []infer.Logprob) []infer.Logprob {
 	n := 0
 	for n < len(list) && a.trimmed > 0 && len(list[n].Piece) <= a.trimmed {
@@ -147,7 +147,7 @@ func (a *answer) withoutTrimmed(list []infer.Logprob) []infer.Logprob {
 	return list[:copy(list, list[n:])]
 }
 
-// overlap returns the length of the longest suffix of text that is a prefix of a stop.
+// overlap returns the length of the longest suffix of text that is a proper prefix of a stop.
 func overlap(text []byte, stops []stop) int {
 	longest := 0
 	for _, s := range stops {

@@ -135,7 +135,7 @@ func TestLeadingWhiteSpace(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
 		want   []string // the text released by each piece, then by the end
-		told   string   // the pieces of the tokens whose logprobs are reported
+		told   string   // the pieces of the tokens with reported logprobs
 	}{
 		"none":                              {[]string{"a ", " b"}, []string{"a ", " b", ""}, "a | b"},
 		"a part of a token":                 {[]string{" a", " ", "b"}, []string{"a", " ", "b", ""}, " a| |b"},

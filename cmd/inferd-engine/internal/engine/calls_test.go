@@ -123,7 +123,8 @@ func loadRandom(t *testing.T, family string, seed uint64) *engine.Engine {
 	return e
 }
 
-// callsWanted is the number of calls of [TestCallsValidate]; make test-answers sets more.
+// callsWanted is the minimum number of calls that [TestCallsValidate] checks, over all families; make
+// test-answers sets a larger one.
 func callsWanted(t *testing.T) int {
 	t.Helper()
 	if long := os.Getenv("INFERD_TEST_CALLS"); long != "" {
@@ -139,8 +140,8 @@ func callsWanted(t *testing.T) int {
 	return 20
 }
 
-// With random weights, in every dialect and with every tool choice, each call names a declared tool, and a
-// public validator accepts its arguments.
+// With random weights, in every dialect and with the tool choices required, named and auto, each call names a
+// declared tool, and a public validator accepts its arguments.
 func TestCallsValidate(t *testing.T) {
 	names := families()
 	if testing.Short() {
@@ -185,7 +186,7 @@ func TestCallsValidate(t *testing.T) {
 	}
 }
 
-// randomCall returns a request for a call, at temperature 1.
+// randomCall returns a request for a call, at temperature 1. n is its seed, and determines the tool choice.
 func randomCall(tools []infer.Tool, n uint32) *infer.Generate {
 	gen := greedy(tools)
 	gen.MaxTokens = 500
@@ -197,7 +198,7 @@ func randomCall(tools []infer.Tool, n uint32) *infer.Generate {
 	return gen
 }
 
-// problem describes what is wrong with an answer that should have calls; empty means nothing.
+// problem describes the first fault of an answer that should have calls; empty means that there is none.
 func problem(gen *infer.Generate, h *reply, judged map[string]*jsonschema.Schema) string {
 	for i, c := range h.calls {
 		judge := judged[c.Name]

@@ -32,7 +32,7 @@ func answerOf(e *engine.Engine, req *infer.Request) (text string, prompt int, do
 
 // A prompt is continued without the template, up to the end of the context if the request sets no
 // limit. A count equals the number of prompt tokens that an answer reports, in its first event and
-// in Done.
+// in Done. A prompt beyond the context is counted, but not a text far beyond it.
 func TestPromptsAndCounts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	e.Counter = engine.NewCounter()
@@ -98,8 +98,8 @@ func TestCountIsCanceled(t *testing.T) {
 	}
 }
 
-// Requests with different salts or keys do not reuse each other's cached prompts. Requests without
-// an owner reuse none at all.
+// Requests with different users, salts or keys do not reuse each other's cached prompts. Requests with
+// neither a user nor a key reuse none at all.
 func TestSalts(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 1024, Batch: 64, Sequences: 2, Retained: 8})
 	prompt := strings.Repeat("abcdefgh", 10)

@@ -114,7 +114,7 @@ func (e *Encoder) done(count int, emit infer.Sink) error {
 	return emit(&infer.Done{Reason: infer.EndOfTurn, In: count, Backend: Kind, Model: e.Model.Name()})
 }
 
-// encode computes the vectors or scores of n texts; cut returns the tokens of text i. It also
+// encode computes the vectors or scores of n texts; tokens returns the tokens of text i. It also
 // returns the number of tokens of all texts.
 func (e *Encoder) encode(ctx context.Context, call uint64, n int, tokens func(i int) ([]encode.Token, error)) ([][]float32, int, error) {
 	inputs := make([][]encode.Token, n)
@@ -134,8 +134,8 @@ func (e *Encoder) encode(ctx context.Context, call uint64, n int, tokens func(i 
 	return results, total, err
 }
 
-// tokenize returns the tokens of a text of the given number of bytes. Errors use name for the text, and
-// name the setting that bounds its tokens.
+// tokenize returns the result of the function tokenize for a text of the given number of bytes, or an error
+// if it has no tokens or too many. In errors, name stands for the text, and setting for the bound.
 func (e *Encoder) tokenize(name, setting string, bytes int, tokenize func() ([]encode.Token, error)) ([]encode.Token, error) {
 	most := e.Loop.Limits.Tokens
 	// A text that cannot fit is not tokenised, which could take a second per 100 KB.

@@ -18,7 +18,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// loadEncoder runs an encoder with a built-in model during a test.
+// loadEncoder runs an encoder with a built-in model during a test. Its context has room for the given
+// number of tokens.
 func loadEncoder(t *testing.T, name string, tokens int) *engine.Encoder {
 	t.Helper()
 	path, err := builtin.Ensure(t.TempDir(), name)
@@ -257,7 +258,7 @@ func TestTogetherAsAlone(t *testing.T) {
 	}
 }
 
-// The end of an input that does not fit is left out, if the request asks for that.
+// An input that does not fit is refused, or truncated at its end if the request has Truncate.
 func TestTruncate(t *testing.T) {
 	e := loadEncoder(t, "embed", 16)
 	long := strings.Repeat("red apple ", 100)

@@ -1,7 +1,7 @@
 // Package engine answers requests with a model. To generate, it renders a conversation as tokens,
 // decodes their continuation in a batch loop, and converts the new tokens to text; for vectors and
-// scores it tokenises the texts and computes them in an encode loop. The package does not know the
-// daemon, and handles a request without regard to the requests beside it.
+// scores it tokenises the texts and computes them in an encode loop. The package is independent of the
+// daemon, and handles each request independently of the others.
 package engine
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Kind is the kind of backend that answers of an engine report.
+// Kind is the kind of backend that an engine reports in its answers.
 const Kind = "llamacpp"
 
 // A Handler answers the requests within its abilities.
@@ -55,8 +55,8 @@ type Engine struct {
 var _ Handler = (*Engine)(nil)
 
 // Abilities returns the tasks and features that this package offers with the model. Infill depends
-// on the vocabulary, thinking on the template. Calls have the spelling of the template or, if it
-// has none, the one that a system message describes.
+// on the vocabulary, thinking and tools on the dialect. Calls have the spelling of the template or,
+// if the template has none, a spelling that a system message describes.
 func (e *Engine) Abilities() infer.Abilities {
 	_, fills := e.Model.Marks()
 	can := infer.Abilities{
@@ -71,9 +71,9 @@ func (e *Engine) Abilities() infer.Abilities {
 	return can
 }
 
-// Handle answers req, which must be to generate or to count. If the model cannot take the request,
-// the error is [infer.Invalid] and has the reason. Requests beyond [Engine.Abilities] are refused
-// first.
+// Handle answers a request to generate or to count. Features beyond [Engine.Abilities] are refused
+// first. If the request does not fit the model, the error is [infer.Invalid] and has the reason; for
+// other tasks it is [infer.Unsupported].
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	if err := e.Abilities().Check(req.Task); err != nil {
 		return err
@@ -163,8 +163,8 @@ func (e *Engine) charge(spent time.Duration, emit infer.Sink, refusal error) err
 	return refusal
 }
 
-// errTooShort returns the error of a request whose shortest answer has least tokens, more than the
-// limit of most. maxTokens is its max_tokens, or 0 if it has none.
+// errTooShort returns the error of a request if its shortest answer has least tokens, more than the
+// limit of most. maxTokens is max_tokens of the request, or 0.
 func errTooShort(member string, least, maxTokens, most int) error {
 	if maxTokens == 0 || most < maxTokens {
 		return infer.Refusef(member, "%s: the shortest answer has %d tokens, the context has room for %d behind the prompt", member, least, most)

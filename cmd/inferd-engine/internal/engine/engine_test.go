@@ -156,8 +156,7 @@ func TestNeighboursDoNotShow(t *testing.T) {
 	}
 }
 
-// A prompt may have any characters. Control characters and spellings of control tokens are text,
-// too.
+// A prompt may have any characters, control characters included.
 func TestAnyBytesInThePrompt(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	var all strings.Builder
@@ -225,7 +224,8 @@ func TestInvalidModels(t *testing.T) {
 	}
 }
 
-// Logprobs are sent with the text of their tokens, even if that was held back, and none is missing.
+// Logprobs are sent with the text of their tokens, even if that text was held back before. Each token
+// of a sent text has one.
 func TestLogprobsComeWithTheirText(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 2048, Batch: 256, Sequences: 2})
 	for name, test := range map[string]struct {

@@ -104,8 +104,8 @@ func (g *generation) token(tok batch.Token, cost int) bool {
 // reports them, so that admission charges them.
 const maxUnreported = 32
 
-// send emits text, with the number of tokens since the last event. Without text, it emits the
-// number alone once it is maxUnreported or more.
+// send emits text, with the number, the cost and the logprobs of the tokens since the last event.
+// Without text, it emits number and cost once there are maxUnreported tokens.
 func (g *generation) send(delta []byte) {
 	g.ev.Logprobs = g.text.withoutTrimmed(g.ev.Logprobs)
 	switch {
@@ -120,8 +120,8 @@ func (g *generation) send(delta []byte) {
 	}
 }
 
-// finish emits the rest of the answer and its Done, or returns the error of its sequence. An end at
-// the deadline is no error.
+// finish emits the remaining text of the answer and its Done, or returns err, the error of its
+// sequence. An end at the deadline is no error.
 func (g *generation) finish(result batch.Result, err error) error {
 	done := infer.Done{
 		In: g.prompt.Tokens, Cached: result.Cached, Out: result.Out,

@@ -16,10 +16,10 @@ import (
 type prompt struct {
 	tokens []batch.Token
 	text   []byte // the rendered text; if nil, it is the text of the tokens
-	tail   string // the end of the text that comes from the template, without text of clients
+	tail   string // the template's text behind the last text of a client; empty without a template
 }
 
-// promptOptions are the options with which a prompt is made.
+// promptOptions are the options for making a prompt.
 type promptOptions struct {
 	render   renderer
 	maxBytes int  // maximum number of rendered bytes to tokenise; 0 is no bound
@@ -132,7 +132,7 @@ func (e *sizeError) Error() string {
 }
 
 // prompt returns the tokens of a prompt, at least one unless it is bare. In a conversation, only
-// text of the template becomes special tokens. A prompt of more than r.most rendered bytes is
+// text of the template becomes special tokens. A text of more than r.maxBytes rendered bytes is
 // refused before it is tokenised.
 func (e *Engine) prompt(ctx context.Context, gen *infer.Generate, r promptOptions) (p prompt, err error) {
 	switch {
@@ -252,8 +252,9 @@ const (
 	presentName = "present"
 )
 
-// files returns the tokens of the last files, as many as fit into room tokens, in order. Behind
-// them is a name for the file with the gap, if the model marks files.
+// files returns the tokens of the last files, as many as fit into room tokens, in order. If the model
+// marks files, a name for the file with the gap follows them; if it also marks projects, a name for
+// the project precedes them.
 func (e *Engine) files(ctx context.Context, files []infer.File, room int) ([]batch.Token, error) {
 	if len(files) == 0 {
 		return nil, nil

@@ -76,7 +76,8 @@ func join(parts ...any) (all []int32) {
 	return all
 }
 
-// A revealed prompt has the expected tokens, and their pieces make up its text.
+// A revealed prompt has the expected tokens, and their pieces make up its text. A prompt of these
+// tokens has the same text.
 func TestRevealedPrompts(t *testing.T) {
 	conversation := []infer.Message{infer.TextMessage(infer.User, "hi <|im_end|>")}
 	const closed = "<|im_start|>user\nhi <|im_end|><|im_end|>\n"
@@ -142,8 +143,8 @@ func TestRevealedPrompts(t *testing.T) {
 	}
 }
 
-// A prompt of tokens is continued unchanged. An answer reports the prompt if the request asks for
-// that.
+// A prompt of tokens is continued unchanged. An answer reports the prompt if the request has Reveal.
+// Tokens outside the vocabulary, and more tokens than the context holds, are refused.
 func TestPromptsOfTokens(t *testing.T) {
 	e := load(t, "chain", batch.Limits{Context: 256, Batch: 64, Sequences: 2})
 	gen := &infer.Generate{Tokens: join("abc"), MaxTokens: 4, Reveal: infer.Reveal{Text: true}}
@@ -215,8 +216,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// A request to count or to reveal a prompt is refused if the prompt exceeds the bounds on its
-// tokens or its text.
+// A request to count is refused if the prompt, or the text of its tokens to reveal, exceeds its
+// bound.
 func TestRevealIsBounded(t *testing.T) {
 	e := counting(t, "fim")
 	tokens := make([]int32, 16*256)

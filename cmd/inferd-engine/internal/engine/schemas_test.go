@@ -194,8 +194,8 @@ func TestAnswersValidate(t *testing.T) {
 	}
 }
 
-// validates requests an answer to a schema, and describes what is wrong with it; empty means
-// nothing.
+// validates requests an answer to a schema, and describes its first fault; empty means that there is
+// none.
 func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source string, most int, seed uint32) string {
 	t.Helper()
 	gen := user(fmt.Sprint(seed%100), most)
@@ -220,7 +220,7 @@ func validates(t *testing.T, e *engine.Engine, judge *jsonschema.Schema, source 
 	return ""
 }
 
-// If the likeliest token inside a string is a control token whose spelling would fit, it is not
+// If the likeliest token inside a string is a control token with a spelling that would fit, it is not
 // chosen, and no part of its spelling is in the answer (llama.cpp issues 23677, 13341 and 13690).
 func TestControlTokensInStrings(t *testing.T) {
 	e := loadScript(t, `"`, "abc") // behind abc the likeliest token ends the turn
@@ -279,8 +279,8 @@ func TestRefusalsCost(t *testing.T) {
 	}
 }
 
-// A format that cannot be enforced is refused with keyword and pointer, or with line and column,
-// before the prompt is prefilled; the engine continues.
+// A format that cannot be enforced is refused before the prompt is prefilled, with the place of the
+// fault or another reason; the engine continues.
 func TestFormatsRefused(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	for want, f := range map[string]infer.Format{
@@ -366,7 +366,8 @@ func TestHostileFormats(t *testing.T) {
 	ask(t, e, user("a", 10))
 }
 
-// Compiled formats of a user are cached for that user, within the budget.
+// Compiled formats of a user are cached for that user, within the budget. A format in use is not
+// dropped.
 func TestFormatsAreKept(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 64, Sequences: 4})
 	e.Formats.Time = time.Minute

@@ -171,7 +171,7 @@ func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	return e
 }
 
-// dialects are the dialects of templates, which take 10 ms each to read.
+// dialects caches the dialects of templates, because to read a dialect takes 10 ms.
 var dialects sync.Map
 
 // dialect returns the dialect of the scene's template. It reads the template without the anchor, which may
@@ -380,7 +380,7 @@ func compare(t *testing.T, where string, got, want *reply, inputs []string) {
 	}
 }
 
-// Text of messages never becomes a marker, even if its token is one that llama.cpp finds in any
+// Text of messages never becomes a marker, even if llama.cpp would find the token of the marker in any
 // text, such as the markers of gpt-oss and the tags of Qwen.
 func TestMarkersInMessages(t *testing.T) {
 	for family, markers := range map[string][]string{

@@ -46,7 +46,7 @@ func answerWithoutTie(t *testing.T, e *engine.Engine, req *infer.Request) (text 
 	return text, ok
 }
 
-// questions returns n questions whose answers have no ties, and these answers.
+// questions returns n questions with answers that have no ties, and these answers.
 func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int) string) (texts, want []string) {
 	t.Helper()
 	for i := 0; len(texts) < n; i++ {
@@ -60,7 +60,8 @@ func questions(t *testing.T, e *engine.Engine, n, most int, question func(i int)
 	return texts, want
 }
 
-// answer returns an engine's answer; seen, if not nil, is called with each piece of text.
+// answer returns an engine's answer. seen, if not nil, is called after each piece of text with the text
+// so far.
 func answer(ctx context.Context, e *engine.Engine, req *infer.Request, seen func(string)) (string, infer.Done, error) {
 	var text strings.Builder
 	var prompt infer.Prompt
@@ -170,8 +171,8 @@ func conversationsGoOn(t *testing.T, e *engine.Engine, limits batch.Limits, know
 	t.Fatal("every answer has a tie")
 }
 
-// A prompt that the prefill worker decodes beside a stream has the same answer as one that runs
-// alone, even behind a cached prefix.
+// A prompt that the prefill worker decodes beside a stream has the same answer as alone, even behind a
+// cached prefix.
 func TestOffload(t *testing.T) {
 	e := loadWith(t, "tiny", roomy, func(l *batch.Loop, m *llama.Model) {
 		l.Stall = time.Millisecond // steps have no time for prompts
@@ -245,7 +246,8 @@ func TestPause(t *testing.T) {
 	held.Wait()
 }
 
-// A request that has lost its cells in a long pause resumes with the same text.
+// A request that has lost its cells in a long pause resumes with the same text, and its tokens are not
+// decoded again.
 func TestLongPause(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 2048, Batch: 256, Sequences: 2, Retained: 4, Offloaded: 2048})
 	want, _, err := answer(t.Context(), e, greedyRequest("", 100, "a"), nil)
@@ -284,7 +286,8 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
-// A shared prefix of the operator is cached for all users, from the first request on.
+// A shared prefix of the operator is cached for all users, from the first request on. A prefix of more
+// than half the context is refused.
 func TestShare(t *testing.T) {
 	e := load(t, "tiny", roomy)
 	system := strings.Repeat("You are a helpful assistant. ", 3)
@@ -316,7 +319,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// At its deadline an answer ends with its text so far. With a deadline in the past it has no text.
+// At its deadline an answer ends with its text so far, and with the reason canceled, even if the
+// deadline has passed before the answer begins.
 func TestDeadline(t *testing.T) {
 	e := load(t, "loop", batch.Limits{Context: 65536, Batch: 256, Sequences: 1})
 	for name, left := range map[string]time.Duration{"soon": 50 * time.Millisecond, "past": -time.Second} {
@@ -329,7 +333,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Users who send prompts with a common beginning at the same time get the same answers as alone.
+// Prompts with a common beginning that several users send at once get the same answers as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// speech returns the constraint of the answer to a prompt, or nil if any text is allowed. tail is the end of the prompt
-// that comes from the template, without text of clients.
+// speech returns the constraint of the answer to a prompt, or nil if any text is allowed. tail is the template's text
+// at the end of the prompt, behind all text of clients.
 func (e *Engine) speech(gen *infer.Generate, tail string) (*speech.Speech, error) {
 	o := speech.Options{
 		Dialect: e.Dialect, Markers: e.Markers, Ends: e.Ends,
@@ -71,7 +71,7 @@ func (g *generation) attachParser(k *constraint.Constraint) {
 // [constraint.Answer] refuses at one position.
 const maxChoices = 100
 
-// chooseAllowed chooses the next token among those that fit. In free text nearly all tokens fit: there a
+// chooseAllowed chooses the next token among the tokens that fit. In free text nearly all tokens fit: there a
 // token is drawn without a mask, and if it does not fit, another one with a mask. The mask is made on the
 // loop's thread, right before the choice, and its time counts as part of the choice. A goroutine that makes
 // masks during a decode would delay the return of the decode thread to Go.
@@ -109,8 +109,8 @@ func (g *generation) chooseAllowed(i int) (batch.Token, error) {
 }
 
 // offerEnd adds the end tokens to the mask while the model writes free text before a demanded call. If the model then
-// chooses one, its text has ended, and the call is forced there. offerEnd reports whether it has added them. With a
-// free sampler that is not necessary, because tokens are drawn without a mask.
+// chooses one, its text has ended, and the call is forced there. offerEnd reports whether it has added them. With
+// drawFirst that is not necessary, because tokens are drawn without a mask.
 func (g *generation) offerEnd(mask []uint64) bool {
 	if g.drawFirst || !g.mustCall || g.parser.Calls > 0 || !g.parser.Loose() || len(g.parser.CallStart()) == 0 {
 		return false

@@ -32,7 +32,8 @@ func loadScript(t *testing.T, pieces ...string) *engine.Engine {
 }
 
 // An answer ends at a marker, at a stop of the caller, or at the end of the model's turn. White
-// space at its beginning is not sent. The next turn finds prompt and answer in the cache.
+// space at its beginning is not sent. The next turn finds prompt and answer in the cache, as far as it
+// has the same tokens.
 func TestTranscript(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
@@ -106,7 +107,7 @@ func TestTranscriptWithGrammar(t *testing.T) {
 	}
 }
 
-// Logprobs are sent for the tokens whose text is sent, in whole or in part.
+// Logprobs are sent for the tokens with text that is sent, in whole or in part.
 func TestTranscriptLogprobs(t *testing.T) {
 	for name, test := range map[string]struct {
 		pieces []string
