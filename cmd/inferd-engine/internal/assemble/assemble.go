@@ -1,7 +1,6 @@
 // Package assemble builds the engine that a launch contract describes: it loads the libraries
-// and the model, makes contexts and loops, and connects them to the link. It knows how the
-// parts of an engine depend on each other; it does not know how they work, nor how the process
-// was started.
+// and the model, makes contexts and loops, and connects them to the link. It has the dependencies
+// between the parts of an engine, but neither their work nor the start of the process.
 package assemble
 
 import (

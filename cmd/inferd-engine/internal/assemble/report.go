@@ -25,10 +25,10 @@ func (a *assembly) beat() link.Beat {
 	return b
 }
 
-// join returns one beat for all loops. Of several loops, the beat describes the one that has been
-// in its current phase for longest, so that a loop that hangs is reported whatever the progress of
-// the others. A loop that is idle or waits for another is described only if no loop computes; the
-// beat then counts the steps of all loops.
+// join returns one beat for all loops. Of several loops, the beat describes the loop with the longest
+// time in its current phase, so that a loop that hangs is reported whatever the progress of the
+// others. A loop that is idle or waits for the lock is described only if all loops are or do; the beat
+// then counts the steps of all loops.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])
@@ -72,8 +72,8 @@ func (a *assembly) stats() stats.Engine {
 	return sum
 }
 
-// addOverrun adds a running call that is over its budget to a beat. If there are several, the beat
-// has the one that exceeds its budget by the most CPU time.
+// addOverrun adds a running call that is over its budget of cpu to a beat, under the name phase. Of
+// several, the beat keeps the call that exceeds its budget by the most CPU time.
 func addOverrun(b *link.Beat, phase string, cpu *budget.CPU) {
 	if since, running := cpu.Overrun(); running && (b.Overrun == "" || since.Milliseconds() > b.OverrunCPUMS) {
 		b.Overrun, b.OverrunCPUMS = phase, since.Milliseconds()

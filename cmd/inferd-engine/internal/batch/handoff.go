@@ -46,8 +46,8 @@ func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
 
-// submitPrefill does nothing while the worker has a job. Otherwise it recalls the sequences that end
-// or have no tokens at the worker in the plan, and submits a job with chunks of the others.
+// submitPrefill does nothing without an idle worker. Otherwise it recalls the sequences that end or
+// have no tokens at the worker in the plan, and submits a job with chunks of the others.
 func (l *stepper) submitPrefill(plan schedule.Step) {
 	h := &l.handoff
 	if l.Prefill == nil || h.state != noJob {

@@ -1,7 +1,7 @@
 // Package computelock serialises the computation of the engines of one daemon, so that each
 // has all cores while it computes: two engines that compute at once on the same cores take
 // ten to forty times as long, not twice, because the threads of each wait for one another
-// after every layer. It does not know the computation, nor the number of engines.
+// after every layer. It depends neither on the computation nor on the number of engines.
 package computelock
 
 import (
@@ -27,8 +27,8 @@ type Lock struct {
 	pending chan struct{} // closed when the lock is granted after a timeout; nil if no such request is outstanding
 }
 
-// Open opens the lock file, which the daemon has made. It refuses a symbolic link, and a file
-// that other users can change.
+// Open opens the lock file, which the daemon has made. It refuses a symbolic link, a file that is
+// not regular, and a file that other users can change.
 func Open(path string) (*Lock, error) {
 	f, err := trust.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -52,7 +52,8 @@ func (l *Lock) Do(compute func()) {
 	compute()
 }
 
-// acquire waits for the lock. It reports false if there is no lock, or after l.Timeout.
+// acquire waits for the lock, and reports whether it is granted. It reports false after l.Timeout, at
+// once if there is no lock file, and at once while an earlier request that timed out is not granted.
 func (l *Lock) acquire() bool {
 	if l == nil || l.file == nil {
 		return false

@@ -1,6 +1,6 @@
 // Package encode computes a vector or a score for each of many token sequences, as many at
-// once as one batch holds. It knows tokens; it does not know texts, nor the purpose of the
-// numbers.
+// once as one batch holds. It handles tokens, not texts, and is independent of the purpose of
+// the numbers.
 //
 // A pure function plans each batch (plan.go); the [Loop] computes it on one OS thread. No other
 // thread uses the context.
@@ -35,7 +35,7 @@ type Model interface {
 	ClearAll() error
 }
 
-// ErrStopped is the error of a job that has not finished when the loop ends.
+// ErrStopped is the error of a job that is unfinished when the loop ends, or is submitted later.
 var ErrStopped = errors.New("the engine is stopping")
 
 // A Loop computes the inputs that are passed to [Loop.Do] while [Loop.Run] runs.
@@ -54,8 +54,8 @@ type Loop struct {
 	FirstToken time.Duration
 	// Progress is the progress of the loop. Any goroutine may read it.
 	Progress progress.Progress
-	// Longest is the target for the time of a batch of several sequences, so that other engines
-	// get the cores soon; 0 is no bound.
+	// Longest is the target for the time of a batch of several sequences, so that other loops and
+	// engines get the cores soon; 0 is no bound.
 	Longest time.Duration
 
 	jobs inbox.Inbox[*job]
@@ -177,8 +177,8 @@ func settle(jobs []*job, stop error) []*job {
 	return kept
 }
 
-// step plans and computes one batch. first, modulo the number of jobs, is the job whose turn is
-// first.
+// step plans and computes one batch. first, modulo the number of jobs, is the index of the job with
+// the first turn.
 func (l *Loop) step(jobs []*job, first int) {
 	left := make([][]int, len(jobs))
 	for i, j := range jobs {

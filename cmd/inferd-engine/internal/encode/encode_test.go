@@ -18,8 +18,8 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/encode"
 )
 
-// A toy is a Model whose result is the sum of a sequence's tokens. A batch takes a second. The toy
-// logs the batches.
+// A toy is a Model that returns the sum of a sequence's tokens as each value of its result. A batch
+// takes a second. The toy logs the batches, with the first token of each sequence.
 type toy struct {
 	tokens, sequences int // limits
 	fail              int // number of the batch that fails, from 1
@@ -141,7 +141,7 @@ func TestBatchAndTurn(t *testing.T) {
 	})
 }
 
-// The stats count every computed token, including those of canceled jobs.
+// The stats count every computed token, including those of canceled and failed jobs.
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := run(t, &toy{tokens: 10, sequences: 4, fail: 3})
@@ -162,7 +162,7 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// Batches are limited to the number of tokens that takes Longest according to earlier batches.
+// A batch has at most as many tokens as take the time Longest, according to earlier batches.
 func TestLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &toy{tokens: 8, sequences: 8} // each batch takes a second, whatever its size

@@ -72,8 +72,8 @@ func (e *Engine) Abilities() infer.Abilities {
 }
 
 // Handle answers a request to generate or to count. Features beyond [Engine.Abilities] are refused
-// first. If the request does not fit the model, the error is [infer.Invalid] and has the reason; for
-// other tasks it is [infer.Unsupported].
+// first. The error for a request that does not fit the model is [infer.Invalid] and has the reason;
+// for a prompt too long to count it is [infer.TooLarge], for other tasks [infer.Unsupported].
 func (e *Engine) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	if err := e.Abilities().Check(req.Task); err != nil {
 		return err

@@ -168,6 +168,7 @@ func TestAnyBytesInThePrompt(t *testing.T) {
 	}
 }
 
+// Spellings of control tokens in a message are text: one token per byte.
 func TestSpecialSpellingsStayText(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 2048, Batch: 256, Sequences: 1})
 	_, plain := ask(t, e, user("", 1))

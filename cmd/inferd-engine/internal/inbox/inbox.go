@@ -1,5 +1,5 @@
-// Package inbox passes values from any goroutine to the goroutine of a loop, and wakes it. It
-// does not know the values, nor the work of the loop.
+// Package inbox passes values from any goroutine to the goroutine of a loop, and wakes the loop. It
+// depends neither on the values nor on the work of the loop.
 package inbox
 
 import (
@@ -52,7 +52,7 @@ func (b *Inbox[T]) Take() []T {
 	return values
 }
 
-// Close makes Submit refuse further values, and returns those that were not taken.
+// Close makes Submit refuse further values, and returns the values that were not taken.
 func (b *Inbox[T]) Close() []T {
 	b.mu.Lock()
 	b.closed = true

@@ -1,8 +1,8 @@
-// Package kv accounts for a model's KV cache: it knows the cells of each sequence (cells.go), finds the
+// Package kv accounts for a model's KV cache: it tracks the cells of each sequence (cells.go), finds the
 // cached prefix for a new sequence, and offloads retained sequences to memory (offload.go). It keeps the
 // cells of every sequence in the order of its tokens (slide.go), because attention sums over the cells
 // in order, and another order rounds differently. Owners share no prefixes except pinned ones. The
-// package knows tokens and owners; it does not know requests, steps or llama.cpp.
+// package handles tokens and owners, and is independent of requests, steps and llama.cpp.
 package kv
 
 import (
@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of leading tokens of an active sequence whose KV state is, bit for bit, the one
-// that an empty cache would have.
+// Fresh is the number of leading tokens of an active sequence with the same KV state, bit for bit, as
+// if they had been decoded into an empty cache.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].
@@ -154,17 +154,17 @@ func common(a, b []Token) int {
 }
 
 // AllocateAsEmpty is like Allocate, but if no other sequence is active, the new one gets the same cells
-// as in an empty cache. For that it may offload all retained sequences; without offloading it is the
-// same as Allocate.
+// as in an empty cache. For that it may offload all retained sequences; without offloading, or with
+// Options.Whole, it is the same as Allocate.
 func (c *Cache) AllocateAsEmpty(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	c.settle(p)
 	return c.Allocate(owner, p)
 }
 
-// Allocate starts an active sequence with a prefix, or with a part of it if the rest cannot be copied or
+// Allocate starts an active sequence with a prefix, or with the part of it that can be copied and
 // loaded. It may evict retained sequences. It fails if active and pinned sequences occupy all sequence
-// numbers.
+// numbers, or if an eviction fails.
 func (c *Cache) Allocate(owner string, p Prefix) (*Sequence, error) {
 	c.use(p)
 	id := c.freeNumber()
@@ -299,7 +299,7 @@ func (c *Cache) truncate(s *Sequence, n int) error {
 	return c.sink()
 }
 
-// Free drops an active sequence, or a retained one that has cells.
+// Free drops an active sequence, or a retained sequence with cells.
 func (c *Cache) Free(s *Sequence) error {
 	n := len(c.cells.held[s.id])
 	if c.options.Whole {
@@ -320,9 +320,9 @@ func (c *Cache) Free(s *Sequence) error {
 	return nil
 }
 
-// Retain makes an active sequence a retained one, or drops it if no prompt could use it. All owners may
-// use a pinned sequence. Retain drops retained sequences of the same owner if their tokens are a prefix
-// of those of s, except pinned ones.
+// Retain makes an active sequence a retained one. It drops the sequence instead if no prompt could use
+// it, or without Options.Retain. All owners may use a pinned sequence. Retain drops other retained
+// sequences of the owner with tokens that are a prefix of those of s, except pinned ones.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)

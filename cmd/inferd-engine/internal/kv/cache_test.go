@@ -150,8 +150,8 @@ func (m *toy) Load(seq int, state []byte) error {
 	return nil
 }
 
-// check complains if the cells of a sequence are out of order, or if u differs from the number of
-// occupied cells.
+// check complains if the cells of a sequence are out of order, or if more cells are occupied than u
+// counts. Without faults the two numbers must be equal.
 func (m *toy) check(u kv.Usage) {
 	for seq, cells := range m.at {
 		if !m.whole && !slices.IsSorted(cells) {
@@ -314,8 +314,8 @@ func TestCacheLives(t *testing.T) {
 	})
 }
 
-// Lookup finds the longest prefix and the one with the most fresh tokens, which may be two different
-// sequences.
+// Lookup finds the longest prefix and the prefix with the most fresh tokens, which may come from two
+// sequences. A sequence has the fresh tokens of its prefix, and no more after an append.
 func TestFresh(t *testing.T) {
 	m := newToy(100)
 	c := kv.New(m, kv.Options{Cells: 100, Sequences: 5, Retain: true, Offloaded: 100})

@@ -155,8 +155,8 @@ func (c *cells) shared(a, b int) int {
 	return n
 }
 
-// renumber numbers the cells with references consecutively, in their order. It is for models whose
-// sequences can be dropped only whole: for them only the number of cells matters.
+// renumber numbers the cells with references consecutively, in their order. It is for Options.Whole:
+// there only the number of cells matters.
 func (c *cells) renumber() {
 	to := make([]int32, c.top)
 	n := int32(0)

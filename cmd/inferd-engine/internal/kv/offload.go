@@ -61,7 +61,7 @@ func (c *Cache) CanOffload() bool {
 
 // Offload moves the last piece of the least recently used retained sequence with cells to memory, if
 // there is one. With Options.Whole the piece is a whole sequence, and unless idle is set, only a
-// sequence of at most pieceTokens is moved.
+// sequence of at most pieceTokens tokens is moved.
 func (c *Cache) Offload(idle bool) {
 	if !c.CanOffload() {
 		return
@@ -129,8 +129,9 @@ func (c *Cache) dropState(s *Sequence) {
 	s.pieces = nil
 }
 
-// loadPieces appends the offloaded tokens of a prefix, which begin at position at, to s, which
-// already has the tokens before that. It stops at the first piece that it cannot load.
+// loadPieces appends the offloaded tokens of a prefix to s. They begin at position at; if s does not
+// have all tokens before it, none are appended. loadPieces stops at the first piece that it cannot
+// load.
 func (c *Cache) loadPieces(s *Sequence, p Prefix, at int) {
 	tokens := p.source.tokens
 	for _, piece := range slices.Clone(p.source.pieces) { // Load may offload more of them to make room

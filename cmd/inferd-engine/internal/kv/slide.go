@@ -195,8 +195,8 @@ func (c *Cache) shorten(s *Sequence, n int) {
 }
 
 // settle prepares the cache for a sequence with prefix p that starts while no other one is active, so
-// that it gets the same cells as in an empty cache. While another one is active, or without
-// offloading, it does nothing.
+// that it gets the same cells as in an empty cache. While another one is active, without offloading,
+// or with Options.Whole, it does nothing.
 func (c *Cache) settle(p Prefix) {
 	if c.options.Whole || c.options.Offloaded == 0 || !c.Idle() {
 		return

@@ -19,8 +19,8 @@ type ContextOptions struct {
 	// each batch in one piece.
 	Encodes bool
 	Pooling Pooling // of a context that encodes
-	// Exact is set for a context whose logits should depend only on the tokens of their own sequence.
-	// [Context.Inexact] reports whether they do.
+	// Exact requests logits that depend only on the tokens of their own sequence. [Context.Inexact]
+	// reports whether they do.
 	Exact bool
 	// Pairs makes the context pad batches of one token with a second one. It must be the result of
 	// [Context.Pairs] of another context of the model with the same number of threads, so that both

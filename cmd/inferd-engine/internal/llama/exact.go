@@ -45,8 +45,8 @@ func (c *Context) OneByOne() bool {
 	return c.opt.Encodes && m.layers == 0 && !m.IsGenerative() && !m.scoresFit(c.opt)
 }
 
-// separateV is the type of V with which attention computes each row separately, and sums in 32 bits: the
-// kernel for 64 rows at a time, and the one that divides a row among threads, are used only if V has
+// separateV is a type of V for which attention computes each row separately, and sums in 32 bits: the
+// kernel for 64 rows at a time, and the kernel that divides a row among threads, are used only if V has
 // the type of K.
 const separateV = yzma.GGMLTypeBF16
 
@@ -57,7 +57,8 @@ func computesRowByRow(variant string) bool { return variant == "sapphirerapids" 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
 // tokens of other sequences. The reason is empty if they do not, provided that the cells of each
 // sequence are in the order of its tokens. Inexact tests the kernels by decoding, because not all
-// kernels are known. It empties the cache.
+// kernels are known. If the test fails, Inexact repeats it with [Context.Pairs], and leaves that set. It
+// empties the cache.
 func (c *Context) Inexact() string {
 	m := c.model
 	switch {
@@ -79,23 +80,23 @@ func (c *Context) Inexact() string {
 	return reason
 }
 
-// Pairs reports whether a batch of one token is computed with a second one, because [Context.Inexact]
-// has found that the kernels for one row round differently from those for several. The second token
-// needs a cell, which must be kept free.
+// Pairs reports whether a batch of one token is computed with a second one: [ContextOptions.Pairs] was
+// set, or [Context.Inexact] has found that the kernels for one row round differently from those for
+// several. The second token needs a cell, which must be kept free.
 func (c *Context) Pairs() bool { return c.pairs }
 
-// dependent is the reason that a failed trial returns.
+// dependent is the reason of Inexact if logits differ between trials.
 const dependent = "the kernels round the logits of a token differently beside other tokens"
 
 // Numbers of tokens in a trial.
 const (
-	trialTokens = 12 // of the sequence whose logits are compared
+	trialTokens = 12 // of the sequence with the compared logits
 	otherTokens = 30 // of another sequence
 )
 
 // compareLogits decodes a prompt alone in one batch, then divided into batches in other ways, and beside tokens
-// of another sequence. It returns the reason if the logits of the last token ever differ, or "" if they do
-// not.
+// of another sequence. It returns the reason for [Context.Inexact] if the logits of the last token ever
+// differ, or if the cache has K and V of one type; else "".
 func (c *Context) compareLogits() (reason string, err error) {
 	prompt := make([]Token, min(trialTokens, c.opt.NCtx, c.opt.NBatch))
 	for i := range prompt {
@@ -133,9 +134,9 @@ func (c *Context) compareLogits() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// trialLogits decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, that
-// many tokens of the prompt are decoded first, in a batch of their own. The last batch consists of tokens of a
-// second sequence, whose number is others, and then the rest of the prompt.
+// trialLogits decodes a prompt in an empty cache, and returns the logits of its last token. The first before tokens of
+// the prompt, unless before is 0, are decoded in a batch of their own. The last batch has as many tokens of a second
+// sequence as others says, and then the remaining tokens of the prompt.
 func (c *Context) trialLogits(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {

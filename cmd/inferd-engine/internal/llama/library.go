@@ -1,6 +1,6 @@
 // Package llama is the Go interface of llama.cpp: models, contexts and samplers, without
-// exported pointers or handles. It is the only package of the module with native code. It does
-// not know requests, slots or clients.
+// exported pointers or handles. It is the only package of the module with native code. It is
+// independent of requests, slots and clients.
 //
 // llama.cpp aborts the process on invalid arguments. This package checks them first: sequence
 // numbers, indices without logits, tokens outside the vocabulary. Some cannot be checked, such as a
@@ -24,7 +24,7 @@ import (
 	"github.com/inferd-go/inferd/internal/libraries"
 )
 
-// versions are the releases of llama.cpp whose structs have the layout that the binding assumes. With
+// versions are the releases of llama.cpp with the layout of structs that the binding assumes. With
 // another release, calls would not fail, but corrupt memory.
 var versions = []string{"0.5.0", "0.5.0-dev"}
 
@@ -115,8 +115,8 @@ func crashOnIllegalInstruction() error {
 	return nil
 }
 
-// loadBackends loads the backends in files, but only one CPU variant, whose name it returns. The name is
-// empty if no variant was loaded.
+// loadBackends loads the backends in files, but only one CPU variant. It returns the name of that variant,
+// or an empty one if no variant was loaded.
 func loadBackends(dir string, files []string, trying func(variant string) error) (loaded string, err error) {
 	var problems []error // of CPU variants that were not loaded
 	load, err := lookup("ggml", "ggml_backend_load")
@@ -151,8 +151,8 @@ func loadBackends(dir string, files []string, trying func(variant string) error)
 // errUnsupported is the error of a CPU variant for another processor.
 var errUnsupported = errors.New("it does not support this processor")
 
-// supported returns errUnsupported if a CPU variant reports that it does not support the processor. A build
-// for one machine reports nothing, and counts as supported.
+// supported returns an error if a CPU variant cannot be opened, or, as errUnsupported, if it reports that it
+// does not support the processor. A build for one machine reports nothing, and counts as supported.
 func supported(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
@@ -165,7 +165,8 @@ func supported(path string) error {
 	return nil
 }
 
-// checkVersion checks the version that the library reports, before any struct is passed to it.
+// checkVersion loads llama.cpp's main library, and checks the version that it reports before any struct is
+// passed to it.
 func checkVersion(path string) error {
 	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {

@@ -170,7 +170,8 @@ func padded(t *testing.T, m *llama.Model, c *llama.Context, tokens []llama.Token
 	return continuation(t, m, c, 0, len(tokens)-1, tokens[len(tokens)-1:], like)
 }
 
-// A truncated sequence, or a copy of a part, continues like a new sequence of the same tokens.
+// A truncated sequence, or a copy of a part, continues like a new sequence of the same tokens. A
+// recurrent model returns ErrCannotTruncate.
 func TestTruncate(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -291,7 +292,8 @@ func TestCopy(t *testing.T) {
 }
 
 // A saved state, loaded into another sequence, continues like the original, even after the original
-// was dropped and the cache was used for other sequences.
+// was dropped and the cache was used for other sequences. An invalid state is refused, and leaves the
+// sequence empty.
 func TestSaveAndLoad(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -332,7 +334,8 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
-// Pieces of KV state from one context can be loaded into another, one after the other.
+// Pieces of KV state from one context can be loaded into another, one after the other. Invalid pieces
+// are refused. A recurrent model saves no pieces.
 func TestPieces(t *testing.T) {
 	for name, memory := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -514,7 +517,7 @@ func TestAbort(t *testing.T) {
 }
 
 // decodeAgain resets a sequence to the tokens that it had before: it truncates the sequence, or, if that is
-// not possible, decodes the tokens decodeAgain.
+// not possible, decodes the tokens again.
 func decodeAgain(c *llama.Context, seq int, tokens []llama.Token) error {
 	err := c.Truncate(seq, len(tokens))
 	if errors.Is(err, llama.ErrCannotTruncate) {

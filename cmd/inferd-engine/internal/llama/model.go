@@ -149,7 +149,7 @@ func (m *Model) Name() string {
 }
 
 // Metadata returns the value of a key of the GGUF file as text, and reports whether the file has the
-// key. A key whose value is an array counts as missing.
+// key. A key with an array as its value counts as missing.
 func (m *Model) Metadata(key string) (string, bool) { return yzma.ModelMetaValStr(m.handle, key) }
 
 // Params is the number of weights.
@@ -275,9 +275,9 @@ func (m *Model) Tokenize(text string, special bool) ([]Token, error) {
 // the end of a text. Spellings of control tokens are ordinary text.
 func (m *Model) TokenizeWhole(text string) ([]Token, error) { return m.tokenize(text, false, true) }
 
-// TokenizePair makes one sequence of a query and a document, in the form on which rerankers are trained:
-// the first token, then each of the two, followed by the end token or the separator. Each of these tokens
-// is there only if the model adds it to texts.
+// TokenizePair makes one sequence of a query and a document, as in the training of rerankers: BOS, then
+// each of the two texts, followed by the end token, the separator or both. Each of these tokens is there
+// only if the model adds it to texts.
 func (m *Model) TokenizePair(query, document string) ([]Token, error) {
 	var tokens []Token
 	add := func(tok yzma.Token, wanted bool) {

@@ -266,9 +266,9 @@ func TestExact(t *testing.T) {
 				n = 120
 			}
 			prompt := text(1, n)
-			// in decodes the prompt in batches, and returns the log probabilities of the next token. piece
-			// is the number of its tokens in each batch; before them stand tokens of a second sequence,
-			// whose number is others.
+			// in decodes the prompt in batches, and returns the log probabilities of the next token. Each
+			// batch has as many tokens of a second sequence as others says, and then at most piece tokens
+			// of the prompt.
 			in := func(piece, others int) []float64 {
 				t.Helper()
 				if err := c.ClearAll(); err != nil {

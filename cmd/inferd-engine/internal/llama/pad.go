@@ -6,8 +6,9 @@ package llama
 const attnTile = 64
 
 // pad returns the number of padding tokens for the next batch: one if [Context.Pairs] requires a
-// second token, as many as fill a tile if the batch is then faster, else 0. A full tile can be
-// faster: after a long context, a batch of 42 tokens takes longer than one of 64.
+// second token, as many as fill a tile if [Context.Pad] allows them and the batch is then faster,
+// else 0. A full tile can be faster: after a long context, a batch of 42 tokens takes longer than one
+// of 64.
 func (c *Context) pad() int {
 	if c.pairs && c.entries == 1 {
 		return 1

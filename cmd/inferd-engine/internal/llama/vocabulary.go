@@ -10,7 +10,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// Vocabulary returns the tokens of the model by id, and the ids of its end tokens, which it marks as control
+// Vocabulary returns the tokens of the model by id, and the ids of its end tokens, which are marked as control
 // tokens. For a large vocabulary it takes more than 100 ms, so it calls yield, which may be nil, every 128
 // tokens.
 func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
@@ -37,9 +37,9 @@ func (m *Model) Vocabulary(yield func()) (tokens []vocab.Token, ends []int32) {
 
 // Texts are spellings of a vocabulary's tokens, and facts about them.
 type Texts struct {
-	// Specials are spellings that [Model.Tokenize] turns into one token each: with its parameter special,
-	// those of control tokens; always, those of user-defined tags that the chat template contains, such as
-	// <tool_call>.
+	// Specials are spellings that [Model.Tokenize] turns into one token each: those of control and end
+	// tokens, if its parameter special is set; and always those of user-defined tags in the chat template,
+	// such as <tool_call>.
 	Specials []string
 	Markers  map[string]Token // by spelling: the tokens without text, such as control tokens, and the end tokens
 	Ends     []Token          // the markers that end an answer

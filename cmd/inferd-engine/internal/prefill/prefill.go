@@ -1,6 +1,6 @@
 // Package prefill decodes chunks of prompts beside the steps of an engine, on a second context and
 // a thread of its own, and returns their KV state. Package kv accounts for the cells of that
-// context. The package does not know the sequences of the engine, nor which chunks to prefill.
+// context. The caller chooses the chunks; the package is independent of the engine's sequences.
 //
 // Prefilling inside decode steps delays every decoding sequence, so prompts must be cut into small
 // chunks there. Small chunks cost two to five times as much per token, because the CPU attention
@@ -32,7 +32,8 @@ type Decoder interface {
 	Abort()
 }
 
-// A Context is a worker's context of the engine's model. It has room for [Sequences] sequences.
+// A Context is a worker's context of the engine's model. It has room for as many sequences as
+// [Sequences] returns.
 type Context struct {
 	Decoder Decoder
 	Memory  kv.Memory

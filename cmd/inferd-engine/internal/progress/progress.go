@@ -20,7 +20,7 @@ type Phase uint8
 // Phases.
 const (
 	Idle   Phase = iota // it waits for work, or for a prefill job
-	Plan                // it decides on the next step
+	Plan                // it plans the next step
 	Lock                // it waits for the compute lock
 	Decode              // the model computes
 	Sample              // it chooses tokens

@@ -180,7 +180,7 @@ func (p *planner) victimFor(owner string) int {
 	return best
 }
 
-// assign sets the numbers of tokens that each sequence decodes in the step, and in the next job of
+// assign sets the number of tokens that each sequence decodes in the step, and in the next job of
 // the prefill worker.
 func (p *planner) assign(step *Step, b Budget) {
 	left, streams, prompts := p.assignStreams(step)

@@ -59,9 +59,9 @@ type Sequence struct {
 	State     State
 	Cached    int // tokens with cells
 	Total     int // tokens of the prompt and of the answer so far; larger than Cached
-	Exclusive int // number of Cached tokens whose cells no other active sequence shares
+	Exclusive int // number of Cached tokens on cells that no other active sequence shares
 	Prefix    int // while Cached is 0: number of its first tokens that were found in the cache
-	Shared    int // number of Prefix tokens whose cells an active sequence uses
+	Shared    int // number of Prefix tokens on cells of active sequences
 	// Evictable is set if the sequence may be evicted for an owner without a running sequence,
 	// because it has decoded enough tokens since its last prefill.
 	Evictable bool
@@ -85,7 +85,7 @@ func (s Sequence) needsCells() bool {
 
 // A Budget bounds the prompt tokens of a step with streams, and those at the prefill worker.
 type Budget struct {
-	Chunk  int  // prompt tokens of a step whose streams have not waited
+	Chunk  int  // prompt tokens of a step if its streams have not waited
 	Now    int  // prompt tokens of the step to plan; less than Chunk if its streams have waited already
 	Worker int  // room for tokens at the worker, over all sequences; 0 if there is no worker to use
 	Busy   bool // the worker has an outstanding job

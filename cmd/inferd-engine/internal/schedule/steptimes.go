@@ -7,7 +7,7 @@ import (
 
 // StepTimes estimate how many prompt tokens a step may decode beside streams, and how long a step
 // may wait for the prefill worker, so that no stream waits longer for its next token than the stall
-// budget. The estimates are learnt from past steps. All times come from the caller.
+// budget. The estimates come from past steps and prefill jobs. All times come from the caller.
 type StepTimes struct {
 	Stall time.Duration // the longest time for a step with streams; 0 means the default, see [StepTimes.StallBudget]
 
@@ -95,8 +95,8 @@ func (c *curve) at(tokens int) float64 {
 	return took * float64(tokens) / n
 }
 
-// ObserveStep learns from a step with the given numbers of streams and prompt tokens, which took
-// the given time. beside is set if the prefill worker computed meanwhile.
+// ObserveStep updates the estimates with a step of the given numbers of streams and prompt tokens,
+// which took the given time. beside is set if the prefill worker computed meanwhile.
 func (t *StepTimes) ObserveStep(streams, prompt int, beside bool, took time.Duration) {
 	t.all.add(streams+prompt, took.Seconds())
 	if prompt > 0 {
@@ -112,7 +112,8 @@ func (t *StepTimes) ObserveStep(streams, prompt int, beside bool, took time.Dura
 	(*steps)[streams].Add(took.Seconds())
 }
 
-// ObservePrefill learns from a job of the prefill worker with the given number of tokens.
+// ObservePrefill updates the estimates with a job of the prefill worker, which took the given time for
+// the given number of tokens. Small jobs are ignored.
 func (t *StepTimes) ObservePrefill(tokens int, took time.Duration) {
 	if tokens >= ChunkTokens/2 { // the time of a smaller job is mostly overhead
 		t.prefill.Add(took.Seconds() / float64(tokens))
@@ -226,7 +227,7 @@ func (t *StepTimes) Chunk(streams int, waited time.Duration) int {
 }
 
 // kernelRows is the number of tokens that the CPU kernels compute at a time. If the number of tokens
-// of a batch is not a multiple of it, the rest is computed one by one, each token in nearly the time
+// of a batch is not a multiple of it, the last ones are computed one by one, each in nearly the time
 // of kernelRows tokens.
 const (
 	kernelRows = 4
