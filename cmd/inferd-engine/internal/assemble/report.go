@@ -27,8 +27,8 @@ func (a *assembly) beat() link.Beat {
 
 // join returns one beat for all loops. Of several loops, the beat describes the loop with the longest
 // time in its current phase, so that a loop that hangs is reported whatever the progress of the
-// others. A loop that is idle or waits for the lock is described only if all loops are or do; the beat
-// then counts the steps of all loops.
+// others. If all loops are idle or wait for the lock, the beat describes a waiting loop, if there is
+// one, and counts the steps of all loops.
 func join(all []progress.Report) link.Beat {
 	if len(all) == 1 {
 		return beatOf(all[0])

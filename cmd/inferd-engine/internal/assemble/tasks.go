@@ -17,8 +17,8 @@ func (t tasks) several() bool { return t.generate && (t.embed || t.rerank) || t.
 
 // choose returns the tasks of a model. By default a model that was trained to rank reranks, another
 // model that can generate generates, and all others embed. If the contract requests embedding or
-// reranking, a model that generates does these, too, unless NoGenerate is set; for other models they
-// replace the default task. It returns an error if no task is left.
+// reranking, a model that generates does these in addition, or with NoGenerate only these; for other
+// models they replace the default task. It returns an error if no task is left.
 func choose(want launch.Tasks, generates, ranks bool) (tasks, error) {
 	t := tasks{generate: generates && !ranks && !want.NoGenerate, embed: want.Embed, rerank: want.Rerank}
 	if t != (tasks{}) {

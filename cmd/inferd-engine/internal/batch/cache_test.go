@@ -63,7 +63,7 @@ func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 }
 
 // A pinned prompt is a prefix for all owners, and for sequences without an owner. It is never
-// evicted. The rest of the context is the maximum size of a sequence, Loop.Room.
+// evicted. Loop.Room, the maximum size of a sequence, is the context without the pinned tokens.
 func TestLoopPins(t *testing.T) {
 	loop, m := start(t, batch.Limits{Context: 400, Batch: 64, Sequences: 2, Retained: 3})
 	var out []batch.Token

@@ -41,7 +41,7 @@ func (h *handoff) busy() bool { return h.state == outstanding }
 // abandoned reports whether the worker has an overdue job.
 func (h *handoff) abandoned() bool { return h.state == abandoned }
 
-// prefillDeadline is the time from which the outstanding job counts as overdue.
+// prefillDeadline is the time at which the outstanding job becomes overdue.
 func (l *stepper) prefillDeadline() time.Time {
 	return l.handoff.since.Add(l.times.PrefillTimeout(l.handoff.tokens))
 }
@@ -88,7 +88,7 @@ func (l *stepper) recall(s *sequence) {
 }
 
 // chunkFor builds the next chunk of s: the KV state that the worker lacks and, once that is complete,
-// up to n new tokens. imports is the number of tokens with state that the job may still import; chunkFor
+// up to n new tokens. imports is the number of tokens for which the job may still import state; chunkFor
 // subtracts those of the chunk. It reports false if there is nothing to do, if the worker has no free
 // sequence, or if s was recalled, because tokens of s were lost or their state could not be saved.
 func (l *stepper) chunkFor(s *sequence, n int, imports *int) (prefill.Chunk, bool) {

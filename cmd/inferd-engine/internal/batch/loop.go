@@ -145,8 +145,8 @@ type abortable struct {
 	aborted bool
 }
 
-// minAbort is the number of tokens in a computation from which on the cancel of their sequence aborts
-// the computation. An abort also discards the results of the other sequences.
+// minAbort is the minimum number of tokens in a computation for a canceled sequence to abort it. Fewer
+// tokens are computed to the end, because an abort also discards the results of the other sequences.
 const minAbort = 32
 
 // begin records the start of a computation for the given sequences. Canceling one of them calls abort,

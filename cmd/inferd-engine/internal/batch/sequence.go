@@ -30,7 +30,7 @@ type Sequence struct {
 	// found in the cache. It may be nil.
 	Begin func(cached int)
 	// Emit receives a token of the answer, and the cost of choosing it: the time in whole units of the
-	// mean step of one token. The rest of the time is carried over to the next token. A result of false
+	// mean step of one token. The remaining time is carried over to the next token. A result of false
 	// ends the sequence.
 	Emit func(tok Token, cost int) bool
 	// Ends reports whether a token ends the answer. Such a token is not emitted.

@@ -153,8 +153,8 @@ func (l *Loop) next(ctx context.Context, idle bool) []*job {
 }
 
 // settle ends the jobs that have failed, are canceled or have all their results, and returns the
-// others. If stop is not nil, it ends the others, too, with stop as their error. No other function
-// ends a job.
+// others. If stop is not nil, it ends all jobs, with stop as the error of those that have not failed.
+// No other function ends a job.
 func settle(jobs []*job, stop error) []*job {
 	kept := jobs[:0]
 	for _, j := range jobs {

@@ -14,7 +14,7 @@ import (
 //
 // The answer ends at the first byte at which a stop is complete. The text before that stop
 // is sent; of several stops that are complete there, the longest counts. If one of these is
-// the caller's, the answer ended at a stop sequence, else at the end of the turn. So neither
+// the request's, the answer ended at a stop sequence, else at the end of the turn. So neither
 // text nor reason depends on the division of the text into tokens.
 type answer struct {
 	stops []stop
@@ -27,13 +27,13 @@ type answer struct {
 
 	stopped bool
 	reason  infer.Reason // once stopped
-	stop    string       // the caller's stop that ended the answer, if one did: the longest that is complete there
+	stop    string       // the request's stop that ended the answer, if one did: the longest that is complete there
 }
 
 // A stop is a text that ends an answer. It is never sent.
 type stop struct {
 	text   string
-	reason infer.Reason // StopSequence for the caller's, EndOfTurn for the others
+	reason infer.Reason // StopSequence for the request's stops, EndOfTurn for the template's
 }
 
 // add adds the bytes of a token and returns the text that is certain now. The result is valid

@@ -57,7 +57,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// sequences returns texts as stop sequences of a caller.
+// sequences returns texts as stop sequences of a request.
 func sequences(texts ...string) []stop {
 	var all []stop
 	for _, text := range texts {
@@ -66,11 +66,11 @@ func sequences(texts ...string) []stop {
 	return all
 }
 
-// The reason distinguishes a caller's stop from the end of a turn.
+// The reason distinguishes a request's stop from the end of a turn.
 func TestReasonOfAnswer(t *testing.T) {
 	ends := []stop{{"\nUser:", infer.EndOfTurn}, {"\nAssistant:", infer.EndOfTurn}}
 	for name, test := range map[string]struct {
-		stops  []string // the caller's
+		stops  []string // the request's
 		pieces []string
 		text   string
 		reason infer.Reason // empty: no stop

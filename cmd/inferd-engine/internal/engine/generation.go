@@ -41,8 +41,8 @@ func (g *generation) pause(on bool) {
 	g.engine.Loop.Wake()
 }
 
-// repeats reports whether the answer must be the same whenever the request runs alone. It must with
-// a seed, and at temperature 0 if the kernels compute row by row.
+// repeats reports whether the answer must be the same whenever the request runs alone: with a seed,
+// and at temperature 0 if the kernels compute row by row.
 func (g *generation) repeats() bool {
 	s := &g.gen.Sampling
 	greedy := s.Temperature == nil || *s.Temperature == 0

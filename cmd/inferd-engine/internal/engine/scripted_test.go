@@ -95,7 +95,7 @@ func chunkings() []string {
 	return slices.Sorted(maps.Keys(cuts))
 }
 
-// tokens divides a text into control tokens, and the rest into tokens by cut c.
+// tokens divides a text into tokens: its control tokens, and by cut c the texts between them.
 func tokens(text string, controls []string, c cut) (all []string) {
 	from := 0
 	for i := 0; i < len(text); {

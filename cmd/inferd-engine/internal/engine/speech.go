@@ -165,9 +165,9 @@ func (g *generation) sendParts() bool {
 	return !stopped && g.emitErr == nil
 }
 
-// demandAtStop forces a demanded call that is missing when a stop ends the text: a stop of the caller, or a marker of
+// demandAtStop forces a demanded call that is missing when a stop ends the text: a stop of the request, or a marker of
 // the end of the turn. It reports false if no call is missing, so that the answer ends. Further text before the call is
-// dropped if the stop was the caller's, or if the call cannot be forced: then the call is already under way, or comes
+// dropped if the stop was the request's, or if the call cannot be forced: then the call is already under way, or comes
 // as the tokens run out.
 func (g *generation) demandAtStop() bool {
 	if !g.mustCall || g.called {

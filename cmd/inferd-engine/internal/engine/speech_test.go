@@ -153,8 +153,8 @@ func TestCallsInOpenFences(t *testing.T) {
 	}
 }
 
-// A stop of the caller before a demanded call ends only the text: the call follows. Behind the call, or if no call is
-// demanded, it ends the answer.
+// A stop of the request before a demanded call ends only the text: the call follows. If no call is demanded, the stop
+// ends the answer.
 func TestStopBeforeDemandedCall(t *testing.T) {
 	const call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"
 	now := []infer.Tool{{Name: "now", Schema: []byte(`{"type":"object","additionalProperties":false}`)}}

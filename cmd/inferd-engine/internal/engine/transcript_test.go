@@ -31,7 +31,7 @@ func loadScript(t *testing.T, pieces ...string) *engine.Engine {
 	return loadFile(t, path, roomy, func(*batch.Loop, *llama.Model) {})
 }
 
-// An answer ends at a marker, at a stop of the caller, or at the end of the model's turn. White
+// An answer ends at a marker, at a stop of the request, or at the end of the model's turn. White
 // space at its beginning is not sent. The next turn finds prompt and answer in the cache, as far as it
 // has the same tokens.
 func TestTranscript(t *testing.T) {

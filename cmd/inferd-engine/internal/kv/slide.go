@@ -13,7 +13,7 @@ import (
 // is the number of an ended sequence free.
 
 // sink lowers the top to the last cell with references, and empties the dead cells above it. It frees
-// the numbers of ended sequences that hold no dead cell any more.
+// the numbers of ended sequences that no longer hold a dead cell.
 func (c *Cache) sink() error {
 	top := c.cells.lastLive()
 	var failure error

@@ -57,8 +57,8 @@ func computesRowByRow(variant string) bool { return variant == "sapphirerapids" 
 // Inexact returns the reason why the logits of a context with [ContextOptions.Exact] may depend on
 // tokens of other sequences. The reason is empty if they do not, provided that the cells of each
 // sequence are in the order of its tokens. Inexact tests the kernels by decoding, because not all
-// kernels are known. If the test fails, Inexact repeats it with [Context.Pairs], and leaves that set. It
-// empties the cache.
+// kernels are known. If they differ, and the model can truncate sequences, it tests them again with
+// [Context.Pairs], which stays set. It empties the cache.
 func (c *Context) Inexact() string {
 	m := c.model
 	switch {
