@@ -78,7 +78,7 @@ type move struct {
 	state  State     // of the tokens behind common
 }
 
-// slideFrom moves the cells with references, from cell first on, down to first, without gaps. It
+// slideFrom moves the cells with references at or behind first down to first, without gaps. It
 // reports false if memory has failed to empty the cells: then sequences have lost their tokens there,
 // and the slide must be repeated.
 func (c *Cache) slideFrom(first int) bool {
@@ -97,8 +97,8 @@ func (c *Cache) slideFrom(first int) bool {
 	return true
 }
 
-// moves returns one move for each sequence with tokens on cells from first on, with the saved state
-// of these tokens. The state of shared cells is saved only once.
+// moves returns one move for each sequence with tokens on cells at or behind first, with the saved
+// state of these tokens. The state of shared cells is saved only once.
 func (c *Cache) moves(first int) []move {
 	var moves []move
 	for _, s := range c.sequences {
@@ -127,7 +127,7 @@ func (c *Cache) moves(first int) []move {
 	return moves
 }
 
-// empty empties the cells from first on. It reports false if memory fails.
+// empty empties the cells at or behind first. It reports false if memory fails.
 func (c *Cache) empty(first int, moves []move) bool {
 	shares := make([]bool, len(c.sequences))
 	for i := range moves {

@@ -15,7 +15,7 @@ func (c *Context) ClearAll() error {
 	return yzma.MemoryClear(c.memory, false)
 }
 
-// Truncate drops the tokens of a sequence from position n on. A sequence with at most n tokens is not
+// Truncate drops all but the first n tokens of a sequence. A sequence with at most n tokens is not
 // changed. After an error, such as [ErrCannotTruncate], the sequence is unchanged.
 func (c *Context) Truncate(seq, n int) error {
 	if err := c.checkSeq(seq); err != nil {
@@ -175,7 +175,7 @@ func (c *Context) canTruncate(seq, n int) bool {
 	return err == nil && int(first) <= max(0, n-c.window)
 }
 
-// remove drops the tokens of a sequence from position from on, or all if from is -1.
+// remove drops the tokens of a sequence at the positions p ≥ from, or all if from is -1.
 func (c *Context) remove(seq, from int) error {
 	ok, err := yzma.MemorySeqRm(c.memory, yzma.SeqId(seq), yzma.Pos(from), -1)
 	if err == nil && !ok {

@@ -71,8 +71,8 @@ func (m *Model) TokenTexts() Texts {
 	return t
 }
 
-// noText reports whether a token is no text: a control token, an unused one, or a marker. llama.cpp may treat a
-// marker like <|channel|> as a user-defined token, which has a text, and which it recognises in any text.
+// noText reports whether a token is not text but a control token, an unused token or a marker. llama.cpp may treat a
+// marker like <|channel|> as a user-defined token, which has a text, and which llama.cpp recognises in any text.
 func (m *Model) noText(tok Token) bool {
 	attr := m.attr(tok)
 	if attr&(controls|yzma.TokenAttrUnused) != 0 {

@@ -86,7 +86,7 @@ func (p *planner) evict(i int) {
 		p.need -= p.seqs[i].pending()
 		p.count--
 	}
-	if p.present == 0 { // then no cells are active: those that evicted sequences shared were not subtracted above
+	if p.present == 0 { // then no cells are active: cells shared by evicted sequences were not subtracted above
 		p.need = 0
 	}
 }

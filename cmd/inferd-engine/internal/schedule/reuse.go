@@ -11,7 +11,7 @@ package schedule
 const Tile = 64
 
 // maxAgain is the maximum number of cached tokens that are computed again for a prompt. If more would
-// have to be, all cached tokens are reused, and the answer may differ from that with an empty cache.
+// be necessary, all cached tokens are reused, and the answer may differ from that with an empty cache.
 const maxAgain = 256
 
 // Fresh reports whether n tokens, decoded in a batch of their own, get the KV state that they would
