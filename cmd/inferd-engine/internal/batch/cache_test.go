@@ -11,9 +11,9 @@ import (
 	"github.com/inferd-go/inferd/cmd/inferd-engine/internal/batch"
 )
 
-// A prompt that begins with an earlier sequence of the same owner does not decode those tokens again.
-// If sequences can be truncated, a prompt that begins with a part of one does not decode that part
-// again. Tokens of another owner, or of a sequence without an owner, are decoded again.
+// A prompt that begins with the tokens of an earlier sequence of its owner does not decode them again.
+// If sequences can be truncated, a prompt can also reuse a part of the earlier sequence. Tokens of
+// another owner, or of a sequence without an owner, are decoded again.
 func TestLoopReusesPrefixesOfAnOwner(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {

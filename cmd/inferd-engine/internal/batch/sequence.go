@@ -252,8 +252,7 @@ func (l *stepper) releaseCells(s *sequence) error {
 	}
 }
 
-// evict frees the cells of a sequence before its end. Unless the sequence is ending, it is prefilled
-// again later.
+// evict frees the cells of a sequence. If the sequence continues, it is prefilled again later.
 func (l *stepper) evict(s *sequence) {
 	switch s.state {
 	case schedule.Paused:

@@ -171,7 +171,7 @@ func (s *scene) play(t *testing.T, gen *infer.Generate, c cut) *engine.Engine {
 	return e
 }
 
-// dialects caches the dialects of templates, because to read a dialect takes 10 ms.
+// dialects caches the dialects of templates, because reading one takes 10 ms.
 var dialects sync.Map
 
 // dialect returns the dialect of the scene's template. It reads the template without the anchor, which may

@@ -333,7 +333,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// Prompts with a common beginning that several users send at once get the same answers as alone.
+// If several users send prompts with a common beginning at once, each answer is the same as alone.
 func TestManyWithMuchInCommon(t *testing.T) {
 	e := load(t, "tiny", batch.Limits{Context: 1024, Batch: 128, Sequences: 4, Retained: 6})
 	asked, want := questions(t, e, 6, 20, func(i int) string { return strings.Repeat("the same ", 4) + fmt.Sprint(i) })

@@ -79,8 +79,8 @@ func (s *Sequence) ID() int { return s.id }
 // Len is the number of tokens of an active sequence.
 func (s *Sequence) Len() int { return len(s.tokens) }
 
-// Fresh is the number of leading tokens of an active sequence with the same KV state, bit for bit, as
-// if they had been decoded into an empty cache.
+// Fresh is the number of leading tokens of an active sequence that have the same KV state, bit for bit,
+// as if they had been decoded into an empty cache.
 func (s *Sequence) Fresh() int { return s.fresh }
 
 // SetFresh sets the result of [Sequence.Fresh].
@@ -321,8 +321,8 @@ func (c *Cache) Free(s *Sequence) error {
 }
 
 // Retain makes an active sequence a retained one. It drops the sequence instead if no prompt could use
-// it, or without Options.Retain. All owners may use a pinned sequence. Retain drops other retained
-// sequences of the owner with tokens that are a prefix of those of s, except pinned ones.
+// it, or without Options.Retain. All owners may use a pinned sequence. Retain also drops the owner's
+// retained sequences that are prefixes of s, except pinned ones.
 func (c *Cache) Retain(s *Sequence, pinned bool) error {
 	if (s.owner == "" && !pinned) || !c.options.Retain || len(s.tokens) == 0 {
 		return c.Free(s)

@@ -78,7 +78,7 @@ type move struct {
 	state  State     // of the tokens behind common
 }
 
-// slideFrom moves the cells with references at or behind first down to first, without gaps. It
+// slideFrom moves the cells at or behind first that have references down to first, without gaps. It
 // reports false if memory has failed to empty the cells: then sequences have lost their tokens there,
 // and the slide must be repeated.
 func (c *Cache) slideFrom(first int) bool {

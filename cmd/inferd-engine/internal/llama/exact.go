@@ -134,9 +134,9 @@ func (c *Context) compareLogits() (reason string, err error) {
 
 func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
 
-// trialLogits decodes a prompt in an empty cache, and returns the logits of its last token. The first before tokens of
-// the prompt, unless before is 0, are decoded in a batch of their own. The last batch has as many tokens of a second
-// sequence as others says, and then the remaining tokens of the prompt.
+// trialLogits decodes a prompt in an empty cache, and returns the logits of its last token. If before is not 0, that
+// many tokens of the prompt are decoded first, in a batch of their own. The last batch has tokens of a second sequence
+// (others is their number), and then the remaining tokens of the prompt.
 func (c *Context) trialLogits(prompt []Token, before, others int) ([]float32, error) {
 	err := c.ClearAll()
 	add := func(tokens []Token, pos, seq int) {

@@ -267,7 +267,7 @@ func TestExact(t *testing.T) {
 			}
 			prompt := text(1, n)
 			// in decodes the prompt in batches, and returns the log probabilities of the next token. Each
-			// batch has as many tokens of a second sequence as others says, and then at most piece tokens
+			// batch has tokens of a second sequence (others is their number), and then at most piece tokens
 			// of the prompt.
 			in := func(piece, others int) []float64 {
 				t.Helper()
