@@ -27,8 +27,8 @@ var abPlus = &automaton.DFA{
 	Edges: []automaton.Edge{{Lo: 'a', Hi: 'a', To: 1}, {Lo: 'b', Hi: 'b', To: 2}, {Lo: 'a', Hi: 'a', To: 1}},
 }
 
-// naive is a recogniser by backtracking. work counts its steps, because it would take too long for
-// some grammars.
+// naive is a recogniser by backtracking. work counts its steps, because some grammars would take it too
+// long.
 type naive struct {
 	rules []form
 	work  int
@@ -36,8 +36,8 @@ type naive struct {
 
 const enough = 1_000_000
 
-// ends returns the positions where a text of the form that begins at position at may end. It is
-// plain backtracking, whose correctness is easy to see.
+// ends returns the positions where a text of the form that begins at position at may end. It is plain
+// backtracking, so it is easy to see that it is correct.
 func (f form) ends(rules *naive, text string, at int) map[int]bool {
 	out := make(map[int]bool)
 	if rules.work++; rules.work > enough {
@@ -415,8 +415,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A cursor goes on where it was after the automaton was full and has been renewed. The automaton gets
-// full because a string with a maximum length needs a state for each character.
+// A cursor keeps its position when a full automaton is renewed. The automaton gets full because a string
+// with a maximum length needs a state for each character.
 func TestRenew(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// The time in Yield does not count. Yield computes for running answers, and a schema that compiles on
-// an idle engine must also compile on a busy one.
+// The time in Yield does not count. During Yield the engine computes running answers, and a schema that
+// compiles on an idle engine must compile on a busy one, too.
 func TestBudgetOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		yields := 0

@@ -93,8 +93,8 @@ func (b *Builder) Text(least, most int, next Node) Node {
 	return b.add(node{kind: kindText, min: count(least), max: count(most), next: int32(next)})
 }
 
-// count returns n, or Unlimited if n exceeds MaxCount: no answer is that long. The caller must handle
-// a minimum that exceeds MaxCount itself.
+// count returns n, or Unlimited if n exceeds MaxCount: no answer is that long. The caller must treat a
+// minimum above MaxCount separately, because no text reaches it.
 func count(n int) int32 {
 	if n > MaxCount {
 		return Unlimited
@@ -173,7 +173,8 @@ func (b *Builder) Repeat(r Rule, least, most int, next Node) Node {
 }
 
 // Build returns the grammar of the texts of rule start. The Builder must not be used afterwards.
-// Build fails if a rule begins with itself, if there is no text, or if the budget is exceeded.
+// Build fails if a rule begins with itself, if there is no text within Depth, or if the budget is
+// exceeded.
 func (b *Builder) Build(start Rule) (*Grammar, error) {
 	g := &b.g
 	g.start = g.rules[start]

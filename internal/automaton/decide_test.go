@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// free returns the automaton of free text that may end in marker, followed by mark and then "ok".
+// free returns the automaton of "[" and free text, which may end in marker, followed by mark and "ok".
 func free(t *testing.T, mark automaton.Mark, marker string) *automaton.Automaton {
 	t.Helper()
 	var b automaton.Builder

@@ -22,8 +22,8 @@
 // A state is a sorted set of at most [MaxItems] items, and a bit that is set if the text may
 // end there. Stacks and states are hash-consed: equal ones have one index. Transitions are computed
 // on first use and stored, one for each class of bytes that all sets and DFAs of the grammar treat
-// alike. All of them are stored in slices without pointers. Beyond [MaxStates] states or 32 MiB,
-// [Automaton.Renew] drops all states except those of open cursors.
+// alike. All of them are stored in slices without pointers. Beyond [MaxStates] states or 32 MiB the
+// automaton is full, and [Automaton.Renew] drops all states except those of open cursors.
 //
 // Every item has a way to the end of the text. [Builder.Build] removes the parts of a grammar that
 // match no text, and an item is never made if its stack could not be emptied within the grammar's

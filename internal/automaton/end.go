@@ -13,13 +13,13 @@ func (a *Automaton) NextSymbol(s State, x Symbol) State {
 	return a.Next(s, byte(x))
 }
 
-// Shortest returns the text with the fewest symbols that leads to an end of the text; with guards it
-// has few, not always the fewest. ok is false if limit symbols do not suffice. The caller must not
-// change the text. After the first symbols of the text, Shortest returns the rest of it.
+// Shortest returns the shortest text from the cursor to an end of the whole text; under a guard it is
+// short, but not always the shortest. ok is false if limit symbols do not suffice. The caller must not
+// change the text. If the cursor moves along the text, the next result is the remainder of the text.
 func (c *Cursor) Shortest(limit int) (text []Symbol, ok bool) { return c.ShortestBehind(nil, limit) }
 
-// ShortestBehind returns what Shortest would return if the cursor had moved over the symbols p; it does
-// not move the cursor. ok is also false if the symbols do not fit.
+// ShortestBehind is Shortest from the position after the symbols p; it does not move the cursor. ok is
+// also false if the symbols do not fit.
 func (c *Cursor) ShortestBehind(p []Symbol, limit int) (text []Symbol, ok bool) {
 	if !c.a.g.guard {
 		return c.a.ShortestFrom(c.runSymbols(p), limit)
@@ -40,7 +40,7 @@ func (c *Cursor) ShortestBehind(p []Symbol, limit int) (text []Symbol, ok bool) 
 	return text, ok
 }
 
-// ShortestFrom is [Cursor.Shortest] from a state, without a guard.
+// ShortestFrom is [Cursor.Shortest] from a state. It ignores guards.
 func (a *Automaton) ShortestFrom(s State, limit int) (text []Symbol, ok bool) {
 	return a.shortest(s, limit, a.Nearest)
 }
@@ -99,8 +99,8 @@ const (
 	notAlone = 2
 )
 
-// alone reports whether the byte of Nearest is the only byte that leads to a state of so low a cost. It
-// is called only if Nearest returns a byte.
+// alone reports whether no other byte leads to a state with a cost as low as after the byte of Nearest.
+// It is called only if Nearest returns a byte.
 func (a *Automaton) alone(s State) bool {
 	if a.states[s].near&(alone|notAlone) == 0 {
 		result := int32(notAlone)
@@ -179,7 +179,7 @@ func (c *Cursor) repeats(b byte) bool {
 }
 
 // search is nearest for the case that the guard may refuse the symbol of [Automaton.Nearest], or raise the
-// cost after it. Of symbols with equal cost it prefers one that leads off the finished spellings.
+// cost after it. Of symbols with equal cost it prefers one that does not continue a finished spelling.
 func (c *Cursor) search(s State) (best Symbol, to State) {
 	a := c.a
 	best, to = -1, Dead

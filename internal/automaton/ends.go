@@ -2,7 +2,7 @@ package automaton
 
 // An end is a shortest text from a place to an end of the whole text; see [Cursor.Shortest]. Under a guard,
 // finding one takes longer than choosing a token. So the ends found last are kept: a text usually goes on
-// along the end found before, or within a string, where the end stays the same.
+// along the end found before, or within a string, and then the end stays the same.
 
 // A spot identifies a state of a cursor and of its guard.
 type spot struct {
@@ -11,8 +11,8 @@ type spot struct {
 	renewed int
 }
 
-// ends holds two ends: text, which begins at the spot from, and behind, which begins after the symbols
-// passed from the spot origin on. The two spots are usually the same.
+// ends holds two ends: text begins at the spot from, and passedEnd begins at the spot that the symbols
+// passed reach from the spot origin. from and origin are usually the same.
 type ends struct {
 	from spot
 	text []Symbol
@@ -24,7 +24,8 @@ type ends struct {
 
 func (c *Cursor) spot() spot { return spot{c.state, c.guard.stamp, c.a.renewed} }
 
-// find returns the end after the symbols p from a spot on, if that end is kept.
+// find returns the end that begins where the symbols p lead from a spot. ok is false if that end is not
+// kept.
 func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	switch {
 	case e.from == from && begins(e.text, p):
@@ -35,7 +36,7 @@ func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	return nil, false
 }
 
-// add keeps text as the end after the symbols p from a spot on.
+// add keeps text as the end that begins where the symbols p lead from a spot.
 func (e *ends) add(from spot, p, text []Symbol) {
 	if len(p) == 0 {
 		e.from, e.text = from, text
@@ -44,8 +45,8 @@ func (e *ends) add(from spot, p, text []Symbol) {
 	e.origin, e.passed, e.passedEnd = from, append(e.passed[:0:0], p...), text
 }
 
-// follow moves the kept ends that begin at a spot, and go on with the symbols p, to the spot to which p
-// leads.
+// follow records that the symbols p lead from one spot to another. An end that is kept for the first spot
+// is then kept for the second one, if the way along it begins with p.
 func follow[T byte | Symbol](e *ends, from, to spot, p []T) {
 	if e.from == from && begins(e.text, p) {
 		e.from, e.text = to, e.text[len(p):]

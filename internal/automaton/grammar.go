@@ -14,7 +14,8 @@ var (
 // Unlimited is the maximum of a repetition that has none.
 const Unlimited = math.MaxInt32
 
-// MaxCount is the largest minimum or maximum of a repetition. A larger maximum counts as Unlimited.
+// MaxCount is the largest minimum or maximum of a repetition. A larger maximum counts as Unlimited; no
+// text reaches a larger minimum.
 const MaxCount = 1<<27 - 1
 
 // never is the cost of a node without a way to an end.

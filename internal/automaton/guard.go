@@ -18,9 +18,9 @@ type guard struct {
 	stamp, atStamp, stamps int // the stamp now; that at begin; the highest one so far
 
 	// closed holds positions from which no way leads to a new spelling, opened holds positions from which
-	// one does. Both are valid until a node is dropped or restored, opened only until a spelling is finished.
-	// They save searches: closed for each token of a mask with white space before a name, opened for each
-	// byte of a spelling that begins like a finished one.
+	// one does. Both become invalid when a node is dropped or restored, and opened also when a spelling is
+	// finished. They save searches: closed for each token of a mask with white space before a name, opened
+	// for each byte of a spelling that begins like a finished one.
 	closed, opened map[position]struct{}
 	renewed        int // Automaton.Renewed when they were found
 }
@@ -228,7 +228,7 @@ func (g *guard) act(a *Automaton, s State, x Symbol) State {
 }
 
 // spell appends a symbol to the current spelling of a scope. A token that is taken by its id ends the
-// recording, because what contains one is not compared.
+// recording, because a spelling with such a token is not compared.
 func (g *guard) spell(top *scope, x Symbol) {
 	if x >= 256 {
 		top.recording = false
@@ -329,7 +329,7 @@ func (g *guard) opens(a *Automaton, p position, space bool) (open bool) {
 }
 
 // mayFinish reports whether the spelling at position p may end before the symbol that leads to state
-// next: it is not a repetition, or not all ways end it there.
+// next: it is empty or not a repetition, or not all ways end it there.
 func (g *guard) mayFinish(a *Automaton, p position, next State) bool {
 	return !p.started || !g.nodes[p.at].final || a.states[next].sure&End == 0
 }

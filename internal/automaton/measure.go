@@ -3,9 +3,9 @@ package automaton
 import "slices"
 
 // measure computes the costs and the heights of all nodes: they begin at never, and are lowered until
-// none changes any more. Each node is measured once, and again after a node to which it refers has
-// changed. The bodies of rules are measured from the last to the first, because rules are usually made
-// before those that they call; within a body most nodes refer to earlier ones.
+// none of them changes. Each node is measured once, and again after a node to which it refers has
+// changed. The bodies of rules are measured from the last to the first, because a rule is usually made
+// before the rules that it calls; within a body most nodes refer to earlier ones.
 func (b *Builder) measure() {
 	g := &b.g
 	n := len(g.nodes)

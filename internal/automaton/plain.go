@@ -28,8 +28,8 @@ type midway struct {
 	line  uint8 // bytes so far of a line separator: U+2028 and U+2029 are E2 80 A8 and E2 80 A9
 }
 
-// together returns a number n such that a state takes any n plain characters, if different ways may
-// take them: where one way refuses a character, another one may take it. An object with
+// together returns a number n such that a state takes any n plain characters by all of its ways
+// together: where one way refuses a character, another one may take it. An object with
 // patternProperties has such ways for its names. To stay cheap, together stops counting at mostTogether
 // states.
 func (a *Automaton) together(s State) (n int32) {

@@ -27,8 +27,8 @@ type item struct {
 	marks              Mark
 }
 
-// A frame is a stack of return nodes with their counts: its top, and the rest, which is the frame
-// parent. The empty stack is frame 0.
+// A frame is a stack of return nodes with their counts: the top node, and the index of the frame below
+// it. Frame 0 is the empty stack.
 type frame struct {
 	node, count, parent int32
 	depth               int32 // levels of the whole stack
@@ -44,7 +44,7 @@ type state struct {
 	near         int32 // (symbol of Nearest + 2) << 2, and the low bits alone and notAlone; 0 if unknown
 	marks, sure  Mark
 	end          bool // the text may end here
-	only         bool // no text can come next but up to plain plain characters and the end of the string
+	only         bool // only plain characters, as many as plain says, and the end of the string can come next
 	tokens       bool // a token by its id may come
 	several      bool // several ways may take plain characters, and Plain has not computed how many they take together
 }

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// TextBut returns a DFA of the texts of any length that [Builder.Text] takes, except the given
-// words, which must be spelt like such texts.
+// TextBut returns a DFA of the texts of any length that [Builder.Text] takes, except the given words.
+// A word that is not such a text has no effect.
 func TextBut(words []string) *DFA {
 	t := &wordTrie{}
 	t.node(whole)

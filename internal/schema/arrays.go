@@ -133,7 +133,7 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	if a.most >= 0 {
 		n = min(n, a.most)
 	}
-	rest := func(i int) automaton.Node { // what follows item i-1, when no prefix is left
+	rest := func(i int) automaton.Node { // the end of the array, after its first i items and the whole prefix
 		most := automaton.Unlimited
 		if a.most >= 0 {
 			most = a.most - i

@@ -7,7 +7,7 @@ import (
 )
 
 // complement returns the set of all values that are not in x. origin is the keyword that needs the
-// complement; a refusal of the result, or of an expression in it, names that keyword.
+// complement; if the result or an expression in it is refused, the refusal names that keyword.
 func (c *compiler) complement(x *set, origin *origin) (*set, error) {
 	s := &set{null: !x.null, bools: [2]bool{!x.bools[0], !x.bools[1]}, nums: regex.Minus(c.budget, c.decimals, x.nums)}
 	if x.nums.Empty() {
@@ -161,7 +161,7 @@ func (c *compiler) complementObjs(x objs, origin *origin) (out []objs) {
 	return out
 }
 
-// unmet returns the case of the objects that do not meet n in any of its ways.
+// unmet returns the case of the objects that meet need n by none of its ways.
 func (c *compiler) unmet(n *need, origin *origin) objs {
 	o := anyObjs
 	for _, w := range n.ways {

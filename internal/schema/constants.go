@@ -20,7 +20,7 @@ type numbers struct {
 type fixed struct {
 	numbers
 	any        *regex.DFA                  // all strings
-	reprs      reprs                       // all strings, by their marks in Python
+	reprs      reprs                       // all strings, by their quotation marks in Python
 	spelt      map[spelling]*automaton.DFA // spellings of decimals, of integers and of reprs
 	space, gap *automaton.DFA              // white space between tokens, and after a colon
 }

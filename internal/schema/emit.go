@@ -32,12 +32,12 @@ type emitter struct {
 	innerStyle uint8 // the style of the values in the array or object being written
 
 	spelt     map[spelling]*automaton.DFA
-	character *automaton.DFA            // any character, in UTF-8; nil until it is needed
+	character *automaton.DFA            // any character, in UTF-8 or as ASCII requires; nil until it is needed
 	names     map[string]*automaton.DFA // automata of undeclared names, by the declared names
 
-	// openObjects and uniqueArrays report whether the grammar so far has objects with undeclared
-	// members, or arrays of unique items. If it has any, all objects, or all arrays, need marks.
-	// markObjects and markArrays report whether these marks are written.
+	// openObjects reports whether the grammar so far has objects with undeclared members; if so, all
+	// objects need marks. uniqueArrays reports whether it has arrays of unique items; if so, all arrays
+	// need marks. markObjects and markArrays report whether these marks are written.
 	openObjects, uniqueArrays bool
 	markObjects, markArrays   bool
 }

@@ -3,7 +3,7 @@ package schema
 import "slices"
 
 // empty reports whether an expression certainly has no value. An expression is also empty if each of
-// its values would have to contain another of them, because no finite value does.
+// its values would have to contain another of its values, because such values would be infinite.
 func (c *compiler) empty(e expr) bool {
 	if known, ok := c.vacant[e]; ok {
 		return known
@@ -15,8 +15,8 @@ func (c *compiler) empty(e expr) bool {
 	s, err := c.eval(e)
 	vacant := err == nil && c.emptySet(s)
 	delete(c.deciding, e)
-	// Expressions whose evaluation has begun count as empty, so a result of true may depend on them.
-	// It is stored only if there are none.
+	// An expression counts as empty while empty runs for it, so a result of true may depend on such
+	// expressions. It is stored only if there are none.
 	if !vacant && err == nil || len(c.deciding) == 0 {
 		c.vacant[e] = vacant
 	}
@@ -126,8 +126,8 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 	return n
 }
 
-// otherClasses returns the classes of undeclared members of o whose condition some value meets.
-// Declared names are removed from the names of a class, unless these are nil.
+// otherClasses returns the classes of undeclared members of o, without classes that no member can belong
+// to. It removes declared names from the names of a class, unless these are nil.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {

@@ -36,7 +36,7 @@ type expression struct {
 	origin *origin // of a complement: the keyword that needs it; otherwise nil
 }
 
-// An origin is the keyword that an expression or a fault comes from.
+// An origin is the keyword that is the cause of an expression or a fault.
 type origin struct {
 	at      *value
 	keyword string
@@ -192,8 +192,8 @@ func (c *compiler) not(e expr, o *origin) expr {
 	return c.find(key, expression{kind: exprNot, parts: []expr{e}, origin: o})
 }
 
-// eval returns the set of values of an expression. The error is a [*fault], or errCycle if the
-// expression depends on itself.
+// eval returns the set of values of an expression. The error is errCycle if the expression depends on
+// itself, or the error of a keyword or of an operation on sets; it is in a [*fault] if the keyword is known.
 func (c *compiler) eval(e expr) (*set, error) {
 	switch {
 	case c.sets[e] != nil:

@@ -33,9 +33,9 @@ const (
 // A format is the set of the strings that match every pattern in all and no pattern in none.
 type format struct{ all, none []string }
 
-// Host names of up to 63 characters may have any number of labels, longer ones at most four. The
-// automaton then need not count both the length of the name and of its labels. Labels such as xn--…
-// are excluded, because their meaning depends on tables.
+// Host names of up to 63 characters may have any number of labels, longer ones at most four. So the
+// automaton need not count the characters of the name and of a label at the same time. Labels such as
+// xn--… are excluded, because their meaning depends on tables.
 var (
 	reserved  = `(?:^|[.@])[^.@]{2}--`
 	shortHost = `^.{1,63}$`

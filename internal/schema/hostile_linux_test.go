@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/schema"
 )
 
-// hostile returns schemas that are expensive to compile, by what makes them so.
+// hostile returns schemas that are expensive to compile. The keys are the reasons.
 func hostile() map[string]string {
 	words := make([]string, 100_000)
 	for i := range words {
@@ -64,8 +64,9 @@ func threadTime(tb testing.TB) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Hostile schemas compile, or are refused, within the bounds of a budget. The budget allows one
-// second; the test allows two, because a step that is running when the budget ends is finished.
+// Hostile schemas compile, or are refused, within the bounds of a budget; a schema that compiles has a
+// shortest text. The budget allows one second; the test allows two, because a step that is running when
+// the budget ends is finished.
 func TestHostile(t *testing.T) {
 	costly := []string{"an enum of 100,000", "numbers, 100,000", "1 MB of properties", "1 MB of required", "exploding names", "an exploding pattern", "exploding remainders"}
 	for name, source := range hostile() {

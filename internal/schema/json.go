@@ -256,7 +256,7 @@ func (r *reader) escape() (rune, error) {
 	return ch, nil
 }
 
-// hex parses the rest of the escape \uXXXX, from the u on.
+// hex parses the part uXXXX of an escape. It reports false if that is not there.
 func (r *reader) hex() (rune, bool) {
 	if len(r.src)-r.at < 5 || r.src[r.at] != 'u' {
 		return 0, false

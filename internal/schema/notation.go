@@ -41,8 +41,8 @@ type Notation struct {
 	Quote string
 	// Around, if not empty, is the quotation mark on both sides of the strings of the outermost object,
 	// which are raw inside: the marks that Write adds decide where a string ends. Arrays in the outermost
-	// object, and all values within them, are then spelt as Python's repr spells them; objects in it are
-	// JSON, with JSON's words. It is used only with Bare and without End and Quote.
+	// object, and all values within them, are then spelt as Python's repr spells them; objects in the
+	// outermost object are JSON, with JSON's words. Around is used only with Bare and without End and Quote.
 	Around string
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string
@@ -58,14 +58,14 @@ type Notation struct {
 	Sorted bool
 }
 
-// A Value is a kind of value in the outermost object, as [Notation].End distinguishes them. There are
-// no others than the constants below.
+// A Value is a kind of value in the outermost object; it is an argument of End in a [Notation]. The
+// constants below are the only kinds.
 type Value uint8
 
 // Kinds of values.
 const (
 	JSON   Value = iota // all values except strings
-	Raw                 // other strings, without quotes
+	Raw                 // strings that are not Listed, without quotes
 	Listed              // strings of a finite list, without quotes: their ends are certain
 )
 
@@ -76,7 +76,7 @@ const (
 	rawMember   // only strings, without quotes
 	rawWrapped  // only strings, between the markers of WrapOpen and WrapClose
 	jsonMember  // all values except strings
-	jsonWrapped // arrays and objects, between these markers
+	jsonWrapped // arrays and objects, between the same markers
 	around      // all values, with strings between the marks of Around
 	repr        // all values, as Python's repr writes them
 )
@@ -239,8 +239,8 @@ func (e *emitter) setInnerStyle(style uint8, array bool) {
 }
 
 // reprString writes strings as Python's repr does: between double quotation marks if a string contains single ones and
-// no double ones, otherwise between single ones. If bounds on the length of arbitrary strings make that too large, all
-// strings are between single ones.
+// no double ones, otherwise between single ones. If bounds on the length of arbitrary strings make the automaton too
+// large, all strings are between single ones.
 func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error) {
 	lang, err := e.cutStrs(x)
 	if err != nil {

@@ -33,7 +33,7 @@ func ended(b *automaton.Builder, of schema.Value, next automaton.Node) automaton
 
 // Notations for the tests: tagged and bare spell members as tagged parameters with raw strings,
 // keyword as the keyword arguments of Python, and inBraces and literal as literals with unquoted
-// names and strings between bars.
+// names and strings between bars. Only in literal does the outermost object have braces.
 var (
 	tagged  = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", End: ended}
 	bare    = &schema.Notation{Write: plainly, Bare: true, Open: "<", Middle: ">", Close: "</>", None: ".", End: ended}
@@ -45,7 +45,7 @@ var (
 )
 
 // Objects in a notation have the members that the schema allows. An undeclared member never has the
-// name of a declared one, whose value would then escape its schema.
+// name of a declared one, because its value would then escape the declared member's schema.
 func TestNotations(t *testing.T) {
 	const object = `{"type":"object","properties":{"a":{"type":"integer"},"s":{"type":["string","null"]}},"required":["a"]}`
 	for name, test := range map[string]struct {
@@ -109,8 +109,8 @@ func TestNotations(t *testing.T) {
 	}
 }
 
-// In arrays that are spelt as Python's repr spells them, a pattern with a bound on the length that is too large to be
-// enforced beside it is refused. A bound without a pattern is enforced.
+// In arrays that are spelt as Python's repr spells them, a pattern is refused if the bound on the length beside it is too
+// large to be enforced. A bound without a pattern is enforced.
 func TestNotationRefuses(t *testing.T) {
 	const source = `{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","pattern":"^(ab|c)*$","minLength":3,"maxLength":100000000}}}}`
 	if _, err := schema.CompileObject([]byte(source), keyword, patient()); err == nil {

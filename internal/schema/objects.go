@@ -84,7 +84,7 @@ const maxNeeds = 16
 type objectWriter struct {
 	*emitter
 	o                     *objs
-	root                  bool // the outermost object of a notation
+	root                  bool // the outermost object of a notation with Bare
 	start                 position
 	declared              []string // names of all props
 	props                 []prop   // the props that some value meets
@@ -186,8 +186,8 @@ type meeting struct {
 }
 
 // meetings divides the members of class k by the needs that they meet. met holds the needs that
-// were met before. name is the name of a prop, or nil for undeclared members, whose names each way
-// may narrow.
+// were met before. name is the name of a prop, or nil for undeclared members; then a way may also
+// narrow the names of the class.
 func (w *objectWriter) meetings(k class, name *string, met uint32) []meeting {
 	all := []meeting{{k, met}}
 	for i, n := range w.o.needs {

@@ -27,7 +27,7 @@ func (c *compiler) intersectAll(x, y []objs) (out []objs, err error) {
 	return out, nil
 }
 
-// thin returns cases without those that are empty or part of another case.
+// thin returns the cases that are neither empty nor part of another case.
 func (c *compiler) thin(cases []objs) (out []objs) {
 	for i := range cases {
 		if !c.emptyObjs(&cases[i]) {

@@ -31,8 +31,8 @@ var culprits = map[error][]string{
 }
 
 // blame returns the keyword that probably causes an error of expression e. It looks in the schemas
-// of e, and in the schemas that these refer to. If it finds no keyword, it returns the first schema
-// of e, without a keyword.
+// of e, and in the schemas that these combine or refer to. If it finds no keyword, it returns the first
+// schema of e, without a keyword.
 func (c *compiler) blame(err error, e expr) origin {
 	return c.search(e, func(v *value) origin {
 		for _, keyword := range culprits[err] {
@@ -79,8 +79,8 @@ func mentions(v *value, text string) bool {
 		slices.ContainsFunc(v.items, func(item *value) bool { return mentions(item, text) })
 }
 
-// search returns what match finds in the schemas of expression e, or in schemas that these combine or refer to. If it
-// finds nothing, it returns the first schema of e, without a keyword.
+// search returns the first origin that match finds in the schemas of expression e, or in schemas that these combine or
+// refer to. If match finds none, search returns the first schema of e, without a keyword.
 func (c *compiler) search(e expr, match func(*value) origin) origin {
 	var found origin
 	var owner *value

@@ -61,7 +61,7 @@ func (r RefusedError) Error() string {
 	return s.String()
 }
 
-// Errors of operations on sets. Their texts are the reasons of refusals.
+// Reasons to refuse a keyword, or the schema of an expression.
 var (
 	errCases     = errors.New("too many cases: more than 256 combinations")
 	errFormatNot = errors.New("the opposite of this format cannot be enforced")

@@ -26,8 +26,8 @@ func compile(tb testing.TB, source string) *automaton.Grammar {
 	return s.Grammar
 }
 
-// The grammar of each schema accepts the texts in yes and refuses those in no, including their white
-// space and spelling.
+// The grammar of each schema accepts the texts in yes and refuses the texts in no. White space and the
+// spelling of values matter.
 func TestTexts(t *testing.T) {
 	for source, test := range map[string]struct{ yes, no []string }{
 		`true`: {
@@ -107,7 +107,8 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// Keywords that cannot be enforced are refused by name and pointer.
+// Keywords that cannot be enforced are refused by name and pointer. The refusal of a whole schema has
+// neither.
 func TestRefused(t *testing.T) {
 	for source, want := range map[string]string{
 		`{"properties":{"a/b":{"pattern":"(?=x)"}}}`: `/properties/a~1b/pattern pattern look-around`,
@@ -179,8 +180,8 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-// Schemas from public issues of other engines are enforced. The table names the issue (L:
-// llama.cpp).
+// Schemas from public issues of other engines are enforced. The names of the cases begin with the issue
+// (L: llama.cpp).
 func TestPublicFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		schema  string

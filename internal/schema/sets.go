@@ -34,7 +34,7 @@ type arrs struct {
 	contains    []contains
 }
 
-// A contains bounds the number of items that match what. It counts the items from index from on.
+// A contains bounds the number of items that match what. Items before the index from do not count.
 type contains struct {
 	what        expr
 	from        int
@@ -53,8 +53,8 @@ type objs struct {
 // ways. Complements of cases of objects have needs. The names in the ways are props of the case.
 type need struct{ ways []way }
 
-// A way is one condition of a need: a member with this name and value is present, or, if absent is
-// set, no member with this name is.
+// A way is one condition of a need: a member with this name and value is present. If others is set,
+// the member may have any name in names. If absent is set, no member with this name may be present.
 type way struct {
 	name   string // of a declared member; not used with others
 	others bool

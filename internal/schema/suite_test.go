@@ -34,7 +34,8 @@ const (
 
 var suiteVerbose = flag.Bool("suite.v", false, "print every test of the suite that is not right")
 
-// suite returns the source package, from the cache or from the package index.
+// suite returns the source package, from the cache or from the package index. If it gets none, it skips
+// the test.
 func suite(t *testing.T) []byte {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -75,7 +76,7 @@ type group struct {
 	}
 }
 
-// groups returns the groups of the suite by file.
+// groups returns the groups of the suite for draft 2020-12, by file.
 func groups(t *testing.T) map[string][]group {
 	t.Helper()
 	zipped, err := gzip.NewReader(bytes.NewReader(suite(t)))
