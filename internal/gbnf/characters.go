@@ -20,7 +20,7 @@ func (p *parser) characters(end byte) (all []charRange, err error) {
 	return all, nil
 }
 
-// A charRange is a range of code points, which may be beyond Unicode's.
+// A charRange is a range of code points, which may exceed the largest one of Unicode.
 type charRange struct{ least, most uint64 }
 
 // class parses the rest of a class: its characters and ranges, up to the bracket.

@@ -25,8 +25,8 @@ const (
 // reports false if there is no such token.
 type Tokens func(name string) (id int32, ok bool)
 
-// Compile returns the grammar of a source whose start symbol is root. The error is an [*Error].
-// tokens may be nil if the model has no tokens with names. A nil budget has the default bounds.
+// Compile returns the grammar of a source; its start symbol is root. The error is an [*Error]. If tokens
+// is nil, a name of a token is an error. A nil budget has the default bounds.
 func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Grammar, error) {
 	p := &parser{source: source, rules: make(map[string]*rule)}
 	switch n := strings.Count(source, "|"); {
@@ -64,8 +64,8 @@ func Compile(source string, tokens Tokens, b *automaton.Budget) (*automaton.Gram
 	return g, nil
 }
 
-// begin finds out whether a rule matches the empty text. It analyses the rules that r may begin
-// with first; a rule that is met again among these is left-recursive, which is an error.
+// begin determines whether r matches the empty text, after it has done so for the rules with which r may
+// begin. If r is among these, it begins with itself, which is an error; at is the position of that error.
 func (p *parser) begin(r *rule, at int) (err error) {
 	switch r.state {
 	case unseen:
@@ -219,8 +219,8 @@ func (c *compiler) one(e *element, next automaton.Node) automaton.Node {
 	return c.b.DFA(d, next)
 }
 
-// literal returns the text of a literal. It reports false if a code point is a surrogate or beyond
-// Unicode's.
+// literal returns the text of a literal. It reports false if a code point is a surrogate or exceeds the
+// largest one of Unicode.
 func literal(all []charRange) (string, bool) {
 	var s strings.Builder
 	for _, r := range all {
@@ -243,9 +243,10 @@ func class(e *element) regex.Tree {
 	return regex.Chars(ranges, e.negated)
 }
 
-// regular returns a DFA for a repeated element without recursion and tokens. It returns nil for
-// other elements and for large ones. A DFA saves work: a position in it is a single item of a state,
-// and masks find out that it takes plain characters (see [automaton.Automaton.Plain]).
+// regular returns a DFA for a repeated element without recursion and tokens. It returns nil for other
+// elements, for elements that match no text, and if the DFA would be too large. A DFA saves work: a
+// position in it is a single item of a state, and from it masks get the number of plain characters that
+// fit (see [automaton.Automaton.Plain]).
 func (c *compiler) regular(e *element) *automaton.DFA {
 	if d, ok := c.loops[e]; ok {
 		return d

@@ -264,8 +264,8 @@ func (f *File) text(key, s string) {
 	f.meta = appendText(f.meta, s)
 }
 
-// tensor returns the layout of a tensor in which count elements take size bytes. It returns false
-// if the tensor is invalid, which is recorded in f.err.
+// tensor returns the layout of a tensor in which count elements take size bytes. If the tensor is
+// invalid, it returns false, and records the error in f.err.
 func (f *File) tensor(name string, kind uint32, count, size uint64, dims []uint64) (tensor, bool) {
 	switch {
 	case name == "", len(name) > maxName, !utf8.ValidString(name):

@@ -138,7 +138,7 @@ func (r *headerReader) uint64() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// text reads a string of at most limit bytes. In errors, what names it.
+// text reads a string of at most limit bytes. what describes the string in errors.
 func (r *headerReader) text(what string, limit uint64) string {
 	n := r.uint64()
 	switch {

@@ -136,7 +136,7 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-// ReadHeader reads a bounded number of bytes of a huge file whose header announces huge arrays.
+// ReadHeader reads a bounded number of bytes of a huge file with a header that announces a huge array.
 func TestHugeFileIsReadInBounds(t *testing.T) {
 	elements := uint64(1 << 24)
 	if testing.Short() {
@@ -155,7 +155,7 @@ func TestHugeFileIsReadInBounds(t *testing.T) {
 	}
 }
 
-// A zeroFile is an endless file of zeros after its head. It counts the bytes read.
+// A zeroFile is a file that consists of head and endless zeros after it. read counts the bytes read.
 type zeroFile struct {
 	head []byte
 	read int

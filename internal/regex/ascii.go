@@ -3,7 +3,7 @@ package regex
 import "github.com/inferd-go/inferd/internal/automaton"
 
 // ASCII returns the strings of the language as the inside of a JSON string in ASCII, spelt as by
-// Python's json.dumps: characters beyond ASCII and DEL are \uXXXX with lower-case digits, and
+// Python's json.dumps: DEL and all characters beyond ASCII are \uXXXX with lower-case digits, and
 // characters beyond the basic plane are two such escapes.
 func ASCII(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, ascii) }
 
@@ -44,8 +44,8 @@ func (s *speller) asASCII(spans []span) []automaton.Edge {
 	return sorted(edges)
 }
 
-// high returns spans of the first surrogates of the characters in spans, all of which are beyond the
-// basic plane. The state of a span is that after the first escape; the second escape follows there.
+// high returns spans of the first surrogates of the characters in spans, which must be beyond the basic
+// plane. The state of a returned span follows the first escape, and the second escape begins there.
 func (s *speller) high(spans []span) (out []span) {
 	for h := range int32(halves) {
 		base := firstAstral + h*halves

@@ -14,7 +14,7 @@ func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, raw) }
 // character has only the spelling that [automaton.Builder.Text] allows.
 func Quoted(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, quoted) }
 
-// A style is a way to spell characters. The set is closed.
+// A style is a way to spell characters. The constants below are the only styles.
 type style uint8
 
 const (
@@ -158,7 +158,7 @@ func (s *speller) digits(spans []span, rest int, base byte) []automaton.Edge {
 	return edges
 }
 
-// tail returns the edges for the last rest bytes of characters, which are continuation bytes.
+// tail returns the edges for the next byte of characters of which only rest continuation bytes are left.
 func (s *speller) tail(spans []span, rest int) []automaton.Edge {
 	if rest > 1 {
 		return s.digits(spans, rest-1, 0x80)

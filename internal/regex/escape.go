@@ -17,7 +17,8 @@ var (
 	spaces = set{{'\t', '\r'}, {' ', ' '}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}}
 )
 
-// escape parses an escape for a character (single is true) or for a set of characters.
+// escape parses an escape for a character (single is true) or for a set of characters. inClass is set
+// within brackets, where \b means a backspace.
 func (p *parser) escape(inClass bool) (s set, single bool, err error) {
 	at := p.at
 	p.at++
@@ -91,7 +92,8 @@ func (p *parser) hex(n int) (rune, bool) {
 	return rune(v), true
 }
 
-// unicode parses the rest of \uXXXX, a pair of surrogates, or \u{X…}.
+// unicode parses the rest of \uXXXX, of a pair of surrogates, or of \u{X…}, after the u. at is the
+// position of the backslash.
 func (p *parser) unicode(at int) (s set, single bool, err error) {
 	if p.take("{") {
 		end := strings.IndexByte(p.src[p.at:], '}')
@@ -121,7 +123,7 @@ func (p *parser) unicode(at int) (s set, single bool, err error) {
 	return set{{r, r}}, true, nil
 }
 
-// property parses the rest of \p{…}.
+// property parses the rest of \p{…}, after the p. at is the position of the backslash.
 func (p *parser) property(at int) (set, error) {
 	body, _, ok := strings.Cut(p.src[p.at:], "}")
 	if !ok || !p.take("{") {

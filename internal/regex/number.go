@@ -87,8 +87,8 @@ const (
 	zero  = 3 // the digits follow
 )
 
-// machine returns the automaton over digitAlphabet whose states are those that next reaches from start.
-// next returns the state after a state and a class, and reports false if there is none.
+// machine returns the automaton over digitAlphabet with the states that next reaches from start. next
+// returns the state that follows a state at a character of a class, or reports false if none does.
 func machine[S comparable](b *Budget, start S, next func(S, int) (S, bool), accept func(S) bool) *DFA {
 	d := &DFA{alphabet: digitAlphabet}
 	index := map[S]int32{start: 0}
@@ -194,13 +194,13 @@ func Compare(b *Budget, bound Decimal, less, equal, greater bool) *DFA {
 	})
 }
 
-// comparing is the state of comparing a decimal with a bound. It compares their magnitudes: first
-// the number of digits of the whole parts, then these digits, then the digits of the fractions.
+// comparing is the state of the comparison of a decimal with a bound. Their magnitudes are compared:
+// first the number of digits of the whole parts, then these digits, then the digits of the fractions.
 type comparing struct {
 	position
 	negative, nonzero bool
 	digits            int  // digits of the whole part or of the fraction so far, at most one more than the bound has
-	order             int8 // of these digits compared with those of the bound: -1, 0 or 1
+	order             int8 // -1, 0 or 1: these digits are less than, equal to or greater than those of the bound
 }
 
 func compareInts(have, want int) int8 { return int8(max(-1, min(have-want, 1))) }
@@ -270,7 +270,8 @@ func (s comparing) sum(bound *Decimal) int8 {
 // Equals returns the spellings of a number.
 func Equals(b *Budget, d Decimal) *DFA { return Compare(b, d, false, true, false) }
 
-// Multiples returns the decimals that are multiples of a positive number, or [ErrMultiple].
+// Multiples returns the decimals that are multiples of a number. The error is [ErrMultiple] if the number
+// is not positive, or exceeds [MaxMultiple].
 func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	scaled, ok := new(big.Int).SetString("0"+of.whole+of.fraction, 10)
 	if !ok || of.Negative || of.zero() || scaled.Cmp(big.NewInt(MaxMultiple)) > 0 {
@@ -306,8 +307,8 @@ func Multiples(b *Budget, of Decimal) (*DFA, error) {
 	}), nil
 }
 
-// JSONNumbers returns the language of all JSON numbers whose exponents have at most three digits:
-// programs that read the numbers may fail at larger exponents.
+// JSONNumbers returns the language of all JSON numbers with exponents of at most three digits: programs
+// that read the numbers may fail at larger exponents.
 func JSONNumbers(b *Budget) *DFA {
 	d, err := Compile(b, `^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$`)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 const (
 	maxNodes  = 1 << 17 // of the nondeterministic automaton
 	maxGroups = 500     // nested groups
-	maxRepeat = 1 << 16 // written-out repetitions
+	maxRepeat = 1 << 16 // the largest bound in braces
 )
 
 // An Error is an error in a pattern, with its position.

@@ -95,7 +95,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Compiling a pattern whose automaton grows exponentially ends at the budget.
+// The compilation of a pattern with an exponentially growing automaton ends at the budget.
 func TestExploding(t *testing.T) {
 	for _, pattern := range []string{`(a|b)*a(a|b){30}`, `^(.*a.{20}|.*b.{20})$`, `[ab]*a[ab]{24}c[ab]{24}`} {
 		b := &regex.Budget{Bytes: 8 << 20}
@@ -238,8 +238,8 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// In the language that ASCII returns, each character beyond ASCII has one spelling: one escape, or a
-// pair of surrogates if it is beyond the basic plane. Other characters are spelt as in Quoted.
+// In the language that ASCII returns, DEL and each character beyond ASCII have one spelling: one escape,
+// or two for a character beyond the basic plane. Other characters are spelt as in Quoted.
 func TestASCII(t *testing.T) {
 	b := &regex.Budget{}
 	d := regex.ASCII(b, regex.Any())

@@ -133,7 +133,7 @@ func (w *arrayWriter) items(counts []int) automaton.Node {
 	if a.most >= 0 {
 		n = min(n, a.most)
 	}
-	rest := func(i int) automaton.Node { // the end of the array, after its first i items and the whole prefix
+	rest := func(i int) automaton.Node { // the items from index i on, all after the prefix, and the end
 		most := automaton.Unlimited
 		if a.most >= 0 {
 			most = a.most - i

@@ -20,7 +20,7 @@ type counts struct {
 	renewed int               // Automaton.Renewed when they were counted
 }
 
-// Ends reports whether the answer can end within a number of further tokens after the token id, which
+// Ends reports whether the answer can end within the given number of tokens after the token id, which
 // must fit. It considers one end only, that of [automaton.Cursor.Shortest], divided into tokens as by
 // [Vocab.Count], up to 32,768 symbols. With a guard, finding that end takes some 30 ns for each symbol,
 // unless the cursor still has it from an earlier call.
@@ -120,8 +120,8 @@ func (m *Masks) countFrom(s automaton.State) (n int, ok bool) {
 	return n, true
 }
 
-// longest returns the state after the first token of the shortest text from a state to the end: the
-// longest token with which that text begins.
+// longest returns the state after the longest token with which the shortest text from a state to the
+// end begins. It returns Dead if there is no such text.
 func (m *Masks) longest(s automaton.State) automaton.State {
 	x, next := m.a.Nearest(s)
 	if x < 0 || x >= 256 {

@@ -24,7 +24,7 @@ type kept struct {
 // A keptMask is a ready mask and the tokens that it lacks, or, if these are many, a whole mask.
 type keptMask struct {
 	base    int     // the group of the ready mask; -1 if there is none
-	tokens  []int32 // those that the ready mask lacks, with flags
+	tokens  []int32 // the tokens that the ready mask lacks, with flags
 	whole   []uint64
 	guarded []int32 // tokens that the guard must check
 }

@@ -1,6 +1,7 @@
 // Package vocab turns the states of an automaton into masks over the tokens of a vocabulary. The
-// bit of a token is set exactly if its bytes fit next. It does not know where a vocabulary comes
-// from, nor how tokens are chosen.
+// bit of a token is set exactly if its bytes fit next, or if the grammar takes it by its id. It also
+// counts the tokens that a text needs to end. It does not know where a vocabulary comes from, nor how
+// tokens are chosen.
 //
 // A [Vocab] is made once per model. It holds the tokens as a trie in depth-first order, so a walk
 // along the trie and the automaton skips a subtree at its first byte that does not fit. Tokens that
@@ -151,8 +152,8 @@ func group(n int) int {
 	return single + 1
 }
 
-// pacer returns a function that calls yield at every 512th call. It is called once for each token that
-// a loop processes.
+// pacer returns a function that loops call for each token. It calls yield, if that is not nil, at every
+// 512th call.
 func pacer(yield func()) (pause func()) {
 	const often = 512 // some 100 µs
 	n := 0
@@ -247,8 +248,8 @@ func (v *Vocab) Count(text []automaton.Symbol) (count int) {
 	return count
 }
 
-// First returns the longest token at the beginning of text, which must not be empty, and the number
-// n of its symbols. ok is false if no token matches.
+// First returns the longest token at the beginning of text, and the number n of its symbols. text must
+// not be empty. ok is false if no token matches.
 func (v *Vocab) First(text []automaton.Symbol) (id int32, n int, ok bool) {
 	if text[0] >= 256 {
 		return int32(text[0] - 256), 1, true

@@ -17,8 +17,7 @@ import (
 	"github.com/inferd-go/inferd/internal/vocab"
 )
 
-// schemas are schemas whose grammars have parts of every kind: free and bounded strings, patterns,
-// guards, numbers.
+// schemas have grammars with parts of every kind: free and bounded strings, patterns, guards, numbers.
 var schemas = []string{
 	`true`,
 	`{"type":"string","maxLength":5}`,
@@ -236,7 +235,8 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// New calls yield often for a large vocabulary, and its result does not depend on yield.
+// New calls yield often for a large vocabulary. A vocabulary that is made without yield has as many
+// tokens, and counts a text in the same way.
 func TestYields(t *testing.T) {
 	tokens, yields := synthetic(20_000), 0
 	v, other := vocab.New(tokens, func() { yields++ }), vocab.New(tokens, nil)
@@ -306,8 +306,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// The memory of the kept masks stays within its bound. A mask that was dropped is computed again, and
-// is the same.
+// The memory of the kept masks stays within its bound, and Forget frees it. A mask that was dropped is
+// computed again, and is the same.
 func TestKeptMasksAreBounded(t *testing.T) {
 	v := vocab.New(synthetic(1<<15), nil)
 	a := automaton.New(compile(t, `{"type":"string","pattern":"^([a-z]{1,400}[0-9])+$"}`))
