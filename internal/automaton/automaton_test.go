@@ -333,7 +333,7 @@ func TestTokens(t *testing.T) {
 }
 
 // A mark is passed with the byte before it in the grammar. Marks returns the marks that any way has
-// passed there, SureMarks those that all ways have passed.
+// passed there, SureMarks the marks that all ways have passed.
 func TestMarks(t *testing.T) {
 	var b automaton.Builder
 	r := b.Rule()

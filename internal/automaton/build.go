@@ -159,7 +159,7 @@ func (b *Builder) Call(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, x: int32(r), next: int32(next)})
 }
 
-// Nest is Call for a rule whose text counts as nested one level deeper; see Depth.
+// Nest is Call, but the text of the rule counts as nested one level deeper; see Depth.
 func (b *Builder) Nest(r Rule, next Node) Node {
 	return b.add(node{kind: kindCall, deep: true, x: int32(r), next: int32(next)})
 }

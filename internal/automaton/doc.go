@@ -16,8 +16,8 @@
 // An item is a position in the grammar: a node, a stack of return nodes, a counter, and the marks
 // passed since the last byte. The meaning of the counter depends on the node: repetitions so far,
 // the state of a DFA, or characters so far. If a repetition has no maximum, the counter stops at
-// the minimum, so the number of items is finite. A call pushes nothing if its return node only ends
-// the calling rule.
+// the minimum, so the number of items is finite. A call that does not nest pushes nothing if its return
+// node only ends the calling rule.
 //
 // A state is a sorted set of at most [MaxItems] items, and a bit that is set if the text may
 // end there. Stacks and states are hash-consed: equal ones have one index. Transitions are computed
@@ -25,10 +25,10 @@
 // alike. All of them are stored in slices without pointers. Beyond [MaxStates] states or 32 MiB the
 // automaton is full, and [Automaton.Renew] drops all states except those of open cursors.
 //
-// Every item has a way to the end of the text. [Builder.Build] removes the parts of a grammar that
-// match no text, and an item is never made if its stack could not be emptied within the grammar's
-// depth. So a text in a state without a next byte may end, and no text leads into a dead end.
-// [Automaton.Cost] is the number of bytes to the nearest end.
+// Every item has a way to the end of the text: an item is not made if its node leads to no end, or if
+// it could not reach the end of the text within the grammar's depth. So a text in a state without a next
+// byte or token may end, and no text leads into a dead end. [Automaton.Cost] is the number of bytes to
+// the nearest end.
 //
 // # Guards
 //

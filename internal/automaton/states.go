@@ -105,7 +105,7 @@ func (a *Automaton) Bytes() int {
 // States returns the number of states so far.
 func (a *Automaton) States() int { return len(a.states) - 1 }
 
-// Err returns the first error of a step: [ErrItems].
+// Err returns the first error of a step, [ErrItems], or nil. Such a step leads to [Dead].
 func (a *Automaton) Err() error { return a.err }
 
 // Start returns the state before the first byte.

@@ -47,8 +47,8 @@ func pieces() []string {
 	return all
 }
 
-// embed maps a text to the sum of random vectors, one per piece of its words. Texts with words in
-// common are close to each other, texts without are about orthogonal.
+// embed returns a model that maps a text to the sum of random vectors, one per piece of its words. The
+// vectors of texts with words in common are close to each other; others are about orthogonal.
 func embed(name string) *gguf.File {
 	f := newBERT(name, pooledMean, 1)
 	r := rand.NewPCG(5, 6)
@@ -75,8 +75,8 @@ const (
 	markStrength = 20
 )
 
-// rerank scores a document by the number of pieces that occur more than once in query and
-// document together.
+// rerank returns a model that scores a document by the number of pieces that occur more than once in
+// query and document together.
 //
 // In the first layer a piece attends equally to each piece equal to it, itself included, and to
 // [CLS]: its attention to [CLS] is a half if it occurs once, a third if twice. It copies that share
@@ -210,8 +210,8 @@ func addNorm(f *gguf.File, name string) {
 	f.F32(name+".bias", leaveZero, bertWidth)
 }
 
-// A bertLayer is the attention of a layer of a BERT. Each function fills the rows of a matrix,
-// which is 0 if the function is nil. The feed-forward network of the layer adds nothing.
+// A bertLayer is the attention of a layer of a BERT. Each function fills the rows of a matrix, or a
+// bias; these are 0 if the function is nil. The feed-forward network of the layer adds nothing.
 type bertLayer struct {
 	query, key, value, output func(row int, values []float32)
 	queryBias                 func(values []float32)

@@ -27,8 +27,8 @@ func generate(t *testing.T, name string) []byte {
 	return b.Bytes()
 }
 
-// The vocabulary of embed and rerank has every printable ASCII character except the capital
-// letters, at the start of a word and inside one, and no piece twice.
+// embed and rerank have the expected metadata. Their vocabulary has every printable ASCII character
+// except the capital letters, at the start of a word and inside one, and no piece twice.
 func TestBERTModels(t *testing.T) {
 	for name, pooling := range map[string]uint32{"embed": 1, "rerank": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +86,8 @@ func TestUnknownName(t *testing.T) {
 	}
 }
 
-// The file is the same on every platform: it has the known digest.
+// Each file has its known digest, so it is the same on every platform. Ensure and Write generate the
+// same content.
 func TestDigests(t *testing.T) {
 	for _, name := range builtin.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -351,7 +352,7 @@ func TestBig(t *testing.T) {
 	}
 }
 
-// A file with any other content than the model's is replaced.
+// A file without the model's content is replaced; a file with that content is not.
 func TestEnsureMends(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"nothing is wrong":  func(string) error { return nil },

@@ -11,10 +11,11 @@ import (
 
 // Script writes a model without a chat template, for tests. The model recites pieces, one token
 // each, and ends its turn after the last one. After ":", and after any token that is not a piece, it
-// begins with the first piece. Pieces must differ from each other.
+// begins with the first piece. There must be at least one piece; pieces must not be empty, and must
+// differ from each other.
 //
-// The tokenizer turns the text of a piece into the same token where the piece is one word
-// with at most one leading space, one run of punctuation, or one byte.
+// The tokenizer turns the text of a piece into the token of the piece if the piece is one word with at
+// most one leading space, one run of punctuation, or one byte.
 func Script(w io.Writer, pieces ...string) error {
 	f, err := script(pieces)
 	if err != nil {

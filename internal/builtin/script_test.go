@@ -28,7 +28,7 @@ func TestScript(t *testing.T) {
 	if diff := cmp.Diff([]string{"Ġ H", "ĠH i"}, h.meta["tokenizer.ggml.merges"]); diff != "" {
 		t.Errorf("merges (-want +got):\n%s", diff)
 	}
-	// A token is followed by the token whose output row has a weight for it.
+	// A token is followed by the token with a weight for it in its output row.
 	width := int(h.tensors["output.weight"].dims[0])
 	output := h.floats(t, "output.weight")
 	for token, want := range map[int]int{':': 261, 261: '.', '.': '\n', '\n': 'U', 'U': ':', 'x': 261, 260: 261} {

@@ -17,8 +17,8 @@ import (
 // of a control token into that token.
 //
 // If a mask forbids the token of the script, the model writes the likeliest other token instead, and
-// continues with the next token of the script. Of the others, the end of the turn is likeliest, then
-// the characters that close a JSON value, then all the rest.
+// continues with the next token of the script. Of the other tokens, the end of the turn is likeliest,
+// then come the characters that close a JSON value, and then all remaining tokens.
 type Scripted struct {
 	// Template is a chat template in Jinja; empty is none.
 	Template string
@@ -35,9 +35,9 @@ type Scripted struct {
 	Recitals []Recital
 	// Wrong are tokens that are always likelier than the token of the script.
 	Wrong []string
-	// Random replaces the script by random weights, under which all tokens but the four common
-	// control tokens are about equally likely; the tokens of the script stay in the vocabulary. 0
-	// means the script.
+	// Random, if not 0, is the seed of random weights that replace the script. With them, all tokens but
+	// the four common control tokens are about equally likely. The tokens of the script stay in the
+	// vocabulary.
 	Random uint64
 }
 
@@ -163,8 +163,8 @@ func spelling(text string) string {
 	return string(all)
 }
 
-// periods are the divisors whose remainders identify a distance: they are pairwise coprime, so all
-// distances below their product differ in a remainder. Remainders are written in binary.
+// periods are divisors. The remainders that they leave identify a distance: they are pairwise coprime,
+// so all distances below their product differ in a remainder. Remainders are written in binary.
 var periods = [...]int{9, 11, 13}
 
 // scriptWidth is the width of an attention head of a scripted model. On a processor with AVX-512,
@@ -178,7 +178,8 @@ const (
 	heads     = signBits + 1
 )
 
-// A scriptBuilder is a scripted model under construction. Its answers form one script, one after the other.
+// A scriptBuilder is a scripted model under construction. Its answers, one after the other, form one
+// script. The control token after which an answer begins is an anchor.
 //
 // All tokens have the same embedding, except that an anchor's embedding also identifies the anchor.
 // Attention has one head for each bit of each remainder, and one for the anchor alone. The rotation
@@ -190,14 +191,14 @@ const (
 type scriptBuilder struct {
 	x       *lexicon
 	script  []int       // tokens
-	anchors []int       // control tokens after which answers begin, see Recital.After
+	anchors []int       // see Recital.After
 	slots   map[int]int // numbers of the distinct tokens of the script, by token
 	first   map[int]int // by anchor: index in the script of the token right after it
 	wrong   []int
 }
 
-// The first dimensions of the residual stream. After them come those of the anchors, of the bits and of
-// the tokens of the script.
+// The first dimensions of the residual stream. The dimensions of the anchors, of the bits and of the
+// tokens of the script follow.
 const (
 	present   = iota // 1 for all tokens
 	liking           // written for all tokens: output weights on it make some tokens likelier than others
@@ -265,8 +266,8 @@ func (p *scriptBuilder) file() *gguf.File {
 	return f
 }
 
-// addFeedForward adds the feed-forward network: a neuron for each index of the script, and one that is always
-// active.
+// addFeedForward adds the feed-forward network: a neuron for each index of the script, and a last neuron, which
+// is always active.
 func (p *scriptBuilder) addFeedForward(f *gguf.File, root float64, n, ff uint64) {
 	norm := math.Sqrt(1+signBits*signSize*signSize) / root // of the residual stream after the attention
 	f.F32("blk.0.ffn_norm.weight", always(1), n)

@@ -33,7 +33,7 @@ func pairs(each func(pair, period int, frequency float64)) {
 // still is the first dimension of the pair that does not rotate.
 const still = scriptWidth - 2
 
-// factors returns divisors for llama's frequencies, which turn them into those of [pairs].
+// factors returns the divisors that turn llama's frequencies into those of [pairs].
 func factors() []float32 {
 	all := slices.Repeat([]float32{1e12}, scriptWidth/2)
 	pairs(func(pair, _ int, frequency float64) {

@@ -23,7 +23,7 @@ const (
 	unusedToken  int32 = 5
 )
 
-// lastMessage is a chat template whose prompt is the last message and nothing else.
+// lastMessage is a chat template that renders the last message and nothing else.
 const lastMessage = `{{ messages[-1]['content'] }}`
 
 // chatML is a chat template with tools in the format of the Hermes models.
@@ -69,8 +69,8 @@ const chatML = `{%- if tools %}
 // A lexicon is the part of a vocabulary that differs between models.
 type lexicon struct {
 	template string   // Jinja source; empty: the file has none
-	marks    []string // more control tokens, after the first ones
-	words    []string // tokens after the control tokens, in [byteRunes]
+	marks    []string // more control tokens, after commonControls
+	words    []string // tokens after the control tokens, spelt with [byteRunes]
 	unused   []string // tokens after the words that no text contains
 	defined  []string // user-defined tokens after the unused ones: the tokenizer finds them in any text
 	merges   []string // for the tokenizer, best first; without them it never yields a word

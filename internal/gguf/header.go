@@ -206,7 +206,7 @@ type metadata struct {
 	header   Header
 	fileType uint64
 	typed    bool              // fileType has been read
-	noted    map[string]uint64 // by key: numbers whose key may turn out to begin with the architecture's name
+	noted    map[string]uint64 // by key: numbers that matter if the key begins with the architecture's name
 	tokens   uint64            // length of the array of tokens
 }
 

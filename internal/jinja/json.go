@@ -20,8 +20,8 @@ type jsonStyle struct {
 	sorted    bool
 }
 
-// newStyle returns the style for the arguments of tojson, which are those of the filter in Hugging
-// Face's libraries.
+// newStyle returns the style for the arguments of tojson. The filter has the same arguments as in
+// Hugging Face's libraries.
 func (m *meter) newStyle(args []Value, kwargs map[string]Value) jsonStyle {
 	s := jsonStyle{item: ", ", key: ": "}
 	for i, name := range []string{"ensure_ascii", "indent", "separators", "sort_keys"} {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// JSON and numbers are written as by Python's json.dumps and repr.
+// JSON and numbers are written as by Python's json.dumps and repr. The last rows are about the addition of
+// none, members called items, and the test iterable.
 func TestJSON(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{ {'z': 1, 'a': [true, none, 'x']} | tojson }}`:                            `{"z": 1, "a": [true, null, "x"]}`,
@@ -50,8 +51,8 @@ func TestJSONFloat(t *testing.T) {
 	}
 }
 
-// Repr, and the strings in lists and mappings that a template prints, are as by Python's repr, except that characters
-// of private use are not escaped.
+// Repr, and the printing of lists and mappings, write strings as Python's repr does, except that characters of private
+// use are not escaped.
 func TestRepr(t *testing.T) {
 	for text, want := range map[string]string{
 		"":               `''`,

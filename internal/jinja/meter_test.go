@@ -67,7 +67,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Operations that count their results on the meter give the same text as in Python.
+// Operations that count their results on the meter give the expected text, which is not always Python's.
 func TestResults(t *testing.T) {
 	for source, want := range map[string]string{
 		`{{ 'x' * -1 }}|{{ 'ab' * 2 }}`:                                             `|abab`,

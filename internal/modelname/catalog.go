@@ -22,7 +22,7 @@ type Entry struct {
 	License   string   `json:"license"`
 	Sources   []string `json:"sources"` // https URLs, in the order in which they are tried; none: it cannot be pulled
 	NCtx      int      `json:"n_ctx"`   // suggested context in tokens; 0: the daemon's default
-	Task      string   `json:"task"`    // generate, embed, rerank or mmproj
+	Task      string   `json:"task"`    // generate, embed, rerank, mmproj or empty
 }
 
 // A Catalog is a list of entries with distinct names.
@@ -92,7 +92,7 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Over returns the entries of c, followed by the entries of base whose names c does not have.
+// Over returns the entries of c, followed by the entries of base with names that c does not have.
 func (c Catalog) Over(base Catalog) Catalog {
 	all := append(Catalog(nil), c...)
 	for _, e := range base {
@@ -113,7 +113,8 @@ func (c Catalog) Find(name string) (Entry, bool) {
 	return Entry{}, false
 }
 
-// Unknown returns the error for a name that is not in the catalog. It suggests the nearest name.
+// Unknown returns the error for a name that is not in the catalog. The error suggests the nearest name, or
+// lists all names if none is near.
 func (c Catalog) Unknown(name string) error {
 	names := make([]string, len(c))
 	for i, e := range c {

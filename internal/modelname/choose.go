@@ -21,7 +21,7 @@ type Listed struct {
 // A Choice is the model that a name stands for in a repository.
 type Choice struct {
 	Parts     []Listed // in order; one if the model is not split
-	Quant     string   // as in the file's name; empty: the name has none
+	Quant     string   // as in the name of the file, else of its folder; empty: neither has one
 	Projector *Listed  // the model's mmproj file, or nil
 }
 
@@ -119,7 +119,7 @@ func (c *candidate) check() error {
 	return nil
 }
 
-// candidates groups the GGUF files of a listing into models, in the order of their paths.
+// candidates groups the GGUF files of a listing into candidates, in the order of their paths.
 func candidates(files []Listed) []*candidate {
 	type key struct {
 		dir, base string
@@ -152,7 +152,7 @@ func candidates(files []Listed) []*candidate {
 	return all
 }
 
-// quantOf returns the quantisation at the end of a stem, else at the end of its folder's name.
+// quantOf returns the quantisation at the end of a stem, else at the end of its folder's name, else "".
 func quantOf(dir, stem string) string {
 	for _, text := range []string{stem, leafOf(dir)} {
 		if m := quantSuffix.FindStringSubmatch(text); m != nil {
@@ -163,8 +163,8 @@ func quantOf(dir, stem string) string {
 }
 
 // has reports whether the candidate has the quantisation quant: its stem, or the name of its folder if
-// the stem has no quantisation, ends in the word quant. quant may lack the prefix UD- of the
-// candidate's quantisation, but must have the rest.
+// only that has a quantisation, ends in the word quant. quant may lack the prefix UD- of the candidate's
+// quantisation, but no other part of it.
 func (c *candidate) has(quant string) bool {
 	text := c.stem
 	if quantSuffix.FindString(text) == "" && c.quant != "" {
@@ -182,9 +182,9 @@ func cutSuffixFold(text, suffix string) (rest string, ok bool) {
 	return text[:len(text)-len(suffix)], true
 }
 
-// Choose returns the files of the model that ref, of kind Hub, names in the listing of its repository.
-// The error for an ambiguous name lists the choices; that for an incomplete split model lists missing
-// parts.
+// Choose returns the files of the model that ref, of kind Hub, names. files is the listing of the
+// repository. The error for an ambiguous name lists the choices; the error for an incomplete split model
+// lists missing parts.
 func Choose(files []Listed, ref Ref) (Choice, error) {
 	all := candidates(files)
 	if ref.File != "" {
@@ -222,8 +222,8 @@ func Choose(files []Listed, ref Ref) (Choice, error) {
 	return choice(files, chosen[0])
 }
 
-// matches returns the models whose quantisation equals quant. If there are none, it returns the models
-// that have quant by [candidate.has], such as UD-Q4_K_M for Q4_K_M.
+// matches returns the models with exactly the quantisation quant. If there are none, it returns the
+// models that have quant by [candidate.has], such as UD-Q4_K_M for Q4_K_M.
 func matches(models []*candidate, quant string) []*candidate {
 	var loose, exact []*candidate
 	for _, c := range models {
@@ -275,7 +275,7 @@ func choice(files []Listed, c *candidate) (Choice, error) {
 
 // projector returns the mmproj file of a model, or nil if there is none or c itself is a projector. Of
 // the mmproj files in the model's folder, or else in the nearest parent folder that has one, it returns
-// the one whose bits per weight are nearest to the model's. A model without a quantisation counts as F16.
+// the file with the bits per weight nearest to the model's. A model without a quantisation counts as F16.
 func projector(files []Listed, c *candidate) *Listed {
 	if strings.Contains(strings.ToLower(leafOf(c.String())), "mmproj") {
 		return nil
@@ -301,9 +301,9 @@ func projector(files []Listed, c *candidate) *Listed {
 	}
 }
 
-// nearer reports whether the bits per weight of a are nearer to want than those of b. Of two that are
-// equally near, the file with the shorter name of its quantisation is nearer, such as F16 before BF16,
-// and then the file whose path sorts first.
+// nearer reports whether the bits per weight of file a are nearer to want than those of file b. If they
+// are equally near, the shorter name of a quantisation counts as nearer, such as F16 before BF16, and
+// then the path that sorts first.
 func nearer(a, b *Listed, want int) bool {
 	quantA, quantB := quantOfFile(a.Path), quantOfFile(b.Path)
 	distance := func(quant string) int { return max(bitsOf(quant)-want, want-bitsOf(quant)) }

@@ -8,9 +8,9 @@ import (
 	"github.com/inferd-go/inferd/internal/modelname"
 )
 
-// Each row has what is asked for (a quantisation, a file as "/PATH", or nothing for the default), the
-// listing of a repository, and the chosen files: the parts, then "+" and the projector if there is
-// one. A text that begins with "!" is part of the error instead.
+// Each row has the request (a quantisation, a file as "/PATH", or empty for the default), the listing of
+// a repository, and the chosen files: the parts, then "+" and the projector if there is one. If the last
+// text begins with "!", it is part of the error instead.
 func TestChoose(t *testing.T) {
 	for name, test := range map[string]struct{ asked, files, want string }{
 		"the usual repository":                             {"", "README.md config.json m-Q2_K.gguf m-Q4_K_M.gguf m-Q8_0.gguf", "m-Q4_K_M.gguf"},

@@ -1,7 +1,7 @@
 // Package modelname parses the names of models as operators type them, and chooses the files of a
-// model from the listing of a repository. It contains the catalog: models whose digests are known
-// before a download. It reads no files and opens no connections: other packages resolve names and
-// fetch files.
+// model from the listing of a repository. It contains the catalog: a list of models with digests, so
+// that these are known before a download. It reads no files and opens no connections: other packages
+// resolve names and fetch files.
 package modelname
 
 import (
@@ -65,8 +65,9 @@ var address = regexp.MustCompile(`^(?i)(?:[a-z][a-z0-9+.-]*://|https?:/*)`)
 // port matches a host with an optional port. Other texts may contain a password.
 var port = regexp.MustCompile(`^[^:]*(?::[0-9]*)?$|^\[[0-9a-fA-F:.]*\](?::[0-9]*)?$`)
 
-// Public returns a typed name without possible secrets. Of an address it keeps scheme, host and path,
-// and omits user, password, query and fragment. It also omits the query and fragment of other names.
+// Public returns a typed name without possible secrets. Of an address it keeps scheme, host and path, and
+// omits user, password, query and fragment; if the host is not valid, it keeps only the scheme. It also
+// omits the query and fragment of other names.
 func Public(typed string) string {
 	if i := strings.IndexAny(typed, "?#"); i >= 0 {
 		typed = typed[:i]
@@ -88,7 +89,7 @@ func Public(typed string) string {
 	return scheme + host + path
 }
 
-// quoted quotes a part of a typed name for an error.
+// quoted quotes a typed name, or a part of one, for an error, without the parts that [Public] omits.
 func quoted(text string) string { return fmt.Sprintf("%q", printable.Text(Public(text))) }
 
 // Parse returns the meaning of a typed name. Errors quote at most 256 bytes of it, and nothing that
@@ -147,7 +148,7 @@ func parse(typed string) (Ref, error) {
 	return Ref{Kind: Plain, Name: typed}, nil
 }
 
-// isPath reports whether a name without a scheme, which must not be empty, is the path of a file.
+// isPath reports whether a name without a scheme is the path of a file. The name must not be empty.
 func isPath(word string) bool {
 	return strings.HasSuffix(strings.ToLower(word), ".gguf") || strings.ContainsAny(word[:1], `/.~\`) || drive.MatchString(word)
 }

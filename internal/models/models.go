@@ -1,6 +1,6 @@
-// Package models opens the models of the config's entries: files, generated models, and models by
-// name, which are pulled into the model store if they are missing there. It knows neither entries
-// nor engines.
+// Package models opens models for engines: files, generated models, and models by name, which are
+// pulled into the model store if they are missing there. It also pulls models for clients, and reads
+// the operator's catalog. It depends neither on the config nor on engines.
 package models
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Catalog returns the catalog of this release. If file is not empty, its entries come first, and
-// replace entries of the release with the same name.
+// Catalog returns the catalog of this release. If file is not empty, the entries of the catalog in that
+// file come first, and replace entries of the release with the same name.
 func Catalog(file string) (modelname.Catalog, error) {
 	base := modelname.Embedded()
 	if file == "" {
@@ -61,8 +61,8 @@ func (s *Source) Close() error {
 	return s.Puller.Store.Close()
 }
 
-// Pull brings a model into the store for a client of Ollama's interface; name is the model's name
-// there. It returns the name of the model in the store. It does so even if AutoPull is false.
+// Pull brings a model into the store for a client of Ollama's interface, even if AutoPull is false. name
+// is the model's name in that interface; stored is its name in the store.
 func (s *Source) Pull(ctx context.Context, name string, report func(status.Phase)) (stored string, err error) {
 	s.pulling.RLock()
 	defer s.pulling.RUnlock()
@@ -150,7 +150,8 @@ func (s *Source) obtain(ctx context.Context, m backend.Model, phase func(status.
 }
 
 // withoutManifest opens a model by its digest after obtain has failed with err: a read-only store may
-// have the blob, although no manifest can be written. If there is no blob, it returns err.
+// have the blob, although no manifest can be written. If the digest is unknown, the context has ended or
+// there is no blob, it returns err.
 func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, phase func(status.Phase)) (*store.Model, error) {
 	if ref.SHA256 == "" || ctx.Err() != nil {
 		return nil, err

@@ -95,7 +95,8 @@ func (b *bench) put(content []byte) {
 	}
 }
 
-// The first Open of a model by name pulls it. Later ones send no request and hash nothing.
+// The first Open of a model by name pulls it. Later ones send no request and hash nothing, and succeed
+// even if no model can be pulled.
 func TestOpen(t *testing.T) {
 	for name, model := range map[string]backend.Model{
 		"of a hub":     {Name: "hf:O/R"},
@@ -150,8 +151,8 @@ func TestOpenMissing(t *testing.T) {
 	}
 }
 
-// Open uses a blob with the right digest without a manifest if no manifest can be written, or if
-// AutoPull is false.
+// If no manifest can be written, or if AutoPull is false, Open uses a blob with the right digest without a
+// manifest. It logs a warning unless AutoPull is false, and refuses a damaged blob.
 func TestOpenWithoutManifest(t *testing.T) {
 	b := newBench(t)
 	b.put(b.content)

@@ -28,8 +28,8 @@ const quote = "\\\\*[\"'`]"
 // line break, for example, is spelt \n, so "password" after it looks like "npassword".
 const escape = `\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})`
 
-// nameStart is what may precede the name of a secret, such as password. keyStart is what may precede a
-// key that is recognised by its own form, such as sk-….
+// nameStart matches the word boundary or the text before the name of a secret, such as password. keyStart
+// matches the text before a key that is recognised by its own form, such as sk-….
 const (
 	nameStart = `(?:\b|_|` + escape + `)`
 	keyStart  = `(^|[^A-Za-z0-9]|` + escape + `)`

@@ -8,7 +8,8 @@ import (
 )
 
 // Attr removes secrets from an attribute of a log record before a handler quotes it; see
-// [slog.HandlerOptions]. It leaves numbers, times and levels unchanged.
+// [slog.HandlerOptions]. It turns errors and values of other types into strings, but leaves numbers,
+// truth values, times, durations and levels unchanged.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString, slog.KindAny:

@@ -38,7 +38,7 @@ var unseen = sync.OnceValue(func() (all []span) {
 	return all
 })
 
-// divided returns the parts of spans beyond ASCII that are printable, and those that are not; see unseen.
+// divided returns the parts of spans beyond ASCII that are printable, and the parts that are not; see unseen.
 func divided(spans []span) (seen, hidden []span) {
 	next := unseen()
 	for _, p := range cut(spans, 0x80, maxRune) {

@@ -11,7 +11,7 @@ import (
 
 // numbers holds the languages of numbers that all schemas share.
 type numbers struct {
-	decimals, integers *regex.DFA // all numbers; the numbers whose fraction, if any, has only zeros
+	decimals, integers *regex.DFA // all numbers; the numbers without a fraction, or with zeros only in it
 	canonical          *regex.DFA // one spelling of each number
 	plainInts          *regex.DFA // one spelling of each integer
 }

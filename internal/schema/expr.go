@@ -109,7 +109,7 @@ func (c *compiler) find(key []byte, e expression) expr {
 	return i
 }
 
-// fromSet returns a new expression whose values are those of a set.
+// fromSet returns a new expression for the values of a set.
 func (c *compiler) fromSet(s *set) expr { return c.add(expression{set: s}) }
 
 // schema returns the expression for a schema of the document.

@@ -59,7 +59,7 @@ var formats = map[string]func() *language{
 	"json-pointer":  patterns(format{all: []string{`^(?:/(?:[^/~]|~[01])*)*$`}}),
 }
 
-// narrowFormats are the formats whose languages do not contain all valid strings.
+// narrowFormats are the formats with languages that lack some valid strings.
 var narrowFormats = map[string]bool{"date-time": true, "time": true, "email": true, "hostname": true, "uri": true, "uri-reference": true}
 
 // refusedFormats are the formats of the standard that cannot be enforced.

@@ -197,7 +197,7 @@ func (e *emitter) rawString(x strs, next automaton.Node) (automaton.Node, error)
 }
 
 // wrappable returns a function that writes the raw strings that may stand between WrapOpen and WrapClose, or, if
-// wrapped is false, those that may stand without them. It does not write the markers.
+// wrapped is false, the raw strings that may stand without them. It does not write the markers.
 func (e *emitter) wrappable(wrapped bool) func(strs, automaton.Node) (automaton.Node, error) {
 	return func(x strs, next automaton.Node) (automaton.Node, error) {
 		if e.notation.WrapOf == "" || x.lang == nil || !x.lang.Finite() {

@@ -52,7 +52,7 @@ func address(u *url.URL) string {
 	return v.String()
 }
 
-// Keywords whose value is a schema, a list of schemas, or an object with schemas as values.
+// Keywords with a schema, a list of schemas, or an object of schemas as their value.
 var (
 	schemaKeywords = map[string]bool{
 		"additionalItems": true, "additionalProperties": true, "contains": true, "contentSchema": true, "else": true, "if": true, "items": true, "not": true,

@@ -81,8 +81,8 @@ const (
 	whyLong    = "its shortest value has more than 32768 bytes"
 )
 
-// MaxShortest is the maximum length in bytes of the shortest value of a schema; a schema whose shortest
-// value is longer is refused.
+// MaxShortest is the maximum length in bytes of the shortest value of a schema; a schema with only longer
+// values is refused.
 const MaxShortest = 32 << 10
 
 // Compile compiles a schema within budget b; nil means the default bounds. The error is a

@@ -68,10 +68,10 @@ type prop struct {
 	name     string
 	value    expr
 	required bool
-	late     bool // no keyword declares its position: it comes after the props whose position is declared
+	late     bool // no keyword declares its position: it comes after the props with a declared position
 }
 
-// A class is the members whose names are in a language; value is the condition on them.
+// A class is the members with names in a language; value is the condition on them.
 type class struct {
 	names *regex.DFA // nil: any
 	value expr

@@ -159,8 +159,8 @@ func (m *Masks) walkAll(s automaton.State, mask []uint64) {
 	}
 }
 
-// walk sets the bits of the tokens of a trie that fit after state s. It returns s, whose number
-// changes if the automaton is renewed.
+// walk sets the bits of the tokens of a trie that fit after state s. It returns s, with a new number if
+// it has renewed the automaton.
 func (m *Masks) walk(t *trie, s automaton.State, mask []uint64) automaton.State {
 	fits := m.a.Fits(s)
 	for b := range 256 {

@@ -74,10 +74,10 @@ type Vocab struct {
 	twins   map[int32][]int32 // for the first of several tokens with the same bytes, the others
 }
 
-// New returns a vocabulary. Tokens without bytes, or with more than 65,535 bytes, never fit. If
-// several tokens have the same bytes, as with byte fallback, either all of them fit or none. A
-// large vocabulary takes some 0.3 s; meanwhile yield, if it is not nil, is called about every 100
-// µs.
+// New returns a vocabulary. Tokens without bytes, or with more than 65,535 bytes, fit only by their id.
+// If several tokens have the same bytes, as with byte fallback, either all of them fit by these bytes or
+// none. A large vocabulary takes some 0.3 s; meanwhile yield, if it is not nil, is called about every
+// 100 µs.
 func New(tokens []Token, yield func()) *Vocab {
 	pause := pacer(yield)
 	v := &Vocab{tokens: make([][]byte, len(tokens)), control: make([]bool, len(tokens)), twins: make(map[int32][]int32)}
