@@ -27,8 +27,8 @@ var abPlus = &automaton.DFA{
 	Edges: []automaton.Edge{{Lo: 'a', Hi: 'a', To: 1}, {Lo: 'b', Hi: 'b', To: 2}, {Lo: 'a', Hi: 'a', To: 1}},
 }
 
-// naive is a recogniser by backtracking. work counts its steps, because some grammars would take it too
-// long.
+// naive is a recogniser by backtracking. work counts its steps, because some grammars would take too many
+// of them.
 type naive struct {
 	rules []form
 	work  int

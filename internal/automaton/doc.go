@@ -1,7 +1,7 @@
 // Package automaton follows texts through grammars, byte by byte. It computes which bytes may come
 // next, whether the text may end, and how to end it soon. It is the base of constrained decoding.
 // Front ends (schema, gbnf) build a [Grammar] with a [Builder]; package vocab turns the states of
-// its [Automaton] into masks of tokens. The package knows neither JSON Schema nor GBNF nor models.
+// its [Automaton] into masks of tokens. The package does not depend on JSON Schema, GBNF or models.
 //
 // # Grammar
 //

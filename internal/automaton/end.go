@@ -99,8 +99,8 @@ const (
 	notAlone = 2
 )
 
-// alone reports whether no other byte leads to a state with a cost as low as after the byte of Nearest.
-// It is called only if Nearest returns a byte.
+// alone reports whether every other byte that fits leads to a state of higher cost than the byte of
+// Nearest. It is called only if Nearest returns a byte.
 func (a *Automaton) alone(s State) bool {
 	if a.states[s].near&(alone|notAlone) == 0 {
 		result := int32(notAlone)

@@ -11,8 +11,8 @@ type spot struct {
 	renewed int
 }
 
-// ends holds two ends: text begins at the spot from, and passedEnd begins at the spot that the symbols
-// passed reach from the spot origin. from and origin are usually the same.
+// ends holds two ends: text begins at the spot from; passedEnd begins after the symbols passed, which
+// begin at the spot origin. The two spots are usually the same.
 type ends struct {
 	from spot
 	text []Symbol
@@ -24,8 +24,8 @@ type ends struct {
 
 func (c *Cursor) spot() spot { return spot{c.state, c.guard.stamp, c.a.renewed} }
 
-// find returns the end that begins where the symbols p lead from a spot. ok is false if that end is not
-// kept.
+// find returns the end that begins after the symbols p, which begin at the spot from. ok is false if
+// that end is not kept.
 func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	switch {
 	case e.from == from && begins(e.text, p):
@@ -36,7 +36,7 @@ func (e *ends) find(from spot, p []Symbol) (text []Symbol, ok bool) {
 	return nil, false
 }
 
-// add keeps text as the end that begins where the symbols p lead from a spot.
+// add keeps text as the end that begins after the symbols p, which begin at the spot from.
 func (e *ends) add(from spot, p, text []Symbol) {
 	if len(p) == 0 {
 		e.from, e.text = from, text
@@ -45,8 +45,8 @@ func (e *ends) add(from spot, p, text []Symbol) {
 	e.origin, e.passed, e.passedEnd = from, append(e.passed[:0:0], p...), text
 }
 
-// follow records that the symbols p lead from one spot to another. An end that is kept for the first spot
-// is then kept for the second one, if the way along it begins with p.
+// follow is called when the symbols p have led from one spot to another. A kept end on that way is
+// replaced by its remainder, from the second spot on.
 func follow[T byte | Symbol](e *ends, from, to spot, p []T) {
 	if e.from == from && begins(e.text, p) {
 		e.from, e.text = to, e.text[len(p):]

@@ -6,7 +6,7 @@ import "slices"
 // be undone, so that tokens can be tried.
 type guard struct {
 	scopes []scope
-	nodes  []spelling // of all scopes; those of inner scopes come last
+	nodes  []spelling // of all scopes; the nodes of inner scopes come last
 
 	log         []change
 	savedScopes []scope // the scopes at begin

@@ -44,7 +44,7 @@ type state struct {
 	near         int32 // (symbol of Nearest + 2) << 2, and the low bits alone and notAlone; 0 if unknown
 	marks, sure  Mark
 	end          bool // the text may end here
-	only         bool // only plain characters, as many as plain says, and the end of the string can come next
+	only         bool // nothing but plain characters, up to the number plain, and the end of the string can come next
 	tokens       bool // a token by its id may come
 	several      bool // several ways may take plain characters, and Plain has not computed how many they take together
 }
@@ -156,7 +156,7 @@ func (a *Automaton) Full() bool { return len(a.states) > MaxStates || a.Bytes() 
 // mixed.
 func (a *Automaton) Renewed() int { return a.renewed }
 
-// Renew drops all states except those of open cursors and those in live. It replaces the elements
+// Renew drops all states except those of open cursors and the states in live. It replaces the elements
 // of live by their new numbers.
 func (a *Automaton) Renew(live []State) {
 	old := Automaton{g: a.g, frames: a.frames, items: a.items, states: a.states}

@@ -80,7 +80,7 @@ func (a *Automaton) stepItem(it item, b byte) {
 }
 
 // NextToken returns the state after a token that is taken by its id, or [Dead] if the state does not
-// take it by its id. Unlike that of Next, the result is not stored.
+// take it by its id. Unlike Next, it does not store the result.
 func (a *Automaton) NextToken(s State, id int32) State {
 	if s <= 0 || !a.states[s].tokens {
 		return Dead

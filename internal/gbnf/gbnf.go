@@ -1,5 +1,5 @@
 // Package gbnf reads grammars in llama.cpp's notation. [Compile] makes a grammar for package
-// automaton, and reports the position of an error. The package does not know vocabularies: its
+// automaton, and reports the position of an error. The package does not depend on vocabularies: its
 // caller looks up the tokens that a grammar names.
 package gbnf
 

@@ -1,7 +1,7 @@
-// Package gguf writes GGUF files, version 3, and reads the headers of GGUF files, after ggml's
-// specification (docs/gguf.md of the ggml project). It knows the container and a few keys that
-// describe a model, but not which tensors an architecture needs. Reading is bounded, because files
-// are untrusted; tensors are parsed only in the engine's process.
+// Package gguf writes GGUF files of version 3, and reads the headers of GGUF files of versions 2 and 3,
+// after ggml's specification (docs/gguf.md of the ggml project). It covers the container and a few keys
+// that describe a model, but not the tensors that an architecture needs. Reading is bounded, because
+// files are untrusted; tensors are parsed only in the engine's process.
 //
 // The rows of a tensor are produced one at a time while the file is written, so a file may be
 // larger than memory.

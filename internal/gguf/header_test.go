@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/gguf"
 )
 
-// model returns a small file with all keys that ReadHeader knows, and values of several other types.
+// model returns a small file with all keys that ReadHeader reads, except vocab_size, and with keys that it skips.
 func model(tb testing.TB) []byte {
 	tb.Helper()
 	var f gguf.File

@@ -1,6 +1,6 @@
 // Package redact removes secrets from text for logs and records. It matches patterns, and in doubt
 // removes too much. Each secret is replaced by a marker that names the rule. Counts such as
-// prompt_tokens are left unchanged. The package does not know where a text comes from.
+// prompt_tokens are left unchanged. The rules do not depend on the source of a text.
 package redact
 
 import (

@@ -30,7 +30,7 @@ type Writer struct {
 	rest []byte
 }
 
-// Write always consumes all of p. Its error is that of W, for the lines that p completes.
+// Write always consumes all of p. Its error is W's error for the lines that p completes.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

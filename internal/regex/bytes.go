@@ -30,8 +30,8 @@ type span struct {
 	lo, hi, to int32
 }
 
-// A speller makes the states of an [automaton.DFA]: those of the language, which are between
-// characters, and further ones within characters. Equal states within characters are made once.
+// A speller makes the states of an [automaton.DFA]: the states of the language, which are between
+// characters, and further states within characters. Equal states within characters are made once.
 type speller struct {
 	b     *Budget
 	edges [][]automaton.Edge

@@ -2,11 +2,11 @@
 // back-references and word boundaries, into deterministic automata over characters. It combines
 // such automata by intersection, union, difference and complement, builds automata for lists of
 // words, ranges of lengths and sets of numbers, and converts all of them to automata over bytes for
-// package automaton, as raw text or as the inside of a string of JSON or Python. It knows no schema and
-// no vocabulary, and does not match the text of answers itself.
+// package automaton, as raw text or as the inside of a string of JSON or Python. It is independent of
+// schemas and vocabularies, and does not match the text of answers itself.
 //
-// Automata may grow exponentially, so every operation takes a budget. Once the budget is exceeded,
-// results are meaningless; the caller must check the budget's error once, at the end.
+// Automata may grow exponentially, so the operations that build them take a budget. Once the budget is
+// exceeded, results are meaningless; the caller must check the budget's error once, at the end.
 package regex
 
 import (

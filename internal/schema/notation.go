@@ -10,8 +10,8 @@ import (
 	"github.com/inferd-go/inferd/internal/regex"
 )
 
-// A Notation is a spelling of objects that differs from JSON, such as that of the arguments in a
-// model's tool calls. The values are those of JSON. A nil *Notation means JSON.
+// A Notation is a spelling of objects that differs from JSON, such as the spelling of the arguments in a
+// model's tool calls. The values are the same as in JSON. A nil *Notation means JSON.
 type Notation struct {
 	// Write adds the marker text to the grammar, with mark behind its first symbol, followed by next. The symbols
 	// of a marker may be tokens.

@@ -109,8 +109,8 @@ func TestNotations(t *testing.T) {
 	}
 }
 
-// In arrays that are spelt as Python's repr spells them, a pattern is refused if the bound on the length beside it is too
-// large to be enforced. A bound without a pattern is enforced.
+// In arrays that are spelt as Python's repr spells them, a pattern is refused if the bound on the length beside it is
+// too large to be enforced. A bound without a pattern is enforced.
 func TestNotationRefuses(t *testing.T) {
 	const source = `{"type":"object","properties":{"l":{"type":"array","items":{"type":"string","pattern":"^(ab|c)*$","minLength":3,"maxLength":100000000}}}}`
 	if _, err := schema.CompileObject([]byte(source), keyword, patient()); err == nil {

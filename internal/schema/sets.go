@@ -18,7 +18,7 @@ type set struct {
 	objs  []objs
 }
 
-// A strs is a case of strings: those of lang within a range of lengths, in characters.
+// A strs is a case of strings: the strings of lang with a length from least to most characters.
 type strs struct {
 	lang        *regex.DFA // nil: any
 	least, most int        // most < 0: no maximum

@@ -21,7 +21,7 @@ type counts struct {
 }
 
 // Ends reports whether the answer can end within the given number of tokens after the token id, which
-// must fit. It considers one end only, that of [automaton.Cursor.Shortest], divided into tokens as by
+// must fit. It considers only the end that [automaton.Cursor.Shortest] returns, divided into tokens as by
 // [Vocab.Count], up to 32,768 symbols. With a guard, finding that end takes some 30 ns for each symbol,
 // unless the cursor still has it from an earlier call.
 func (m *Masks) Ends(c *automaton.Cursor, id int32, tokens int) bool {

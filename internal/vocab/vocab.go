@@ -1,7 +1,7 @@
 // Package vocab turns the states of an automaton into masks over the tokens of a vocabulary. The
 // bit of a token is set exactly if its bytes fit next, or if the grammar takes it by its id. It also
-// counts the tokens that a text needs to end. It does not know where a vocabulary comes from, nor how
-// tokens are chosen.
+// counts the tokens that a text needs to end. It depends neither on the source of a vocabulary nor on the
+// choice of tokens.
 //
 // A [Vocab] is made once per model. It holds the tokens as a trie in depth-first order, so a walk
 // along the trie and the automaton skips a subtree at its first byte that does not fit. Tokens that
