@@ -67,7 +67,7 @@ func lookup(name string, x *lexicon, follower func(token int) int) *gguf.File {
 // headWidth is the width of an attention head of [lookup].
 const headWidth = 32
 
-// follower returns the token that chain or loop writes after a token: the next letter after a letter,
+// follower returns the next token of a model that recites the alphabet: the next letter after a letter,
 // the result of afterZ after z and Z, and an a after all other tokens.
 func follower(token int, afterZ func(letter int) int) int {
 	switch {
