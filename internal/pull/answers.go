@@ -25,7 +25,7 @@ const (
 // A head is the header of an answer to a request for content.
 type head struct {
 	verdict      verdict
-	start, end   int64 // offsets of the bytes that follow; end is -1 if unknown
+	start, end   int64 // the bytes that follow, up to but not including end; end is -1 if unknown
 	total        int64 // -1 if unknown
 	etag         string
 	lastModified string
@@ -44,8 +44,8 @@ func strong(etag string) string {
 // opaque strips the mark of a weak ETag, for comparisons.
 func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
 
-// judge reads the header of an answer to a request for the bytes from start on. ranged is true if the
-// request had a range; otherwise start is 0.
+// judge reads the header of an answer. If ranged is true, the request was for a range that begins at
+// start; otherwise it was for the whole content, and start is 0. now is for a Retry-After with a date.
 func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	h := head{
 		start: start, end: -1, total: -1, status: statusOf(resp),
@@ -154,8 +154,8 @@ const (
 )
 
 // pause returns the time before the next try after a number of failures in a row: 0.5 s, doubled
-// for each further failure up to 30 s, times 0.5 + random, which is in [0, 1). It is never less than
-// after, the source's Retry-After.
+// for each further failure up to 30 s, and multiplied by 0.5 + random, with random in [0, 1). It is
+// never less than after, the source's Retry-After.
 func pause(fails int, after time.Duration, random float64) time.Duration {
 	p := firstPause
 	for range min(fails-1, 16) {

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// once returns a script that answers the first request for content at the offset from with the
-// fault.
+// once returns a script that applies the fault to one answer: that to the first request for content
+// from the offset from.
 func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
 	var mu sync.Mutex
 	used := false
@@ -446,8 +446,8 @@ func TestWrongOnce(t *testing.T) {
 	p.downloads(t)
 }
 
-// If the first source of a model does not answer, lacks the file, or has other content, the next
-// one is used.
+// If the first source of a model cannot be reached, lacks the file, has other content, or fails half
+// way, the next one is used.
 func TestNextSource(t *testing.T) {
 	c := content(4*rangeOf, 15)
 	flipped := slices.Clone(c)

@@ -54,7 +54,7 @@ type served struct {
 	hub               *hubtest.Server
 	dir               string // for the stores
 	size              int64
-	link, name, roots string
+	link, name, roots string // URL of the file; the same with its digest; file with the server's authority
 }
 
 // serve serves a model of size bytes, or of 128 MB with -short.
@@ -108,9 +108,9 @@ func BenchmarkFivePulls(b *testing.B) {
 }
 
 // BenchmarkPull pulls a model of 2 GB over TLS from a server on this machine, in a process of its
-// own, alternating with curl, sync and sha256sum for the same file. The metrics are the speed of
-// the pull divided by that of the others (the aim is 0.8), and the peak memory of its process (the
-// aim is 64 MiB). With -short the model has 128 MB.
+// own, alternating with curl, sync and sha256sum for the same file. The metrics are the time of these
+// commands divided by that of the pull (the aim is 0.8), and the peak memory of the pull's process
+// (the aim is 64 MiB). With -short the model has 128 MB.
 func BenchmarkPull(b *testing.B) {
 	v := serve(b, 2e9)
 	if out, err := exec.CommandContext(b.Context(), "curl", "--silent", "--fail", "--cacert", v.roots, "--range", "0-3", v.link).CombinedOutput(); string(out) != "GGUF" {

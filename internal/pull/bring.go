@@ -36,7 +36,7 @@ func explain(err error) error {
 	return err
 }
 
-// errNoSource returns the error for a model without a source.
+// errNoSource returns the error for a model with neither a source nor a manifest.
 func errNoSource(name string) error {
 	return fmt.Errorf("model %q has no source_url and no manifest exists", name)
 }
@@ -49,7 +49,8 @@ type part struct {
 	ingest *store.Ingest // nil if the blob was in the store
 }
 
-// release frees the locks of a part. If the pull has failed, the bytes are kept for the next pull.
+// release frees the locks of a part and ends its ingest. If the pull has failed, the fetched bytes are
+// kept for the next pull.
 func (s *session) release(p *part, failed bool) error {
 	if p.held != nil {
 		p.held.Release()
@@ -63,8 +64,8 @@ func (s *session) release(p *part, failed bool) error {
 	return p.ingest.Close()
 }
 
-// fetchAll brings all files into the store. Before the first byte it reserves disk space for all of
-// them.
+// fetchAll brings all files into the store. Before it fetches the first byte, it reserves disk space
+// for all files of known size.
 func (s *session) fetchAll(ctx context.Context, model *plan, parts []part, meter *meter, o Options) error {
 	var present, total, done int64
 	for i, f := range model.files {
@@ -289,7 +290,7 @@ func (s *session) commit(ctx context.Context, model *plan, p *part, meter *meter
 	}
 }
 
-// bytesOf returns a report of done bytes of a total; a negative total is unknown.
+// bytesOf describes the progress of a fetch in words; a negative total means unknown.
 func bytesOf(done, total int64) string {
 	if total < 0 {
 		return fmt.Sprintf("%d bytes", done)

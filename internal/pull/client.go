@@ -302,7 +302,8 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"), // site-local, deprecated
 }
 
-// embedding lists the IPv6 networks with addresses that contain an IPv4 address, from byte at on.
+// embedding lists the IPv6 networks with addresses that contain an IPv4 address; at is the index of
+// its first byte.
 var embedding = []struct {
 	prefix netip.Prefix
 	at     int

@@ -33,8 +33,8 @@ func (p *Puller) Environment(getenv func(string) string) error {
 // maxToken bounds the bytes of a token, and of its file.
 const maxToken = 4096
 
-// token returns HF_TOKEN, or else the content of the token file. The result is empty if HF_TOKEN is not
-// set and the file does not exist or may not be read.
+// token returns HF_TOKEN, or else the content of the token file. The result is empty if HF_TOKEN is
+// not set and there is no token file, or this user may not read it.
 func token(getenv func(string) string) (string, error) {
 	from, text := "HF_TOKEN", strings.TrimSpace(getenv("HF_TOKEN"))
 	if text == "" {

@@ -13,7 +13,7 @@ type Hooks struct {
 	IsPublic func(netip.Addr) bool
 	Stall    time.Duration
 	Ranges   int64 // bytes of a request
-	Several  int64 // size from which on a file is fetched by several requests at once
+	Several  int64 // least size of a file that is fetched by several requests at once
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	Follow   func() // called before each check of the progress of another process; may be nil
 }

@@ -18,11 +18,11 @@ import (
 const (
 	rangeBytes   = 64 << 20  // bytes of one request
 	connections  = 4         // requests at once
-	parallelFrom = 256 << 20 // size from which on a file is fetched by several requests at once
-	bufferBytes  = 256 << 10 // bytes read from a connection before they are written
-	flushTime    = time.Second
-	defaultMax   = 256 << 30 // largest file in bytes, unless MaxBytes is set
-	maxIdle      = 64        // rounds in a row without a new byte
+	parallelFrom = 256 << 20   // least size of a file that is fetched by several requests at once
+	bufferBytes  = 256 << 10   // bytes read from a connection before they are written
+	flushTime    = time.Second // after this time fewer bytes are written, too
+	defaultMax   = 256 << 30   // largest file in bytes, unless MaxBytes is set
+	maxIdle      = 64          // rounds in a row without a new byte
 )
 
 // A source is an address of a file.
@@ -40,7 +40,7 @@ type fetcher struct {
 	now     func() time.Time
 	stall   time.Duration
 	ranges  int64 // bytes of a request
-	several int64 // size from which on the file is fetched by several requests at once
+	several int64 // least size of a file that is fetched by several requests at once
 	max     int64 // largest size of the file
 
 	file    file
@@ -54,7 +54,7 @@ type fetcher struct {
 	total        int64      // -1 if unknown
 	etag         string     // ETag of the content at the current source; empty if unknown
 	lastModified string     // Last-Modified of that content, for sources without ETags
-	versionKnown bool       // etag and last are known
+	versionKnown bool       // etag and lastModified were recorded; they may be empty
 }
 
 // A run is the state of a fetch. It changes with each outcome of a request.
@@ -67,7 +67,7 @@ type run struct {
 	proven  bool    // the source has answered with a range
 	flowed  bool    // the source has answered with content
 	denied  int     // refusals since the source last sent bytes
-	epoch   int     // number of pauses so far; a failure of a request that was sent before the last one does not count
+	epoch   int     // number of pauses so far; failures of requests that were sent before the last pause do not count
 	fails   int     // failures in a row
 	best    int64   // largest number of bytes that the ingest has had
 	mark    int64   // value of best when fails was last reset
@@ -84,7 +84,7 @@ type run struct {
 	started  chan struct{} // receives a value for each 206
 }
 
-// fetch fetches all missing bytes. The text of its error says whether the received bytes are kept.
+// fetch fetches all missing bytes. If the error is a [stopError], it says how many bytes are kept.
 func (f *fetcher) fetch(ctx context.Context) error {
 	r := &run{
 		fetcher: f, dead: make([]error, len(f.sources)),
@@ -316,7 +316,8 @@ func (r *run) start(ctx context.Context, span store.Range) {
 	}()
 }
 
-// credit counts the bytes of an outcome, and resets the counts of failures after progress.
+// credit takes an outcome's range off the active ones, counts its bytes, and resets the counts of
+// failures after progress.
 func (r *run) credit(o outcome) {
 	if i := slices.Index(r.active, o.r); i >= 0 {
 		r.active = slices.Delete(r.active, i, i+1)

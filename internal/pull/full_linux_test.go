@@ -19,7 +19,7 @@ import (
 // fullDisk is the size of a small disk. The store keeps 64 MiB of it free beside an ingest.
 const fullDisk = 80 << 20
 
-// smallDisk mounts a disk of fullDisk bytes in memory.
+// smallDisk mounts a disk of fullDisk bytes in memory, and returns its folder.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,9 +52,9 @@ func fill(t *testing.T, dir string, free int64) (empty func()) {
 	}
 }
 
-// Pulls onto disks that fill at twenty points return an error that names the lack of space, keep
-// the received bytes, and leave no partial model. Once there is room, the next pull resumes. A file
-// of known size is refused before its first byte; one of unknown size fails when the disk is full.
+// A pull onto a disk that fills at one of twenty points returns an error that names the lack of
+// space, and leaves no model in the store. Once there is room, the next pull succeeds. A file of known
+// size is refused before its first byte; one of unknown size fails when the disk is full.
 func TestDiskFills(t *testing.T) {
 	for name, known := range map[string]bool{"of known size": true, "without a length": false} {
 		t.Run(name, func(t *testing.T) {

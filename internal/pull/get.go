@@ -109,7 +109,8 @@ func unbounded(resp *http.Response) bool {
 }
 
 // admit compares the version and the size of an answer with the expected ones and with those of the
-// bytes received so far. It records the version of the first answer.
+// bytes received so far. It records the version and the total of the first answer. Once the total is
+// known, it reserves the disk space.
 func (f *fetcher) admit(h *head, a *answer, shownURL string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,7 +207,8 @@ func (f *fetcher) finished(total int64) error {
 	return nil
 }
 
-// fill reads until the buffer is full, the body ends, or flushTime has passed.
+// fill reads until the buffer is full, the body ends, or flushTime has passed since the call and at
+// least one byte was read. It returns the number of bytes read.
 func (f *fetcher) fill(body io.Reader, buf []byte, watch *time.Timer) (n int, err error) {
 	watch.Reset(f.stall)
 	begin := f.now()

@@ -22,7 +22,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Environment variables of the process that TestKilledAnywhere kills.
+// Environment variables of the child processes of TestKilledAnywhere and of the benchmarks.
 const (
 	childName  = "INFERD_TEST_PULL"
 	childHome  = "INFERD_TEST_HOME"
@@ -83,16 +83,16 @@ func child(name string) error {
 const (
 	killSize    = 32 << 20 // size of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20 // a process is killed before it has received more than this and killSlack
+	killWindow  = 24 << 20 // a process is killed at the latest when it has received this many bytes and killSlack
 	killSlack   = 2 << 20  // bytes that the hub may send beyond those at which a process is to be killed
-	killBuffer  = 64 << 10 // write buffer of the hub's sockets
+	killBuffer  = 64 << 10 // write buffer of the hub's sockets, and read buffer of the child's
 	connections = 4        // requests at once
 	checkpoint  = 8 << 20  // most bytes between two saved states
 	lanes       = 5        // processes that run at once
 )
 
-// A process that is killed at any moment causes at most 8 MiB a connection to be sent again, and at
-// most 8 MiB in all on average. It leaves no wrong byte and no stray file.
+// If a process is killed at any moment, at most 8 MiB per connection are sent again, and at most 8 MiB
+// in all on average. The finished model has no wrong byte, and no other file is left.
 func TestKilledAnywhere(t *testing.T) {
 	kills, lanes := 100, lanes
 	if testing.Short() {

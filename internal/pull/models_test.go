@@ -345,8 +345,8 @@ func TestFollowerTakesOver(t *testing.T) {
 	p.downloads(t)
 }
 
-// After a write to a full disk the bytes are kept, the write is not tried again, and the error says
-// how to make room.
+// A write to a full disk fails the pull at once, without a pause and another try. Once there is room,
+// the next pull succeeds.
 func TestFullDisk(t *testing.T) {
 	c := content(24*rangeOf, 41)
 	stride := 1
@@ -502,8 +502,7 @@ func (b *bench) refer(name, asked string, contents ...[]byte) (paths []string) {
 	return paths
 }
 
-// A model whose files are outside of the store is used if all of them exist, and is fetched
-// otherwise.
+// A model with files outside of the store is used if all of them exist, and is fetched otherwise.
 func TestReferredModels(t *testing.T) {
 	for name, parts := range map[string][][]byte{
 		"one file": {content(1000, 94)},
@@ -542,7 +541,7 @@ func TestLinkedBlob(t *testing.T) {
 	b.fails("m-q4_k_m", `no model is called "m-q4_k_m"`)
 }
 
-// An update notices that only a later part has changed.
+// An update fetches a later part of a split model if only that part has changed.
 func TestLaterPartHasChanged(t *testing.T) {
 	b := newBench(t)
 	one, two, three := content(1000, 97), content(1000, 98), content(1000, 99)

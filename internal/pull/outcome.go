@@ -34,8 +34,8 @@ type outcome struct {
 	head  head        // header of the answer; zero if there was no answer
 	end   *target     // end of the redirects; nil if there was no answer
 	err   error       // nil if all bytes of r that the source has were written
-	epoch int
-	used  bool // the request was sent to run.link, where the redirects of an earlier one ended
+	epoch int         // run.epoch when the request was sent
+	used  bool        // the request was sent to run.link, where the redirects of an earlier one ended
 }
 
 // decide acts on an outcome. It returns true if the round must end and another one must begin.
@@ -188,9 +188,9 @@ func (r *run) rangeNotSatisfiable(ctx context.Context, o outcome) (again bool, e
 	return true, nil
 }
 
-// failure acts on a transient error: it queues the rest of the range again, and pauses. After
-// maxFails failures in a row, or if the source asks for a pause longer than maxAfter, it returns an
-// error.
+// failure acts on a transient error: it queues the missing part of the range again, and pauses. After
+// each rotateFails failures in a row it switches to the next source, if the digest is known. After
+// maxFails failures in a row, or if a Retry-After is longer than maxAfter, it returns an error.
 func (r *run) failure(ctx context.Context, o outcome, shownURL string) (again bool, err error) {
 	if o.next < o.r.End || o.r.End == 0 {
 		r.pending = append(r.pending, store.Range{Start: o.next, End: o.r.End})

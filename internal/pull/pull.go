@@ -1,6 +1,6 @@
 // Package pull brings models into the store by name: it resolves a name to files with digests,
 // downloads them over https in ranges, resumes after cuts and restarts, and lets the store verify
-// them. Docs: docs/models.md. Which model is pulled, and what for, is left to the caller.
+// them. Docs: docs/models.md. The choice of the models is left to the callers.
 package pull
 
 import (

@@ -111,8 +111,7 @@ func (s *session) sourceOf(address string) (source, error) {
 	return src, nil
 }
 
-// under returns the address below an endpoint with the path where, which is not escaped, and the
-// query.
+// under returns an address below an endpoint. where is its path there, not escaped; query is its query.
 func under(endpoint *url.URL, where, query string) *url.URL {
 	u := *endpoint
 	u.Path, u.RawPath = strings.TrimSuffix(endpoint.Path, "/")+where, ""

@@ -53,10 +53,11 @@ func (e *ClaimError) Error() string {
 	return fmt.Sprintf("%s has SHA-256 %s, not %s as its name or its manifest says: it is not adopted", e.Path, e.Actual, e.Claimed)
 }
 
-// Adopt makes files of another tool a model of the store. Each file is hashed once, and refused if
-// its digest differs from the digest that the tool claims. Then it is cloned by the file system,
-// hard-linked, or else referred to by the manifest: content is never written. Adopting a model that
-// is already in the store adds its Asked names to the manifest.
+// Adopt makes files of another tool a model of the store. Each file is hashed, unless its digest is
+// known, and refused if the tool claims another digest. Then it is cloned by the file system,
+// hard-linked, or else referred to by the manifest: content is never copied. Adopting a model that
+// is already in the store adds its Asked names to the manifest. If the name belongs to a model with
+// other digests, the error is a [TakenError].
 func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	if err := CheckName(a.Name); err != nil {
 		return nil, err
@@ -108,8 +109,8 @@ func (s *Store) Adopt(ctx context.Context, a Adoption) (*Adopted, error) {
 	return result, s.PutManifest(m, false)
 }
 
-// merge returns old with the Asked names and the references of m added. Both manifests have the
-// same blobs, but m may refer to them at other paths.
+// merge returns old with the Asked names of m added and with the references of m. If old has no
+// header, it gets that of m. Both manifests have the same blobs, but m may refer to other paths.
 func merge(old, m *Manifest) *Manifest {
 	merged := *old
 	for _, name := range m.Asked {
@@ -124,8 +125,8 @@ func merge(old, m *Manifest) *Manifest {
 	return &merged
 }
 
-// openDirect opens a file by a path whose symbolic links the caller has resolved. It returns an
-// error if the path now leads through a link, or if the file is replaced meanwhile.
+// openDirect opens a regular file by an absolute path. It returns an error if the path leads through
+// a symbolic link, or if the file is replaced meanwhile.
 func openDirect(file string) (*os.File, os.FileInfo, error) {
 	f, info, err := openRegular(file)
 	if err != nil {
@@ -225,7 +226,7 @@ func unchanged(f *os.File, before Identity) error {
 }
 
 // rememberAdopted records the digest of a new blob, and of the tool's file f, as verified. If the
-// content has changed since it was hashed, the blob is removed.
+// content has changed since it was hashed, it removes the blob and returns an error.
 func (s *Store) rememberAdopted(d *disk, f *os.File, before Identity, digest string, method Method) error {
 	now, err := f.Stat()
 	if err != nil {
@@ -284,9 +285,9 @@ func (d *disk) clone(f *os.File, _ os.FileInfo, digest string) (done bool, err e
 	return true, errors.Join(d.chmod(blobPath(digest), blobMode), d.syncDir(blobDir(digest)), d.removeDir(dir))
 }
 
-// link makes a blob that is a hard link to a file of this user. The file keeps its mode, so in a
-// shared store a file that others cannot read is not linked. It reports false if linking is not
-// possible.
+// link makes a blob that is a hard link to a file. It reports false if linking is not possible, if
+// the file belongs to another user, or if other users of a shared store cannot read the file: a hard
+// link has the mode of the file.
 func (d *disk) link(f *os.File, info fs.FileInfo, digest string) (done bool, err error) {
 	if !linksOpenFiles || !isOwn(info) || d.shared && info.Mode()&0o004 == 0 {
 		return false, nil

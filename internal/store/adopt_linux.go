@@ -29,8 +29,8 @@ func descriptors(a, b *os.File, act func(a, b int) error) error {
 	return errors.Join(ctlErr, err)
 }
 
-// cloneFile makes a file share the blocks of another. It reports false if the file system does not
-// support it.
+// cloneFile makes the file to share the blocks of the file from. It reports false if that is not
+// possible, for example between two file systems.
 func cloneFile(to, from *os.File) (bool, error) {
 	err := descriptors(to, from, unix.IoctlFileClone)
 	switch {
@@ -42,8 +42,9 @@ func cloneFile(to, from *os.File) (bool, error) {
 	return false, fmt.Errorf("clone %s: %w", from.Name(), err)
 }
 
-// linkFile makes a hard link to an open file in a folder below root. It links the descriptor, since
-// another file may have taken the path. It reports false if linking is not possible.
+// linkFile makes a hard link to an open file: the name leaf in the folder dir below root. It links
+// the descriptor, since another file may be at the path of f by now. It reports false if linking is
+// not possible.
 func linkFile(root *os.Root, f *os.File, dir, leaf string) (bool, error) {
 	folder, err := root.Open(dir)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // BlobPath returns the path of a blob, whether it exists or not. It is empty if digest is not a
-// SHA-256.
+// SHA-256 in lower-case hex.
 func (s *Store) BlobPath(digest string) string {
 	if !isDigest(digest) {
 		return ""

@@ -27,9 +27,9 @@ func (i *Ingest) saveDurable(always bool) error {
 	return nil
 }
 
-// writeDurable writes the durable state s, unless i.resets is no longer resets, its value when s
-// was copied: bytes were dropped or replaced since then, and s would claim them. It holds i.saving,
-// so that no bytes are dropped meanwhile.
+// writeDurable writes the durable state s. resets is the value that i.resets had when s was copied:
+// if the two differ, s claims bytes that were dropped or replaced since, and is not written. It holds
+// i.saving, so that no bytes are dropped meanwhile.
 func (i *Ingest) writeDurable(s *state, resets int) error {
 	i.saving.Lock()
 	defer i.saving.Unlock()
@@ -65,7 +65,7 @@ func (i *Ingest) syncLoop() {
 	}
 }
 
-// note records the first error of the background tasks; the next write returns it.
+// note records the first error of the background tasks; WriteAt and Commit return it.
 func (i *Ingest) note(err error) {
 	if err == nil {
 		return

@@ -32,14 +32,14 @@ func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	return Blob{}, err
 }
 
-// errStopped is the error of a Commit after, or beside, a Close.
+// errStopped is the error of a Commit of an ingest that has ended, or that is closed meanwhile.
 var errStopped = errors.New("the ingest has ended")
 
 // maxRehashes bounds how often the content is hashed again because another program changed it.
 const maxRehashes = 3
 
-// finish waits until all bytes are hashed. It returns their digest, or an error if it is not the
-// expected one.
+// finish waits until all bytes are hashed, and returns their digest. It returns an error if bytes are
+// missing; if the digest is not the expected one, the error is a [MismatchError].
 func (i *Ingest) finish(ctx context.Context) (digest string, err error) {
 	i.mu.Lock()
 	if i.state.Total == 0 {
@@ -270,10 +270,10 @@ func (s *Store) check(ctx context.Context, d *disk, digest string, held bool, ph
 	return false, nil, fmt.Errorf("check %s: other processes keep replacing this blob", d.path(blobPath(digest)))
 }
 
-// expel moves a damaged blob to the quarantine. If another file than the hashed one is at its path
-// by now, it reports replaced instead; if no file is there, it does nothing. A shared lock, which
-// users of the blob may also hold, keeps a writer from renaming a good blob to that path meanwhile.
-// If a writer holds the lock, expel does nothing: the writer will find the damage itself.
+// expel moves a damaged blob to the quarantine. If the file at its path is no longer the hashed one,
+// it reports replaced instead; if no file is there, it does nothing. A shared lock, which users of
+// the blob may also hold, keeps a writer from renaming a good blob to that path meanwhile. If a
+// writer holds the lock, expel does nothing: the writer will find the damage itself.
 func (s *Store) expel(d *disk, hashed os.FileInfo, q Quarantined, held bool, phase func(Phase)) (done *Quarantined, replaced bool, err error) {
 	name := blobPath(q.Expected)
 	if !held {

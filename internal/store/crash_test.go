@@ -21,7 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// A disk models a file system with a volatile cache, to which the changes of a store are applied. A
+// A disk models a file system with a volatile cache; its method do applies a change of a store. A
 // sync of a file makes its content durable, and a sync of a folder makes its entries durable. A power
 // cut may lose any combination of the other changes; real file systems lose less.
 type disk struct {
@@ -306,8 +306,8 @@ func present(steps []string) (must, mustNot []string) {
 }
 
 // check opens a store after a crash. It returns an error unless the blobs of all manifests are
-// whole and the models of the finished steps are there. Then it finishes the steps, collects
-// garbage, and returns an error if any other file is left.
+// whole and the models of the finished steps are there. Then it adds all models of the workload and
+// collects garbage, and returns an error unless exactly the files of these models are left.
 func check(t *testing.T, dir, boot string, steps []string) error {
 	t.Helper()
 	s := &store.Store{Home: dir, Boot: boot}
@@ -471,8 +471,9 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// Each change of a workload fails once, with a full disk or a broken one: the workload returns the error,
-// and the next process can finish it.
+// Each change of a workload fails once, with the error of a full disk or of a broken one. The workload
+// returns that error, except for a change of a mode or of a lock file, which may be ignored. The next
+// process can finish the workload.
 func TestFailures(t *testing.T) {
 	ops, _ := record(t)
 	failures, stride := []error{errNoSpace, errInputOutput}, 1

@@ -118,7 +118,7 @@ func (d *disk) mkdirAll(dir string) error {
 }
 
 // create creates a file, which must not exist. Its mode is fileMode less the umask; in a shared
-// store it is shared, whatever the umask.
+// store its mode is the parameter shared, whatever the umask.
 func (d *disk) create(name string, shared fs.FileMode) (f *os.File, err error) {
 	err = d.do(Op{Kind: OpCreate, Path: name}, func() error {
 		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)

@@ -92,8 +92,8 @@ func (i *Ingest) settle(end int64) {
 	}
 }
 
-// wait waits until the first total bytes are hashed. It returns the error of a background task,
-// errStopped, or the cause of the end of ctx.
+// wait waits until the first total bytes are hashed. Otherwise it returns the error of a background
+// task, errStopped if the ingest was stopped, or the cause of the end of ctx.
 func (i *Ingest) wait(ctx context.Context, total int64) error {
 	stop := context.AfterFunc(ctx, func() {
 		i.mu.Lock()

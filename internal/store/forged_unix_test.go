@@ -177,8 +177,8 @@ func TestChangeBeforeTheRename(t *testing.T) {
 	}
 }
 
-// A store is shared if its folder is writable for the group, even if that is the user's primary
-// group.
+// A store is shared if its folder is writable for the group, even if that group is the primary group
+// of the user: the folders in it are then writable for the group, too.
 func TestStoreOfThePrimaryGroup(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "models")
 	if err := errors.Join(os.Mkdir(home, 0o755), os.Chmod(home, 0o775)); err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// tmpfs mounts a file system of size bytes in memory, and returns its folder.
+// tmpfs mounts a file system of size bytes in memory, and returns its folder. options is empty, or
+// further mount options after a comma.
 func tmpfs(t *testing.T, size int, options string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -41,8 +42,8 @@ func fill(t *testing.T, path string, size int) {
 	}
 }
 
-// If the disk is full at any point of an ingest, no synced byte is lost, and the ingest can be
-// finished once there is space.
+// If the disk is full at any point of an ingest, the error is ENOSPC. Once there is space, the ingest
+// can be resumed and finished, and only the blob is left.
 func TestDiskFills(t *testing.T) {
 	data := random(1<<20, 30)
 	w := store.Want{SHA256: digestOf(data), Upstream: store.Upstream{URL: "https://a/b", Total: int64(len(data))}}

@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Whatever other programs write in place of a manifest, a state or a record, the store opens, and
-// its model is whole or refused.
+// Whatever other programs write in place of a manifest, a state or a record, the store can be listed,
+// its model is whole or refused, and its ingest can be finished.
 func FuzzFilesOfOthers(f *testing.F) {
 	hex := sum("x")
 	f.Add(`{"schema_version":1,"name":"m","format":"gguf","blob":"sha256:` + hex + `","size_bytes":1}`)

@@ -28,15 +28,15 @@ type GCOptions struct {
 // A Removed is a file or folder that was removed, or would be in a dry run.
 type Removed struct {
 	Path string
-	What string
-	Size int64 // bytes
+	What string // the kind of file, for reports
+	Size int64  // bytes
 }
 
-// GC removes blobs that no manifest names, once they are an hour old; unfinished ingests and
-// quarantined content that are a week old; and temporary files of killed processes. Blobs in use
-// are kept. If a manifest cannot be read, all blobs are kept, because it may name any of them, and
-// problems lists that manifest. If a file cannot be removed, GC goes on with the others; the error
-// names each such file.
+// GC removes blobs that no manifest names and temporary files of killed processes, once they are an
+// hour old, and unfinished ingests, unfinished imports and quarantined content, once they are a week
+// old. Blobs in use are kept. If a manifest cannot be read, all blobs are kept, because it may name
+// any of them. problems lists the manifests and folders that cannot be read. If a file cannot be
+// removed, GC goes on with the others; the error names each such file.
 func (s *Store) GC(ctx context.Context, o GCOptions) (removed []Removed, problems []Problem, err error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -247,7 +247,7 @@ func (c *collection) removeOld(dir, what string, age time.Duration, match func(l
 	return nil
 }
 
-// namesOf returns the sorted names of the models whose manifests contain the blob. It skips
+// namesOf returns the sorted names of the models with the blob in their manifests. It skips
 // manifests that cannot be used.
 func (d *disk) namesOf(digest string) ([]string, error) {
 	manifests, _, err := d.manifests()

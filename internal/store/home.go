@@ -120,7 +120,8 @@ func (d *disk) checkMode(dir string) error {
 	return nil
 }
 
-// unwritable adds advice for an operator to the error of a change: what still works, and the remedy.
+// unwritable adds the folder of the store to the error of a change. If the store is read-only, or has
+// a link that leads out of it, it also adds advice for the operator.
 func (s *Store) unwritable(err error) error {
 	switch {
 	case isReadOnly(err):

@@ -38,8 +38,9 @@ const localImport = "local-import"
 
 // Import copies a file of this machine, or all parts of a split model, into the store under a name.
 // Each copy is read back and compared with the file, which is not changed. Content that the store
-// already has is not copied again. After an error the store is as it was before. progress, which
-// may be nil, gets the number of copied bytes and the total, both over all parts.
+// already has is not copied again. If the name belongs to a model with other digests, the error is a
+// [TakenError]. After an error the store is as it was before. progress, which may be nil, gets the
+// number of copied bytes and the total, both over all parts.
 func (s *Store) Import(ctx context.Context, im Import, progress func(done, total int64)) (*Imported, error) {
 	im, err := im.check()
 	if err != nil {
@@ -143,7 +144,8 @@ func (s *Store) openParts(ctx context.Context, path string) (*Model, error) {
 	return s.openFiles(ctx, path)
 }
 
-// headerOf reads the header of a model for its manifest. If the header cannot be read, it returns a
+// headerOf reads the header of the first file of a model, for the manifest. parts is the number of
+// its files. If the header cannot be read, or states another number of parts, headerOf returns a
 // warning, not an error: other programs may be able to use the file.
 func headerOf(f *os.File, parts int) (*Header, string) {
 	info, err := f.Stat()
@@ -335,8 +337,8 @@ func (c *copying) report(n int64) {
 	}
 }
 
-// undo removes the blobs that this import has added, except those that a manifest names by now. It
-// returns err, joined with the errors of the removals.
+// undo removes the blobs that this import has added, unless a manifest names them by now or a process
+// uses them. It returns err, joined with the errors of the removals.
 func (c *copying) undo(err error) error {
 	for _, digest := range c.blobs {
 		err = errors.Join(err, c.store.removeUnnamed(digest))

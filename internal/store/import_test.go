@@ -16,7 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// modelFile writes a small GGUF file and returns its content.
+// modelFile writes a small GGUF file and returns its content. If parts is not 0, the header says that
+// the file is the given part, counted from 0, of a split model.
 func modelFile(t *testing.T, path string, part, parts uint32) []byte {
 	t.Helper()
 	var f gguf.File

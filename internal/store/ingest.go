@@ -79,7 +79,7 @@ type Ingest struct {
 	mu         sync.Mutex // guards the fields below
 	changed    *sync.Cond // on mu: bytes were written or hashed, or the ingest stopped
 	state      state
-	resets     int   // counts drops and replacements of bytes: a chunk that was read before the latest is not hashed
+	resets     int   // counts drops and replacements of bytes: a chunk read before the latest one is not hashed
 	unsaved    int64 // bytes since the last checkpoint
 	unsynced   int64 // bytes since the last sync
 	suspicious bool  // the file was changed by another program since the last write of this ingest
@@ -88,7 +88,7 @@ type Ingest struct {
 	// second digest if only the times of the file had changed, but not its content.
 	firstSum  string
 	stopped   bool // ends the background tasks
-	committed bool // committed or quarantined: only the states are left
+	committed bool // committed, quarantined or discarded: Close removes the remaining files
 	closed    bool
 	err       error // first error of the background tasks
 }
@@ -117,10 +117,10 @@ func (w *Want) check() error {
 	return nil
 }
 
-// Begin starts or resumes an ingest. If another process writes the same ingest, the error is a
-// [BusyError]; [Store.Unfinished] shows its progress. If the store has the blob, the error is a
-// [PresentError]: another process may have committed it since the caller looked. [Store.Have] then
-// checks the blob, and moves it to the quarantine if it is damaged.
+// Begin starts or resumes an ingest. If this or another process writes the same ingest, the error is
+// a [BusyError]; [Store.Unfinished] shows its progress. If the store has the blob, the error is a
+// [PresentError]: another process may have committed it since the caller looked. The caller can then
+// check the blob with [Store.Have], which moves it to the quarantine if it is damaged.
 func (s *Store) Begin(w Want) (*Ingest, error) {
 	if err := w.check(); err != nil {
 		return nil, err
@@ -364,7 +364,7 @@ func (i *Ingest) closeFile() error {
 	return f.Close()
 }
 
-// Discard drops the ingest and its bytes.
+// Discard closes the ingest and drops its bytes. After Close it returns an error.
 func (i *Ingest) Discard() error {
 	i.mu.Lock()
 	closed, committed := i.closed, i.committed

@@ -99,8 +99,8 @@ func tree(t *testing.T, dir string) (files []string) {
 	return files
 }
 
-// A Commit that waits for the hash while the ingest is closed fails. It does not compare the digest of
-// the bytes hashed so far, which would move the data to the quarantine.
+// If an ingest is closed while Commit waits for the hash, the wait returns an error. Otherwise Commit
+// would compare the digest of the bytes hashed so far, and move the data to the quarantine.
 func TestCommitBesideClose(t *testing.T) {
 	s, _ := open(t)
 	i := begin(t, s, store.Want{Upstream: store.Upstream{URL: "https://a/b", Total: 2}})
@@ -312,8 +312,7 @@ func TestBytesAreReplaced(t *testing.T) {
 	commit(t, i)
 }
 
-// After a power cut only synced bytes count. They are hashed again if other bytes were written
-// after the sync.
+// After a power cut only synced bytes count; after a mere kill, all bytes of the last checkpoint do.
 func TestResumeAfterAPowerCut(t *testing.T) {
 	s, home := open(t)
 	data := random(3<<20, 5)

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// recordPut puts the new model into the store at home, and returns the changes.
+// recordPut puts the model named new into the store at home, and returns the changes.
 func recordPut(t *testing.T, home string) (ops []store.Op) {
 	t.Helper()
 	s := &store.Store{Home: home, Boot: "first", Before: func(op store.Op) error {

@@ -19,8 +19,8 @@ type State string
 const (
 	OK         State = "ok"         // no file has changed since it was hashed
 	Unverified State = "unverified" // all files are there; one was not hashed on this machine, or was changed since
-	Missing    State = "missing"    // a file is not there
-	Damaged    State = "damaged"    // a file has another size or digest
+	Missing    State = "missing"    // a file is not there, or cannot be opened
+	Damaged    State = "damaged"    // a file has another size or digest, or cannot be read
 )
 
 // An Entry is a model of the store.
@@ -28,7 +28,8 @@ type Entry struct {
 	Manifest
 	State State
 	Why   string // reason for a state other than OK
-	// PIDs are the IDs of the processes that use one of its blobs; 0 stands for an unknown process.
+	// PIDs are the IDs of processes that use its blobs, at most one per blob; 0 stands for an unknown
+	// process.
 	PIDs []int
 	File string // path of the blob, of the first part, or of the file that the manifest refers to
 }
@@ -206,8 +207,8 @@ func (s *Store) Show(name string) (Entry, error) {
 
 // Verify reads all files of the named models, or of all models if names is empty, and compares
 // their digests. It changes nothing in the store. A model that fails is an entry with the state
-// Missing or Damaged; a manifest that cannot be read is a problem. Each file is reported to phase
-// before it is read; phase may be nil.
+// Missing or Damaged; a manifest that cannot be read is a problem; a name without a manifest is an
+// error. Each file is reported to phase before it is read; phase may be nil.
 func (s *Store) Verify(ctx context.Context, names []string, phase func(Phase)) (Listing, error) {
 	l, err := s.List()
 	if err != nil {

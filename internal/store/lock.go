@@ -11,7 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/filelock"
 )
 
-// A BusyError means that another process writes the model or the blob.
+// A BusyError means that the lock of a model's name, a blob or an ingest is held, as a rule by
+// another process that writes there.
 type BusyError struct {
 	What string // "model \"x\"", or "blob sha256:…"
 	PID  int    // 0 if unknown
@@ -45,7 +46,7 @@ func (s *Store) LockName(name string) (*Lock, error) {
 	return s.lock(d, name+".lock", fmt.Sprintf("model %q", name), false)
 }
 
-// lockBlob locks a blob: exclusively for its writer, or shared for its users.
+// lockBlob locks a blob or an ingest: exclusively to write or remove it, or shared to use it.
 func (s *Store) lockBlob(d *disk, digest string, shared bool) (*Lock, error) {
 	// No model name begins with a dot, so these files never collide with the locks of names.
 	return s.lock(d, ".blob-"+digest+".lock", "blob sha256:"+digest, shared)
@@ -94,7 +95,7 @@ const (
 	probePause = 10 * time.Millisecond
 )
 
-// flock locks a file. It waits for a lock that another process holds only for a moment.
+// flock locks a file. While another process holds the lock, it makes up to probeTries attempts.
 func (d *disk) flock(f *os.File, shared bool) error {
 	for try := 1; ; try++ {
 		err := d.lockFile(f, shared)
@@ -131,8 +132,8 @@ func (d *disk) removeLock(ref string) {
 	_ = d.remove(path.Join(locksDir, ".blob-"+ref+".lock")) // an empty file may stay: Windows cannot remove an open one
 }
 
-// inUse reports whether a process uses a blob. pid is the ID of that process, which may be this one;
-// it is 0 if unknown.
+// inUse reports whether a process holds the shared lock of a blob, as its users do; a writer does not
+// count. pid is the ID of one such process, which may be this one; it is 0 if unknown.
 func (d *disk) inUse(ref string) (pid int, used bool) {
 	f, _, err := d.open(path.Join(locksDir, ".blob-"+ref+".lock"), os.O_RDONLY)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// locksEnv is the environment variable with the kind of locks in another process, a key of locks.
+// locksEnv is the environment variable that selects the locks of another process: a key of locks.
 const locksEnv = "STORE_TEST_LOCKS"
 
 // locks are the kinds of file locks with which the store must work. Some network file systems grant
@@ -39,7 +39,7 @@ const (
 func contended() []byte { return random(contendedSize, 90) }
 
 // get brings the content into the store as a pull does: it waits while another process writes the
-// blob. If lies is set, it writes wrong bytes, and returns after the mismatch.
+// blob. If lies is set, content has wrong bytes, and get returns after the mismatch.
 func get(s *store.Store, content []byte, lies bool) error {
 	want := store.Want{SHA256: digestOf(contended()), Name: "m", Upstream: store.Upstream{URL: "https://a/b", Total: contendedSize}}
 	for {

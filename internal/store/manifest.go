@@ -268,11 +268,12 @@ func (s *Store) PutManifest(m *Manifest, replace bool) error {
 	return nil
 }
 
-// holdBlobs locks the blobs of a manifest against removal while it is written, and returns an error
-// if one is missing. It syncs them and their parent folders: the process that made them may have
-// been killed before its sync, and other programs that share the store may never sync. It also
-// removes the files of their ingests, so that a process that is killed later leaves none. The
-// returned function releases the locks.
+// holdBlobs locks the blobs of a manifest against removal while the manifest is written. It returns
+// an error if a blob is missing, has another size or is being written by another process. It syncs
+// the blobs and their parent folders: the process that made them may have been killed before its
+// sync, and other programs that share the store may never sync. It also removes the remaining files
+// of their ingests, since this process may be killed before Close does. The returned function
+// releases the locks.
 func (s *Store) holdBlobs(d *disk, m *Manifest) (_ func(), err error) {
 	var locks []*Lock
 	unlock := func() {

@@ -11,7 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// named opens a model by name. Every file is checked against its digest in the manifest.
+// named opens a model by name. Every file is checked against its digest in the manifest. If the
+// manifest cannot be used, or has another digest than ref, the blob with the digest of ref is opened.
 func (s *Store) named(ctx context.Context, ref Ref, phase func(status.Phase)) (*Model, error) {
 	if err := CheckName(ref.Name); err != nil {
 		return nil, err

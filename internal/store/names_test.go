@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Every method refuses a name that leads out of the store's folders.
+// The methods refuse a model name that is not valid, and change nothing.
 func TestBadNamesAreRefusedEverywhere(t *testing.T) {
 	s, home := open(t)
 	put(t, s, "m", []byte("m"))

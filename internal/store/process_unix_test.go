@@ -34,7 +34,8 @@ const shortEnv = "STORE_TEST_SHORT"
 // roles are the functions that another process may run on the store s. They print lines for the
 // test. Some then wait for the end of the input.
 var roles = map[string]func(s *store.Store) error{
-	// write writes chunks in order, and prints the offset of each.
+	// write prints the number of bytes that are there, writes the missing chunks in order, and prints
+	// the offset of each.
 	"write": func(s *store.Store) error {
 		in, err := s.Begin(killedWant())
 		if err != nil {
@@ -204,7 +205,8 @@ func process(t *testing.T, exe, role, home string) *exec.Cmd {
 
 const chunk = 1 << 20
 
-// killedSize is the size of the model whose writers are killed. TestMain makes it smaller for a short test.
+// killedSize is the size in bytes of the model in the tests that kill its writers. TestMain makes it
+// smaller for a short test.
 var killedSize = 48 << 20
 
 func killedWant() store.Want {
@@ -277,7 +279,8 @@ func TestWriterIsKilled(t *testing.T) {
 	}
 }
 
-// Two users of a group share a store: each can continue, use and remove what the other has written.
+// Two users of a group share a store: each can resume the ingests of the other, and use and remove the
+// models of the other. A user outside of the group can only use models.
 func TestTwoUsers(t *testing.T) {
 	const alice, bob, group = 61001, 61002, 61003
 	if os.Getuid() != 0 {

@@ -26,7 +26,7 @@ type Quarantined struct {
 	Size     int64     `json:"size_bytes"`
 	URL      string    `json:"url"`      // the source; empty if the content was damaged in the store
 	MovedTo  string    `json:"moved_to"` // path of the content; empty if the content was removed
-	At       time.Time `json:"at"`       // time of the latest fetch
+	At       time.Time `json:"at"`       // time of the latest fetch, or of the discovery of the damage
 	Times    int       `json:"times"`    // number of fetches that brought this content
 }
 
@@ -71,8 +71,9 @@ func (i *Ingest) mismatch(got string) error {
 	return &MismatchError{q, damaged}
 }
 
-// quarantine moves a file with a wrong digest to the quarantine and writes its record. If a source
-// already sent the same content, the file is removed and the old record counts it.
+// quarantine moves a file with a wrong digest to the quarantine and writes its record. The file is
+// removed instead if the quarantine is on another disk, or if a source already sent the same content
+// before: then the old record counts it.
 func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase)) (Quarantined, error) {
 	q.At, q.Times = time.Now().UTC().Truncate(time.Second), 1
 	old, base := d.record(q.Expected, func(r *Quarantined) bool { return r.Actual == q.Actual && q.URL != "" && r.URL != "" })

@@ -21,9 +21,9 @@ func (e *NoSpaceError) Error() string {
 // spaceMargin is the number of bytes that must stay free on the disk.
 const spaceMargin = 64 << 20 // bytes
 
-// Reserve allocates disk space for the missing bytes of an ingest with a known total. If there is
-// too little, the error is a [NoSpaceError] and nothing has changed. Space that other running
-// ingests still need counts as used.
+// Reserve allocates disk space for the missing bytes of an ingest. It does nothing if the total is
+// unknown. If there is too little space, the error is a [NoSpaceError] and nothing has changed. Space
+// that other running ingests still need counts as used.
 func (i *Ingest) Reserve() error {
 	i.mu.Lock()
 	total, missing := i.state.Total, i.state.Total-sum(i.state.Ranges)
@@ -66,7 +66,7 @@ type Unfinished struct {
 	URL     string
 	Done    int64     // bytes
 	Total   int64     // bytes; 0 means unknown
-	PID     int       // process ID of the writer; 0 if there is none
+	PID     int       // process ID of the writer; 0 if there is none, or if it is unknown
 	Running bool      // a process is writing
 	Touched time.Time // time of the last write to the data
 
@@ -85,7 +85,7 @@ func (s *Store) Unfinished() ([]Unfinished, error) {
 	return all, err
 }
 
-// ingests returns all ingests; it leaves out the one whose folder is except, if any. Folders that
+// ingests returns all ingests, without the one in the folder except, which may be empty. Folders that
 // cannot be read become problems.
 func (d *disk) ingests(except string) (all []Unfinished, problems []Problem, err error) {
 	prefixes, err := d.readDir(blobsDir)

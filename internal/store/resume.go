@@ -63,8 +63,9 @@ func (i *Ingest) forget() error {
 	return errors.Join(i.disk.remove(i.path(stateLeaf)), i.disk.remove(i.path(durableLeaf)), i.disk.syncDir(i.dir))
 }
 
-// resume continues with the bytes of an earlier process. If another user may have written the state
-// or the data, as in a shared store, all bytes are hashed again.
+// resume continues with the bytes of an earlier process. All bytes are hashed again if the file has
+// changed since the state was saved, or if another user may have written the state or the data.
+// Without an expected digest, bytes that another user may have written are dropped.
 func (i *Ingest) resume(last *state, info os.FileInfo) {
 	now := identityOf(info)
 	ranges := clip(last.Ranges, info.Size())

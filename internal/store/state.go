@@ -55,7 +55,8 @@ const maxState = 1 << 20 // bytes
 
 var errState = errors.New("invalid state of an unfinished model")
 
-// readState reads state.json or durable.json.
+// readState reads state.json or durable.json. If the content is not a valid state, the error wraps
+// errState.
 func (d *disk) readState(name string) (*state, error) {
 	data, info, err := d.readFile(name, maxState)
 	if err != nil {

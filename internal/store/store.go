@@ -1,8 +1,7 @@
 // Package store keeps models: it writes their bytes to disk, verifies them, and opens them. It
 // returns a model as open files, so that an engine loads the verified content even if the files are
 // replaced at their paths. A model is found by its name in a folder that other programs may share,
-// or it is a file of the operator, or built in. Fetching bytes and loading models is left to other
-// packages.
+// or it is a file of the operator, or built in. Other packages fetch the bytes and load the models.
 //
 // A model is added like this:
 //
@@ -41,7 +40,9 @@ type Ref struct {
 	SHA256 string
 }
 
-// A Model is a model with open and verified files. The caller must close it.
+// A Model is a model with open files. They have been verified, except for a model that was opened by
+// its path: of such a model only the first file is, and only if the [Ref] has a digest. The caller
+// must close the model.
 type Model struct {
 	Name   string      // name in the store; empty for other models
 	Path   string      // absolute path of the first file, for reports and errors
@@ -185,7 +186,7 @@ func (s *Store) newModel(name, path string) *Model {
 	return m
 }
 
-// openFiles opens all files of a model.
+// openFiles opens the file at path, or all parts of a split model if path is its first part.
 func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 	m := s.newModel("", path)
 	parts := partsOf(path)
@@ -215,7 +216,7 @@ func (s *Store) openFiles(ctx context.Context, path string) (*Model, error) {
 }
 
 // openRegular opens a regular file. It checks the type before the open, so that no device is
-// opened, and again by the descriptor: the path may have got another file in between.
+// opened, and again by the descriptor: the file at the path may have been replaced in between.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {

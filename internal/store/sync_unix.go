@@ -29,7 +29,7 @@ func syncRead(f *os.File) error {
 	return err
 }
 
-// ownersMatter means that owner and mode bits decide who may change a file.
+// ownersMatter means that the owner and the mode bits of a file control write access to it.
 const ownersMatter = true
 
 // isReadOnly reports whether err means that the disk or the folder cannot be written to.

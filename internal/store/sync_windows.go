@@ -8,8 +8,7 @@ import (
 // nonblocking has no flags: on Windows a path of the file system is never a named pipe.
 const nonblocking = 0
 
-// ownersMatter is false: on Windows access lists decide who may change a file, and mode bits mean
-// nothing.
+// ownersMatter is false: on Windows access lists control write access, and mode bits mean nothing.
 const ownersMatter = false
 
 // syncDir does nothing: Windows has no such call, and NTFS keeps the order of its changes.

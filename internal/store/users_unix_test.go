@@ -86,7 +86,7 @@ func TestLockOfAMoment(t *testing.T) {
 	moment(sum("half"), unix.LOCK_EX, func() bool { return !list(t, s).Unfinished[0].Running })
 }
 
-// A user who cannot read or remove some files of a store can still use the rest of it.
+// If a user cannot read or remove some files of a store, the other files are usable all the same.
 func TestFilesOfAnotherUserAreLocal(t *testing.T) {
 	const alice = 61001
 	if os.Getuid() != 0 {

@@ -128,7 +128,8 @@ func (s *Store) knownDigest(k key) (string, bool) {
 	return got.SHA256, ok
 }
 
-// remember records the digest of a blob. persistent means that later processes may use it.
+// remember records the digest of a blob, unless the platform has no inode numbers. persistent means
+// that later processes may use the record.
 func (s *Store) remember(id Identity, digest string, persistent bool) {
 	if id.Ino != 0 {
 		s.rememberKey(keyOf(id, ""), digest, persistent)
