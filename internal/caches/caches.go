@@ -148,9 +148,9 @@ type found struct {
 	path string // with links resolved
 }
 
-// walk returns the model files below dir. It follows links that stay within root, skips folders
-// that are nested deeper than maxDepth, and records a problem if dir has more than maxEntries
-// entries.
+// walk returns the model files below dir. It follows links to files within root, and skips folders
+// that are nested deeper than maxDepth. If dir has more than maxEntries entries, it stops and records
+// a problem.
 func (f *finder) walk(root, dir string) []found {
 	var all []found
 	entries := 0
@@ -195,7 +195,8 @@ func (f *finder) walk(root, dir string) []found {
 var part = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})$`)
 
 // group returns the files of each model; the parts of a split model are one model. claim returns the
-// digest that the tool claims for a file. Models with missing parts become problems.
+// digest that the tool claims for a file. Models with missing parts, or more than maxParts, become
+// problems.
 func (f *finder) group(files []found, claim func(found) string) [][]File {
 	var models [][]File
 	byRel := make(map[string]found)

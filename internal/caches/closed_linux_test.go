@@ -13,7 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/caches"
 )
 
-// asOther finds models with the file permissions of another user, and returns the problems.
+// asOther finds models, and returns the problems. If this process is root, which may read every
+// folder, the search runs with the file permissions of another user.
 func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	t.Helper()
 	found := make(chan []caches.Problem)

@@ -46,8 +46,8 @@ func (f *finder) huggingFace() {
 	}
 }
 
-// repo finds the models in the snapshots of the repository repo, OWNER/NAME, whose folder is dir.
-// Links must stay within root, the folder of all repositories.
+// repo finds the models in the snapshots of the repository repo, OWNER/NAME, in the folder dir. Links
+// must stay within root, the folder of all repositories.
 func (f *finder) repo(root, dir, repo string) {
 	snapshots, err := os.ReadDir(filepath.Join(dir, "snapshots"))
 	if err != nil {

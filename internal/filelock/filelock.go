@@ -1,5 +1,6 @@
-// Package filelock is a lock on a path for one process at a time. The kernel releases the lock when
-// the process ends, however it ends. The file itself stays, and its content has no meaning.
+// Package filelock locks files: [Acquire] locks a path for one process at a time, and [File] an open
+// file, exclusively or shared. The kernel releases a lock when the process ends, however it ends. The
+// file itself stays, and its content has no meaning.
 package filelock
 
 import (

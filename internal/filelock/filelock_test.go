@@ -57,7 +57,7 @@ func holder(t *testing.T, path string) *exec.Cmd {
 	return cmd
 }
 
-// tempDir is like t.TempDir, but ignores errors of the removal: wine 8 lacks the call.
+// tempDir is like t.TempDir, but ignores errors of the removal: wine 8 lacks a call that it needs.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "filelock")

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// rangeOf parses "bytes=FROM-TO". to is exclusive; both are -1 if there is no range.
+// rangeOf parses "bytes=FROM-LAST". to is exclusive, and -1 if the range is open; both results are -1
+// if there is no range.
 func rangeOf(header string) (from, to int64) {
 	text, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {

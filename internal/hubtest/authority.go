@@ -59,7 +59,8 @@ func newAuthority(tb testing.TB) *authority {
 	return a
 }
 
-// leaf returns a certificate for the loopback addresses and for names that end in .hub.test.
+// leaf returns a certificate for three loopback addresses, for localhost, for hub.test and for names
+// that end in .hub.test.
 func (a *authority) leaf(tb testing.TB) tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,7 +1,7 @@
 // Package hubtest is an HTTPS server for tests that answers like hubs of models: it has the API and
 // the files of Hugging Face, which redirect to signed links at a second origin, and the registry of
 // Ollama. Tests script its faults, and inspect the requests that it received. It is written from
-// descriptions of the hubs and was not compared with the real ones. It does not know the client
+// descriptions of the hubs and was not compared with the real ones. It does not depend on the client
 // under test.
 package hubtest
 
@@ -100,19 +100,19 @@ type Request struct {
 type Fault struct {
 	Status      int // the answer has only this status, Header and Body
 	Body        string
-	Header      http.Header // added to the answer
-	IgnoreRange bool        // answer 200 with the whole content
-	Content     []byte      // send this content instead
-	ETag        string      // announce this ETag instead; "-" means none
-	Total       int64       // announce this total in Content-Range instead
-	Shift       int64       // announce a Content-Range that is this many bytes too high
-	Unranged    bool        // answer 206 without Content-Range
-	Extra       int         // send this many bytes beyond the range
-	NoLength    bool        // announce no length; used with IgnoreRange
-	CutAfter    int64       // if > 0, close the connection after this many bytes of content
-	Empty       bool        // send the headers and no body
-	StallAfter  int64       // if > 0, stop sending after this many bytes, and wait until the client hangs up
-	Delay       time.Duration
+	Header      http.Header   // added to the answer
+	IgnoreRange bool          // answer 200 with the whole content
+	Content     []byte        // send this content instead
+	ETag        string        // announce this ETag instead; "-" means none
+	Total       int64         // announce this total in Content-Range instead
+	Shift       int64         // announce a Content-Range that is this many bytes too high
+	Unranged    bool          // answer 206 without Content-Range
+	Extra       int           // send this many bytes beyond the range
+	NoLength    bool          // announce no length; used with IgnoreRange
+	CutAfter    int64         // if > 0, close the connection after this many bytes of content
+	Empty       bool          // send the headers and no body
+	StallAfter  int64         // if > 0, stop sending after this many bytes, and wait until the client hangs up
+	Delay       time.Duration // wait this long before the answer
 }
 
 // A Server is a hub and its CDN.

@@ -11,7 +11,7 @@ import (
 // So the replacement of a file between its check and its load goes unnoticed.
 func inherited(f *os.File, _ int) string { return f.Name() }
 
-// fileOf returns an open file that holds content and whose name was removed.
+// fileOf returns an open file that holds content. Its path has been removed.
 func fileOf(content []byte) (*os.File, error) {
 	f, err := os.CreateTemp("", "inferd-launch-")
 	if err != nil {

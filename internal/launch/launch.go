@@ -1,8 +1,8 @@
 // Package launch is the contract between inferd and an engine process at its start: one
 // struct, [Contract], that the daemon writes and the engine reads. The engine inherits it in a
 // file. Unlike a command line, that file is hidden from other users, and the engine can read it
-// again after an execve of itself. The package knows neither what the values mean to llama.cpp nor
-// the protocol of the link.
+// again after an execve of itself. The package depends neither on llama.cpp, which uses the values, nor
+// on the protocol of the link.
 package launch
 
 import (
@@ -45,8 +45,8 @@ type Contract struct {
 	// MaxStallMS bounds the time between two tokens of a stream, in milliseconds, while other prompts
 	// are prefilled; 0: the engine decides.
 	MaxStallMS int `json:"max_stall_ms"`
-	// ComputeLock is the file by whose lock engines on the same cores compute in turn; empty: no
-	// other engine computes on these cores.
+	// ComputeLock is the path of the compute lock, by which engines on the same cores compute in turn;
+	// empty: no other engine computes on these cores.
 	ComputeLock string `json:"compute_lock"`
 	// Exact demands answers that are the same bit for bit, whichever other requests share their steps.
 	Exact bool `json:"exact"`

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A reception is what a test engine reports of its start.
+// A reception is the report of a test engine on its start.
 type reception struct {
 	Contract *launch.Contract
 	Err      string

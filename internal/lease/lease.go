@@ -1,7 +1,7 @@
 // Package lease watches open files that another process maps: a write to such a file changes what the
 // process reads, and a truncation can kill the process. Where the system grants a lease on the file, it
 // blocks writers until the lease is given up, which leaves time to stop the process first. Elsewhere a
-// change is detected afterwards. The package knows neither models nor engines, and stops no process.
+// change is detected afterwards. The package does not depend on models or engines, and stops no process.
 package lease
 
 import (
@@ -42,7 +42,7 @@ type Guard struct {
 type watchedFile struct {
 	*os.File
 	path      string
-	infoAtAdd os.FileInfo // at Add
+	infoAtAdd os.FileInfo // state at the end of Add
 	leased    bool        // a lease was taken; it may be broken since
 }
 
@@ -61,8 +61,8 @@ func newGuard(t times) *Guard {
 
 // Add watches the open file f; path names it in reasons. Call it before the content is checked, so
 // that no change is missed. While the file is open for writing, Add waits up to 5 s for a lease. A
-// file without a lease is compared every 5 s. Add fails if ctx ends during the wait. The caller may
-// close f afterwards.
+// file without a lease is compared every 5 s. Add fails if ctx ends during the wait, or if f cannot be
+// duplicated. The caller may close f afterwards.
 func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	own, err := duplicate(f)
 	if err != nil {

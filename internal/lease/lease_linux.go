@@ -41,8 +41,8 @@ func held(f *os.File) bool {
 	return err == nil && kind == unix.F_RDLCK
 }
 
-// giveUp gives up the lease. Closing the descriptor would not: another process may have inherited the
-// open file.
+// giveUp gives up the lease. Closing the descriptor would not suffice: another process may have
+// inherited the open file.
 func giveUp(f *os.File) {
 	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // fails if there is no lease
 }

@@ -1,7 +1,7 @@
 // Package libraries checks the libraries of llama.cpp that engines load. It has the digests of the
 // packaged libraries, and judges the files of a folder by owner, mode and digest. It lists the builds
 // for different processors (CPU variants), and remembers those that ended with an illegal instruction
-// on this machine. It knows neither the engine nor how the engine loads a library.
+// on this machine. It does not depend on the engine, or on how the engine loads a library.
 package libraries
 
 import (
@@ -287,7 +287,7 @@ var ErrNoVariant = errors.New("every CPU variant ended with an illegal instructi
 
 // Backends returns the files of the backends that an engine loads: all accelerators, then the CPU
 // variants, of which the engine takes the first that supports the processor. The variants in avoid are
-// left out. If none remains, the error wraps [ErrNoVariant].
+// left out. If the folder has variants, but none remains, the error wraps [ErrNoVariant].
 func (s *Set) Backends(avoid []string) ([]string, error) {
 	files := slices.Clone(s.files)
 	left := Remaining(s.cpu, avoid)
@@ -300,8 +300,8 @@ func (s *Set) Backends(avoid []string) ([]string, error) {
 	return files, nil
 }
 
-// Lower returns the variant that an engine tries after name, or "" if there is none, or no variant
-// name. The variants in avoid are left out.
+// Lower returns the variant that an engine tries after the variant name, without those in avoid. It
+// returns "" if there is none, or if the set has no variant of that name.
 func (s *Set) Lower(name string, avoid []string) string {
 	i := slices.Index(s.cpu, name)
 	if i < 0 {

@@ -125,8 +125,9 @@ func copied(t *testing.T) string {
 	return dir
 }
 
-// A packaged folder is refused if a library in it differs from the packaged one. Another folder is
-// accepted with changed libraries, unless other users can change it.
+// A packaged folder is refused if a library is missing or differs from the packaged one. Another folder
+// may have changed libraries, but no missing core library. Both are refused if other users can change
+// the folder or a library.
 func TestChangedFolders(t *testing.T) {
 	const top = "libggml-cpu-sapphirerapids.so"
 	if runtime.GOARCH != "amd64" {

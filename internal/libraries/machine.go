@@ -13,7 +13,7 @@ import (
 // A Processor identifies a kind of processor, as the system describes it.
 type Processor struct {
 	Model string // name; empty if unknown
-	Flags string // digest of the instruction sets that the system lists; without a list, the architecture
+	Flags string // digest of the instruction sets in /proc/cpuinfo; without that file, the architecture
 }
 
 // ThisProcessor returns the processor of this machine. On other systems than Linux only the
@@ -50,8 +50,8 @@ func ParseProcessor(cpuinfo string) Processor {
 	return p
 }
 
-// key returns the key, in the file of a [Memory], of this processor with the set of libraries that
-// has the digest.
+// key returns the key of an entry in a [Memory]: that for this processor and the set of libraries with
+// the digest.
 func (p Processor) key(digest string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
 	return hex.EncodeToString(sum[:])

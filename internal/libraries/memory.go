@@ -55,8 +55,8 @@ func (m *Memory) Avoid(digest string) ([]string, error) {
 	return slices.Clone(m.machines[m.Processor.key(digest)].Avoid), err
 }
 
-// Remember adds an avoided variant and reports as news whether it is new. After an error the variant
-// is not in the file, and only this process avoids it.
+// Remember adds an avoided variant and reports as news whether it is new. If the file cannot be
+// written, only this process avoids the variant. As with Avoid, the error may be that of the first read.
 func (m *Memory) Remember(digest, variant string) (news bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

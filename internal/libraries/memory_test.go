@@ -57,7 +57,8 @@ func TestMemory(t *testing.T) {
 	avoided(t, &libraries.Memory{Path: path, Processor: here}, "libs")
 }
 
-// A file that cannot be read is ignored with one error, and replaced by the next Remember.
+// A file that cannot be read or that other users can change is ignored with one error, and replaced by
+// the next Remember. A folder in its place stays.
 func TestBrokenMemory(t *testing.T) {
 	for name, test := range map[string]struct {
 		plant func(path string) error

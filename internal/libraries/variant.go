@@ -10,8 +10,8 @@ const generic = "generic"
 
 // Variants returns the CPU variants of an architecture: builds of llama.cpp's kernels for
 // processors with certain instruction sets. They are in descending order of the score that llama.cpp
-// gives them on a processor with all instruction sets. The generic variant is last; a folder that has
-// it has no other.
+// gives them on a processor with all instruction sets. The generic variant is last; a folder with that
+// variant has no other.
 func Variants(goarch string) []string {
 	all := map[string][]string{
 		"amd64": {
@@ -33,7 +33,7 @@ func variantFile(name string) string {
 	return File("ggml-cpu-" + name)
 }
 
-// VariantOf returns the name of the CPU variant whose library has that file name. ok is false if the
+// VariantOf returns the name of the CPU variant with the library of that file name. ok is false if the
 // file is not the library of a CPU variant.
 func VariantOf(file string) (name string, ok bool) {
 	before, after, _ := strings.Cut(File("ggml-cpu-*"), "*")

@@ -16,8 +16,8 @@ import (
 
 // Limits of requests for content.
 const (
-	rangeBytes   = 64 << 20  // bytes of one request
-	connections  = 4         // requests at once
+	rangeBytes   = 64 << 20    // bytes of one request
+	connections  = 4           // requests at once
 	parallelFrom = 256 << 20   // least size of a file that is fetched by several requests at once
 	bufferBytes  = 256 << 10   // bytes read from a connection before they are written
 	flushTime    = time.Second // after this time fewer bytes are written, too

@@ -123,7 +123,8 @@ type phases struct{ all []status.Phase }
 
 func (p *phases) add(ph status.Phase) { p.all = append(p.all, ph) }
 
-// downloads returns the reports of the download, and checks that they do not decrease.
+// downloads returns the reports of the download. It checks that they begin at 0 and do not decrease,
+// except after a quarantine, and that no URL has a query or a fragment.
 func (p *phases) downloads(t *testing.T) (all []status.Download) {
 	t.Helper()
 	last := uint64(0)
@@ -166,7 +167,7 @@ func (b *bench) fails(name, want string) error {
 	return err
 }
 
-// holds checks that the store has the model with these contents, and no unfinished ingest.
+// holds checks that the store has the model with these contents, and no stray file.
 func (b *bench) holds(name string, contents ...[]byte) {
 	b.t.Helper()
 	m, err := b.Store.Manifest(name)
@@ -189,7 +190,7 @@ func (b *bench) holds(name string, contents ...[]byte) {
 	b.tidy()
 }
 
-// tidy checks that the store has no stray file.
+// tidy checks that the store has no stray file: only manifests, locks, quarantined files and blobs.
 func (b *bench) tidy() {
 	b.t.Helper()
 	for _, path := range b.files() {

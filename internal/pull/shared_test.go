@@ -95,8 +95,8 @@ func TestCollectionDuringPull(t *testing.T) {
 	}
 }
 
-// before calls f before the store makes the n-th change of the given kind to a file whose name has
-// the suffix. The store must not have been used before.
+// before calls f before the store makes the n-th change of the given kind to a path with the suffix.
+// The store must not have been used before.
 func (b *bench) before(kind store.OpKind, suffix string, n int, f func()) {
 	b.Store.Before = func(op store.Op) error {
 		if op.Kind == kind && strings.HasSuffix(op.Path, suffix) {
@@ -122,8 +122,8 @@ func TestCommittedBeforeBegin(t *testing.T) {
 	}
 }
 
-// If another process begins the ingest after this one got a wrong digest, this one follows it and
-// takes its content, or fetches the content if the other gives up.
+// If another process begins the ingest after this process got a wrong digest, this process waits and
+// takes the content of the other, or fetches the content itself if the other process gives up.
 func TestOtherBeginsAfterMismatch(t *testing.T) {
 	for name, whole := range map[string]bool{"and ends it": true, "and gives up": false} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestOtherBeginsAfterMismatch(t *testing.T) {
 }
 
 // While the digest is unknown, another process may write the same content. The pull then waits for
-// it.
+// that process.
 func TestOtherWritesTheSame(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 86)

@@ -1,11 +1,11 @@
-// Package trust decides whether another user of the machine could change or replace a file
-// that the daemon depends on, and opens files for the daemon to write, without following a
-// link. It ignores access control lists; only owner, group and mode bits count. On Windows it checks
-// nothing, because inherited access lists protect the user's own folders there.
+// Package trust checks whether another user of the machine could change or replace a file that the
+// daemon depends on, and opens the daemon's own files without following a link. It ignores access
+// control lists; only owner, group and mode bits count. On Windows it checks no owners and modes,
+// because inherited access lists protect the user's own folders there.
 //
 // The rule is that a file belongs to this user or to root, and that at most its owner and the
 // owner's primary group can write to it. The rule also applies to the folder of a file, except that
-// everyone may write to a sticky folder, because only the owner of an entry can replace it there.
+// every user may write to a sticky folder, because only the owner of an entry can replace it there.
 // Folders further up are not checked: in containers, a home folder often belongs to another uid.
 package trust
 
@@ -38,7 +38,7 @@ type Rule struct {
 // The error contains path, its owner and mode, and the command that corrects them.
 func (j Rule) Check(path string, f Facts) error { return j.check(path, f, false) }
 
-// CheckParent is Check for a parent folder, which may also be sticky and writable for everyone.
+// CheckParent is Check for a parent folder, which may also be sticky and writable for every user.
 func (j Rule) CheckParent(path string, f Facts) error { return j.check(path, f, true) }
 
 const (
@@ -95,8 +95,8 @@ func isWord(r rune) bool {
 const maxLinks = 40
 
 // Path checks a file or folder and its parent folder. If path is a symbolic link, Path follows it, and
-// checks each link on the way and the target in the same way: a user who can change the folder of a
-// link can replace the link.
+// checks each link on the way and the target in the same way: a user with write access to the folder
+// of a link can replace the link.
 func Path(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -180,9 +180,9 @@ func checkInfo(path string, info fs.FileInfo, parent bool) error {
 // ErrLink is wrapped by the error of [OpenFile] for a symbolic link, except on Windows.
 var ErrLink = errors.New("it is a symbolic link: refused")
 
-// OpenFile is [os.OpenFile] for a file to write. It returns an error for a symbolic link, which it
-// does not follow, for any other file that is not regular, and for a file that other users can
-// change. It does not check the folder.
+// OpenFile is [os.OpenFile] for a file that the daemon writes, or wrote earlier. It returns an error
+// for a symbolic link, which it does not follow, for any other file that is not regular, and for a
+// file that other users can change. It does not check the folder.
 func OpenFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|NoFollow, perm)
 	if err != nil {
