@@ -43,7 +43,7 @@ type Contract struct {
 	// last; empty: the model's own.
 	Pooling string `json:"pooling"`
 	// MaxStallMS bounds the time between two tokens of a stream, in milliseconds, while other prompts
-	// are prefilled; 0: the engine decides.
+	// are prefilled; 0: the default of the engine.
 	MaxStallMS int `json:"max_stall_ms"`
 	// ComputeLock is the path of the compute lock, by which engines on the same cores compute in turn;
 	// empty: no other engine computes on these cores.

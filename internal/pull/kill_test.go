@@ -83,7 +83,7 @@ func child(name string) error {
 const (
 	killSize    = 32 << 20 // size of a model
 	killRange   = 4 << 20
-	killWindow  = 24 << 20 // a process is killed at the latest when it has received this many bytes and killSlack
+	killWindow  = 24 << 20 // most bytes, without killSlack, that a process receives before it is killed
 	killSlack   = 2 << 20  // bytes that the hub may send beyond those at which a process is to be killed
 	killBuffer  = 64 << 10 // write buffer of the hub's sockets, and read buffer of the child's
 	connections = 4        // requests at once

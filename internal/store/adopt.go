@@ -11,7 +11,8 @@ import (
 	"slices"
 )
 
-// An Adoption describes files of another tool that become a model of the store without a copy.
+// An Adoption describes files of another tool that become a model of the store without a copy. Name,
+// Source, Asked and ProducedBy are members of the manifest.
 type Adoption struct {
 	Name       string
 	Files      []AdoptedFile // the only file, or the parts in order
@@ -43,7 +44,7 @@ const (
 type Adopted struct {
 	Manifest *Manifest
 	Method   Method // how the first file was adopted
-	Warning  string
+	Warning  string // why the model may not be loadable; empty if there is no reason
 }
 
 // A ClaimError means that a file does not have the digest that its tool claims.

@@ -211,7 +211,8 @@ func (i *Ingest) markCommitted() {
 	i.committed = true
 }
 
-// endCommitted closes the data of an ingest whose content is already a blob. Close then removes the data.
+// endCommitted closes the data of an ingest if another ingest has made a blob of the same content. Close
+// then removes the data.
 func (i *Ingest) endCommitted() error {
 	i.markCommitted()
 	return i.closeFile()

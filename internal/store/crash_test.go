@@ -472,8 +472,8 @@ func TestCrashes(t *testing.T) {
 }
 
 // Each change of a workload fails once, with the error of a full disk or of a broken one. The workload
-// returns that error, except for a change of a mode or of a lock file, which may be ignored. The next
-// process can finish the workload.
+// returns that error; it may ignore a failure only if the change is of a mode or of a lock file. The
+// next process can finish the workload.
 func TestFailures(t *testing.T) {
 	ops, _ := record(t)
 	failures, stride := []error{errNoSpace, errInputOutput}, 1

@@ -21,7 +21,7 @@ const (
 // GCOptions are the options of a collection.
 type GCOptions struct {
 	Spare  func(digest string) bool // reports whether a blob without a manifest is kept; may be nil
-	DryRun bool                     // removes nothing
+	DryRun bool                     // remove nothing, and only report
 	Now    time.Time                // zero means now
 }
 

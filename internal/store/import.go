@@ -23,14 +23,14 @@ type Import struct {
 	Path       string // the file; of a split model, the first part
 	Name       string // empty means [NameOf] the file
 	SHA256     string // expected digest of a model of one file; empty means any
-	ProducedBy string // for the manifest
+	ProducedBy string // program and version, for the manifest
 }
 
 // An Imported is the result of an import.
 type Imported struct {
 	Manifest *Manifest
 	Path     string // path of the blob, or of the blob of the first part
-	Warning  string // empty if there is none
+	Warning  string // why the model may not be loadable; empty if there is no reason
 }
 
 // localImport is the registry in the manifests of imported models.

@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/filelock"
 )
 
-// A BusyError means that the lock of a model's name, a blob or an ingest is held, as a rule by
-// another process that writes there.
+// A BusyError means that the lock of a model's name, of a blob or of an ingest is held, as a rule by
+// a writer in another process.
 type BusyError struct {
 	What string // "model \"x\"", or "blob sha256:…"
 	PID  int    // 0 if unknown

@@ -131,7 +131,7 @@ func (s *Store) releaseUse(digest string) {
 	}
 }
 
-// setWriting adds by to the number of open ingests of a digest.
+// setWriting adds by to the number of open ingests with the name digest; see [Want.ref].
 func (s *Store) setWriting(digest string, by int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,8 +19,8 @@ func bootID() string {
 }
 
 // birth returns the start time of a process, in ticks since the boot. It returns 0 if there is no
-// such process, if it has ended, but its parent has not yet waited for it, or if the start is
-// unknown. The pid and the birth together identify a process.
+// such process, if the process has ended and its parent has not yet waited for it, or if the start
+// is unknown. The pid and the birth together identify a process.
 func birth(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

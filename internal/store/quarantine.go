@@ -72,8 +72,8 @@ func (i *Ingest) mismatch(got string) error {
 }
 
 // quarantine moves a file with a wrong digest to the quarantine and writes its record. The file is
-// removed instead if the quarantine is on another disk, or if a source already sent the same content
-// before: then the old record counts it.
+// removed instead if the quarantine is on another disk, or if a source already sent the same content:
+// then the old record counts it.
 func (s *Store) quarantine(d *disk, file string, q Quarantined, phase func(Phase)) (Quarantined, error) {
 	q.At, q.Times = time.Now().UTC().Truncate(time.Second), 1
 	old, base := d.record(q.Expected, func(r *Quarantined) bool { return r.Actual == q.Actual && q.URL != "" && r.URL != "" })

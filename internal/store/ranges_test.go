@@ -8,7 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Ranges hold exactly the bytes that were inserted, in whatever order.
+// Ranges hold exactly the bytes that were inserted, in whatever order; clip keeps exactly the bytes
+// below its end.
 func TestRanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 64

@@ -24,10 +24,10 @@ func (e *InUseError) Error() string {
 }
 
 // Remove removes a model: its manifest, the blobs that no other manifest names, and the unfinished
-// and quarantined files of that name. Files outside of the store that the manifest refers to are
-// not touched. If a process uses the model, the error is an [InUseError], unless force is set; then
-// the process can still read its open files. If the store has no file of that name, the error wraps
-// [fs.ErrNotExist].
+// and quarantined files with its name or its digests. If another manifest cannot be read, the blobs
+// stay. Files outside of the store that the manifest refers to are not touched. If a process uses the
+// model, the error is an [InUseError], unless force is set; then the process can still read its open
+// files. If the store has no file of that name, the error wraps [fs.ErrNotExist].
 func (s *Store) Remove(name string, force bool) (removed []Removed, err error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (r *removal) note(name, what string, size int64) {
 	r.removed = append(r.removed, Removed{r.disk.path(name), what, size})
 }
 
-// removeBlob removes a blob of the model, unless another manifest names it.
+// removeBlob removes a blob of the model, unless another manifest names it or cannot be read.
 func (r *removal) removeBlob(digest string) error {
 	info, err := r.disk.root.Lstat(blobPath(digest))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -104,7 +104,8 @@ type Store struct {
 	disk     *disk            // nil until it is needed
 	ready    bool             // all folders of the layout exist
 	useLocks map[string]*Lock // by digest: shared locks of the blobs of opened models
-	// writing counts the open ingests of this store by digest. Each holds the lock of its digest.
+	// writing counts the open ingests of this store by name; see [Want.ref]. Each holds the lock of
+	// its name.
 	writing map[string]int
 
 	digests digests

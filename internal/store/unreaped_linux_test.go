@@ -8,9 +8,8 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// A killed writer for which its parent has not yet waited does not block the next writer. The
-// kernel still reports its pid and its start time, and without locks the state names it as the
-// writer.
+// A killed writer does not block the next writer, even before its parent has waited for it. Until
+// then the kernel still reports its pid and its start time, and the state names it as the writer.
 func TestUnreapedWriter(t *testing.T) {
 	for name, lock := range locks {
 		t.Run(name, func(t *testing.T) {
