@@ -31,8 +31,8 @@ func asOther(t *testing.T, env caches.Env) []caches.Problem {
 	return <-found
 }
 
-// An Ollama that runs as a system service may have closed its folder to other users. That problem
-// is marked as Closed; the same problem with a folder that a variable names is not.
+// The folder of an Ollama that runs as a system service may be closed to other users. The problem is
+// then marked as Closed. If a variable names the same folder, the problem is not marked.
 func TestClosedFolderOfAnotherUser(t *testing.T) {
 	for _, closed := range []string{"ollama", "ollama/models", "ollama/models/manifests"} {
 		dir := t.TempDir()

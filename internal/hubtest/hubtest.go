@@ -98,7 +98,7 @@ type Request struct {
 
 // A Fault changes the answer to a request. The zero value changes nothing.
 type Fault struct {
-	Status      int // the answer has only this status, Header and Body
+	Status      int // if not 0, the answer has only this status, Header and Body
 	Body        string
 	Header      http.Header   // added to the answer
 	IgnoreRange bool          // answer 200 with the whole content

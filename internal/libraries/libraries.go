@@ -1,5 +1,5 @@
 // Package libraries checks the libraries of llama.cpp that engines load. It has the digests of the
-// packaged libraries, and judges the files of a folder by owner, mode and digest. It lists the builds
+// packaged libraries, and accepts the files of a folder by owner, mode and digest. It lists the builds
 // for different processors (CPU variants), and remembers those that ended with an illegal instruction
 // on this machine. It does not depend on the engine, or on how the engine loads a library.
 package libraries

@@ -50,8 +50,7 @@ func ParseProcessor(cpuinfo string) Processor {
 	return p
 }
 
-// key returns the key of an entry in a [Memory]: that for this processor and the set of libraries with
-// the digest.
+// key returns the key in a [Memory] for this processor and the set of libraries with the digest.
 func (p Processor) key(digest string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", p.Model, p.Flags, digest))
 	return hex.EncodeToString(sum[:])

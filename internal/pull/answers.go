@@ -45,7 +45,8 @@ func strong(etag string) string {
 func opaque(etag string) string { return strings.TrimPrefix(etag, "W/") }
 
 // judge reads the header of an answer. If ranged is true, the request was for a range that begins at
-// start; otherwise it was for the whole content, and start is 0. now is for a Retry-After with a date.
+// start; otherwise it was for the whole content, and start is 0. A Retry-After with a date is converted
+// to the time from now until then.
 func judge(resp *http.Response, start int64, ranged bool, now time.Time) head {
 	h := head{
 		start: start, end: -1, total: -1, status: statusOf(resp),

@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// once returns a script that applies the fault to one answer: that to the first request for content
-// from the offset from.
+// once returns a script that applies the fault once: to the first request for a range of content that
+// begins at from.
 func once(from int64, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
 	var mu sync.Mutex
 	used := false

@@ -316,7 +316,7 @@ func (r *run) start(ctx context.Context, span store.Range) {
 	}()
 }
 
-// credit takes an outcome's range off the active ones, counts its bytes, and resets the counts of
+// credit removes the range of an outcome from r.active, counts its bytes, and resets the counts of
 // failures after progress.
 func (r *run) credit(o outcome) {
 	if i := slices.Index(r.active, o.r); i >= 0 {

@@ -190,7 +190,8 @@ func (f *fetcher) copy(ctx context.Context, o *outcome, body io.Reader, watch *t
 	}
 }
 
-// finished sets the total once the body of unknown length has ended.
+// finished sets the total once a body of unknown length has ended. If the file should have another
+// size, it returns errCut.
 func (f *fetcher) finished(total int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -30,7 +30,7 @@ func readFile(t *testing.T, elem ...string) string {
 	return string(text)
 }
 
-// A split model is pulled with all its parts, and its progress counts the bytes of all.
+// A split model is pulled with all its parts, and its progress counts the bytes of all parts.
 func TestSplitModel(t *testing.T) {
 	b := newBench(t)
 	parts := [][]byte{content(3*rangeOf, 30), content(100, 31), content(2*rangeOf, 32)}
@@ -94,7 +94,8 @@ func TestRefusedNames(t *testing.T) {
 	}
 }
 
-// A request to a hub's API is repeated after a transient failure. A wrong answer fails the pull.
+// A request to a hub's API is repeated after a transient failure. After any other failure, or an answer
+// that is not valid, the pull returns an error.
 func TestHubAPI(t *testing.T) {
 	c := content(100, 34)
 	at := func(suffix string, fault hubtest.Fault) func(hubtest.Request) *hubtest.Fault {
@@ -191,8 +192,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Models of a configuration are fetched if they are missing, and the errors are worded as in the
-// contract.
+// Models of a configuration are fetched if they are missing, and the errors have the texts of the
+// reference.
 func TestEnsure(t *testing.T) {
 	b := newBench(t)
 	c := content(3*rangeOf, 37)

@@ -146,7 +146,7 @@ func (r *run) stop(shownURL string, reason error, drop bool) error {
 }
 
 // refusal acts on 401, 403, 404, 410 and other permanent answers. If the link worked before, it has
-// probably expired: the source is asked once for a new one. Otherwise the source is given up.
+// probably expired: one request is sent to the source for a new link. Otherwise the source is given up.
 func (r *run) refusal(o outcome, denied *deniedError) {
 	r.denied++
 	if (o.used || r.flowed) && r.denied <= 1 {
@@ -189,7 +189,7 @@ func (r *run) rangeNotSatisfiable(ctx context.Context, o outcome) (again bool, e
 }
 
 // failure acts on a transient error: it queues the missing part of the range again, and pauses. After
-// each rotateFails failures in a row it switches to the next source, if the digest is known. After
+// every rotateFails failures in a row it switches to the next source, if the digest is known. After
 // maxFails failures in a row, or if a Retry-After is longer than maxAfter, it returns an error.
 func (r *run) failure(ctx context.Context, o outcome, shownURL string) (again bool, err error) {
 	if o.next < o.r.End || o.r.End == 0 {

@@ -70,9 +70,9 @@ type Result struct {
 	Digest  string // digest of the first part
 	Size    int64  // size of all parts
 	Parts   int
-	Path    string // path of the first part's blob
+	Path    string // path of the first part: its blob, or the file that the manifest refers to
 	Fetched int64  // bytes that this pull received, including dropped ones
-	// Already means that the model was in the store before.
+	// Already means that the store had all files of the model, so that no byte was fetched.
 	Already bool
 	// Projector is a name by which the model's projector can be pulled; empty if none is known.
 	Projector string

@@ -148,7 +148,8 @@ func (i *Ingest) noteFile() error {
 	return err
 }
 
-// compareLocked sets suspicious if the file has changed since the last write of this ingest.
+// compareLocked sets suspicious if the file has changed since the last write of this ingest. The
+// caller holds i.mu.
 func (i *Ingest) compareLocked() error {
 	info, err := i.file.Stat()
 	if err != nil {
