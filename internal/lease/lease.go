@@ -61,8 +61,8 @@ func newGuard(t times) *Guard {
 
 // Add watches the open file f; path names it in reasons. Call it before the content is checked, so
 // that no change is missed. While the file is open for writing, Add waits up to 5 s for a lease. A
-// file without a lease is compared every 5 s. Add fails if ctx ends during the wait, or if f cannot be
-// duplicated. The caller may close f afterwards.
+// file without a lease is compared every 5 s. Add fails if ctx ends during the wait, or if the system
+// cannot duplicate or stat f. The caller may close f afterwards.
 func (g *Guard) Add(ctx context.Context, f *os.File, path string) error {
 	own, err := duplicate(f)
 	if err != nil {
