@@ -37,10 +37,10 @@ type MalformedError struct{ What string }
 
 func (e *MalformedError) Error() string { return "malformed frame: " + e.What }
 
-// A Reader returns one message at a time. The slice is valid until the next call of ReadFrame, or
-// without end if Detach is called before that. At the end of the stream between two messages, the
+// A Reader returns one message at a time. The slice is valid until the next call of ReadFrame; if
+// Detach is called before that, it stays valid. At the end of the stream between two messages, the
 // error is io.EOF. A message over the limit is a [TooLongError]; other bytes that are not a message
-// are a [MalformedError].
+// are a [MalformedError]. Errors of the stream and of Reserve are returned unchanged.
 type Reader interface {
 	ReadFrame() (Kind, []byte, error)
 	// Detach passes the ownership of the last message to the caller: its memory is not reused.
@@ -108,8 +108,8 @@ var Prefixed Framing = prefixed{}
 // messages. A larger one would occupy memory for the life of its connection.
 const keep = 64 << 10
 
-// ahead is the size of a reader's read-ahead buffer, in bytes. Each connection has one, and
-// most connections are idle.
+// ahead is the size of a reader's read-ahead buffer, in bytes. It is small, because each connection
+// has one, and most connections are idle.
 const ahead = 2 << 10
 
 func reuse(buf []byte) []byte {

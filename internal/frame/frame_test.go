@@ -281,8 +281,8 @@ func TestFrameActive(t *testing.T) {
 	}
 }
 
-// Reserve is called before memory is allocated: for the whole of a prefixed message at once, for
-// a line step by step, for small messages never.
+// Reserve is called for all memory beyond FreeBytes that a message takes, and for at most twice the
+// size of the message; for small messages it is not called. If it fails, reading the message fails.
 func TestReserve(t *testing.T) {
 	for name, test := range map[string]struct {
 		framing frame.Framing
