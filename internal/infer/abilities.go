@@ -127,9 +127,10 @@ func (a Abilities) Do(t Task) bool {
 	return false
 }
 
-// Check returns an error that names the first feature of t that a does not include: [Unsupported]
-// for attachments, [Invalid] for other features. It does not check whether a includes the task
-// itself (see [Abilities.Do]).
+// Check returns an error for the first feature of t that a does not include: [Unsupported] for
+// attachments, [Invalid] for other features. A reference to an attachment that t does not have is
+// [Invalid], too, unless a includes no kind of attachment. It does not check whether a includes the
+// task itself (see [Abilities.Do]).
 func (a Abilities) Check(t Task) error {
 	var g *Generate
 	switch t := t.(type) {

@@ -47,8 +47,8 @@ type Part interface{ part() }
 // TextPart is text; it may be empty.
 type TextPart struct{ Text string }
 
-// ThinkingPart is earlier thinking of the model. Only a message of the assistant has it, and the
-// model's template decides whether it is part of the prompt.
+// ThinkingPart is earlier thinking of the model. Only a message of the assistant has it. Whether it
+// is part of the prompt depends on the model's template.
 type ThinkingPart struct{ Text string }
 
 // MediaPart is the position of an attachment.
@@ -73,7 +73,7 @@ func (*MediaPart) part()    {}
 func (*CallPart) part()     {}
 func (*ResultPart) part()   {}
 
-// An Attachment is media, as decoded by the client.
+// An Attachment is an image, audio or video in decoded form.
 type Attachment struct {
 	ID            string // not empty
 	Kind          Media

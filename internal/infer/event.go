@@ -32,8 +32,9 @@ type Prompt struct {
 	Text   []byte   // of a conversation, as its template renders it
 }
 
-// Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an
-// engine and its link, to report tokens without text or with text that is held back.
+// Text is the next piece of the answer: whole UTF-8 characters. It is empty only between an engine
+// and its link, to report tokens without text or with text that is held back, or a cost without
+// tokens.
 type Text struct {
 	Delta []byte
 	// Tokens is the number of tokens generated since the last event. A piece may have the text
@@ -48,7 +49,7 @@ type Text struct {
 	More bool
 }
 
-// A Logprob is the log probability of a generated token, and of the likeliest alternatives.
+// A Logprob has the log probabilities of a generated token and of the likeliest alternatives to it.
 type Logprob struct {
 	Candidate
 	Top []Candidate // the likeliest first; the token itself may be among them

@@ -1,6 +1,6 @@
 // Package infer defines the types of a request and of its events. Every surface decodes to and
 // encodes from these types, and every layer between a client and an engine is a [Handler]. The
-// package does not know wire formats, queues or engines.
+// package is independent of wire formats, queues and engines.
 //
 // A request is passed down by a call, events come back through a [Sink], and a failure is the
 // error that Handle returns. A request is canceled by the end of its context or by a failure of
@@ -20,8 +20,8 @@ type Request struct {
 	Peer Peer   // the process at the other end; zero if unknown
 	Task Task
 
-	// Client subdivides the share of the calling program; at most 64 bytes. The client
-	// chooses it freely, so it cannot enlarge the share.
+	// Client subdivides the share of the calling program; at most 64 bytes. It does not enlarge the
+	// share, because the client chooses it freely.
 	Client string
 	// CacheSalt is chosen by the client and subdivides the retained KV of the user; at most 64
 	// bytes. See [Request.CachePart].
@@ -128,8 +128,8 @@ type Defaults struct {
 	Sampling  Sampling
 }
 
-// Settled returns a copy of g in which Defaults have replaced absent members; the copy's own
-// Defaults are zero.
+// Settled returns a copy of g in which the absent members have the values of Defaults. The Defaults
+// of the copy are zero.
 func (g *Generate) Settled() *Generate {
 	whole := *g
 	whole.Defaults = Defaults{}
@@ -147,7 +147,8 @@ type Embed struct {
 	Task       EmbedTask
 }
 
-// Rerank asks for a score of each document: the higher, the better it answers the query.
+// Rerank asks for a score of each document: the higher the score, the better the document answers
+// the query.
 type Rerank struct {
 	Model     string   // entry name or alias; empty leaves the choice to the daemon
 	Query     string   // not empty

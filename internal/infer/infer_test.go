@@ -31,7 +31,8 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// Retained KV is separated by user, key and salt, and by nothing else.
+// Each combination of user, key and salt has its own part of the retained KV. Without a user and a
+// key, no KV is retained, and a relayed request does not use the KV of the relaying user.
 func TestCachePart(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, user := range []string{"", "1000"} {

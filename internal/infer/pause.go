@@ -38,7 +38,7 @@ func (s *Switch) On() bool {
 
 // Follow sets the switch to the result of state, which it calls under the switch's lock. It is for
 // a state that several goroutines change: each of them calls Follow after its change, and the last
-// call sees the last state.
+// call gets the last state.
 func (s *Switch) Follow(state func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
