@@ -106,7 +106,8 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // Reserve takes n bytes of memory for a message. It waits until they are free, for FrameTimeout at
-// most; after that the error is [os.ErrDeadlineExceeded].
+// most; after that the error is [os.ErrDeadlineExceeded]. The end of the connection also ends the
+// wait.
 func (c *conn) Reserve(n int) error {
 	if c.srv.Memory == nil {
 		return nil
@@ -180,8 +181,8 @@ func (srv *Server) untrack(c *conn) {
 	delete(srv.conns, c)
 }
 
-// close closes the listeners and the idle connections. On the other connections, whose requests the
-// runner has canceled, each further write may take lastWrite.
+// close closes the listeners and the idle connections. On the other connections, each further write
+// may take lastWrite; the runner has canceled their requests.
 func (srv *Server) close() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -1,8 +1,8 @@
 // Package server runs the connection loop that all surfaces over sockets share: it reads a request,
 // passes it to an exchange, which answers it, and reads the next one. It accounts for the memory of
 // large messages, limits the time of reads and writes, and stops without cutting off an answer. It
-// knows which errors end a connection. It knows neither the content and framing of messages, which
-// are up to a codec, nor how a request is answered (see exchange).
+// determines which errors end a connection. The content and the framing of messages are up to a
+// codec, and the answers up to package exchange.
 package server
 
 import (
@@ -234,7 +234,8 @@ func (srv *Server) recordConn(c *conn, s Surface) {
 	srv.Runner.Journal.Connection(record)
 }
 
-// recordFault records a message that is not a request, unless the client has hung up.
+// recordFault records a message that the codec has refused. Hang-ups, timeouts and other errors of
+// the connection are not recorded.
 func (srv *Server) recordFault(c *conn, s Surface, err error) {
 	_, fatal := errors.AsType[*wire.FatalError](err)
 	_, refused := errors.AsType[*infer.Error](err)

@@ -98,7 +98,8 @@ func inBubble(t *testing.T, srv *server.Server, test func(r *bubbleServer)) {
 	})
 }
 
-// dial returns a new client. If deaf is set, it never reads.
+// dial returns a new client. If deaf is set, nothing reads from its connection except the test
+// itself.
 func (r *bubbleServer) dial(deaf bool) *client {
 	near, far := net.Pipe()
 	c := &client{Conn: near, done: make(chan struct{})}
@@ -543,8 +544,8 @@ func TestHangUpEndsTheContext(t *testing.T) {
 	})
 }
 
-// The watch of a client begins after 20 to 60 ms if the handler waits for the end of its context.
-// Otherwise it never begins.
+// The watch of a client begins once the handler has waited for the end of its context for 20 to 60
+// ms. If the handler does not wait, or not for so long, the client is not watched.
 func TestWatchBegins(t *testing.T) {
 	var watched chan time.Time
 	srv := &server.Server{
