@@ -10,7 +10,7 @@ import (
 )
 
 // A sink is a Client without a connection. It records the messages that it gets. Write fails for a
-// message in writes, with the error there.
+// message in writes, and Fail for "failure", with the error given there.
 type sink struct {
 	sent    []string
 	writes  map[string]error // by message

@@ -23,8 +23,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A scene is one request in a synctest bubble. The request passes a gate with one slot. The backend
-// emits two tokens, and takes a second for each.
+// A scene is one request in a synctest bubble. The request passes a gate with one slot. Unless the
+// test has another backend, a mock emits two tokens, and takes a second for each.
 type scene struct {
 	t      *testing.T
 	runner *exchange.Runner

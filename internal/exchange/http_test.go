@@ -72,8 +72,8 @@ func TestOverHTTP(t *testing.T) {
 		ended <- runner.Run(req.Context(), wire.V2, &infer.Request{ID: req.URL.Path, Task: question}, &reply{ResponseWriter: w})
 	}))
 	defer server.Close()
-	// post sends a request. It returns a reader of the answer, and a function that reads the rest
-	// of it.
+	// post sends a request. It returns a reader of the body, and a function that returns the status
+	// and the unread part of the body.
 	post := func(ctx context.Context, path string) (lines *bufio.Reader, rest func() string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+path, http.NoBody)

@@ -92,7 +92,7 @@ func TestDrain(t *testing.T) {
 }
 
 // The watch of a client begins 20 to 60 ms after the handler calls Done of its context. Without
-// that call it never begins.
+// that call, or if the request ends before, the client is not watched.
 func TestWatchBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &exchange.Runner{Handler: infer.HandlerFunc(waits), Log: slog.New(slog.DiscardHandler)}

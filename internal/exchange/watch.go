@@ -72,7 +72,8 @@ func (w *watched) end() {
 	w.watch.Wait()
 }
 
-// rounds holds the requests whose clients are to be watched. Guarded by Runner.mu.
+// rounds holds the requests for which a watch is to begin, and the timer that begins it. Guarded by
+// Runner.mu.
 type rounds struct {
 	waiting map[*watched]struct{} // requests whose watch has not begun
 	timer   *time.Timer           // nil before the first request that waits
