@@ -98,8 +98,8 @@ func (p *Page) stats(w http.ResponseWriter, r *http.Request, peer infer.Peer) {
 }
 
 // log sends the newest records of the activity log as an array, oldest first. It omits lines that
-// are not JSON, because a crash has cut them. Only the daemon's user gets the records: they are about
-// callers of all users.
+// are not JSON: a crash has cut them. Only the daemon's user gets the records, because they are
+// about callers of all users.
 func (p *Page) log(w http.ResponseWriter, peer infer.Peer) {
 	switch {
 	case !p.owns(peer):

@@ -1,8 +1,8 @@
-// Package page serves the web page: a chat and the state of the daemon. Its files are those in the
-// folder files, embedded without a build step. Its live paths send the events of the admin socket,
-// the stats of the control socket, and the activity log. For the chat, the page is a client of the
-// HTTP interface like any other, so this package handles no models and no requests for inference.
-// Package bridge controls access.
+// Package page serves the web page: a chat and the state of the daemon. Its files, in the folder
+// files, are embedded without a build step. Its live paths send the events of the admin socket, the
+// stats of the control socket, and the activity log. The chat sends its requests to the HTTP
+// interface, like any other client, so this package handles no models and no requests for
+// inference. Package bridge controls access.
 package page
 
 import (

@@ -21,8 +21,9 @@ type view struct {
 }
 
 // view returns the part of the load that peer may see. The daemon's user sees everything. Other
-// clients see the totals and their own callers. They see no processes, no paths, and no reasons of
-// failures, which may contain paths.
+// clients see the totals, their own callers, and the backends without processes and without reasons
+// of failures, which may contain paths. They see no listeners, and of the users of an engine only
+// themselves.
 func (p *Page) view(s *stats.Daemon, peer infer.Peer) view {
 	v := view{Daemon: *s, Owner: p.owns(peer)}
 	for i := range s.Callers {
