@@ -53,7 +53,8 @@ type Key struct {
 	size     int64     // size of the file at that time
 }
 
-// NewKey returns a key that does not change.
+// NewKey returns a key that does not change. It returns an error if the name is invalid or the
+// secret too short.
 func NewKey(name, secret string) (*Key, error) {
 	k := &Key{Name: name}
 	if err := errors.Join(checkKeyName(name), k.set(secret)); err != nil {
@@ -63,7 +64,8 @@ func NewKey(name, secret string) (*Key, error) {
 }
 
 // NewKeyFile returns a key that is read from a file, and read again when the file changes. It
-// returns an error if users other than the daemon's can read or change the file.
+// returns an error if the name or the key is invalid, if the file cannot be read, or if users other
+// than the daemon's can read or change it.
 func NewKeyFile(name, path string) (*Key, error) {
 	k := &Key{Name: name, file: path}
 	if err := errors.Join(checkKeyName(name), k.refresh()); err != nil {
@@ -124,7 +126,8 @@ func (k *Key) refresh() error {
 	return nil
 }
 
-// readKey returns the content of a file that only its owner can read.
+// readKey returns the secret in a file. It returns an error if the file is large, or if users other
+// than the daemon's can read or change it.
 func readKey(path string) (string, error) {
 	if err := trust.Path(path); err != nil {
 		return "", err
@@ -181,8 +184,8 @@ func secrets(h http.Header) (all []string) {
 	return all
 }
 
-// find returns the name of the configured key whose secret is in a request. given reports whether
-// the request has any secret. find always compares with all keys.
+// find returns the name of the configured key that a request contains, or an empty name. given
+// reports whether the request has any secret. find always compares with all keys.
 func (a *Access) find(h http.Header) (name string, given bool) {
 	for _, secret := range secrets(h) {
 		given = true
@@ -277,7 +280,7 @@ func (m *memberships) has(uid, group string) bool {
 }
 
 // isMember reports whether a user belongs to a group, according to the user database of the system.
-// It reports false if either is unknown.
+// It reports false if the user or the group is unknown.
 func isMember(uid, group string) bool {
 	g, err := user.LookupGroup(group)
 	if err != nil {

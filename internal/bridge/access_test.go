@@ -137,8 +137,9 @@ func TestPreflight(t *testing.T) {
 	})
 }
 
-// Over TCP the daemon's user needs no key; other users and unknown users need one. A key becomes
-// the program of the peer.
+// Over TCP the daemon's user needs no key; other users, unknown users and proxies need one, unless
+// Open or Blind admits them. If keys are configured, a wrong key is refused. The name of a key
+// becomes the program of the peer.
 func TestAccess(t *testing.T) {
 	const own, other, root = 1000, 1001, 0
 	right, wrong := "Authorization: Bearer "+secret, "Authorization: Bearer sk-something-else"

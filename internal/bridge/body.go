@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Limits for the bytes of a body that is too large. They are read and dropped, so that the client
-// reads the refusal before the connection is closed.
+// Limits for a body that is too large. Its bytes are read and dropped, so that the client reads the
+// refusal before the connection is closed.
 const (
 	dropBytes = 128 << 20
 	dropTime  = 5 * time.Second
@@ -142,7 +142,7 @@ func (c *call) capToQuota(n int64) int64 {
 }
 
 // hold reserves n bytes of memory for the request. It waits until they are free, for bodyTimeout at
-// most; after that the error is [infer.Busy].
+// most; after that the error is [infer.Busy]. If ctx ends first, it returns the cause.
 func (c *call) hold(ctx context.Context, n int64) error {
 	if c.bridge.Memory == nil {
 		return nil

@@ -82,8 +82,8 @@ func entries() []bridge.Entry {
 	}
 }
 
-// build returns a testBridge with a bridge that is neither open nor listening. change may change its fields;
-// nil changes nothing.
+// build returns a testBridge that is neither open nor listening. change, if not nil, may change the
+// fields of its bridge.
 func build(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *testBridge {
 	t.Helper()
 	h := &testBridge{t: t, kept: &journal{}}
@@ -401,7 +401,8 @@ func TestModelNames(t *testing.T) {
 	}
 }
 
-// Each class of error has its own status, even if a stream was requested.
+// Each class of error has the expected status, type, code and headers, even if a stream was
+// requested.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    error
@@ -607,7 +608,7 @@ func TestLargeBody(t *testing.T) {
 }
 
 // A client that sends Expect: 100-continue gets the refusal of a body that is too large before it
-// sends the body.
+// sends the body. For any other body it gets 100 Continue.
 func TestLargeBodyIsAskedFor(t *testing.T) {
 	h := open(t, words("a"), nil)
 	got := h.once(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", chatPath, 65<<20))
@@ -790,8 +791,8 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// During a drain new requests are refused. When the grace ends, running requests end with an error
-// in the form of their dialect.
+// When the grace of a drain ends, a running stream ends with an error in the form of its dialect.
+// After that the bridge no longer listens, and an idle connection gets no bytes.
 func TestDrain(t *testing.T) {
 	handler := newHold(true)
 	h := open(t, handler, func(b *bridge.Bridge) { b.Runner.Grace = 100 * time.Millisecond })

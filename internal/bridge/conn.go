@@ -15,8 +15,8 @@ import (
 
 // A conn is a connection between net/http and the socket, with the identity of its client. net/http
 // sets some ten deadlines for a request, and reads while its handler runs, to notice a hang-up.
-// Each of the two costs more than the rest of a short answer. So a conn sets deadlines on the
-// socket only when they matter, and notices the hang-up itself, for requests that wait.
+// Each of the two costs more than the rest of a short answer. Therefore a conn sets deadlines on
+// the socket only when they matter, and watches for hang-ups itself, while requests wait.
 //
 // net/http counts the time for the first header from the beginning of the connection. A conn counts
 // it from the first byte, and before that the connection is idle: clients open connections in
@@ -195,7 +195,7 @@ const maxAhead = 512
 
 // awaitHangUp returns nil once the client has closed its connection or its sending half while its
 // request is being answered. If ctx ends first, it returns the cause. skipProbes must have been
-// called for the request.
+// called for the request; otherwise the error is [errors.ErrUnsupported].
 func (c *conn) awaitHangUp(ctx context.Context) error {
 	c.mu.Lock()
 	skipped, ahead, ended := c.probesSkipped, len(c.ahead) > 0, c.ended

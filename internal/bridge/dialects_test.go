@@ -31,7 +31,7 @@ type dialectCase struct {
 	dialect wire.Dialect
 	path    string
 	body    string // a request without its closing brace
-	// failed returns the type and the message of an error.
+	// failed returns the status with the type, and the message, of an error.
 	failed func(answered) (kind, message string)
 	// failures has the status and the type of each class of error.
 	failures map[infer.Code]string
@@ -109,9 +109,9 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// In each dialect each class of error has its own status, even if a stream was requested. Busy and
-// Unavailable come with Retry-After, the estimate rounded up to whole seconds; Malformed comes with
-// X-Should-Retry: false.
+// In each dialect each class of error has the expected status and type, even if a stream was
+// requested. Busy and Unavailable come with Retry-After, the estimate rounded up to whole seconds;
+// Malformed comes with X-Should-Retry: false.
 func TestFailuresOfDialects(t *testing.T) {
 	for _, l := range dialectCases {
 		for code, want := range l.failures {
@@ -208,7 +208,8 @@ func TestRefusalsOfDialects(t *testing.T) {
 	}
 }
 
-// In each dialect a request whose body is cut off anywhere is refused, and does not run.
+// In each dialect a request is refused, and does not run, if its body or the JSON in its body is
+// cut off anywhere.
 func TestBodiesCutOff(t *testing.T) {
 	var ran atomic.Int64
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
@@ -291,7 +292,8 @@ func TestAbortsOfDialects(t *testing.T) {
 	}
 }
 
-// Counting the tokens of a prompt generates no text.
+// A request to count tokens reaches the handler as an infer.Count of the whole prompt, and the
+// answer has only the number.
 func TestCountTokens(t *testing.T) {
 	var counted atomic.Pointer[infer.Generate]
 	h := open(t, infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {
@@ -316,8 +318,8 @@ func TestCountTokens(t *testing.T) {
 	}
 }
 
-// The list of models serves clients of OpenAI's and of Anthropic's interface. Clients of
-// Anthropic's interface get errors in its form.
+// The list of models also has the members of Anthropic's interface. Clients of that interface get
+// errors in its form for GET requests.
 func TestModelsOfDialects(t *testing.T) {
 	h := open(t, words("a"), nil)
 	const version = "Anthropic-Version: 2026-10-21"

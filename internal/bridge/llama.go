@@ -10,8 +10,8 @@ import (
 )
 
 // generator returns the entry that answers in the dialect of llama.cpp's server, which has only one
-// model. It is the entry with the given name, or else the first entry with the abilities in need,
-// or else the first entry that generates. It is empty if no entry generates.
+// model. Of the entries that generate, it is the one with the given name, or else the first with
+// the abilities in need, or else the first. It is empty if no entry generates.
 func (b *Bridge) generator(name string, need infer.Abilities) (entry Entry) {
 	for _, e := range b.list() {
 		switch {

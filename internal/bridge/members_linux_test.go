@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A user whom only the member list of the group names needs no key; root does, even if the list
-// names it.
+// A user that belongs to the group only by the group's member list needs no key. Root needs one
+// even if it is in the list.
 func TestSupplementaryGroup(t *testing.T) {
 	member, err := user.Lookup("daemon")
 	if err != nil {

@@ -45,7 +45,7 @@ func (b *Bridge) ollamaModel(e Entry) ollama.Model {
 }
 
 // ollamaEntry returns the entry with a name, with or without the tag latest. spelled is the
-// spelling that the entry has as a name or alias.
+// spelling that the entry has as a name or alias. ok is false if there is no such entry.
 func (b *Bridge) ollamaEntry(name string) (entry Entry, spelled string, ok bool) {
 	for _, spelled := range []string{name, ollama.OtherSpelling(name)} {
 		for _, e := range b.list() {

@@ -38,8 +38,9 @@ var hiTo = map[string]string{
 	"/apply-template": `{"messages":[{"role":"user","content":"hi"}]}`,
 }
 
-// The paths of Ollama and llama.cpp's server, and those of completions and rerank, answer. The
-// model's name in an answer has the spelling of the request.
+// The paths of Ollama and of llama.cpp's server, and the paths for completions and reranking,
+// answer with the expected status, content type and body. The model's name in an answer has the
+// spelling of the request.
 func TestPathsOfOtherDialects(t *testing.T) {
 	h := open(t, words("a", "b"), nil)
 	for name, test := range map[string]struct {
@@ -161,7 +162,7 @@ func TestRefusalsOfOtherDialects(t *testing.T) {
 	}
 }
 
-// On every path a request whose body is cut off anywhere is refused, and does not run.
+// On every path a request is refused, and does not run, if its body is cut off anywhere.
 func TestOtherBodiesCutOff(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(context.Context, *infer.Request, infer.Sink) error {
 		t.Error("it runs")
@@ -382,8 +383,8 @@ func TestCompletionsHaveNoTemplate1247(t *testing.T) {
 	}
 }
 
-// On llama.cpp's paths a request needs no name of a model. The first entry that can do the task
-// answers, even if the name is unknown.
+// On llama.cpp's paths a request needs no name of a model. If it names no entry that generates, the
+// first entry that can do the task answers.
 func TestFirstModelAnswers(t *testing.T) {
 	var routed string
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {

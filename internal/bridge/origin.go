@@ -30,8 +30,8 @@ const (
 var protection http.CrossOriginProtection
 
 // checkOrigin returns an error for a request from a page of another origin, unless the origin is
-// listed. For a listed origin it returns the origin, so that the answer can allow the page to read
-// it. Otherwise origin is empty.
+// listed or the request is a navigation to /. For a listed origin it returns the origin, so that
+// the answer can allow the page to read it. Otherwise origin is empty.
 func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	origin = r.Header.Get("Origin")
 	if origin != "" && origin != "null" && slices.ContainsFunc(listed, func(p string) bool { return matchOrigin(p, origin) }) {
@@ -49,7 +49,7 @@ func checkOrigin(r *http.Request, listed []string) (origin string, err error) {
 	return "", nil
 }
 
-// matchOrigin reports whether pattern equals the origin, or consists of its scheme and "://*".
+// matchOrigin reports whether pattern equals origin, or is the scheme of origin followed by "://*".
 func matchOrigin(pattern, origin string) bool {
 	if scheme, ok := strings.CutSuffix(pattern, "://*"); ok {
 		name, is := strings.CutPrefix(origin, scheme+"://")

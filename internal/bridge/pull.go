@@ -14,9 +14,9 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Pull brings a model into the model store. name has the form of Ollama's clients; stored is the
-// name in the store. Pull calls report for each phase. It ends with ctx, and keeps the bytes that
-// have arrived.
+// Pull brings a model into the model store. name is in the form that Ollama's clients send; stored
+// is the model's name in the store. Pull calls report for each phase. It ends with ctx, and keeps
+// the bytes that have arrived.
 type Pull func(ctx context.Context, name string, report func(status.Phase)) (stored string, err error)
 
 // ollamaPull answers POST /api/pull. For a model of an entry, it succeeds at once. Only the
@@ -77,8 +77,8 @@ func (c *call) pull(asked ollama.Pull) {
 }
 
 // A progress answers a request to pull, with a line for each phase or in one piece. The status is
-// sent with the first line. An answer in one piece sends its headers after patience at the latest,
-// and then a blank line whenever it has been silent.
+// sent with the first line. An answer in one piece sends its headers and a blank line after
+// patience at the latest, and then a further blank line after each silence.
 type progress struct {
 	call   *call
 	stream bool

@@ -28,8 +28,8 @@ func pullWith(pull func(ctx context.Context, report func(status.Phase)) error) f
 	}
 }
 
-// A pull reports its phases, or answers in one piece. An error before the first line has a status;
-// a later one is the last line.
+// A pull is answered with a line for each phase, or in one piece. An error before anything was sent
+// has a status of its own; a later error is the last line of the stream.
 func TestPull(t *testing.T) {
 	const manifest, fetched, success = `{"status":"pulling manifest"}` + "\n", `{"status":"pulling m","total":10,"completed":5}` + "\n", `{"status":"success"}` + "\n"
 	broken := errors.New("model \"m\": disk is full")

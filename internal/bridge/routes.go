@@ -25,7 +25,8 @@ type dialect struct {
 // eventStream is the content type of server-sent events.
 const eventStream = "text/event-stream"
 
-// openAI is the dialect of the paths of OpenAI's interface, and of unknown paths.
+// openAI is the dialect of the paths of OpenAI's interface, of reranking, of /health, of the page,
+// and of unknown paths outside /api.
 var openAI = &dialect{wire.OpenAI, eventStream, openai.Failure}
 
 // ollamaLines and llamaServer are the dialects of Ollama and of llama.cpp's server.
@@ -114,8 +115,8 @@ var trees = map[string]route{
 }
 
 // find returns the route of a request, and the part of the path below it. The route of an unknown
-// path has only a dialect. Where OpenAI's and Anthropic's interfaces share a path, a header
-// identifies clients of Anthropic's.
+// path has only a dialect. Where OpenAI's and Anthropic's interfaces share a path, and for unknown
+// paths, a header identifies Anthropic's clients.
 func find(r *http.Request) (at route, below string) {
 	path := r.URL.Path
 	at, below, ok := lookUp(path)

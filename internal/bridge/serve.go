@@ -72,7 +72,7 @@ func (b *Bridge) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// httpProgram is the program of TCP clients, whose executable is unknown.
+// httpProgram is the program of TCP clients without a key, because their executable is unknown.
 const httpProgram = "http"
 
 // identify returns the client of a connection, as the kernel reports it.
@@ -191,8 +191,8 @@ func connOf(ctx context.Context) *conn {
 	return c
 }
 
-// client returns the client of a connection. local reports whether it is on this machine. If c is
-// nil, the client is unknown.
+// client returns the client of a connection. local reports whether the client is on this machine.
+// If c is nil, the client is unknown.
 func (c *conn) client() (peer infer.Peer, local bool) {
 	if c == nil {
 		return infer.Peer{}, false

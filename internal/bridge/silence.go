@@ -16,8 +16,8 @@ type silenceTimer struct {
 	speak  func() (wait time.Duration)
 }
 
-// listen calls speak whenever nothing was written for the time wait, until stop. speak is called
-// with mu held, and returns the next wait. If speak writes nothing, that wait begins when it
+// listen calls speak whenever nothing was written for the duration wait, until stop. speak is
+// called with mu held, and returns the next wait. If speak writes nothing, that wait begins when it
 // returns. Only the first call of listen has an effect.
 func (q *silenceTimer) listen(wait time.Duration, speak func() time.Duration) {
 	q.mu.Lock()

@@ -40,7 +40,7 @@ func (l *pipeListener) Close() error {
 
 func (*pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// A localConn is the connection of a client on this machine whose user is unknown.
+// A localConn is the connection of an unknown user on this machine.
 type localConn struct{ net.Conn }
 
 func (localConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
@@ -81,7 +81,8 @@ func bubbleOf(t *testing.T, handler infer.Handler, entries func() []bridge.Entry
 	})
 }
 
-// A header that takes longer than 10 s, or a body that takes longer than 60 s, ends the connection.
+// The connection ends if a header takes longer than 10 s, if a body takes longer than 60 s, or 2
+// minutes after the last answer.
 func TestSlowRequests(t *testing.T) {
 	bubble(t, words("a"), func(_ *testBridge, dial func() net.Conn) {
 		begin := time.Now()
@@ -174,7 +175,8 @@ func TestKeepAliveComments(t *testing.T) {
 	})
 }
 
-// The status of a stream depends on the first event, or is 200 after 10 s of silence.
+// A failure within the first 10 s of a stream determines its status; after 10 s of silence the
+// status is 200. For an answer in one piece the limit is 45 s.
 func TestStatusIsDecided(t *testing.T) {
 	late := func(d time.Duration) infer.HandlerFunc {
 		return func(ctx context.Context, _ *infer.Request, _ infer.Sink) error {
