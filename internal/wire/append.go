@@ -27,7 +27,7 @@ func AppendLogprobs(dst []byte, list []infer.Logprob, top int, member string, ca
 	return dst
 }
 
-// AppendBytes appends text as an array of numbers, one for each byte.
+// AppendBytes appends text as a JSON array of numbers, one for each byte.
 func AppendBytes(dst, text []byte) []byte {
 	dst = append(dst, '[')
 	for i, b := range text {

@@ -1,6 +1,6 @@
 package wire
 
-// Dialect is the name of a dialect in records. There are no others than the constants below.
+// Dialect is the name of a dialect in records. Its values are the constants below.
 type Dialect string
 
 // The dialects.

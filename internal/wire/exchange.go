@@ -18,10 +18,10 @@ type Failure struct {
 	Message string `json:"message"`
 }
 
-// Exchange is the client half of a dialect whose answers are single messages. It sends ask, and
-// decodes messages into answer until one has the type kind. failure must point to the Failure
-// embedded in answer. The error is an [infer.Error] if the daemon refuses or fails the request; any
-// other error means that no answer came.
+// Exchange is the client half of a dialect in which each answer is a single message. It sends ask,
+// and decodes messages into answer until one has the type kind. failure must point to the Failure
+// embedded in answer; codes are the error codes of the dialect. The error is an [infer.Error] if
+// the daemon refuses or fails the request; any other error means that no answer came.
 func Exchange(r frame.Reader, w frame.Writer, ask any, kind string, answer any, failure *Failure, codes Codes) error {
 	msg, err := json.Marshal(ask)
 	if err != nil {

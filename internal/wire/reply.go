@@ -51,7 +51,7 @@ func (r *Reply) Begin(kind string) {
 // Raw appends a piece of JSON, such as the name of a member, unchanged.
 func (r *Reply) Raw(json string) { r.buf = append(r.buf, json...) }
 
-// Value appends a JSON value.
+// Value appends a JSON value unchanged.
 func (r *Reply) Value(json []byte) { r.buf = append(r.buf, json...) }
 
 // String appends text as a JSON string.

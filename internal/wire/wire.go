@@ -1,5 +1,6 @@
-// Package wire is the common part of all dialects: it reads messages, decides which of their faults
-// end a connection, and encodes errors. The packages below it define the messages of each dialect.
+// Package wire is the common part of all dialects: it reads messages, determines which of their
+// faults end a connection, and encodes errors. The packages below it define the messages of each
+// dialect.
 //
 // JSON is read strictly: names are case-sensitive; duplicate members, invalid UTF-8, lone
 // surrogates, deep nesting and too many values are errors. Unknown members are checked for these
@@ -53,8 +54,8 @@ func Decodef(format string, args ...any) error {
 func Missing(member string) error { return Decodef("%q is missing or null", member) }
 
 // ReadJSON reads the next message into v, which must be zero. It returns a [FatalError] if the
-// message is malformed or does not fit v, otherwise the error of the stream: [io.EOF] at a clean
-// end.
+// message is too long, is malformed, has too many values or does not fit v. Other errors are those
+// of the stream and of r.Reserve; [io.EOF] means a clean end.
 //
 // A null member counts as missing. For a required member or element, v has a pointer or a slice,
 // and the caller checks that it is not nil.
@@ -150,13 +151,14 @@ func decodeError(err error) error {
 	return Decodef("not JSON")
 }
 
-// A TypeError is the error of a decoder for a value of the wrong type. It says what the value must
-// be, such as "a whole number".
+// A TypeError is the error of a decoder for a value of the wrong type. It names the right type,
+// such as "a whole number".
 type TypeError string
 
 func (e TypeError) Error() string { return "it must be " + string(e) }
 
-// expected returns what the value at fault must be, after a colon; it is empty if that is unknown.
+// expected returns the right type of the value at fault, after a colon, or an empty text if the
+// type is unknown.
 func expected(e *json.SemanticError) string {
 	if wrong, ok := errors.AsType[TypeError](e.Err); ok {
 		return ": " + wrong.Error()

@@ -1,6 +1,6 @@
-// Package admin is the dialect of the admin socket: the daemon sends a line of JSON, called a frame,
-// for each [status.Event]. The server half only writes, and the client half only reads. The package
-// opens no socket; package broadcast decides when events are sent, and to which clients.
+// Package admin is the dialect of the admin socket: the daemon sends a line of JSON, called a
+// frame, for each [status.Event]. The server half only writes, and the client half only reads. The
+// package opens no socket; when events are sent, and to which clients, is up to package broadcast.
 package admin
 
 import (
@@ -272,8 +272,9 @@ type Frame struct {
 	Line     []byte // the frame, without a newline
 }
 
-// Decode decodes a frame, and keeps a copy of line. It returns an error unless line is a JSON
-// object with a member "status". Unknown members and values are accepted.
+// Decode decodes a frame, and keeps a copy of line. It returns an error if line is not a JSON
+// object with a member "status", or if a known member has the wrong type or occurs twice. Unknown
+// members and values are accepted.
 func Decode(line []byte) (Frame, error) {
 	var m struct {
 		Status  string `json:"status"`
@@ -304,8 +305,8 @@ func Decode(line []byte) (Frame, error) {
 	return f, nil
 }
 
-// Lifecycle reports whether the frame is a lifecycle state of the daemon, and not the capabilities or
-// the state of an entry, or an unknown status.
+// Lifecycle reports whether the frame has a lifecycle state of the daemon. Capabilities, the state
+// of an entry and an unknown status are none.
 func (f Frame) Lifecycle() bool {
 	switch f.Status {
 	case Starting, Loading, Ready, Restarting, Draining:

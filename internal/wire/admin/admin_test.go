@@ -11,8 +11,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// goldens are exact frames. Those that the reference daemon sends, too, have no backend, because its
-// frames have none.
+// goldens are exact frames. Frames about the lifecycle that the reference daemon sends, too, have
+// no backend here, because that daemon sends none.
 var goldens = map[string]struct {
 	ev   status.Event
 	want string

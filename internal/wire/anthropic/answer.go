@@ -107,8 +107,8 @@ func (a *Answer) beginBlockEvent(dst []byte, event string) []byte {
 	return strconv.AppendInt(dst, int64(a.blocks), 10)
 }
 
-// delta appends an event with a piece of the current block. head is the beginning of its delta, up to
-// the value that is the piece.
+// delta appends an event with a piece of the current block. head is the beginning of the member
+// delta, up to the piece.
 func (a *Answer) delta(dst []byte, head string, piece []byte) []byte {
 	dst = append(a.beginBlockEvent(dst, "content_block_delta"), `,"delta":`...)
 	dst = append(dst, head...)
@@ -184,7 +184,8 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall, input string) []byte {
 	return append(append(dst, input...), '}')
 }
 
-// reasons are the values of stop_reason.
+// reasons maps reasons to values of stop_reason. For infer.Length, the value depends on the limit;
+// see stop.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "end_turn", infer.StopSequence: "stop_sequence", infer.CalledTool: "tool_use",
 }

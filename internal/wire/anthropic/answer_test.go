@@ -315,7 +315,7 @@ data: {"type":"message_stop"}
 }
 
 // An answer that the daemon ended early or that is too large fails, so that it does not look
-// complete.
+// complete. Events of other tasks are errors.
 func TestCanceled(t *testing.T) {
 	r := read(t, ask(""))
 	if _, err := answer(r).Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {

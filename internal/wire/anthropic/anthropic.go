@@ -1,6 +1,6 @@
-// Package anthropic is the dialect of Anthropic's Messages interface: messages and the counting of
-// their tokens, as requests and as the bytes of answers and of the events of a stream. It determines
-// the HTTP status of errors, but package bridge handles HTTP.
+// Package anthropic is the dialect of Anthropic's Messages interface: it decodes requests for
+// messages and for counts of their tokens, and encodes answers and the events of streams. It
+// determines the HTTP status of errors, but package bridge handles HTTP.
 //
 // An unknown member is ignored. A known member has an effect, is refused by name, or is listed as
 // ignored.
@@ -18,7 +18,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// A Request is a request for a message, or for the number of its tokens.
+// A Request is a request for a message, or for the number of tokens of its prompt.
 type Request struct{ web.Ask }
 
 // A request is the decoded body of a request. A null member counts as missing.
@@ -132,8 +132,8 @@ func (m *request) format(r *Request) error {
 	return nil
 }
 
-// thinking checks and copies the members for thinking. An effort is converted to a budget; the member
-// thinking takes precedence over it.
+// thinking checks and copies the members for thinking. An effort is converted to a budget, which
+// the member thinking may replace or remove.
 func (m *request) thinking(r *Request) error {
 	gen := r.Generate
 	if word := m.OutputConfig.Effort; word != "" {
@@ -248,8 +248,8 @@ var statuses = map[infer.Code]failure{
 // overloaded is an HTTP status that only this interface uses.
 const overloaded = 529
 
-// kinds maps HTTP statuses to the types of errors, for errors whose status does not follow from their
-// code. If the status is missing here, the type follows from the code.
+// kinds maps HTTP statuses to the types of errors, for errors with a status of their own (see
+// [web.Error]). If the status is missing here, the type follows from the code.
 var kinds = map[int]string{
 	http.StatusUnauthorized: "authentication_error", http.StatusForbidden: "permission_error", http.StatusNotFound: "not_found_error",
 	http.StatusRequestEntityTooLarge: "request_too_large",
@@ -281,8 +281,8 @@ func errorOf(cause error) (failure, string) {
 	return as, f.Message
 }
 
-// Failure returns the status and the body of the answer to a request that has failed with cause. id is
-// the ID of the request; the body has it.
+// Failure returns the status and the body of the answer to a request that has failed with cause. id
+// is the ID of the request, and part of the body.
 func Failure(cause error, id string) (status int, body []byte) {
 	as, text := errorOf(cause)
 	return as.status, appendError(nil, as.kind, text, id)

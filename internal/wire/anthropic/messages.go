@@ -179,8 +179,8 @@ func checkRole(role string, parts []infer.Part, at string) error {
 	return nil
 }
 
-// A level says in what a block is nested. Nesting is limited, because each level is decoded
-// separately.
+// A level is the place of a block: in a message, in a result or in a document. Nesting is limited,
+// because each level is decoded separately.
 type level int
 
 const (
@@ -190,7 +190,8 @@ const (
 )
 
 // readContent returns the parts of the content of a message, a result or a document, at least one.
-// Media become attachments of r.
+// in is the level of its blocks; at is its path in the request, for errors. Media become
+// attachments of r.
 func readContent(content jsontext.Value, at string, in level, r *Request) ([]infer.Part, error) {
 	return web.ReadContent("messages", at, "%s.content must be a string or an array of blocks", content, func(i int, b *block) ([]infer.Part, error) {
 		return b.read(fmt.Sprintf("%s.content[%d]", at, i), in, r)

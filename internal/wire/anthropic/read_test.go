@@ -44,7 +44,7 @@ func part(text string) infer.Part { return &infer.TextPart{Text: text} }
 // talk returns a request with the given messages.
 func talk(all string) string { return `{"model":"gen","max_tokens":9,"messages":[` + all + `]}` }
 
-// block1 returns a request whose only message has the given block.
+// block1 returns a request with one message, which has the given block.
 func block1(text string) string { return talk(`{"role":"user","content":[` + text + `]}`) }
 
 const tools = `,"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}},{"type":"custom","name":"g","input_schema":{}}]`
@@ -285,8 +285,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Any body is either decoded, or refused with status 400 or 413. A decoded request has messages, and
-// the last one is not from the assistant.
+// Any body is either decoded, or refused with status 400 or 413. A decoded request has messages,
+// and the last message is not from the assistant.
 func FuzzRead(f *testing.F) {
 	for _, more := range []string{"", tools + `,"tool_choice":{"type":"tool","name":"f"}`, `,"system":[{"type":"text","text":"x-anthropic-billing-header: a"}],"thinking":{"type":"adaptive"}`} {
 		f.Add([]byte(ask(more)))

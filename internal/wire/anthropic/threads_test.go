@@ -9,7 +9,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Faults that were reported for other servers do not occur. Each case is named by its report.
+// Faults that were reported for other servers do not occur. Each case is named after its report.
 func TestThreads(t *testing.T) {
 	t.Run("ggml-org/llama.cpp#21793, waybarrios/vllm-mlx#277: a billing header does not change the prompt", func(t *testing.T) {
 		const billed = `[{"type":"text","text":"x-anthropic-billing-header: cc_version=2.1; cch=%d;"},{"type":"text","text":"You are Claude Code."},{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]`

@@ -27,7 +27,7 @@ type Retry struct{ Backend string } // never empty
 // GetStats requests the daemon's [stats.Daemon].
 type GetStats struct{}
 
-// SetLogLevel sets the lowest level that is logged.
+// SetLogLevel sets the lowest level of the records that are logged.
 type SetLogLevel struct{ Level string } // "debug", "info", "warn", "error" or "off"
 
 func (Retry) verb()       {}
@@ -37,8 +37,8 @@ func (SetLogLevel) verb() {}
 // levels are the values that SetLogLevel.Level can have.
 var levels = []string{"debug", "info", "warn", "error", "off"}
 
-// A Codec is the server half on one connection. A verb must be answered before the next one is
-// read.
+// A Codec is the server half of the dialect on one connection. A verb must be answered before the
+// next one is read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer

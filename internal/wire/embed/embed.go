@@ -80,8 +80,8 @@ func (m *request) infer() (*infer.Request, error) {
 	return &infer.Request{ID: m.ID, Task: task}, nil
 }
 
-// A Codec is the server half on one connection. A request must be answered before the next one is
-// read.
+// A Codec is the server half of the dialect on one connection. A request must be answered before
+// the next one is read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
@@ -108,8 +108,8 @@ func (c *Codec) Read() (*infer.Request, error) {
 }
 
 // Write sends an event of the current request. Vectors are sent together with the Done. An
-// [infer.Error] means that embed cannot encode the event and that nothing was sent; any other error
-// is an error of the connection.
+// [infer.Error] means that embed cannot encode the event or its numbers, or that the answer is too
+// large, and that nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

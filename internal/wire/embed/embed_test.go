@@ -106,7 +106,8 @@ func TestUnencodableAnswers(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any bytes to the server half. Accepted requests are within the limits.
+// FuzzRead passes any bytes to the server half. Accepted requests have inputs and no negative
+// dimensions, and each refusal is one message.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","input":["a"],"dimensions":2,"task":"similarity"}`)
 	f.Add(`{"input":"a"}`)

@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// kindsOfEnd are the values of stop_type.
+// kindsOfEnd maps reasons to values of stop_type.
 var kindsOfEnd = map[infer.Reason]string{
 	infer.EndOfTurn: "eos", infer.StopSequence: "word", infer.Length: "limit", infer.CalledTool: "eos",
 }
@@ -236,7 +236,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 }
 
 // chosen returns the whole body or, if the request has response_fields, an object with the values
-// at these paths of the body. The name of each member is its path, such as "timings/prompt_n".
+// at these paths of the body. The name of each member is its path, such as "timings/prompt_n";
+// paths that the body lacks are left out.
 func (a *Answer) chosen(body []byte) ([]byte, error) {
 	if len(a.Request.fields) == 0 {
 		return body, nil

@@ -14,11 +14,11 @@ import (
 type Completion struct {
 	web.Ask
 
-	text   string // the text of the prompt; empty if it consists of tokens
-	silent bool   // the prompt is only prefilled, for later requests
-	probs  int    // number of alternatives to report for each token
-	ids    bool   // report the IDs of the tokens
-	fields []string
+	text   string   // the text of the prompt; empty if it consists of tokens
+	silent bool     // the prompt is only prefilled, for later requests
+	probs  int      // number of alternatives to report for each token
+	ids    bool     // report the IDs of the tokens
+	fields []string // paths of the members to return; none means all
 }
 
 // Limits of a request.
@@ -65,7 +65,7 @@ type request struct {
 }
 
 // ignored has the members without effect: options of samplers that the engines lack, and settings
-// that the daemon decides.
+// that are up to the daemon.
 type ignored struct {
 	CachePrompt jsontext.Value `json:"cache_prompt"`
 	IDSlot      jsontext.Value `json:"id_slot"`

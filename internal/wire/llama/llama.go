@@ -67,8 +67,8 @@ func appendFailure(dst []byte, status int, f *web.Error) []byte {
 	return append(dst, `"}}`...)
 }
 
-// Slots returns the error for a request for the state of the slots: that state would show prompts
-// of other clients.
+// Slots returns the error for a request for the state of the slots, which would show prompts of
+// other clients.
 func Slots() error {
 	return web.Refused(http.StatusNotImplemented, "", "/slots is not supported: it would show the prompts of other users")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// reasons are the values of done_reason.
+// reasons maps reasons to values of done_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "stop",
 }
@@ -115,8 +115,9 @@ func (a *Answer) content(dst, text, thinking, calls []byte) []byte {
 	return dst
 }
 
-// appendCall appends a call. Its arguments are always an object, because clients accept no other value,
-// and have no white space, because an event is one line.
+// appendCall appends a call. Its arguments are always an object, because clients accept no other
+// value: any other input becomes the member value of an object. They have no white space, because
+// an event is one line.
 func (a *Answer) appendCall(dst []byte, ev *infer.ToolCall) []byte {
 	id := ev.ID
 	if id == "" {

@@ -132,7 +132,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// Keep-alives and failures in a stream are lines of JSON.
+// Keep-alives, failures in a stream, and the answers to loads are lines of JSON. Canceled answers,
+// events of other tasks, and answers that are too large are errors.
 func TestOtherLines(t *testing.T) {
 	a := answer(t, chat(""), false)
 	if got, want := string(a.KeepAlive(nil)), head+`,"message":{"role":"assistant","content":""},"done":false}`+"\n"; got != want {

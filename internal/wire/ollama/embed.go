@@ -89,7 +89,7 @@ func ReadEmbed(body []byte) (*Embeddings, error) {
 }
 
 // ReadEmbeddings decodes the body of /api/embeddings. The caller must have checked it with
-// [wire.Weigh].
+// [wire.Weigh]. As for ReadEmbed, a result without Task.Inputs only loads the model.
 func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	var m struct {
 		names

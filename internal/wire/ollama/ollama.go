@@ -66,7 +66,7 @@ func UnknownModel(name string) error {
 // latest is the tag of a name that has none.
 const latest = ":latest"
 
-// Tagged returns a name with its tag. It adds the tag latest to a name that has none.
+// Tagged returns a name with a tag: it adds the tag latest to a name without one.
 func Tagged(name string) string {
 	if strings.Contains(name, ":") {
 		return name

@@ -36,8 +36,8 @@ func ReadPull(body []byte) (Pull, error) {
 	return Pull{Name: m.name(), Stream: wire.ValueOr(m.Stream, true)}, nil
 }
 
-// Success is the last line of a successful pull, whether the model was downloaded or was already in
-// the store.
+// Success is the last line of a successful pull, whether the model was downloaded, was already in
+// the store, or is that of an entry.
 const Success = `{"status":"success"}` + "\n"
 
 // shortDigest is the number of hex digits of a digest that are shown.

@@ -11,7 +11,7 @@ import (
 // fingerprint is the system_fingerprint of every answer.
 const fingerprint = "fp_inferd"
 
-// reasons are the values of finish_reason.
+// reasons maps reasons to values of finish_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn: "stop", infer.StopSequence: "stop", infer.Length: "length", infer.CalledTool: "tool_calls",
 }
@@ -170,8 +170,8 @@ func (a *Answer) call(dst []byte, ev *infer.ToolCall) []byte {
 	return a.endChunk(dst, nil, "")
 }
 
-// callID returns the ID of the nth call. It is never empty, because clients use it to assign
-// results to calls.
+// callID returns the ID of the nth call of an answer; n begins with 1. It is never empty, because
+// clients use it to assign results to calls.
 func callID(ev *infer.ToolCall, n int) string {
 	if ev.ID == "" {
 		return "call_" + strconv.Itoa(n)

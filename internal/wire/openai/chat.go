@@ -77,7 +77,7 @@ func (m *ignoredMembers) none() bool {
 		len(m.PromptCacheKey)+len(m.SafetyIdentifier)+len(m.Prediction)+len(m.CachePrompt) == 0
 }
 
-// members returns the members members name.
+// members returns the values of the members, by name.
 func (m *ignoredMembers) members() map[string]jsontext.Value {
 	return map[string]jsontext.Value{
 		"user": m.User, "store": m.Store, "metadata": m.Metadata, "service_tier": m.ServiceTier, "verbosity": m.Verbosity,

@@ -253,9 +253,9 @@ func (a *TextAnswer) choice(dst, text []byte, logprobs []infer.Logprob, reason s
 	return append(web.AppendNullable(dst, reason), "}]"...)
 }
 
-// logprobs appends an object whose members are lists with an element for each token. An element of
-// top_logprobs is an object: the names of its members are the texts of the alternatives, among them
-// the token of the answer.
+// logprobs appends an object. Each of its members is a list with an element for each token. An
+// element of top_logprobs is an object: the names of its members are the texts of the alternatives,
+// among them the token of the answer.
 func (a *TextAnswer) logprobs(dst []byte, list []infer.Logprob) []byte {
 	each := func(name string, one func(infer.Logprob)) {
 		dst = append(dst, name...)

@@ -140,7 +140,7 @@ func (e *Embeddings) body(ev *infer.Done) []byte {
 	return append(dst, '}')
 }
 
-// vector appends a vector in the form that the request asks for.
+// vector appends a vector in the requested form.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
 		return web.AppendVector64(dst, v)

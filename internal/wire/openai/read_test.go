@@ -199,7 +199,8 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// All members for thinking are listed as ignored, not only the one that takes precedence.
+// If the model cannot think, all members for thinking are listed as ignored, not only the member
+// that takes precedence.
 func TestOfferNamesAll(t *testing.T) {
 	c, err := openai.ReadChat([]byte(ask(`,"reasoning_effort":"high","reasoning_budget":5,"chat_template_kwargs":{"enable_thinking":true}`)))
 	if err != nil {
@@ -338,7 +339,7 @@ func TestReadMedia(t *testing.T) {
 	}
 }
 
-// A system message must not have media. Its text becomes the system prompt.
+// A system message with media is refused, because only its text becomes the system prompt.
 func TestSystemMedia(t *testing.T) {
 	_, err := openai.ReadChat([]byte(`{"messages":[{"role":"developer","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]},{"role":"user","content":"hi"}]}`))
 	if f := openai.ErrorOf(err); f.Status != 400 || !strings.Contains(f.Message, "takes text only") {
@@ -426,8 +427,8 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// All chunks of a stream have the same ID, the first has the role, and there is usage only if it is
-// requested.
+// A stream has exactly these bytes: all chunks have the same ID, the first has the role, and no
+// chunk has usage, because it is not requested.
 func TestStream(t *testing.T) {
 	a := openai.Answer{ID: "c", Model: "m", Created: 1, Chat: &openai.Chat{}}
 	var got []byte

@@ -16,7 +16,7 @@ func Defaults() infer.Defaults { return defaults }
 // defaults are shared by all requests, and must not be changed.
 var defaults = infer.Defaults{Sampling: infer.Sampling{Temperature: new(1.0), TopP: new(1.0), TopK: new(0)}}
 
-// sampling has the members that control the choice of tokens, of OpenAI and of llama.cpp's server.
+// sampling has the members of OpenAI and of llama.cpp's server that control the choice of tokens.
 type sampling struct {
 	web.Sampling
 

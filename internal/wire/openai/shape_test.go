@@ -75,7 +75,7 @@ func answers() map[string][]infer.Event {
 	}
 }
 
-// chats are requests whose answers have different forms.
+// chats are requests with answers of different forms.
 var chats = map[string]openai.Chat{
 	"plain":    {},
 	"usage":    {Usage: true},

@@ -78,8 +78,8 @@ func calls(t *testing.T) (all []deltaCall) {
 	return all
 }
 
-// Faults with tool calls that were reported for other servers do not occur. Each case is named by
-// its report.
+// Faults with tool calls that were reported for other servers do not occur. Each case is named
+// after its report.
 func TestThreadsOfCalls(t *testing.T) {
 	t.Run("ollama/ollama#7881: every piece of a call has its index", func(t *testing.T) {
 		for i, call := range calls(t) {
@@ -134,7 +134,7 @@ func TestThreadsOfCalls(t *testing.T) {
 	})
 }
 
-// Faults that were reported for other servers do not occur. Each case is named by its report.
+// Faults that were reported for other servers do not occur. Each case is named after its report.
 func TestThreads(t *testing.T) {
 	t.Run("Blaizzy/mlx-vlm#1408, BerriAI/litellm#22573: thinking has both names, both ways", func(t *testing.T) {
 		thoughts := 0

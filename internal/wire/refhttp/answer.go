@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// reasons are the reference's values of finish_reason.
+// reasons maps the daemon's stop reasons to the reference's values of finish_reason.
 var reasons = map[client.StopReason]string{
 	client.EndTurn: "stop", client.StopSequence: "stop", client.Cancelled: "stop",
 	client.MaxTokens: "length", client.ToolUse: "tool_calls",
@@ -74,7 +74,7 @@ func (a *Answer) Fail(dst []byte, cause error) []byte {
 }
 
 // Collect takes an event of an answer in one piece. For the last event it returns the body,
-// otherwise nil.
+// otherwise nil. A text of more than [web.MaxAnswer] bytes is an error.
 func (a *Answer) Collect(ev *client.Event) ([]byte, error) {
 	switch {
 	case ev.Done != nil:
@@ -155,6 +155,7 @@ func (a *Answer) appendCalls(dst []byte, indices bool) []byte {
 	return append(dst, ']')
 }
 
+// appendUsage appends the numbers of tokens. A negative out means that completion_tokens is left out.
 func appendUsage(dst []byte, in, out int) []byte {
 	dst = append(dst, `{"prompt_tokens":`...)
 	dst = strconv.AppendInt(dst, int64(in), 10)

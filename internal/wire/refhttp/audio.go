@@ -75,8 +75,8 @@ const (
 
 var errNoWAV = errors.New("audio must be a WAV file; mp3 and other formats are not supported")
 
-// readWAV finds the samples in a WAV file. A chunk whose length exceeds the file ends with the
-// file: recorders that stream do not know the length when they write it.
+// readWAV finds the samples in a WAV file. A chunk that is longer than the file ends with the file:
+// recorders that stream do not know the length when they write it.
 func readWAV(raw []byte) (*wav, error) {
 	if len(raw) < 12 || string(raw[:4]) != "RIFF" || string(raw[8:12]) != "WAVE" {
 		return nil, errNoWAV
@@ -188,8 +188,8 @@ func filter() []float32 {
 	return table
 }
 
-// resample changes the rate of samples. The filter removes frequencies that the slower rate cannot
-// represent.
+// resample changes the rate of samples. from and to are rates in hertz. The filter removes
+// frequencies that the slower rate cannot represent.
 func resample(in []float32, from, to int) []float32 {
 	if from == to {
 		return in

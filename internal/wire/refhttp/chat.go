@@ -146,7 +146,8 @@ func (m *chatRequest) tools(req *client.Request) error {
 	return Invalid("tool_choice must be one of: auto, required, none")
 }
 
-// numbers copies the limit of tokens and the sampling. The daemon checks their values.
+// numbers copies the limit of tokens and the sampling. It returns an error if a value is out of the
+// range of its type; the daemon checks all other rules.
 func (m *chatRequest) numbers(c *Chat) error {
 	if m.MaxTokens != nil {
 		n, err := m.MaxTokens.Within("max_tokens", 0)

@@ -62,7 +62,7 @@ func ReadEmbeddings(body []byte) (*Embeddings, error) {
 	return e, nil
 }
 
-// Append appends the body of the answer, which has model as the name of the model.
+// Append appends answer as the body of the HTTP answer. model is the name of the model in the body.
 func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string) []byte {
 	dst = append(dst, `{"object":"list","data":[`...)
 	for i, v := range answer.Vectors {
@@ -80,7 +80,7 @@ func (e *Embeddings) Append(dst []byte, answer *client.Embeddings, model string)
 	return append(appendUsage(dst, answer.InputTokens, -1), '}')
 }
 
-// vector appends a vector in the form that the request asks for.
+// vector appends a vector in the requested form.
 func (e *Embeddings) vector(dst []byte, v []float32) []byte {
 	if e.Base64 {
 		return web.AppendVector64(dst, v)

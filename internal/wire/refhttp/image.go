@@ -94,7 +94,7 @@ func decodeBase64(text, at string) ([]byte, error) {
 	return raw, nil
 }
 
-// HasMedia reports whether [Chat.Decode] has anything to decode.
+// HasMedia reports whether the request has images or audio for [Chat.Decode].
 func (c *Chat) HasMedia() bool { return c.media.images+c.media.clips > 0 }
 
 // HasAudio reports whether [Chat.Decode] needs a sample rate.

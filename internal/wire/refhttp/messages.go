@@ -106,8 +106,8 @@ func (p *part) whole(at string) error {
 	return nil
 }
 
-// messages adds the messages of a request to c.Request, except those that yield no blocks: no text, no
-// media, no calls and no result.
+// messages adds the messages of a request to c.Request, except for messages that yield no blocks,
+// because they have no text, no media, no calls and no result.
 func (c *Chat) messages(all []chatMessage) error {
 	for i := range all {
 		m := &all[i]

@@ -1,11 +1,11 @@
 // Package refhttp is the dialect of the reference's HTTP bridge, which inferd-http replaces: chat
-// completions and embeddings, in the form that the clients of that bridge expect. It converts requests
-// to those of package client, and events of client to answers. It determines the HTTP status of
-// errors; inferd-http handles HTTP.
+// completions and embeddings, in the form that the clients of that bridge expect. It converts
+// requests to requests of package client, and events of that package to answers. It determines the
+// HTTP status of errors; inferd-http handles HTTP.
 //
-// It differs from wire/openai in many details on which clients may depend: fewer members are read
-// and more are required, statuses are those of the reference, and a stream has the usage in its
-// last chunk.
+// It differs from package openai in many details on which clients may depend: fewer members are
+// read and more are required, statuses are those of the reference, and a stream has the usage in
+// its last chunk.
 package refhttp
 
 import (

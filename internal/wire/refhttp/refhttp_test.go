@@ -22,8 +22,8 @@ func read(t *testing.T, messages, more string) *refhttp.Chat {
 	return c
 }
 
-// Messages are converted to those of the sockets: results of tools become user messages, and empty
-// messages are left out.
+// Messages are converted to messages of package client: results of tools become user messages, and
+// empty messages are left out. Members that the reference ignores have no effect.
 func TestMessages(t *testing.T) {
 	c := read(t, `{"role":"system","content":"be brief"},{"role":"user","content":""},{"role":"user","content":null},
 		{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":""},{"type":"new","x":1}]},

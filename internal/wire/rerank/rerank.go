@@ -48,7 +48,8 @@ func (m *request) shape() error {
 	return nil
 }
 
-// infer checks the values of the members, in the order of the spec, and returns the request.
+// infer checks the values of the members, in the order of the spec, and returns the request and its
+// task.
 func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	switch n := len(m.Documents); {
 	case *m.Query == "":
@@ -82,8 +83,8 @@ func (m *request) infer() (*infer.Request, *infer.Rerank, error) {
 	return &infer.Request{ID: m.ID, Task: task}, task, nil
 }
 
-// A Codec is the server half on one connection. A request must be answered before the next one is
-// read.
+// A Codec is the server half of the dialect on one connection. A request must be answered before
+// the next one is read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
@@ -124,8 +125,8 @@ func (c *Codec) Read() (*infer.Request, error) {
 }
 
 // Write sends an event of the current request. Scores are sorted, cut to top_n, and sent together
-// with the Done. An [infer.Error] means that rerank cannot encode the event and that nothing was
-// sent; any other error is an error of the connection.
+// with the Done. An [infer.Error] means that rerank cannot encode the event or a score, and that
+// nothing was sent; any other error is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

@@ -99,7 +99,8 @@ func TestNonFiniteScores(t *testing.T) {
 	}
 }
 
-// FuzzRead passes any bytes to the server half. Accepted requests are within the limits.
+// FuzzRead passes any bytes to the server half. Accepted requests have a query and 1 to 256
+// documents, and each refusal is one message.
 func FuzzRead(f *testing.F) {
 	f.Add(`{"id":"1","query":"q","documents":["a","b"],"top_n":1}`)
 	f.Add(`{"query":"q","documents":[null]}`)

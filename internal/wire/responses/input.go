@@ -40,8 +40,8 @@ type part struct {
 	} `json:"input_audio"`
 }
 
-// foreign are the types of items that come from tools that only OpenAI runs, or that this package
-// ignores. A history that began with another server may have such items; they are ignored, too.
+// foreign are the types of items that are ignored. Most come from tools that only OpenAI runs; a
+// history that began with another server may have such items.
 var foreign = []string{
 	"file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call",
 	"code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
@@ -170,9 +170,9 @@ func textOnly(parts []infer.Part, at string) error {
 	return nil
 }
 
-// assistant adds parts that the model wrote; call is set if they are a tool call. They continue the
-// last message if that is a message of the model, and if call is set or the message has no text yet.
-// Otherwise they begin a new message.
+// assistant adds parts that the model wrote; call is set if the parts are a tool call. The parts
+// continue the last message if it is a message of the model, and if call is set or the message has
+// no text yet. Otherwise they begin a new message.
 func (in *reader) assistant(call bool, parts ...infer.Part) {
 	gen := in.r.Generate
 	if n := len(gen.Messages) - 1; n >= 0 && gen.Messages[n].Role == infer.Assistant {
@@ -274,8 +274,8 @@ func (in *reader) output(it *item, at string) error {
 	return nil
 }
 
-// readContent returns the parts of the content or the output of an item, at least one. Media become
-// attachments of gen.
+// readContent returns the parts of the content or the output of an item, at least one. at is the
+// path of the item in the request, for errors. Media become attachments of gen.
 func readContent(content jsontext.Value, at string, gen *infer.Generate) ([]infer.Part, error) {
 	return web.ReadContent("input", at, "%s: it must be a string or an array of parts", content, func(i int, p *part) ([]infer.Part, error) {
 		one, err := p.read(fmt.Sprintf("%s.content[%d]", at, i), gen)

@@ -12,7 +12,7 @@ import (
 )
 
 // maxEcho bounds the size of the members of a request that are repeated in three events of the
-// answer. If they are larger together, they are empty in the answer.
+// answer. If they are larger together, the answer has them with their default or empty values.
 const maxEcho = 1 << 20 // bytes
 
 // echoes returns the members of the answer that repeat the request, as JSON that begins with a comma.

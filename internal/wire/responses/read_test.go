@@ -239,7 +239,7 @@ func TestRefusals(t *testing.T) {
 }
 
 // An answer that the daemon ended early or that is too large fails, so that it does not look
-// complete.
+// complete. Events of other tasks are errors.
 func TestCanceled(t *testing.T) {
 	r := read(t, ask(""))
 	if _, err := answer(r).Collect(&infer.Done{Reason: infer.Canceled}); infer.CodeOf(err) != infer.Unavailable {
@@ -259,7 +259,7 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// Errors from code that does not depend on a dialect also name the members of this dialect.
+// Errors from code that is common to all dialects name members of this dialect, too.
 func TestMembersOfFailures(t *testing.T) {
 	for param, err := range map[string]error{
 		"tools":            infer.Abilities{}.Check(&infer.Generate{Tools: []infer.Tool{{Name: "f"}}}),
@@ -301,7 +301,8 @@ func TestEchoIsOneLine(t *testing.T) {
 	}
 }
 
-// Any body is either decoded, or refused with status 400 or 413.
+// Any body is either decoded, or refused with status 400 or 413. The answer to a decoded request is
+// valid JSON.
 func FuzzRead(f *testing.F) {
 	for _, body := range requests {
 		f.Add([]byte(body))

@@ -226,7 +226,7 @@ func (m *request) thinking(r *Request) error {
 // params maps members of chat completions to members of this dialect, for errors.
 var params = map[string]string{"messages": "input", "response_format": "text.format", "reasoning_effort": "reasoning.effort", "logprobs": "top_logprobs"}
 
-// errorOf returns the error for cause, with the name that the member at fault has in this dialect.
+// errorOf returns the error for cause. The member at fault has its name in this dialect.
 func errorOf(cause error) *openai.Error {
 	f := openai.ErrorOf(cause)
 	f.Param = cmp.Or(params[f.Param], f.Param)

@@ -161,7 +161,7 @@ func read(t *testing.T, body string) *responses.Request {
 	return r
 }
 
-// requests are requests whose answers have different forms.
+// requests are requests with answers of different forms.
 var requests = map[string]string{
 	"plain":    ask(tools),
 	"summary":  ask(`,"reasoning":{"effort":"high","summary":"auto"},"include":["reasoning.encrypted_content"],"instructions":"be \"brief\"","store":false` + tools),

@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// Faults that were reported for other servers do not occur. Each case is named by its report.
+// Faults that were reported for other servers do not occur. Each case is named after its report.
 func TestThreads(t *testing.T) {
 	t.Run("ggml-org/llama.cpp#20156: tools of a server do not break a request", func(t *testing.T) {
 		r := read(t, ask(`,"tools":[{"type":"web_search","external_web_access":false},{"type":"image_generation","output_format":"png"},{"type":"function","name":"f","parameters":{}}],"tool_choice":"auto"`))

@@ -33,7 +33,8 @@ const (
 	customType    = "custom"
 )
 
-// flat returns the name that the model sees for a tool of a namespace, which may be empty.
+// flat returns the name that the model sees for a tool. namespace is empty for a tool outside
+// namespaces.
 func flat(namespace, name string) string {
 	if namespace == "" {
 		return name
@@ -92,8 +93,9 @@ type declaration struct {
 	echo  []byte // the tools as the answer repeats them: JSON, without brackets
 }
 
-// add adds a declared tool, or all tools of a declared namespace. namespace is that of the tool; it is
-// empty at the top level. Tools of other types are ignored.
+// add adds a declared tool, or all tools of a declared namespace. namespace is the namespace that
+// contains the tool; it is empty at the top level. Tools of types that the client does not run are
+// ignored.
 func (d *declaration) add(value jsontext.Value, namespace string) error {
 	if err := web.CheckTools("tools", len(d.tools)); err != nil {
 		return err
@@ -157,8 +159,9 @@ func (t *tool) appendFunction(dst []byte) []byte {
 	return append(appendValue(dst, t.Strict), '}')
 }
 
-// fullName returns the name that the model sees for a tool of the given namespace, which may be empty.
-// It returns an error if namespace is empty and the tool is declared only in a namespace.
+// fullName returns the name that the model sees for a tool. namespace is empty if the request gives
+// none. fullName returns an error if namespace is empty and the tool is declared only in a
+// namespace.
 func (r *Request) fullName(member, namespace, tool string) (string, error) {
 	full := flat(namespace, tool)
 	if _, declared := r.names[full]; declared || namespace != "" || tool == "" {

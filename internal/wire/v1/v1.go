@@ -79,8 +79,8 @@ func (m *request) infer() (*infer.Request, error) {
 	return req, nil
 }
 
-// A Codec is the server half on one connection. A request must be answered before the next one is
-// read.
+// A Codec is the server half of the dialect on one connection. A request must be answered before
+// the next one is read.
 type Codec struct {
 	R frame.Reader
 	W frame.Writer
@@ -121,7 +121,7 @@ func reuse(buf []byte) []byte {
 	return buf[:0]
 }
 
-// reasons are the values of stop_reason.
+// reasons maps reasons to values of stop_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn:    "end",
 	infer.StopSequence: "end",
@@ -131,7 +131,8 @@ var reasons = map[infer.Reason]string{
 }
 
 // Write sends an event of the current request. An [infer.Error] means that v1 cannot encode the
-// event and that nothing was sent; any other error is an error of the connection.
+// event or that the answer is too large, and that nothing was sent for the event; any other error
+// is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted, *infer.Prompt:

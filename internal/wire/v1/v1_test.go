@@ -215,7 +215,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// A failure never has the ID of an earlier request.
+// A failure has the ID of its request, or an empty one, but never the ID of an earlier request.
 func TestIDs(t *testing.T) {
 	long := strings.Repeat("i", wire.MaxID)
 	for name, test := range map[string]struct{ in, want string }{

@@ -24,8 +24,8 @@ type versionError struct{ error }
 
 const versionCode = "wire_version_unsupported"
 
-// A Codec is the server half on one connection. A request must be answered before the next one is
-// read.
+// A Codec is the server half of the dialect on one connection. A request must be answered before
+// the next one is read.
 type Codec struct {
 	R     frame.Reader
 	W     frame.Writer
@@ -100,7 +100,7 @@ func (c *Codec) Read() (*infer.Request, error) {
 	return req, nil
 }
 
-// reasons are the values of stop_reason.
+// reasons maps reasons to values of stop_reason.
 var reasons = map[infer.Reason]string{
 	infer.EndOfTurn:    "end_turn",
 	infer.StopSequence: "stop_sequence",
@@ -116,7 +116,8 @@ const (
 )
 
 // Write sends an event of the current request. An [infer.Error] means that v2 cannot encode the
-// event and that nothing was sent; any other error is an error of the connection.
+// event or that the answer is too large, and that nothing was sent for the event; any other error
+// is an error of the connection.
 func (c *Codec) Write(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Admitted:

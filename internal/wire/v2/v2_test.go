@@ -37,7 +37,7 @@ func codec(blobs bool, in io.Reader, out io.Writer) *v2.Codec {
 	return &v2.Codec{R: f.NewReader(in, frame.Limit), W: f.NewWriter(out), Blobs: blobs}
 }
 
-// asked returns a request with all members.
+// asked returns a request with nearly all members that a conversation may have.
 func asked() *infer.Request {
 	seed := uint32(7)
 	return &infer.Request{ID: "é", Client: "me", CacheSalt: "pepper", LocalOnly: true, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Background: true, Task: &infer.Generate{
@@ -97,8 +97,8 @@ func exchange(t *testing.T, blobs, stream bool, req *infer.Request, events []inf
 	return read, got, err
 }
 
-// likely returns logprobs whose tokens are a whole character, parts of a character, and an empty
-// text.
+// likely returns logprobs of three tokens: a whole character and two parts of another one. An
+// alternative is an empty text.
 func likely() []infer.Logprob {
 	half, rest := infer.Candidate{ID: 195, Piece: []byte{0xc3}, Logprob: -0.125}, infer.Candidate{ID: 169, Piece: []byte{0xa9}}
 	return []infer.Logprob{
@@ -145,7 +145,7 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// The error for a member of the wrong type says what the member must be.
+// The error for a member of the wrong type names the right type.
 func TestExpected(t *testing.T) {
 	const choice = `it must be auto, required, none or {"type":"tool","name":NAME}`
 	for more, want := range map[string]string{

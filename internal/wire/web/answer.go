@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// AppendTimings appends the member timings, preceded by a comma.
+// AppendTimings appends the member timings, preceded by a comma. Its times are in milliseconds.
 func AppendTimings(dst []byte, t infer.Timings) []byte {
 	for _, of := range []struct {
 		name string

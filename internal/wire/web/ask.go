@@ -21,7 +21,7 @@ type Ask struct {
 	History   string   // name of the member with the messages
 }
 
-// Ignore adds a member to the members without effect, unless it is one already.
+// Ignore adds a member to the members without effect, unless it is there already.
 func (a *Ask) Ignore(member string) {
 	if i, there := slices.BinarySearch(a.Ignored, member); !there {
 		a.Ignored = slices.Insert(a.Ignored, i, member)
@@ -82,7 +82,8 @@ const (
 	maxTools  = 1024
 )
 
-// Stops checks the stop texts of a request, and returns them. member is the name of their member.
+// Stops checks the stop texts of a request, and returns them. member is the name of the member with
+// the stop texts.
 func Stops(member string, all []string) ([]string, error) {
 	if len(all) > maxStops {
 		return nil, Invalid(member, "%s has %d strings, at most %d are allowed", member, len(all), maxStops)
@@ -179,7 +180,7 @@ func AddTools(member string, tools []Tool, gen *infer.Generate) error {
 	return nil
 }
 
-// CheckTools returns an error if n, the number of tools or of names of tools in member, exceeds
+// CheckTools returns an error if n, the number of tools or names of tools in member, exceeds
 // maxTools.
 func CheckTools(member string, n int) error {
 	if n > maxTools {

@@ -6,7 +6,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// LocalOnlyHeader is the header of a request that must stay on this machine, if its value is true.
+// LocalOnlyHeader is a header. If its value is true, the request must stay on this machine.
 const LocalOnlyHeader = "Inferd-Local-Only"
 
 // LocalOnly reports whether LocalOnlyHeader is true. A value other than true and false is an error,

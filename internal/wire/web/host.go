@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// IsLocal reports whether the header Host names this machine: localhost, a loopback address, or one
-// of the names in more. This stops DNS rebinding: the name of another site may resolve to
-// 127.0.0.1, but the requests of its pages have that name in the header.
+// IsLocal reports whether host, the value of the header Host, names this machine: localhost or a
+// name below it, a loopback address, or one of the names in more. This stops DNS rebinding: the
+// name of another site may resolve to 127.0.0.1, but the requests of its pages have that name in
+// the header.
 func IsLocal(host string, more []string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -18,9 +18,9 @@ import (
 // An Error is the reason why a request has failed. Each dialect encodes it in its own form.
 type Error struct {
 	Code infer.Code
-	// Status is the HTTP status code if Code does not determine it: for requests that are refused
-	// before they are read, and for unknown models. Otherwise it is 0, and the dialect maps Code to a
-	// status.
+	// Status is the HTTP status code if Code does not determine it, for example for requests that
+	// are refused before they are read, and for unknown models. Otherwise it is 0, and the dialect
+	// maps Code to a status.
 	Status int
 	Reason string // machine-readable reason for Status, such as NoModel; may be empty
 	// Member is the member of the request at fault, as the client spells it; may be empty.
@@ -43,7 +43,7 @@ func (f *Error) As(target any) bool {
 	return ok
 }
 
-// Values of [Error.Reason], for which dialects have codes.
+// Values of [Error.Reason] that several packages use.
 const (
 	NoModel  = "model_not_found"
 	WrongKey = "invalid_api_key"
@@ -54,7 +54,8 @@ func Invalid(member, format string, args ...any) *Error {
 	return &Error{Code: infer.Invalid, Member: member, Message: fmt.Sprintf(format, args...)}
 }
 
-// Refused returns the error for a request that is refused with a status of 4xx, such as 404.
+// Refused returns the error for a request that is refused with the given HTTP status. reason may be
+// empty. The code is [infer.TooLarge] for the status 413, and [infer.Invalid] for any other.
 func Refused(status int, reason, format string, args ...any) *Error {
 	code := infer.Invalid
 	if status == http.StatusRequestEntityTooLarge {
@@ -115,7 +116,7 @@ func Decode(member string, value jsontext.Value, v any) error {
 }
 
 // Integer returns the value of a member that is present. It returns an error if the value is below
-// least.
+// least or does not fit into 32 bits.
 func Integer(member string, i *wire.Integer, least uint32) (int, error) {
 	n, err := i.Within(member, least)
 	if err != nil {

@@ -233,8 +233,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// An image with too many pixels is refused, and so is an attachment that would take more memory,
-// together with the others of its request, than a request may.
+// An image with too many pixels is refused. An attachment is refused if the attachments of its
+// request would have too many bytes together, or if there are already 32.
 func TestLimitsOfMedia(t *testing.T) {
 	var wide bytes.Buffer
 	err := png.Encode(&wide, image.NewGray(image.Rect(0, 0, 5000, 5000)))
