@@ -25,7 +25,7 @@ type Access struct {
 	Keys  []*Key
 	Open  bool   // if set, clients of this machine need no key
 	UID   int    // the daemon's user
-	Group string // its members need no key; empty means none
+	Group string // its members, except root, need no key; empty means none
 	// Blind means that this system cannot identify TCP clients. In that case keys decide, or
 	// without keys all clients of this machine are admitted.
 	Blind bool

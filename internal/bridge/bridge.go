@@ -60,9 +60,9 @@ type Bridge struct {
 	// Pull brings models into the model store. It may be set until Open; nil pulls nothing.
 	Pull Pull
 
-	// RetryAfter estimates after which time a refused request is likely to succeed, for the header
-	// Retry-After. The request has no task if it was refused before it was decoded. A nil function,
-	// and an estimate below 1 s, mean 1 s.
+	// RetryAfter estimates the time after which a refused request is likely to succeed, for the
+	// header Retry-After. The request has no task if it was refused before it was decoded. A nil
+	// function, and an estimate below 1 s, mean 1 s.
 	RetryAfter func(*infer.Request) time.Duration
 
 	// UserOf identifies TCP clients; nil means that they are unknown.

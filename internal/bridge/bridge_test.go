@@ -441,7 +441,7 @@ func TestFailures(t *testing.T) {
 }
 
 // The status is not sent before the first piece of the answer, because the engine may still refuse
-// the request once it knows the size of the prompt.
+// the request after it has counted the tokens of the prompt.
 func TestFailureAfterAdmission(t *testing.T) {
 	h := open(t, infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		if err := emit(&infer.Prompt{Tokens: 7}); err != nil {

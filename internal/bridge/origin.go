@@ -18,8 +18,8 @@ func checkHost(host string, more []string) error {
 	return web.Refused(http.StatusForbidden, "", "the host %.64q is not this machine: see http.hosts in the daemon's config", host)
 }
 
-// The header in which a browser says how the page that sends a request is related to this server
-// (fetch metadata), and two of its values.
+// The header in which a browser describes how the page that sends a request is related to this
+// server (fetch metadata), and two values of the header.
 const (
 	siteHeader = "Sec-Fetch-Site"
 	crossSite  = "cross-site"

@@ -12,7 +12,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// An echoPage is a Page whose answer is the method, the user and the key of the request.
+// An echoPage is a Page that answers with the method, the user and the key of the request.
 type echoPage struct{}
 
 func (echoPage) Takes(r *http.Request) bool {

@@ -159,7 +159,7 @@ func (p *progress) end(line []byte) {
 // fail answers with an error: as a status if the headers were not sent, as the last line of a
 // stream, or by closing the connection.
 func (p *progress) fail(err error) {
-	if _, classed := errors.AsType[*infer.Error](err); !classed { // an error of the pull itself, whose text the user may see
+	if _, classed := errors.AsType[*infer.Error](err); !classed { // an error of the pull itself: the user may see its text
 		err = &web.Error{Code: infer.Invalid, Status: http.StatusBadGateway, Message: err.Error()}
 	}
 	switch {

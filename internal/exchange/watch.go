@@ -75,7 +75,7 @@ func (w *watched) end() {
 // rounds holds the requests for which a watch is to begin, and the timer that begins it. Guarded by
 // Runner.mu.
 type rounds struct {
-	waiting map[*watched]struct{} // requests whose watch has not begun
+	waiting map[*watched]struct{} // requests for which no watch has begun
 	timer   *time.Timer           // nil before the first request that waits
 	set     bool                  // the timer is set
 	used    bool                  // a request was added since the last round

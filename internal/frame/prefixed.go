@@ -12,7 +12,7 @@ import (
 //
 //	uvarint(len) kind:u8 payload[len]
 //
-// where the length is that of the payload, as an unsigned LEB128 of at most five bytes.
+// where len is the length of the payload, as an unsigned LEB128 of at most five bytes.
 type prefixed struct{}
 
 // maxLenBytes is the maximum number of bytes of an encoded length.

@@ -100,7 +100,7 @@ type Scores struct{ Values []float64 }
 type Done struct {
 	Reason Reason
 	In     int // tokens of the prompt
-	Cached int // tokens of the prompt whose KV was retained from earlier requests of the user
+	Cached int // tokens of the prompt with KV that was retained from earlier requests of the user
 	// Out counts the tokens of the answer, thinking and tool calls included, without the
 	// end-of-turn token.
 	Out     int

@@ -1,8 +1,8 @@
 package infer
 
 // Count asks for the size of the prompt that a request to generate would have, and generates
-// nothing. The answer is a Done with the number of tokens, after a Prompt if Of.Reveal asks for
-// more. A Count needs no slot.
+// nothing. The answer is a Done with the number of tokens, after a Prompt if Of.Reveal selects
+// parts of the prompt. A Count needs no slot.
 type Count struct {
 	Of      *Generate
 	Bare    bool // without the token that the model puts before every prompt

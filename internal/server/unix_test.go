@@ -159,7 +159,7 @@ func TestEndlessLine(t *testing.T) {
 	h.works()
 }
 
-// A line whose length is exactly the limit is accepted.
+// A line of exactly the maximum length is accepted.
 func TestLargestLine(t *testing.T) {
 	h := serveUnix(t, &server.Server{Runner: &exchange.Runner{Handler: infer.HandlerFunc(words)}})
 	nc := h.dial()

@@ -19,10 +19,10 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, whose task must be an [infer.Embed], and emits the
-// [infer.Vectors] and the [infer.Done] of the answer. If the daemon refuses or fails the request,
-// the error is an [infer.Error], and the connection can be used again. Any other error means that
-// no answer came.
+// Ask is the client half: it sends req and emits the [infer.Vectors] and the [infer.Done] of the
+// answer. The task of req must be an [infer.Embed]. If the daemon refuses or fails the request, the
+// error is an [infer.Error], and the connection can be used again. Any other error means that no
+// answer came.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, emit infer.Sink) error {
 	task, ok := req.Task.(*infer.Embed)
 	if !ok {

@@ -1,7 +1,7 @@
 // Package llama decodes the requests of llama.cpp's server and encodes their answers: to continue a
-// prompt, to fill a gap in code, to convert between text and tokens, and to apply the model's template.
-// It maps errors to HTTP statuses; package bridge does the rest of HTTP. Requests for tokens may also
-// have the form of vLLM, which uses the same paths.
+// prompt, to fill a gap in code, to convert between text and tokens, and to apply the model's
+// template. It determines the HTTP status of errors; package bridge handles HTTP. Requests for
+// tokens may also have the form of vLLM, which uses the same paths.
 package llama
 
 import (

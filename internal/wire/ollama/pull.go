@@ -37,7 +37,7 @@ func ReadPull(body []byte) (Pull, error) {
 }
 
 // Success is the last line of a successful pull, whether the model was downloaded, was already in
-// the store, or is that of an entry.
+// the store, or belongs to an entry.
 const Success = `{"status":"success"}` + "\n"
 
 // shortDigest is the number of hex digits of a digest that are shown.

@@ -104,7 +104,7 @@ func readMessages(messages []chatMessage, gen *infer.Generate) error {
 	return nil
 }
 
-// isResult reports whether role is that of a message with the result of a tool.
+// isResult reports whether messages with the given role have the result of a tool.
 func isResult(role string) bool { return role == "tool" || role == "function" }
 
 // read converts a message that is not a leading system message.

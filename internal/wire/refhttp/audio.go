@@ -76,7 +76,7 @@ const (
 var errNoWAV = errors.New("audio must be a WAV file; mp3 and other formats are not supported")
 
 // readWAV finds the samples in a WAV file. A chunk that is longer than the file ends with the file:
-// recorders that stream do not know the length when they write it.
+// a recorder that streams writes the length before the samples, and cannot write the right one.
 func readWAV(raw []byte) (*wav, error) {
 	if len(raw) < 12 || string(raw[:4]) != "RIFF" || string(raw[8:12]) != "WAVE" {
 		return nil, errNoWAV

@@ -19,10 +19,10 @@ type answer struct {
 	Backend string `json:"backend"`
 }
 
-// Ask is the client half: it sends req, whose task must be an [infer.Rerank], and returns the topN
-// best documents, best first, and the Done with the usage. A topN of 0 means all documents. If the
-// daemon refuses or fails the request, the error is an [infer.Error], and the connection can be
-// used again. Any other error means that no answer came.
+// Ask is the client half: it sends req, and returns the topN best documents, best first, and the
+// Done with the usage. The task of req must be an [infer.Rerank]. A topN of 0 means all documents.
+// If the daemon refuses or fails the request, the error is an [infer.Error], and the connection can
+// be used again. Any other error means that no answer came.
 func Ask(r frame.Reader, w frame.Writer, req *infer.Request, topN int) ([]Ranked, *infer.Done, error) {
 	task, ok := req.Task.(*infer.Rerank)
 	if !ok {

@@ -112,7 +112,7 @@ func split(t *testing.T, stream []byte) (all []event) {
 	return all
 }
 
-// A response is the object that is the body of an answer and a member of some events.
+// A response is the body of an answer, and a member of some events.
 type response struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`

@@ -136,7 +136,7 @@ func (d *declaration) add(value jsontext.Value, namespace string) error {
 	return nil
 }
 
-// model adds a tool to those that the model sees, as a function.
+// model adds a tool to the functions that the model sees.
 func (d *declaration) model(t *tool, namespace, description string, parameters jsontext.Value) error {
 	if t.Name == "" {
 		return web.Invalid("tools", "tools[%d] has no name", len(d.tools))

@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, whose task must be an [infer.Generate], and emits the
-// events of the answer. It returns nil after the [infer.Done]. If the daemon refuses or fails the
+// Ask is the client half: it sends req and emits the events of the answer. The task of req must be
+// an [infer.Generate]. It returns nil after the [infer.Done]. If the daemon refuses or fails the
 // request, the error is an [infer.Error], and the connection can be used again. After any other
 // error the answer is incomplete.
 //

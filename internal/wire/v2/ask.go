@@ -15,10 +15,10 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// Ask is the client half: it sends req, whose task must be an [infer.Generate] or an [infer.Count],
-// and emits the events of the answer. It returns nil after the [infer.Done]. If the daemon refuses
-// or fails the request, the error is an [infer.Error], and the connection can be used again unless
-// the error is about blobs or the version of the wire. After any other error the answer is
+// Ask is the client half: it sends req and emits the events of the answer. The task of req must be
+// an [infer.Generate] or an [infer.Count]. It returns nil after the [infer.Done]. If the daemon
+// refuses or fails the request, the error is an [infer.Error], and the connection can be used again
+// unless the error is about blobs or the version of the wire. After any other error the answer is
 // incomplete.
 //
 // If blobs is set, w must be a [frame.BlobWriter]. If stream is not set, each kind of text is one

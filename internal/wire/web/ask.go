@@ -18,7 +18,7 @@ type Ask struct {
 	Stream    bool
 	Ignored   []string // members without effect, sorted
 	Thinks    []string // members that ask for thinking
-	History   string   // name of the member with the messages
+	History   string   // name of the member with the messages or the prompt, for errors
 }
 
 // Ignore adds a member to the members without effect, unless it is there already.
