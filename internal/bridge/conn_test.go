@@ -130,8 +130,8 @@ func TestHangUps(t *testing.T) {
 	}
 }
 
-// A hang-up is also noticed while the request waits for a model or for memory. The resources of the
-// request are then free long before the time limit.
+// A hang-up is also noticed while the request waits for a model or for memory. The connection and
+// the memory of the request are then free long before the time limit.
 func TestHangUpsBeforeTheAnswer(t *testing.T) {
 	large := `{"model":"gen","messages":[{"role":"user","content":"` + strings.Repeat("x", 1<<20) + `"}]}`
 	for name, test := range map[string]struct {

@@ -23,8 +23,8 @@ type Client interface {
 	// [infer.Error] means that nothing was sent, and becomes the failure of the request; any
 	// other error means that the client has gone.
 	Write(ev infer.Event) error
-	// Fail sends the terminal message of a request that has failed. An error means that the
-	// client has gone.
+	// Fail sends the terminal message of a request that has failed. An error means that the client
+	// has gone, or that the answer can no longer report a failure.
 	Fail(cause error) error
 }
 

@@ -65,7 +65,8 @@ type Candidate struct {
 	Logprob float64
 }
 
-// LeastLogprob replaces all lower values, such as those of impossible tokens.
+// LeastLogprob is the least value of a Logprob. It replaces lower values, such as the values of
+// impossible tokens.
 const LeastLogprob = -9999
 
 // Thinking is the next piece of the model's thinking: whole UTF-8 characters, never empty.

@@ -100,7 +100,7 @@ type Generate struct {
 	// Suffix. In both, the spelling of a special token is ordinary text.
 	Suffix *string
 	// Files are other texts of a project that help to fill a gap, the least important first. The
-	// prompt contains as many of the last ones as fit.
+	// prompt contains as many of them as fit, from the end of the list.
 	Files       []File
 	Attachments []Attachment // named by MediaParts; their ids are unique
 	Tools       []Tool       // tools that the model may call; their names are unique

@@ -40,8 +40,8 @@ type file struct {
 	etag        string
 }
 
-// files returns the files by their paths below the folder. The first call compresses them, which
-// takes some 20 ms.
+// files returns the files by their paths below the folder files. The first call compresses the
+// files, which takes some 20 ms.
 var files = sync.OnceValue(func() map[string]*file {
 	all := make(map[string]*file)
 	err := fs.WalkDir(embedded, ".", func(name string, d fs.DirEntry, err error) error {

@@ -262,8 +262,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// collectAs makes next the kind of the current block, before a piece is added to it. If the current block
-// has another kind, collectAs first adds that block to the content.
+// collectAs makes next the kind of the current block, to which a piece will be added. If the
+// current block has another kind, collectAs first adds that block to the content.
 func (a *Answer) collectAs(next kind) {
 	if a.open == next {
 		return

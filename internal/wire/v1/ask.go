@@ -13,7 +13,7 @@ import (
 )
 
 // Ask is the client half: it sends req and emits the events of the answer. The task of req must be
-// an [infer.Generate]. It returns nil after the [infer.Done]. If the daemon refuses or fails the
+// an [infer.Generate]. Ask returns nil after the [infer.Done]. If the daemon refuses or fails the
 // request, the error is an [infer.Error], and the connection can be used again. After any other
 // error the answer is incomplete.
 //

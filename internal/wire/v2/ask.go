@@ -16,7 +16,7 @@ import (
 )
 
 // Ask is the client half: it sends req and emits the events of the answer. The task of req must be
-// an [infer.Generate] or an [infer.Count]. It returns nil after the [infer.Done]. If the daemon
+// an [infer.Generate] or an [infer.Count]. Ask returns nil after the [infer.Done]. If the daemon
 // refuses or fails the request, the error is an [infer.Error], and the connection can be used again
 // unless the error is about blobs or the version of the wire. After any other error the answer is
 // incomplete.
