@@ -1,8 +1,10 @@
-// Package activity writes the daemon's activity log: lines of JSON in a file that is rotated. It
-// takes the typed records of requests and connections ([exchange.Journal]), and any record of a
-// [slog.Logger]. It removes secrets from every text; prompts and answers never reach it. Logging
-// puts a record into a queue. One goroutine formats the records and writes those of some 200 ms in
-// one write. If the disk fails, lines are lost and counted, but no request fails.
+// Package activity writes and reads the daemon's activity log: lines of JSON in a file that is
+// rotated. A [Log] takes the typed records of requests and connections ([exchange.Journal]), and
+// any record of a [slog.Logger]. It removes secrets from every text, and gets no prompts and no
+// answers. Logging puts a record into a queue. One goroutine formats the records and writes those
+// of some 200 ms in one write. If the disk fails, lines are lost and counted, but no request fails.
+// A [Reader] returns the records, [Tail] returns the newest lines, and a [Usage] sums up requests
+// and tokens.
 package activity
 
 import (
@@ -142,8 +144,9 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// enqueue passes an entry to the writer. If the queue is full, it waits for maxQueueWait at most; then
-// the entry is lost, and further calls do not wait until a batch has been written.
+// enqueue passes an entry to the writer. If the queue is full, it waits for maxQueueWait at most,
+// and then the entry is lost. From then until a batch is written, entries that find the queue full
+// are lost at once.
 func (l *Log) enqueue(e entry) {
 	select {
 	case <-l.closed:
@@ -193,7 +196,7 @@ func (l *Log) hurry() {
 	}
 }
 
-// run writes records until the log is closed, and then the rest of the queue.
+// run writes records until the log is closed, and then the records that are still queued.
 func (l *Log) run() {
 	defer close(l.ended)
 	defer func() {
@@ -222,7 +225,9 @@ func (l *Log) run() {
 	}
 }
 
-// take appends an entry and those that follow it in the queue to a batch, and writes the batch.
+// take appends the lines of an entry and of the entries behind it to batch, and writes batch when
+// it has batchBytes, the queue is empty, or a Flush waits. It returns batch, so that its memory is
+// used again.
 func (l *Log) take(e entry, batch []byte) []byte {
 	for {
 		if e.written != nil {

@@ -47,8 +47,8 @@ func (l *Log) write(lines []byte) {
 	}
 }
 
-// fits returns the size, in bytes, of the first of the lines that fit into the file together. It is
-// at least the size of one line, even if the file must be rotated before that line.
+// fits returns the length, in bytes, of the leading lines that fit into the file together. It is at
+// least the length of one line, even if the file must be rotated before that line.
 func (l *Log) fits(lines []byte) int {
 	if l.size+int64(len(lines)) <= l.limit {
 		return len(lines)

@@ -47,7 +47,7 @@ const (
 	maxMembers = 32 // at least the number of members in the line of a request
 )
 
-// appendLine appends the line of an entry: a JSON object whose members are sorted by name.
+// appendLine appends the line of an entry: a JSON object with members sorted by name.
 func (e *entry) appendLine(line []byte) []byte {
 	members := append(e.attrs,
 		slog.String("t", e.at.UTC().Format("2006-01-02T15:04:05.000000-07:00")),

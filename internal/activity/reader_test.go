@@ -67,8 +67,8 @@ func texts(recs []*Record) string {
 	return b.String()
 }
 
-// Lines are written in bursts, and files are rotated and read, in random order. Every line is read
-// once, in order.
+// A reader returns every line once, in order, with random bursts of lines, and rotations, between
+// its reads.
 func TestReaderAcrossRotations(t *testing.T) {
 	lives := uint64(10)
 	if testing.Short() {
@@ -157,7 +157,7 @@ func TestReaderOfTornLines(t *testing.T) {
 	if got, want := texts(all(t, r)), at(1)+at(2)+at(3)+at(4)+at(5); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	const before = 6 // one line of .2; of .1 a torn, an empty, a long one and two of another shape
+	const before = 6 // one line in .2; in .1 a torn, an empty and a long line, and two lines of another shape
 	if r.Torn() != before+1 {
 		t.Errorf("%d torn", r.Torn())
 	}

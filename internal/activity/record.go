@@ -118,7 +118,7 @@ type Usage struct {
 type account struct{ user, exe, key, entry, model string }
 
 // A Sum counts the requests and tokens of a client on the model of an entry. Entry and Model may be
-// empty for requests that were refused, or whose client hung up in the queue.
+// empty for requests that were refused, or that ended in the queue because the client hung up.
 type Sum struct {
 	User     string `json:"user"` // uid or SID; empty if unknown
 	Exe      string `json:"exe"`  // empty if unknown

@@ -64,8 +64,8 @@ func spell(attrs []slog.Attr, r *exchange.Record) (event string, all []slog.Attr
 	return prefix(r.Dialect) + string(outcomes[r.Outcome]), attrs
 }
 
-// prefix returns the prefix of the names of a dialect's events. Those of v1 have none; all dialects
-// over HTTP share one.
+// prefix returns the prefix of a dialect's event names. It is empty for v1, and the same for all
+// dialects over HTTP.
 func prefix(d wire.Dialect) string {
 	switch {
 	case isV1(d):

@@ -35,7 +35,7 @@ func Tail(dir string, n int) ([][]byte, error) {
 	return newest, nil
 }
 
-// lastLines returns the complete lines at the end of a file.
+// lastLines returns the complete lines in the last tailBytes of a file, without empty ones.
 func lastLines(name string) ([][]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
