@@ -17,8 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/sched"
 )
 
-// A Destination is the backend of a request, with the rules by which the request uses its slots.
-// The requests of one backend share its slots.
+// A Destination is the backend of a request, with the rules by which the request takes and gives up
+// a slot. The requests of one backend share its slots.
 type Destination struct {
 	*backend.Backend
 	// Pausable requests can give their slot to another request, and resume later: the handler
@@ -29,7 +29,8 @@ type Destination struct {
 }
 
 // A Gate is a Handler that passes requests on when it is their turn. It owns no goroutine: the
-// goroutine of a request that arrives, leaves, or has generated a quantum starts the next requests.
+// goroutine of a request that arrives, leaves, stalls, reads again, or has generated a quantum
+// starts the next requests.
 type Gate struct {
 	// Choose returns the present destination of a request; its error refuses the request. At any
 	// time, it must return the same destination for all requests with the same model and the same
@@ -43,7 +44,7 @@ type Gate struct {
 	Begin  func(*backend.Backend) (end func(error))
 	Active int // requests that run at once on all backends together; 0 means the sum of their slots
 	Depth  int // requests of one caller that may wait
-	Total  int // requests that may wait in all; a user may have half of them, or Depth
+	Total  int // requests that may wait in all; a user may have half of them, or Depth if that is more
 	// Memory bounds the text that is buffered for clients that do not read; nil means no bound.
 	Memory *quota.Quota
 
@@ -68,8 +69,8 @@ type (
 // A ticket is the state of a request at the gate.
 type ticket struct {
 	req *infer.Request
-	// reported counts the tokens that the handler has reported as generated, taken those in the
-	// events of the answer. reported stays zero if the handler does not report tokens.
+	// reported counts the tokens that the handler has reported as generated; it stays zero if the
+	// handler does not report tokens. taken counts the tokens in the events of the answer.
 	reported, taken usage
 	admission       infer.Admitted // written and read by the goroutine of Handle only
 
@@ -220,7 +221,7 @@ func (g *Gate) stall(t *ticket, on bool) {
 	g.settleLocked()
 }
 
-// releaseLocked returns the memory that t holds, unless t is stalled.
+// releaseLocked gives back the memory that t holds, unless t is stalled.
 func (g *Gate) releaseLocked(t *ticket) {
 	if t.memory && t.State() != gate.Stalled {
 		t.memory = false
@@ -260,7 +261,7 @@ func (g *Gate) settleLocked() {
 	}
 }
 
-// direct sets the destination of moved, the requests whose backend has changed.
+// direct sets the destination of moved, the requests with a new backend.
 func direct(moved []*gate.Request[*ticket], to Destination) {
 	for _, r := range moved {
 		r.Item.to = to

@@ -180,7 +180,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Requests of one user do not delay other users, however many programs send them.
+// Users take turns, however many programs or clients send the requests of one user.
 func TestFairness(t *testing.T) {
 	for name, program := range map[string]func(i int) string{
 		"of one program":     func(int) string { return "x" },

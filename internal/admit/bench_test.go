@@ -28,7 +28,7 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// BenchmarkToken measures what the gate costs for each token of an answer while other requests
+// BenchmarkToken measures the cost of the gate for each token of an answer while other requests
 // wait.
 func BenchmarkToken(b *testing.B) {
 	var (
@@ -67,7 +67,7 @@ func BenchmarkToken(b *testing.B) {
 	others.Wait()
 }
 
-// BenchmarkBesideWaiting measures what the gate costs for a request at an idle backend while 60
+// BenchmarkBesideWaiting measures the cost of the gate for a request at an idle backend while 60
 // requests, of one caller or of 60 callers, wait at another backend.
 func BenchmarkBesideWaiting(b *testing.B) {
 	for name, user := range map[string]func(i int) string{

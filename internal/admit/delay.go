@@ -6,11 +6,11 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// RetryAfter estimates when a request that was refused may be sent again with success: when it
-// would get a slot of its backend. The estimate comes from the queue and from the time for which
-// recent requests have held their slots. It is in whole seconds, from 1 s to 60 s. If req has no
-// task yet, its backend is unknown, and the longest estimate of all backends holds. It is 1 s if no
-// backend takes the request, and for a count, which needs no slot.
+// RetryAfter estimates the time after which a refused request, if it is sent again, would get a
+// slot of its backend. The estimate comes from the queue and from the time for which recent
+// requests have held their slots. It is in whole seconds, from 1 s to 60 s. If req has no task yet,
+// its backend is unknown, and the longest estimate of all backends holds. It is 1 s if no backend
+// takes the request, and for a count, which needs no slot.
 func (g *Gate) RetryAfter(req *infer.Request) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -130,7 +130,7 @@ func TestStalledIsBounded(t *testing.T) {
 	}
 }
 
-// A stalled request whose client hangs up frees its place and its memory.
+// If the client of a stalled request hangs up, the request frees its place and its memory.
 func TestStalledEnds(t *testing.T) {
 	hangUp := errors.New("hung up")
 	bubble(t, 1, 1, func(d *desk) {

@@ -76,7 +76,7 @@ func (m *Machine[T]) anySlot() bool {
 
 func (m *Machine[T]) runnable(r *Request[T]) bool { return !r.account.full() && !m.noPermit() }
 
-// noPermit reports whether as many requests run as all backends together may run.
+// noPermit reports whether Limits.Active requests are running, so that no other request may start.
 func (m *Machine[T]) noPermit() bool {
 	return m.Limits.Active > 0 && len(m.running) >= m.Limits.Active
 }
@@ -131,8 +131,8 @@ func (r *Request[T]) kind() string {
 	return r.backend.Name
 }
 
-// candidates returns the running requests that can be preempted and whose slot r could use. The
-// slice is valid until the next call.
+// candidates returns the running requests that can be preempted for r: each has a slot that r could
+// use. The slice is valid until the next call.
 func (m *Machine[T]) candidates(r *Request[T]) []*sched.Job[*Request[T]] {
 	full := r.account.full()
 	all := m.candidateBuf[:0]

@@ -22,7 +22,7 @@ func Delay(waiting, slots int, mean time.Duration) time.Duration {
 }
 
 // Delay returns the [Delay] of the backend with the given name, or the longest one of all backends
-// if the name is empty. It is the shortest one for an unknown name, and after Close.
+// if the name is empty. It is 1 s for an unknown name, and after Close.
 func (m *Machine[T]) Delay(name string) time.Duration {
 	longest := minDelay
 	for at, a := range m.backends {

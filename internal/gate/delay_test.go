@@ -33,9 +33,9 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// The delay of a backend depends on its own queue, slots and requests, not on other backends, and
-// on Limits.Active. Without a backend's name it is that of the slowest one, and after Close it is
-// the shortest.
+// The delay of a backend depends on its own queue, slots and requests and on Limits.Active, but not
+// on other backends. Without a name, it is the delay of the slowest backend; after Close, it is one
+// second.
 func TestDelayOfBackends(t *testing.T) {
 	m := gate.Machine[string]{Limits: gate.Limits{Depth: 100, Total: 100}}
 	now := time.Unix(0, 0)

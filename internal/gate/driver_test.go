@@ -220,8 +220,8 @@ func (d *driver) queueFull(of *expected) bool {
 	return caller >= l.Depth || user >= max(l.Depth, l.Total/2) || all >= l.Total
 }
 
-// overParkLimit reports whether a request must not preempt another, from a recount of the parked
-// and stalled requests other than but.
+// overParkLimit reports whether a request must not preempt another, from a recount of all parked
+// and stalled requests except but.
 func (d *driver) overParkLimit(of, but *expected) bool {
 	caller, user := 0, 0
 	for _, l := range d.in(gate.Parked, gate.Stalled) {

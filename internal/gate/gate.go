@@ -27,7 +27,7 @@ var (
 type Limits struct {
 	Active int // requests that run at once on all backends together; 0 means the sum of their slots
 	Depth  int // places in the queue for one caller
-	Total  int // places in the queue in all; a user may have half of them, or Depth
+	Total  int // places in the queue in all; a user may have half of them, or Depth if that is more
 }
 
 // A Backend is the destination of a request. Requests of one Name share its slots.
@@ -58,7 +58,7 @@ type Request[T any] struct {
 
 	state   State
 	backend Backend
-	job     *sched.Job[*Request[T]] // job, caller and at are nil before the request arrives
+	job     *sched.Job[*Request[T]] // job, caller and account are nil before the request arrives
 	caller  *caller
 	account *account  // of the backend
 	route   *route[T] // nil unless the state is Arrived or Waiting
@@ -173,8 +173,8 @@ type Machine[T any] struct {
 // Closed reports whether Close has been called.
 func (m *Machine[T]) Closed() bool { return m.closed }
 
-// Arrive admits r, makes it wait, or refuses it. b is the present choice for its route; the
-// results are those of [Machine.Assign].
+// Arrive admits r, makes it wait, or refuses it. b is the present choice for its route; the result
+// is that of [Machine.Assign].
 func (m *Machine[T]) Arrive(r *Request[T], b Backend) (moved []*Request[T]) {
 	if m.closed {
 		m.end(r, Refuse, ErrClosed)
@@ -210,8 +210,9 @@ func (m *Machine[T]) ChargeFlow(p sched.Path, tokens int) {
 	m.queue.Done(job, tokens)
 }
 
-// Leave ends a request in any state. If it was answered to the end, final is its usage; otherwise
-// final is nil. It has no effect on a request that has ended.
+// Leave ends a request that waits, runs, is parked or is stalled. u is its usage so far. If it was
+// answered to the end, final is the usage of the whole answer; otherwise final is nil. Leave has no
+// effect on a request that has not arrived or has ended.
 func (m *Machine[T]) Leave(now time.Time, r *Request[T], u Usage, final *Final) {
 	switch r.state {
 	case New, Ended:
