@@ -66,7 +66,7 @@ type Model struct {
 // A Role is the use of an entry's context.
 type Role struct {
 	Generates bool // it may generate text, with a context of Limits.NCtx tokens
-	Encodes   bool // its settings ask it to embed or to rerank
+	Encodes   bool // its settings turn on embedding or reranking
 	Prefixes  bool // it may keep the KV of shared prefixes
 }
 

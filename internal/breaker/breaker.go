@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A breaker opens once Failures requests have failed within Window. After OpenFor it lets one
-// request pass, the probe, whose outcome closes or reopens it.
+// A breaker opens once Failures requests have failed within Window without a success in between.
+// After OpenFor it lets one request pass, the probe. The outcome of the probe closes or reopens the
+// breaker.
 const (
 	Failures = 3
 	Window   = 60 * time.Second

@@ -84,7 +84,8 @@ func TestOpen(t *testing.T) {
 }
 
 // In any order of events, the breaker opens exactly when three failures that count lie within
-// Window. It allows no request for OpenFor, and then one at a time, whose outcome decides.
+// Window. It allows no request for OpenFor, and then one at a time until an outcome closes or
+// reopens it.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (

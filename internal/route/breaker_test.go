@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// An entry whose backend keeps failing gets no requests for OpenFor, and Changed is called.
+// An entry with a backend that keeps failing gets no requests for OpenFor, and Changed is called.
 func TestFailsAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var changes []string
@@ -110,7 +110,7 @@ func TestFailsAndComesBack(t *testing.T) {
 }
 
 // In any state of entries and breakers, the first of the best entries is chosen, but never one with
-// an open breaker. An entry whose breaker is half open gets one request at a time. Errors that are
+// an open breaker. An entry with a half-open breaker gets one request at a time. Errors that are
 // not faults of the entry do not open its breaker.
 func TestOrderIsKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -2,8 +2,8 @@
 // that has the requested name, can do the task, is ready, and has not failed too often in the last
 // minute. It refuses a request that uses a feature beyond the abilities of that entry. Vectors and
 // scores of different models cannot be compared, so a request for them goes to the first entry that
-// can do it, or to another of the same [backend.Origin]. The package knows no engine and no model.
-// It never chooses another entry for a request that has failed.
+// can do it, or to another of the same [backend.Origin]. The package contains nothing about engines
+// or models. It never chooses another entry for a request that has failed.
 package route
 
 import (

@@ -14,8 +14,9 @@
 // running requests get a second to end, the engine is stopped, and the next engine loads the changed
 // file. That does not count as a death.
 //
-// Before an engine has been ready once, Run returns an error instead of Down: at the third death, at
-// a launch that fails, and at a load that the engine reports as failed or that times out.
+// Before an engine has been ready once, Run returns an error instead of Down: at the third death,
+// at a launch that fails, at a load that the engine reports as failed or that times out, and if a
+// shared library is missing.
 package engine
 
 import (
@@ -70,7 +71,7 @@ func start(h *backend.Host, entries []*backend.Entry) (all []*backend.Backend, s
 	}, nil
 }
 
-// newBackend returns the backend of entry e, whose engines l starts.
+// newBackend returns the backend of entry e. l starts its engines.
 func newBackend(h *backend.Host, e *backend.Entry, l *launcher) *backend.Backend {
 	var first sync.Once // the warnings of a model are logged once
 	sup := &Supervisor{

@@ -18,10 +18,10 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 }
 
 // Handle answers req with the engine. While the engine is being replaced, the request waits up to
-// LoadTimeout; after that, or if the engine dies during the answer, it fails with
-// [infer.Unavailable]. If the watchdog killed the engine, Handle sends the request to the next
-// engine, once, provided that the request is not suspected as the cause and that no event of its
-// answer was emitted.
+// LoadTimeout. The request fails with [infer.Unavailable] after that, if the engine is given up, or
+// if it dies during the answer. If the watchdog killed the engine, Handle sends the request to the
+// next engine, once, provided that the request is not suspected as the cause and that no event of
+// its answer was emitted.
 func (s *Supervisor) Handle(ctx context.Context, req *infer.Request, emit infer.Sink) error {
 	var client *link.Client
 	for resent := false; ; {

@@ -148,7 +148,7 @@ func (s *Supervisor) runOnce(ctx context.Context, watching watchdog.State) engin
 	return end
 }
 
-// Times of the drain of an engine whose model changes.
+// Times of the drain of an engine after a change of its model.
 const (
 	drainTime = time.Second // short, because a writer of the model's file may be blocked meanwhile
 	drainPoll = 10 * time.Millisecond

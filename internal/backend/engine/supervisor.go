@@ -42,8 +42,8 @@ type Exit struct {
 	Changed bool
 }
 
-// A Guarded is a [Child] whose model's files are watched. The supervisor kills the engine when they
-// change; Wait then lets blocked writers of the files proceed.
+// A Guarded is a [Child] with model files that are watched. The supervisor kills the engine when
+// one of them changes; Wait then lets blocked writers of the files proceed.
 type Guarded interface {
 	// Changed returns a channel that is closed when a file has changed or is about to change. Nil means
 	// that no change will be reported.

@@ -21,7 +21,8 @@ import (
 	"github.com/inferd-go/inferd/internal/status"
 )
 
-// A behaviour is what an engine in memory does after its start.
+// A behaviour is the code of an engine in memory. It runs from the engine's start to its end, and
+// returns the reason of its exit.
 type behaviour func(ctx context.Context, srv *link.Server) (exitReason string)
 
 // serves becomes ready after a second, and answers until it is killed.
@@ -299,7 +300,8 @@ func TestDeathWhileAnswering(t *testing.T) {
 	})
 }
 
-// If its model changes, an engine is drained for a second and replaced. That does not count as a death.
+// If its model changes, an engine is drained for at most a second and replaced. That does not count
+// as a death.
 func TestModelChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startFixture(t, serves)

@@ -87,7 +87,7 @@ type observedChild struct {
 	*process
 }
 
-// A logBuffer keeps what is logged. It may be used from any goroutine.
+// A logBuffer keeps a log. It may be used from any goroutine.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -245,9 +245,9 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// An engine that spins or is deadlocked is replaced. The calls in its step are suspected as the
-// cause; if these are unknown, every call is suspected. An engine that is debugged or frozen,
-// cannot be observed, or waits for the compute lock is not replaced.
+// An engine that spins, is deadlocked, or has a phase that does not end is replaced. The calls in its step are
+// suspected as the cause; if these are unknown, every call is suspected. An engine that is debugged or frozen, cannot
+// be observed, or waits for the compute lock is not replaced.
 func TestWedged(t *testing.T) {
 	spin := func(calls ...uint64) func(b *process) {
 		return func(b *process) {

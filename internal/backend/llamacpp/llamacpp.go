@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/settings"
 )
 
-// Kind has no Start; engine.Kind is the same kind with one.
+// Kind is the kind "llamacpp" without Start; engine.Kind is the same kind with Start.
 var Kind = backend.Kind{Name: "llamacpp", New: func() backend.Settings { return New() }}
 
 // DefaultEncodeNCtx is the context of a model that embeds or reranks, in tokens.
@@ -122,7 +122,7 @@ func (s *Settings) Role() backend.Role {
 	return backend.Role{Generates: !s.Tasks.NoGenerate, Encodes: s.Tasks.encodes(), Prefixes: !s.Tasks.NoGenerate}
 }
 
-// encodes reports whether the settings ask for embedding or reranking.
+// encodes reports whether the settings turn on embedding or reranking.
 func (t Tasks) encodes() bool { return t.Embed || t.Rerank }
 
 // resolve derives the tasks, their contexts and the pooling from the written values. If the tasks are
