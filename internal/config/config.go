@@ -27,12 +27,12 @@ const (
 
 // Sockets holds the paths of a daemon's sockets and of its lock file.
 type Sockets struct {
-	Lock, Admin, Control      string // paths
+	Lock, Admin, Control      string // not of surfaces
 	V1, V2, LP, Embed, Rerank string // of the surfaces
 	HTTP                      string
 }
 
-// Surfaces has a field for each surface other than HTTP, which is true if the surface is enabled.
+// Surfaces has a field for each surface other than HTTP: true if the surface is enabled.
 type Surfaces struct{ V1, V2, LP, Embed, Rerank bool }
 
 // A Config holds the settings of a daemon.

@@ -187,8 +187,8 @@ func readShared(root *settings.Object) (all []sharedPrefix) {
 	return all
 }
 
-// share adds the shared prefixes to their entries. A prefix without a suitable entry is an error of
-// its object.
+// share adds the shared prefixes to their entries. A prefix is an error of its object if not
+// exactly one entry is meant, if that entry keeps no prefixes, or if its prefixes exceed maxShared.
 func (c *Config) share(all []sharedPrefix) {
 	for _, p := range all {
 		targets := c.prefixTargets(p.model)

@@ -14,7 +14,7 @@ import (
 	"github.com/inferd-go/inferd/internal/config"
 )
 
-// A named pipe or a device, whose content might never end, is refused at once.
+// A named pipe or a device is refused at once, because its content might never end.
 func TestPipesAndDevicesAreRefused(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

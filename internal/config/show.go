@@ -77,7 +77,7 @@ func showHTTPKeys(keys []HTTPKey) (all []map[string]string) {
 	return all
 }
 
-// nest moves each member whose key is SECTION.NAME into an object with the key SECTION.
+// nest moves each member with a key SECTION.NAME into an object with the key SECTION.
 func nest(members map[string]any) map[string]any {
 	all := make(map[string]any)
 	for key, value := range members {

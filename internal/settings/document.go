@@ -20,8 +20,8 @@ import (
 const maxFile = 1 << 20
 
 // readFile returns the content of a regular file of at most maxFile bytes. It refuses a file that
-// another user can change or replace. It reads no byte of a named pipe or a device, whose content
-// might never end.
+// another user can change or replace. It reads no byte of a named pipe or a device, because their
+// content might never end.
 func readFile(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
@@ -135,8 +135,8 @@ func (d *Document) line(at jsontext.Pointer) int {
 	return d.lineAt(0)
 }
 
-// lineAt returns the number, from 1, of the line of an offset. White space, commas and colons at the
-// offset are skipped first, so that the line is that of the next value.
+// lineAt returns the number, from 1, of the line of the value at or after an offset: it skips white
+// space, commas and colons first.
 func (d *Document) lineAt(offset int64) int {
 	rest := d.data[min(int(offset), len(d.data)):]
 	skip := len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))

@@ -85,8 +85,8 @@ func (o *Object) mismatch(name, want string, value jsontext.Value) {
 	o.Failf(name, wrongType, want, kindNames[value.Kind()])
 }
 
-// Text takes a string into to. It leaves to unchanged if the member is absent, and records an error
-// if the member is not a string.
+// Text takes a string into *to, which stays unchanged if the member is absent or not a string. A
+// member that is not a string is recorded as an error.
 func (o *Object) Text(name string, to *string) {
 	switch value := o.Take(name); {
 	case value == nil:
@@ -97,8 +97,8 @@ func (o *Object) Text(name string, to *string) {
 	}
 }
 
-// boolean takes true or false into to. It leaves to unchanged if the member is absent, and records an
-// error if the member is not a boolean.
+// boolean takes true or false into *to, which stays unchanged if the member is absent or not a
+// boolean. A member that is not a boolean is recorded as an error.
 func (o *Object) boolean(name string, to *bool) {
 	switch value := o.Take(name); {
 	case value == nil:
@@ -109,8 +109,8 @@ func (o *Object) boolean(name string, to *bool) {
 	}
 }
 
-// Number takes a whole number from least to most into to. It leaves to unchanged if the member is
-// absent or an error is recorded.
+// Number takes a whole number from least to most into *to, which stays unchanged if the member is
+// absent or has another value. Another value is recorded as an error.
 func (o *Object) Number(name string, to *int, least, most int) {
 	value := o.Take(name)
 	if value == nil {
@@ -222,8 +222,8 @@ func (o *Object) Has(name string) bool {
 	return there && value.Kind() != jsontext.KindNull
 }
 
-// unknown appends to all the positions of the members that were not read, in the order of the file,
-// including the members of inner objects. A member that is null counts as absent.
+// unknown appends the positions of the members that were not read to *all, in the order of the
+// file, including the members of inner objects. A member that is null counts as absent.
 func (o *Object) unknown(all *[]jsontext.Pointer) {
 	if o.foreign {
 		return
@@ -244,8 +244,8 @@ func (o *Object) unknown(all *[]jsontext.Pointer) {
 	}
 }
 
-// word takes a string or a number into to; a number keeps its spelling. It leaves to unchanged if the
-// member is absent, and records an error if the member has another type.
+// word takes a string or a number into *to, which stays unchanged if the member is absent or has
+// another type. A number keeps its spelling. Another type is recorded as an error.
 func (o *Object) word(name string, to *Word) {
 	switch value := o.Take(name); {
 	case value == nil:

@@ -52,11 +52,11 @@ func (w *Words) Set(text string) error {
 	return nil
 }
 
-// IsBoolFlag tells package flag that the flag may be given without a value.
+// IsBoolFlag returns true, for package flag: the flag may be given without a value.
 func (*Words) IsBoolFlag() bool { return true }
 
 // JoinValues returns args with each flag that is [Words] joined by an equals sign to the value that
-// follows it, if any. Package flag needs this form for a flag whose value is optional.
+// follows it, if any. Package flag needs this form for a flag with an optional value.
 func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -83,7 +83,7 @@ func JoinValues(fs *flag.FlagSet, args []string) (joined []string) {
 type Table interface {
 	// Define defines the flags, with the present values as their defaults.
 	Define(fs *flag.FlagSet)
-	// Check returns an error for the first setting with a flag whose number is out of bounds.
+	// Check returns an error for the first setting that has a flag and a number out of bounds.
 	Check() error
 	// Read reads the members of all settings from o into the values.
 	Read(o *Object)
@@ -183,8 +183,8 @@ func (s Setting[T]) member(from *T) any {
 	return nil
 }
 
-// value returns the present value as text. The text is empty for the number 0, whose meaning the help
-// states.
+// value returns the present value as text. The text is empty for the number 0, because the help
+// states its meaning, and for a Word.
 func (s Setting[T]) value(from *T) string {
 	switch p := s.At(from).(type) {
 	case *string:

@@ -250,7 +250,8 @@ func TestChildren(t *testing.T) {
 	}
 }
 
-// PeekText, HasText and Has do not take the member.
+// PeekText, HasText and Has do not take the member. The first error of a document is kept, with the
+// position of an element.
 func TestPeek(t *testing.T) {
 	doc, err := file(t, `{"word":"a\u00e9","number":1,"none":null}`)
 	if err != nil {
@@ -275,7 +276,7 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-// A missing file is not an error. A folder is, and so is a file that other users can change.
+// A missing file is not an error; a folder is.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	if doc, err := settings.Open(filepath.Join(dir, "none")); doc != nil || err != nil {
