@@ -243,8 +243,8 @@ func (c *call) check() {
 	}
 }
 
-// relay emits the events of the call until the call ends, ctx ends, or emit fails. Its error is the
-// one that Handle returns.
+// relay emits the events of the call until the call ends, ctx ends, or emit fails. Handle returns
+// its error.
 func (c *call) relay(ctx context.Context, emit infer.Sink) error {
 	var ready, spare pieces // ready was taken from pending; spare will replace it
 	emitted := false

@@ -98,7 +98,7 @@ func (c *Client) Run(report func(Report)) error {
 }
 
 // protocolFault returns err if the engine sent bytes that are not a message. It returns nil for an
-// error of the connection, in whatever way that ended: an engine may be killed at any time.
+// error of the connection itself, because an engine may be killed at any time.
 func protocolFault(err error) error {
 	if _, ok := errors.AsType[*frame.MalformedError](err); ok {
 		return err
@@ -166,8 +166,8 @@ func (c *Client) take(msg []byte, report func(Report)) error {
 	return c.takeEvent(&r)
 }
 
-// takeEvent handles an event or the end of a call. It drops events of a call whose Handle has
-// returned.
+// takeEvent handles an event or the end of a call. It drops the events of a call after the return
+// of its Handle.
 func (c *Client) takeEvent(r *response) error {
 	call := c.call(r.Call)
 	switch {

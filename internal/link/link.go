@@ -1,8 +1,8 @@
 // Package link carries requests from the daemon to an engine process, and events back. One
 // connection carries many requests at once. [Client] is the daemon's end and [Server] the engine's;
 // Client is an [infer.Handler], and Server calls one, so the process boundary is invisible to both
-// sides. Requests and events cross unchanged: the package decides nothing about them. It knows
-// neither how the process was started nor how an engine computes.
+// sides. Requests and events cross unchanged: the package decides nothing about them. It depends
+// neither on the way in which the process is started nor on the way in which an engine computes.
 //
 // # The protocol
 //
@@ -13,7 +13,7 @@
 // a change of a call (cancel, pause, resume), or a query of the engine's statistics or
 // progress. The attachments of a request follow its message, one blob each, in order.
 //
-// The engine sends JSON messages: reports while it loads, tool calls, the end of a call,
+// The engine sends JSON messages: reports while it loads, prompts, tool calls, the end of a call,
 // statistics and progress. Text and thinking come as blobs:
 //
 //	kind:u8 uvarint(call) uvarint(tokens) uvarint(cost) utf8[…]

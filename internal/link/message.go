@@ -33,8 +33,8 @@ type request struct {
 	Cancel   bool
 	Pause    bool // until Resume
 	Resume   bool
-	Stats    bool // asks for the statistics
-	Beat     bool // asks for a [Beat]
+	Stats    bool // a query of the statistics
+	Beat     bool // a query of a [Beat]
 }
 
 // task returns the task of r, or nil if it has none.
@@ -68,7 +68,7 @@ type response struct {
 	Beat     *Beat
 }
 
-// A done is an [infer.Done] without timings, which the daemon measures.
+// A wireDone is an [infer.Done] without timings, which the daemon measures.
 type wireDone struct {
 	Reason         infer.Reason
 	In, Cached     int
@@ -129,7 +129,7 @@ const (
 )
 
 // A part is an [infer.Part] as JSON; one member is set. The types of the members have no methods,
-// so they are not an infer.Part, and [marshalPart] is not called for them.
+// so they do not implement infer.Part, and [marshalPart] is not called for them.
 type part struct {
 	Text     *textPart
 	Thinking *thinkingPart

@@ -64,7 +64,7 @@ type Pulse struct {
 	Beat     Beat   // the last one received
 	Beats    uint64 // received so far
 	Frames   uint64 // received so far, without beats and stats
-	Active   int    // calls on which the engine should make progress: not ended, not paused, and not counting tokens
+	Active   int    // calls that the engine should work on: not ended, paused or canceled, and not counting tokens
 	Answered bool   // a call has been answered to its end
 }
 

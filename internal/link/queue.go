@@ -11,8 +11,8 @@ import (
 const writeBytes = 64 << 10
 
 // A sendQueue holds messages for the engine, so that an engine that does not read cannot delay the
-// end of a call whose context has ended. A call that ends removes its request, so admission also
-// bounds the number of requests in the queue.
+// end of a canceled call. A call that ends removes its request, so admission also bounds the number
+// of requests in the queue.
 type sendQueue struct {
 	wake chan struct{} // of capacity 1
 
@@ -74,7 +74,8 @@ func (q *sendQueue) writeTo(conn net.Conn) {
 	}
 }
 
-// take removes the messages of the next write from the queue, and returns their frames.
+// take removes the messages of the next write from the queue. It returns their frames, and whether
+// the queue is closed.
 func (q *sendQueue) take() (frames net.Buffers, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

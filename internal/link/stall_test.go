@@ -264,7 +264,7 @@ func TestTwoReasons(t *testing.T) {
 	}
 }
 
-// A call whose client does not read can stall even after the end of its answer. That frees its
+// If its client does not read, a call can stall even after the end of its answer. That frees its
 // slot.
 func TestStallAfterTheEnd(t *testing.T) {
 	play(t, 1, 10, func(s *scene) {

@@ -175,7 +175,8 @@ func (g *generator) events(task infer.Task) (all []infer.Event) {
 	return all
 }
 
-// carried copies events but omits empty ones, whose tokens it adds to the next text or thinking.
+// carried copies events without the empty ones, and adds the tokens and cost of these to the next
+// text or thinking.
 func carried(events []infer.Event) (all []infer.Event) {
 	tokens, cost := 0, 0
 	for _, ev := range events {
@@ -294,7 +295,7 @@ func TestLinkIsLossless(t *testing.T) {
 	}
 }
 
-// Attachments are not copied into the request's message: they cross as blobs, of any size up to the limit.
+// Attachments of any size cross the link, and a request with more than the limit in all is refused.
 func TestAttachments(t *testing.T) {
 	const limit = 128 << 20
 	sizes := make(chan []int, 1)
