@@ -1,7 +1,7 @@
 // Package listen opens the daemon's sockets (on Windows named pipes) and its loopback TCP
-// addresses, whose clients must send a key. It connects to sockets, identifies clients and notices
-// their hang-ups. It checks folders, modes, groups and the key. It does not know the dialect of a
-// connection, nor the default names of sockets (see package paths).
+// addresses, connects to sockets, identifies clients and notices their hang-ups. It checks folders,
+// modes, groups and the key of TCP clients. It depends neither on the dialect of a connection nor
+// on the default names of sockets (see package paths).
 package listen
 
 import (

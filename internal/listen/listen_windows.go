@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Local sockets are named pipes: the contract names pipes on Windows, so no client would look
-// for a Unix socket. Reads, writes and deadlines are those of an os.File, which does overlapped
-// I/O on the runtime's poller.
+// Local sockets are named pipes, as in the reference: no client on Windows would look for a Unix
+// socket. Reads, writes and deadlines are those of an os.File, which does overlapped I/O on the
+// runtime's poller.
 
 const (
 	pipePrefix = `\\.\pipe\`

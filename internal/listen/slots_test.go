@@ -16,8 +16,8 @@ import (
 	"github.com/inferd-go/inferd/internal/quota"
 )
 
-// While no slot is free, new connections wait, even if they will be refused. The end of the context
-// ends the wait.
+// While no slot is free, new connections wait, even if they will be refused. Serve returns once the
+// listener is closed.
 func TestSlots(t *testing.T) {
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {

@@ -209,8 +209,8 @@ func (g *authListener) validKey(line []byte) bool {
 
 var errAuthLine = errors.New("the first line is too long")
 
-// readLine reads a line, and no byte after it: what follows is for the user of the connection. It
-// returns the line without its line feed.
+// readLine reads a line, and no byte after it: the bytes after it are for the user of the
+// connection. It returns the line without its line feed.
 func readLine(r io.Reader) ([]byte, error) {
 	var line []byte
 	var b [1]byte

@@ -1,6 +1,6 @@
 // Package paths computes the default paths of the sockets, the lock, the config file and the
-// folders for data from an environment. It does not access the disk, and does not know how the
-// files are used.
+// folders for data from an environment. It does not access the disk, and does not depend on the use
+// of the files.
 package paths
 
 import (
@@ -17,7 +17,7 @@ import (
 const (
 	V1Leaf      = "infer.sock"
 	V2Leaf      = "infer.v2.sock"
-	LPLeaf      = "inferd.sock" // the v2 generation, length-prefixed
+	LPLeaf      = "inferd.sock" // v2 generation, length-prefixed
 	EmbedLeaf   = "infer.embed.sock"
 	RerankLeaf  = "infer.rerank.sock"
 	HTTPLeaf    = "http.sock"
@@ -114,8 +114,8 @@ func (e Env) Beside(socket string) (dir, leaf string) {
 	return path.Clean(dir), leaf
 }
 
-// Lock returns the lock file of a daemon whose sockets are in dir, which is as in [Env.Socket]. On
-// Windows, dir determines only the name of the file.
+// Lock returns the path of the lock file of a daemon that has its sockets in dir; dir is as in
+// [Env.Socket]. On Windows, dir determines only the name of the file.
 func (e Env) Lock(dir string) string {
 	dir = cmp.Or(dir, e.socketDir())
 	if e.GOOS != "windows" {

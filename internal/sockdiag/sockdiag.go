@@ -1,6 +1,6 @@
-// Package sockdiag asks the kernel for the user at the other end of a TCP connection within this
-// machine. It is implemented only for Linux. The package decides nothing about users, and does not
-// find out which program is at the other end.
+// Package sockdiag queries the kernel for the user at the other end of a TCP connection within this
+// machine, or of a listening socket. It is implemented only for Linux. The package decides nothing
+// about users, and does not find out which program is at the other end.
 package sockdiag
 
 import (
@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnknown means that the kernel knows no open socket at the other end: the client is on another
-// machine, has closed its socket, or belongs to a user without a uid in this user namespace.
+// ErrUnknown means that the kernel reports no open socket at the other end: the client is on
+// another machine, has closed its socket, or belongs to a user without a uid in this user
+// namespace.
 var ErrUnknown = errors.New("the user of the other end is unknown")
 
 // A Resolver looks up users. It may be used by several goroutines at once. Use [Open].

@@ -19,7 +19,7 @@ import (
 type kernel struct {
 	overflow uint32 // the uid that stands for users without a uid in our user namespace
 
-	mu  sync.Mutex // guards the fields below, and serialises questions
+	mu  sync.Mutex // guards the fields below, and serialises queries
 	fd  int        // -1 once closed
 	seq uint32     // of the last request
 	buf [4096]byte
@@ -92,9 +92,9 @@ func (k *kernel) lookupListener(at netip.AddrPort) (uint32, error) {
 	return k.query(at, netip.AddrPort{}, func(r reply) bool { return r.state == listening && r.from.Port() == at.Port() })
 }
 
-// query asks the kernel for the socket from, connected to the address to, and returns the socket's user.
-// It returns ErrUnknown if there is no such socket, or if matches reports false for the one that the
-// kernel returns.
+// query looks up the socket with the address from that is connected to the address to, and returns
+// its user. It returns ErrUnknown if there is no such socket, or if matches reports false for the
+// socket that the kernel returns.
 func (k *kernel) query(from, to netip.AddrPort, matches func(reply) bool) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
