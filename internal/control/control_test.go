@@ -22,8 +22,8 @@ import (
 // waitLimit bounds each wait of a test. It is long enough for a busy machine.
 const waitLimit = 20 * time.Second
 
-// serve runs a control socket whose verb retry calls the given function. end stops it, waits until
-// it has ended, and returns the error of Serve.
+// serve runs a control socket with the given function as the verb retry. end stops the server,
+// waits until it has ended, and returns the error of Serve.
 func serve(t *testing.T, retry func(context.Context, string) error) (path string, end func() error) {
 	t.Helper()
 	dir := shortdir.New(t)

@@ -38,7 +38,7 @@ type Transcript struct {
 // A HubFile is a GGUF file of a repository.
 type HubFile struct {
 	Repo, Path string // OWNER/REPO, and the path in the repository
-	Content    string // a word whose meaning the player of the transcript defines
+	Content    string // a word; the player of the transcript defines its meaning
 	Flipped    bool   // the last byte is sent with its bits flipped, so the digest is wrong
 }
 

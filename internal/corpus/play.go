@@ -29,7 +29,8 @@ func (c *conn) play(nc net.Conn, step int) error {
 	return nil
 }
 
-// step executes one line: it adds output to s, or sends it and checks what follows from the daemon.
+// step executes one line. It adds output to s, or sends the output so far and then half-closes nc
+// or checks the next message or the end.
 func (c *conn) step(l line, s *sender, r frame.Reader, nc net.Conn) error {
 	switch l.op {
 	case ">":

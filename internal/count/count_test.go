@@ -17,7 +17,7 @@ func request(user, program string) *infer.Request {
 	return &infer.Request{Peer: infer.Peer{User: user, Program: program}, Task: &infer.Count{Of: &infer.Generate{}}}
 }
 
-// desk returns a Desk whose entry takes a second for each request to count.
+// desk returns a Desk with an entry that takes a second for each request to count.
 func desk(next infer.HandlerFunc) *count.Desk {
 	slow := infer.HandlerFunc(func(ctx context.Context, _ *infer.Request, emit infer.Sink) error {
 		select {
@@ -69,7 +69,7 @@ func TestAnswer(t *testing.T) {
 	})
 }
 
-// A count whose client hangs up is charged for the time that it took.
+// A count that ends because its client hangs up is charged for the time that it took.
 func TestLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := desk(nil)

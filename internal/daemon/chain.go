@@ -190,7 +190,7 @@ func (c *chain) publish() {
 	}
 }
 
-// breakerChanged publishes that the breaker of a backend has opened or closed.
+// breakerChanged logs and publishes the new state of a backend's breaker.
 func (c *chain) breakerChanged(ctx context.Context, b *backend.Backend, s breaker.State) {
 	level := slog.LevelInfo
 	if s == breaker.Open {

@@ -13,8 +13,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// A desk answers an operator's requests for statistics, from before the config is read until the
-// control socket is closed.
+// A desk executes the verbs of the control socket, and gives statistics and estimates to HTTP. It
+// exists from before the config is read, with an empty chain, until the control socket is closed.
 type desk struct {
 	version string
 	begin   time.Time
@@ -25,7 +25,7 @@ type desk struct {
 	chain  *chain     // never nil: at first it is empty
 	closed bool       // the daemon drains
 	bound  []stats.Listener
-	// unknown returns the number of HTTP connections over TCP whose user is unknown. It is nil if
+	// unknown returns the number of HTTP connections over TCP from unknown users. It is nil if
 	// users are not looked up.
 	unknown func() int64
 }
@@ -93,7 +93,8 @@ func (d *desk) currentChain() *chain {
 // retry restarts the engine of an entry that was given up.
 func (d *desk) retry(_ context.Context, name string) error { return d.currentChain().retry(name) }
 
-// retryAfter estimates when a refused request may be sent again with success.
+// retryAfter estimates the time after which a refused request, if it is sent again, would get a
+// slot.
 func (d *desk) retryAfter(req *infer.Request) time.Duration {
 	return d.currentChain().gate.RetryAfter(req)
 }
@@ -129,7 +130,7 @@ func (d *desk) stats(ctx context.Context) *stats.Daemon {
 	return s
 }
 
-// kvOf returns the number of tokens whose KV all engines keep for a user. Engines do not
+// kvOf returns the number of tokens of KV that all engines together keep for a user. Engines do not
 // distinguish the programs of a user.
 func kvOf(user string, backends []stats.Backend) (tokens int) {
 	for _, b := range backends {

@@ -52,7 +52,8 @@ func (b binding) open(cfg *config.Config, pending *listen.PendingAuth, log *slog
 	return all, nil
 }
 
-// bindings returns a binding for each enabled surface.
+// bindings returns a binding for each enabled surface. can has the tasks that the backends support:
+// a surface for any other task gets a skipReason.
 func bindings(cfg *config.Config, at config.Sockets, can infer.Abilities) []binding {
 	all := []struct {
 		binding

@@ -1,5 +1,5 @@
 // Package printable converts untrusted text to one short line of printable characters, for errors,
-// logs and statistics. It does not know the source of a text, and does not remove secrets.
+// logs and statistics. It does not depend on the source of a text, and does not remove secrets.
 package printable
 
 import (

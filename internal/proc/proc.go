@@ -1,7 +1,7 @@
 // Package proc runs a program as a child process that has a connection to its parent and does not
 // outlive it. [Start] is for the parent, [InheritedConn] and [ParentGone] are for the child, and
-// [ForbidDumps] is for both. The package knows neither the protocol on the connection nor when
-// an ended child should be started again.
+// [ForbidDumps] is for both. The protocol on the connection, and the decision to start an ended
+// child again, are left to the callers.
 package proc
 
 import (

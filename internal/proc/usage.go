@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A Usage is a reading of a child's resources. Durations and counts are totals since the child's start,
-// and never fall. CPU and Wait lack what a thread used after the last reading before its end.
+// A Usage is a reading of a child's resources. Durations and counts are totals since the child's
+// start, and never fall. CPU and Wait lack the time that a thread used between the last reading and
+// its end.
 type Usage struct {
 	// State is 'T' if the process is stopped, else 'D' if any thread is in uninterruptible sleep,
 	// else 'R' if any thread runs or waits for a CPU, else the state letter of the main thread in

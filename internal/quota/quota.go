@@ -1,5 +1,5 @@
 // Package quota bounds the part of a limited resource that each caller holds: connections, or
-// memory of requests. It does not know the resource.
+// memory of requests. It does not depend on the kind of the resource.
 package quota
 
 import (
@@ -23,8 +23,8 @@ type Quota struct {
 	released chan struct{} // closed at the next Release; nil while no Acquire waits
 }
 
-// A count is a number of units taken, and the part of them that belongs to holders whose Acquire
-// waits for more.
+// A count is a number of units taken, and the part of them that belongs to holders with a waiting
+// call of Acquire.
 type count struct{ taken, waiting int64 }
 
 // TryAcquire takes n units for a caller. It reports false, and takes none, if they do not fit.

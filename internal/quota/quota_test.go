@@ -78,8 +78,9 @@ func TestAcquireWaits(t *testing.T) {
 	})
 }
 
-// If all holders wait for more units, they do not deadlock at any bound, but proceed one after the
-// other. A single holder that asks for more than its bound waits until its context ends.
+// If all holders wait for more units, at the bound per caller or at the total, they do not
+// deadlock, but proceed one after the other. A single holder that needs more than its bound waits
+// until its context ends.
 func TestHoldersDoNotDeadlock(t *testing.T) {
 	for name, q := range map[string]*quota.Quota{
 		"at the bound per caller": {PerCaller: 10, Total: 100},

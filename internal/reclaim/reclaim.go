@@ -1,5 +1,5 @@
 // Package reclaim returns the memory of large requests to the system: in an idle daemon the garbage
-// collector would keep it for minutes. It knows neither requests nor quotas.
+// collector would keep it for minutes. It depends on neither requests nor quotas.
 package reclaim
 
 import (

@@ -3,7 +3,7 @@
 // served least goes first. Jobs are charged while they run, so the cost of a job counts against its
 // own flows only, however long it takes and however often it is preempted.
 //
-// The package is pure: it reads no clock, takes no lock, and knows neither the nature of a job
+// The package is pure: it reads no clock, takes no lock, and depends on neither the nature of a job
 // nor the unit of cost.
 package sched
 
@@ -102,8 +102,8 @@ func (j *Job[T]) insert() {
 	j.leaf.jobs = slices.Insert(j.leaf.jobs, at, j)
 }
 
-// Pop starts the first waiting job, in fair order, whose item is eligible. The jobs before it keep
-// their turn. It returns nil if there is no such job.
+// Pop starts the first waiting job, in fair order, that has an eligible item. The jobs before it
+// keep their turn. It returns nil if there is no such job.
 func (q *Queue[T]) Pop(eligible func(T) bool) *Job[T] {
 	for j := range q.Waiting() {
 		if eligible(j.Item) {

@@ -109,8 +109,8 @@ func TestIneligible(t *testing.T) {
 	}
 }
 
-// What a flow used while others waited counts against the flow until no job waits or runs. Then that
-// usage is dropped.
+// The usage of a flow while other flows wait counts against the flow until no job waits or runs.
+// Then that usage is dropped.
 func TestDebt(t *testing.T) {
 	var q sched.Queue[string]
 	three := func() {
@@ -143,7 +143,7 @@ func TestDebt(t *testing.T) {
 	}
 }
 
-// What a flow used without competition is no debt, and an idle flow earns no credit.
+// Usage without competition is no debt, and an idle flow earns no credit.
 func TestWithoutCompetition(t *testing.T) {
 	var q sched.Queue[string]
 	e := q.Push(user("a"), 1, "runs")

@@ -1,6 +1,6 @@
 // Package sdnotify reports the daemon's state to the service manager that started it, in the
-// datagrams of systemd's sd_notify. It does not know the meaning of the states, and does
-// nothing without a manager.
+// datagrams of systemd's sd_notify. It attaches no meaning to the states, and does nothing without
+// a manager.
 package sdnotify
 
 import (

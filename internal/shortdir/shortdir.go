@@ -1,6 +1,7 @@
-// Package shortdir makes temporary folders with short names for tests, on disk or in memory. The path of
-// a socket is limited to about a hundred bytes. The names of [testing.T.TempDir] can exceed that, because
-// they contain the name of the test. The package does not know the content of the folder.
+// Package shortdir makes temporary folders with short names for tests, on disk or in memory. The
+// path of a socket is limited to about a hundred bytes. The names of [testing.T.TempDir] can exceed
+// that, because they contain the name of the test. The package does not depend on the content of
+// the folder.
 package shortdir
 
 import (

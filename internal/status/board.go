@@ -22,7 +22,7 @@ type Board struct {
 	subs     map[*Subscription]struct{}
 }
 
-// NewBoard returns a board whose snapshot is initial.
+// NewBoard returns a board with the snapshot initial.
 func NewBoard(initial Event) *Board {
 	return &Board{
 		snapshot: initial,

@@ -1,7 +1,7 @@
 // Package status defines the events that describe the daemon: its lifecycle state, the phase of
-// loading, and the capabilities of each entry. They are published on a [Board]. The package knows
-// neither their wire form, which is in wire/admin, nor the clients that package broadcast sends
-// them to.
+// loading, and for each entry the capabilities, the state of the breaker and the liveness of the
+// engine. They are published on a [Board]. Their wire form is in wire/admin, and package broadcast
+// sends them to clients.
 package status
 
 import "github.com/inferd-go/inferd/internal/infer"

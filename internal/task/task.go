@@ -1,5 +1,5 @@
-// Package task runs a function in a goroutine with an owner: the owner can end it, wait for it,
-// and is notified if it fails. The package does not know the purpose of the function.
+// Package task runs a function in a goroutine with an owner: the owner can end it, wait for it, and
+// is notified if it fails. The package does not depend on the purpose of the function.
 package task
 
 import "context"

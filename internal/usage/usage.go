@@ -1,6 +1,6 @@
 // Package usage rewords the errors of package flag, with two dashes before flags, and suggests the
-// existing name that is nearest to a misspelt flag or setting. It knows no flag or setting, and prints
-// nothing.
+// existing name that is nearest to a misspelt flag or setting. It contains no flag or setting, and
+// prints nothing.
 package usage
 
 import (
@@ -50,8 +50,9 @@ func Dashed(name string) string {
 	return "--" + name
 }
 
-// Nearest returns the element of names that is nearest to a misspelt name, or "" if each differs in
-// more than a third of the name's letters. It ignores case.
+// Nearest returns the element of names that is nearest to a misspelt name. It returns "" if each
+// element differs in more than a third of the name's letters, or if the name is longer than
+// longest. It ignores case.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
 	best, least := "", len(name)/3+1 // up to a third of the letters may differ

@@ -1,6 +1,5 @@
-// Package watchdog decides whether an engine process is wedged, and what to do about it.
-// It is pure: it reads no clock and no file, and it knows neither how a sample is taken
-// nor how an action is carried out.
+// Package watchdog decides whether an engine process is wedged, and what to do about it. It is
+// pure: it reads no clock and no file; its caller takes the samples and carries out the actions.
 //
 // The caller takes a [Sample] of the engine every [State.Interval] and passes it to
 // [State.Next]. The bounds are in CPU time, not in wall time: an engine that gets no CPU
@@ -86,7 +85,7 @@ type Sample struct {
 	Planned   time.Duration // the planned interval; 0 or less means 1 s
 	Suspended bool          // the machine was suspended during the interval
 
-	Active   int  // calls that need progress: sent, not ended, not paused
+	Active   int  // calls that need progress: not ended, paused or canceled, and not counting tokens
 	Answered bool // the engine has answered a call since its start
 	Moved    bool // it reported a step, or sent a frame other than a beat
 	Locked   bool // it waits for another engine that computes on the same cores
@@ -141,8 +140,8 @@ type Action struct {
 	Reason string
 }
 
-// A State is what the watchdog remembers of one engine process. The zero State is the start for a
-// first engine, [Replaced] the start for an engine that replaces a killed one. States are comparable.
+// A State is the watchdog's memory of one engine process. The zero State is the start for a first
+// engine, [Replaced] the start for an engine that replaces a killed one. States are comparable.
 type State struct {
 	cooldown time.Duration // left of the time without a kill, unless answered
 	answered bool          // the engine has answered a call
