@@ -202,7 +202,7 @@ func TestFolderIsTakenAway(t *testing.T) {
 	}
 }
 
-// A part of a line that was written before the disk was full is removed.
+// If a full disk takes only a part of a line, that part is removed.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a small disk")

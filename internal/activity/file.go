@@ -78,8 +78,8 @@ func (l *Log) append(lines []byte) error {
 	}
 	n, err := l.file.Write(lines)
 	if err != nil {
-		// A full disk may take only a part of the lines. It is cut off, so that the file still ends
-		// in a complete line.
+		// A full disk may take only a part of the lines. That part is cut off, so that the file
+		// still ends in a complete line.
 		if n > 0 && l.file.Truncate(l.size) != nil {
 			l.size, l.torn = l.size+int64(n), true
 		}

@@ -28,7 +28,7 @@ type Record struct {
 
 	Entry      string `json:"entry"`
 	Model      string `json:"model"`
-	Prompt     int64  `json:"prompt_tokens"` // lines of v1 have it and completion_tokens in place of input_tokens and output_tokens
+	Prompt     int64  `json:"prompt_tokens"` // in v1, with completion_tokens; other dialects have Input and Output
 	Completion int64  `json:"completion_tokens"`
 	Input      int64  `json:"input_tokens"`
 	Output     int64  `json:"output_tokens"`

@@ -134,8 +134,8 @@ func appendCourse(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	return append(attrs, slog.Int("input_tokens", r.Usage.In), slog.Int("output_tokens", r.Usage.Out))
 }
 
-// reasons are the values of stop_reason, which are those of the wire in camel case. The first map
-// is for v1, the second for the other dialects.
+// reasons are the values of stop_reason: the words of the wire in camel case. The first map is for
+// v1, the second for the other dialects.
 var reasons = [...]map[infer.Reason]string{
 	{
 		infer.EndOfTurn: "End", infer.StopSequence: "End", infer.CalledTool: "End",
@@ -147,7 +147,8 @@ var reasons = [...]map[infer.Reason]string{
 	},
 }
 
-// appendSizes appends the sizes of a task and of its answer, and the reason why the answer ended.
+// appendSizes appends the sizes of a task and of its answer and, for generated text, the reason of
+// its end.
 func appendSizes(attrs []slog.Attr, r *exchange.Record) []slog.Attr {
 	switch r.Task {
 	case exchange.Generate:

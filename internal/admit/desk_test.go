@@ -169,7 +169,7 @@ func (d *desk) rests() {
 	}
 }
 
-// after lets time pass, and calls rests twice in each tick.
+// after waits for pause, and calls rests twice in each tick.
 func (d *desk) after(pause time.Duration) {
 	d.t.Helper()
 	for end := time.Now().Add(pause); time.Now().Before(end); {

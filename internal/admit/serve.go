@@ -22,8 +22,8 @@ var (
 	errNoEnd error = infer.Errorf(infer.Internal, "the backend ended the answer without a terminal")
 )
 
-// deadlineGrace is how long after the deadline of a request the gate waits for the handler to end
-// the answer, before it cancels the handler.
+// deadlineGrace is the time that the handler gets after the deadline of a request to end the
+// answer. Then the gate cancels the handler.
 const deadlineGrace = time.Second
 
 // Handle waits until req gets a slot, emits [infer.Admitted], and passes req on. It fails with
@@ -116,8 +116,8 @@ type answer struct {
 }
 
 // event charges an event and passes it on. It frees the slot before it sends Done, because a client
-// that has read Done may send its next request at once. It holds vectors and scores back until
-// then, so that a client that reads slowly does not keep the slot.
+// that has read Done may send its next request at once. It holds vectors and scores back until the
+// slot is free, so that a client that reads slowly does not keep the slot.
 func (a *answer) event(ev infer.Event) error {
 	switch ev := ev.(type) {
 	case *infer.Text:

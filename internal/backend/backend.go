@@ -1,7 +1,7 @@
 // Package backend describes backends for all parts of the daemon: a [Backend] answers the requests
 // of one entry of the config, and a [Kind] makes the backends of its entries. The router, the gate,
-// the admin socket, the control socket and the daemon itself use the same value. Each kind is a
-// package below this one, which depends on none of them.
+// the admin socket, the control socket and the daemon itself use the same value. The kinds are
+// packages below this one; this package depends on none of them.
 package backend
 
 import (

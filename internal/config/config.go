@@ -27,7 +27,7 @@ const (
 
 // Sockets holds the paths of a daemon's sockets and of its lock file.
 type Sockets struct {
-	Lock, Admin, Control      string // not of surfaces
+	Lock, Admin, Control      string // no surfaces
 	V1, V2, LP, Embed, Rerank string // of the surfaces
 	HTTP                      string
 }
@@ -225,8 +225,8 @@ func (f *Flags) kindNames() string {
 	return strings.Join(names, " or ")
 }
 
-// checkKind returns an error if the kind of an entry is unknown. Its text follows the name of the
-// member.
+// checkKind returns an error if the kind of an entry is unknown. In a message, the text of the
+// error follows the name of the member.
 func (f *Flags) checkKind(kind string) error {
 	switch {
 	case f.kind(kind) != nil:

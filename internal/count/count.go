@@ -44,7 +44,7 @@ const (
 	defaultWait = 10 * time.Second
 )
 
-// tokensPerCharge is how many tokens are counted in about the time that prefills one.
+// tokensPerCharge is the number of tokens that are counted in about the time of prefilling one.
 const tokensPerCharge = 64
 
 // timePerCharge is the time for which a failed or canceled count is charged one token: about the time

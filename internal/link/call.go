@@ -8,7 +8,7 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// StallAfter is the time that an event may wait until the client takes it before the call is stalled.
+// StallAfter is the time that an event may wait for the client before the call stalls.
 const StallAfter = time.Second
 
 // A call is a request on the link that has not ended. A buffer between the reader of the connection

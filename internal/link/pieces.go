@@ -34,7 +34,7 @@ func (p *piece) event() infer.Event {
 	}
 }
 
-// logprobBytes is the approximate size of one alternative in a token's logprobs.
+// logprobBytes is the approximate size, in bytes, of one alternative in a token's logprobs.
 const logprobBytes = 64
 
 // size returns the approximate memory of the piece, in bytes.

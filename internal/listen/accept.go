@@ -94,10 +94,11 @@ type Acceptor struct {
 	Log    *slog.Logger
 }
 
-// Serve calls serve with every connection that ln accepts and its peer, in a goroutine per
-// connection, and closes the connection afterwards. Once ln is closed, it waits for all calls of
-// serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage of
-// descriptors or a client that has gone, it continues; it logs the first of consecutive failures.
+// Serve calls serve for every connection that ln accepts, with the connection and its peer, each in
+// a goroutine of its own, and closes the connection afterwards. Once ln is closed, it waits for all
+// calls of serve and returns [net.ErrClosed]. After any other failure of Accept, such as a shortage
+// of descriptors or a client that has gone, it continues; it logs the first of consecutive
+// failures.
 func (a *Acceptor) Serve(ctx context.Context, ln net.Listener, serve func(net.Conn, infer.Peer)) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()

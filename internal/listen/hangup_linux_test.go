@@ -445,7 +445,7 @@ func TestHoldsNoThread(t *testing.T) {
 	}
 }
 
-// BenchmarkAwaitHangUp measures what AwaitHangUp costs a request: one wait that is cancelled.
+// BenchmarkAwaitHangUp measures the cost of AwaitHangUp for a request: one wait that is cancelled.
 func BenchmarkAwaitHangUp(b *testing.B) {
 	dir := shortdir.New(b)
 	ln, err := listen.Local(filepath.Join(dir, "s"), listen.Options{})

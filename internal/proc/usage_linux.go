@@ -84,7 +84,7 @@ func statOf(path string) (stat, error) {
 	return stat{state: fields[0][0], faults: faults}, nil
 }
 
-// schedstatOf reads how long a thread has run and has waited for a CPU, both in nanoseconds.
+// schedstatOf reads the times for which a thread has run and has waited for a CPU, in nanoseconds.
 func schedstatOf(path string) (u threadUsage, err error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {

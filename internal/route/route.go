@@ -51,8 +51,8 @@ func answersTo(b *backend.Backend, name string) bool {
 //
 // The error is [infer.Invalid] if no backend has the name, or none of that name can do the task; it
 // is [infer.Unavailable] if no candidate is up, and the error of [infer.Abilities.Check] if req
-// needs a feature that the candidate lacks. A backend whose abilities are unknown counts as able,
-// so requests wait for it.
+// needs a feature that the candidate lacks. A backend with unknown abilities counts as able, so
+// requests wait for it.
 func (r *Router) Choose(req *infer.Request) (*backend.Backend, error) {
 	name := infer.ModelOf(req.Task)
 	able, named := r.candidates(name, req.Task)
@@ -98,8 +98,8 @@ func needsOf(req *infer.Request) infer.Abilities {
 
 // candidates returns the backends with the name that can do the task, in order of preference, and
 // reports whether any backend has the name. For Embed and Rerank, the candidates are the first such
-// backend and the others of the same origin. Backends whose abilities are unknown come last, and
-// are no candidates if another backend is known to embed or rerank.
+// backend and the others of the same origin. Backends with unknown abilities come last, and are no
+// candidates if another backend is known to embed or rerank.
 func (r *Router) candidates(name string, task infer.Task) (able []*backend.Backend, named bool) {
 	var unknown []*backend.Backend
 	for _, b := range r.Backends {
@@ -200,7 +200,7 @@ func verb(t infer.Task) string {
 	return ""
 }
 
-// noBackend returns the message of the error for a task for which no backend is up.
+// noBackend returns the message of the error if no backend for a task is up.
 func noBackend(t infer.Task) string {
 	switch t.(type) {
 	case *infer.Embed:

@@ -128,8 +128,8 @@ func TestSharesAreEqual(t *testing.T) {
 	})
 }
 
-// equal checks that all users together were served want units, so that no slot was ever free, and that
-// their shares are equal.
+// equal checks that all users together were served want units, which means that no slot was ever
+// free, and that their shares are equal.
 func (m *machine) equal(t *rapid.T, want int) {
 	total, least, most := 0, want, 0
 	for _, n := range m.served {

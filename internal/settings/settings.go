@@ -26,7 +26,7 @@ type Setting[T any] struct {
 	At func(*T) any
 
 	Least, Most int           // bounds of a number; Most 0 stands for 2^30
-	Unit        time.Duration // of a *time.Duration: the number in a flag or a file counts these
+	Unit        time.Duration // unit of the number that a flag or the file gives for a *time.Duration
 }
 
 // A Word is a string or a number, as it is written.

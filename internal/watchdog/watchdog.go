@@ -346,7 +346,7 @@ func (s State) addStuck(x *Sample) (State, Action) {
 	return s, Action{}
 }
 
-// quiet returns how long an engine must go without a step before it may be killed.
+// quiet returns the time without a step after which an engine may be killed.
 func (t *stuckPeriod) quiet() time.Duration {
 	if t.step <= 0 {
 		return minQuiet

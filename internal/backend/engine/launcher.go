@@ -25,8 +25,9 @@ import (
 // engineName is the file name of the program that runs a model.
 const engineName = "inferd-engine"
 
-// enginePath returns the path of the engine program: named, or if that is empty the file beside this
-// program's executable. PATH is never searched, because the engine reads the prompts of all users.
+// enginePath returns the path of the engine program: named or, if that is empty, the file beside
+// this program's executable. PATH is never searched, because the engine reads the prompts of all
+// users.
 func enginePath(named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)

@@ -103,7 +103,7 @@ func (c libraryChoice) searchPath(folder string) string {
 	return ""
 }
 
-// has reports whether the engine may load that CPU variant.
+// has reports whether the engine may load the CPU variant.
 func (c libraryChoice) has(variant string) bool {
 	for _, file := range c.backends {
 		if name, ok := libraries.VariantOf(file); ok && name == variant {

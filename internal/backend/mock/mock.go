@@ -256,7 +256,8 @@ func (b *Backend) cut(err error, n int, emit infer.Sink) error {
 	return emit(b.done(infer.Canceled, n))
 }
 
-// embed emits a vector for each text, which depends only on the length of the text in bytes.
+// embed emits a vector for each text. The numbers of the vector depend only on the length of the
+// text in bytes.
 func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 	if b.NoEmbed {
 		return infer.Errorf(infer.Unsupported, "embed not supported by this backend")
@@ -283,8 +284,8 @@ func (b *Backend) embed(t *infer.Embed, emit infer.Sink) error {
 // DefaultDimensions is the default length of a vector.
 const DefaultDimensions = 8
 
-// MaxDimensions bounds the length of a vector, and so the memory that a client can make a mock allocate
-// for a text.
+// MaxDimensions bounds the length of a vector, and so the memory that a mock allocates for each
+// text of a request.
 const MaxDimensions = 8192
 
 // rerank emits the score of each document: the share of the query's words that the document contains,
