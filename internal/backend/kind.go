@@ -86,7 +86,7 @@ type Limits struct {
 	NSlots     int // sequences at once; default 4
 	Threads    int // compute threads; default: one for each core of the machine
 	NGPULayers int // layers on a GPU, if there is one; negative is all; default 0
-	MaxStallMS int // maximum milliseconds between two tokens of a stream during a prefill; default 100, or 4 steps if longer
+	MaxStallMS int // maximum milliseconds between tokens of a stream during a prefill; default 100, or 4 steps if longer
 	// Exact makes an answer independent, bit for bit, of other requests, both concurrent and earlier.
 	Exact bool
 }
