@@ -11,8 +11,9 @@
 //	}
 //
 // When the context of a call ends, the connection is closed, and the daemon stops the request. If
-// the daemon refuses a request, the error is an [*Error] with the code of the wire; if it cannot be
-// reached, the error is a [*DialError]. Nothing here depends on how the daemon computes answers.
+// the daemon refuses a request or fails, the error is an [*Error] with the code of the wire; if it
+// cannot be reached, the error is a [*DialError]. Nothing here depends on how the daemon computes
+// answers.
 package client
 
 import (
@@ -78,7 +79,7 @@ type DialError struct {
 	Err  error // error of the system
 	// Status is the state of the daemon, such as "loading_model mmap gen"; it is empty if unknown.
 	Status string
-	Waited time.Duration // how long Dial has waited, Client.Wait at most; 0 if Client.Wait is 0
+	Waited time.Duration // time spent in Dial, but not more than Client.Wait, unless that is negative
 }
 
 func (e *DialError) Error() string {
@@ -126,8 +127,9 @@ const (
 const bindGrace = time.Second
 
 // Dial connects to a surface. A connection serves many requests, one after the other; requests on
-// several connections run concurrently. Dial waits for the daemon as Client.Wait allows. If it
-// fails, the error is a [*DialError] or the cause of ctx.
+// several connections run concurrently. Dial waits for the daemon as Client.Wait allows, and up to
+// a second for a socket that is missing although the daemon is ready. If it fails, the error is a
+// [*DialError] or the cause of ctx.
 func (c *Client) Dial(ctx context.Context, s Surface) (*Conn, error) {
 	path := c.Path(s)
 	begin := time.Now()

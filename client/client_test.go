@@ -189,7 +189,8 @@ func TestEmbedAndRerankByModel(t *testing.T) {
 	}
 }
 
-// A refusal has a code, and the connection can be used again afterwards.
+// A refusal has a code, and the connection can be used again afterwards. A request on a connection
+// to another surface fails.
 func TestErrors(t *testing.T) {
 	c := serve(t, `{"backends":[{"kind":"mock","name":"m","fail_first":1,"unsupported":["embed","rerank"]}]}`)
 	conn, err := c.Dial(t.Context(), client.LP)
@@ -318,8 +319,8 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-// If a daemon refuses a request and closes the connection before it has read all of it, the client
-// still gets the reason.
+// A daemon refuses a request, and closes the connection before it has read the whole request. The
+// client still gets the reason; if the daemon sends none, the client gets another error.
 func TestRefusedWhileSending(t *testing.T) {
 	dir := shortdir.New(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "infer.sock")})
@@ -391,8 +392,8 @@ func TestWaitsForReady(t *testing.T) {
 	}
 }
 
-// If the daemon is ready but a surface is missing, the client gives up after a second, even if Wait
-// is longer.
+// If the daemon is ready but a surface is missing, the client waits for a second and then gives up,
+// even if Wait is longer. The error has the time of the wait, unless Wait is 0.
 func TestMissingSurface(t *testing.T) {
 	c := serve(t, `{"surfaces":{"rerank":false},"backends":[{"kind":"mock","name":"m"}]}`)
 	if _, err := client.Collect(c.Generate(t.Context(), client.Ask("hi"))); err != nil {

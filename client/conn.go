@@ -103,7 +103,8 @@ const (
 	RerankUnsupported     Code = "rerank_unsupported"
 )
 
-// unsupported maps each surface to the code for a request that the backend does not support.
+// unsupported maps surfaces to their codes for a request that the backend does not support. The
+// others use the common code.
 var unsupported = map[Surface]Code{
 	V2: AttachmentUnsupported, LP: AttachmentUnsupported, Embed: EmbedUnsupported, Rerank: RerankUnsupported,
 }
@@ -127,7 +128,8 @@ func (c *Conn) publicError(err error) error {
 	return &Error{Code: Code(code), Message: text}
 }
 
-// wrongSurface returns the error for a request on a connection to another surface.
+// wrongSurface returns the error for a request on a connection to another surface. what is the verb
+// of the request, such as "embed".
 func (c *Conn) wrongSurface(what string) error {
 	return fmt.Errorf("a connection to %s does not %s", c.surface, what)
 }

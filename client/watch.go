@@ -77,7 +77,8 @@ func (s Status) String() string {
 var ErrGone = errors.New("the daemon has gone away")
 
 // Watch yields the capabilities of every entry, then the daemon's state, then each change. It ends
-// with an error: a [*DialError], ErrGone, the cause of ctx, or an error in a message.
+// with an error: a [*DialError], ErrGone, the cause of ctx, or that of a message that cannot be
+// read.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		conn, err := c.Dial(ctx, Admin)

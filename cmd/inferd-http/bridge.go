@@ -26,7 +26,7 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/web"
 )
 
-// Limits of the time and the memory that clients can take.
+// Limits for clients: times, bytes and connections.
 const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = time.Minute
@@ -52,8 +52,7 @@ type bridge struct {
 	salt     [16]byte
 }
 
-// bodyBytes is the caller to whom the memory for all bodies is charged, because the bridge does not
-// identify its clients.
+// bodyBytes is the only caller in the quota for bodies: the bridge does not identify its clients.
 var bodyBytes = infer.Caller{}
 
 // ServeHTTP answers a request.
@@ -99,14 +98,14 @@ func (b *bridge) models(w http.ResponseWriter, _ *http.Request) {
 	b.send(w, http.StatusOK, refhttp.AppendModels(nil, b.model))
 }
 
-// bearer returns the token of a request.
+// bearer returns the token in the Authorization header of a request, or "" if there is none.
 func bearer(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
 }
 
-// authorized reports whether a request has the token. It compares hashes, so that the time does not
-// depend on the token.
+// authorized reports whether a request has the token, or none is required. It compares hashes, so
+// that the time does not depend on the token.
 func (b *bridge) authorized(r *http.Request) bool {
 	if b.token == "" {
 		return true
@@ -116,7 +115,8 @@ func (b *bridge) authorized(r *http.Request) bool {
 }
 
 // clientOf returns the client name of a request, by which the daemon divides the bridge's share
-// fairly. Requests with the same key have the same name, which does not reveal the key.
+// fairly. Requests with the same bearer token have the same name, which does not reveal the token.
+// Without a token the name is empty.
 func (b *bridge) clientOf(r *http.Request) string {
 	key := bearer(r)
 	if key == "" {
@@ -243,7 +243,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	return &counted{Conn: nc, release: sync.OnceFunc(func() { <-l.free })}, nil
 }
 
-// Close ends Accept.
+// Close ends Accept, and closes the listener.
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()

@@ -46,9 +46,9 @@ func refusing(t *testing.T, path string) <-chan map[string]any {
 	return asked
 }
 
-// For chats the headers Inferd-Local-Only and Traceparent are passed on to the daemon. An invalid
-// Inferd-Local-Only is refused, and so is the value true for embeddings, whose socket cannot pass
-// it on.
+// For chats, the headers Inferd-Local-Only and Traceparent are passed on to the daemon. An invalid
+// Inferd-Local-Only is refused. So is the value true for embeddings: their socket cannot pass it
+// on.
 func TestLocalOnlyAndTraces(t *testing.T) {
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	dir := shortdir.New(t)

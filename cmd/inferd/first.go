@@ -73,8 +73,8 @@ func offersOf(catalog modelname.Catalog) (offers []modelname.Entry) {
 	return offers
 }
 
-// chosen returns the name of the model that an answer chooses, by its number in the list or by its
-// name. It returns "" for an empty answer.
+// chosen returns the name of the model that an answer chooses: by a number in the list, by a name,
+// or by a path, which it makes absolute. It returns "" for an empty answer.
 func chosen(offers []modelname.Entry, answer string) (name string, err error) {
 	if n, err := strconv.Atoi(answer); err == nil {
 		if n < 1 || n > len(offers) {

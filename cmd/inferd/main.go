@@ -1,6 +1,6 @@
 // Command inferd is the one local inference daemon of a machine: it keeps one copy of a model
-// loaded, and shares it over local sockets. This package parses the command line, runs the daemon,
-// and returns the outcome as an exit code.
+// loaded, and shares it over local sockets. This package parses the command line, asks for a model
+// if none is configured, runs the daemon, and returns the outcome as an exit code.
 //
 // Exit codes: 0 it was stopped, or has printed the requested information; 1 it could not start or
 // continue; 2 the command line is wrong.
