@@ -12,8 +12,8 @@ import (
 	"github.com/inferd-go/inferd/internal/caches"
 )
 
-// ollama writes a model in Ollama's layout to the user's home. Its blob, whose path is
-// returned, is named after digest.
+// ollama writes a model in Ollama's layout to the user's home, with a blob that is named after
+// digest. It returns the path of the blob.
 func (s *storeTest) ollama(name, digest string) (blob string) {
 	s.t.Helper()
 	root := filepath.Join(filepath.Dir(s.home), ".ollama", "models")

@@ -153,8 +153,8 @@ func parseUint32(s string) (uint32, error) {
 	return uint32(n), errors.Unwrap(err) // drops the name of the Go function
 }
 
-// answer prints the answer to req while it arrives, unless quiet is set. It returns the text, or
-// the text before an error.
+// answer prints the answer to req while it arrives, unless quiet is set. It returns the text; after
+// an error, the text that arrived before it.
 func (c *command) answer(req *client.Request, events iter.Seq2[client.Event, error], quiet bool) (string, error) {
 	out := &textWriter{w: c.stdout}
 	if quiet {

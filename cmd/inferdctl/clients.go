@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// clientVerb prints the settings or the program that connect a tool to the daemon, and nothing
-// else.
+// clientVerb prints the text that connects a tool to the daemon: settings or a program. With --list
+// it prints the names of the tools.
 func (c *command) clientVerb(ctx context.Context, args []string) error {
 	fs := c.flagsBut("client", "addr")
 	model := fs.String("model", "", "`name` of the model; default: the first entry that generates")
@@ -55,8 +55,9 @@ func (c *command) clientVerb(ctx context.Context, args []string) error {
 
 var errNoTCP = errors.New("the daemon has no address over TCP: start inferd with --http")
 
-// target returns the addresses of the daemon for a tool. The listener at an address of this machine
-// must belong to the current user or to root, so that no other user can collect prompts and keys.
+// target returns the addresses of the daemon for a tool: addr or, if addr is empty, the addresses
+// that the daemon reports. The listener at an address of this machine must belong to the current
+// user or to root, so that no other user can collect prompts and keys.
 func (c *command) target(ctx context.Context, tool, addr string) (setup.Target, error) {
 	to := setup.Target{Key: os.Getenv(setup.KeyVariable) != ""}
 	if addr != "" {
@@ -81,7 +82,7 @@ func (c *command) target(ctx context.Context, tool, addr string) (setup.Target, 
 	return to, nil
 }
 
-// useTCP checks an address, and sets the URL of to.
+// useTCP checks the address addr, and sets to.Base to its URL.
 func (c *command) useTCP(to *setup.Target, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -106,7 +107,7 @@ func (c *command) useTCP(to *setup.Target, addr string) error {
 }
 
 // httpOf returns the first TCP address at which a daemon serves HTTP, and the path of its HTTP
-// socket.
+// socket. Each is empty if there is none.
 func httpOf(s *client.Stats) (addr, socket string) {
 	for _, l := range s.Listeners {
 		_, err := netip.ParseAddrPort(l.Addr)

@@ -44,7 +44,7 @@ func (c *command) configVerb(_ context.Context, args []string) error {
 	return fmt.Errorf("config does not take %q: check, show or init", all[0])
 }
 
-// daemonFlags returns the settings of a daemon whose only flag is --config.
+// daemonFlags returns the settings of a daemon that has no flag but --config.
 func (c *command) daemonFlags(env paths.Env) (config.Flags, error) {
 	var args []string
 	if c.config != "" {

@@ -21,7 +21,8 @@ import (
 )
 
 // conform plays the transcripts in a folder against a daemon of any implementation. It skips and
-// counts transcripts that need another config or a socket that is missing.
+// counts transcripts that need another config, a hub of models, a socket that is missing, or a
+// half-close of a connection that cannot be half closed.
 func (c *command) conform(ctx context.Context, args []string) error {
 	set := c.flags("conform")
 	verbose := set.Bool("v", false, "print a line for each transcript")
@@ -69,8 +70,8 @@ const (
 	skipped = "skip"
 )
 
-// A tally counts transcripts by result. The last three are reasons to skip one: another config,
-// a missing socket, no half-close.
+// A tally counts transcripts by result. The last three are reasons to skip a transcript: it needs
+// another config or a hub of models, its socket is missing, or there is no half-close.
 type tally struct{ passed, failed, config, socket, half int }
 
 func (t *tally) add(other *tally) {
@@ -138,7 +139,7 @@ func (t *trial) play(ctx context.Context, script *corpus.Transcript) (result, de
 	return passed, script.About
 }
 
-// print prints the counts.
+// print prints a table of the counts, by folder.
 func (t *trial) print(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(table, "transcripts\tok\tFAIL\tanother config\tno socket\tno half-close\t\n")

@@ -71,7 +71,8 @@ func (c *command) doctor(ctx context.Context, args []string) error {
 	return nil
 }
 
-// config reads the daemon's config file. It returns nil if the other checks cannot use the file.
+// config reads the daemon's config file; an empty name means the default file. It returns nil if
+// the file is invalid or names no model.
 func (d *diagnosis) config(file string) *config.Config {
 	const label = "config"
 	var args []string
@@ -140,8 +141,8 @@ func (d *diagnosis) engine(ctx context.Context, cfg *config.Config) {
 // kinds are the kinds of backends that the daemon has, without the code that starts them.
 var kinds = []*backend.Kind{&llamacpp.Kind, &mock.Kind}
 
-// model looks for the model of an entry. If a model by name is missing from the store, that is a
-// failure only if the daemon does not pull it.
+// model looks for the model of an entry. A named model that is missing from the store is a failure
+// only if the daemon does not pull it.
 func (d *diagnosis) model(e *backend.Entry, cfg *config.Config) {
 	label := "model[" + e.Name + "]"
 	s, hasModel := e.Settings.(*llamacpp.Settings)
@@ -209,8 +210,8 @@ func (d *diagnosis) folder(dir string) {
 
 const recordLabel = "activity log"
 
-// record checks that the activity log can be written. It writes a file and removes it, since the
-// disk may be full.
+// record checks that the activity log can be written, and that other users cannot replace it. It
+// writes a file and removes it, since the disk may be full.
 func (d *diagnosis) record(dir string) {
 	if dir == "" {
 		d.ok(recordLabel, "warning: there is none without INFERD_LOG_DIR or a home")

@@ -15,8 +15,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire/admin"
 )
 
-// admin reads the backlog of the admin socket. It returns the abilities of the entries, or nil if
-// the daemon is not ready.
+// admin reports the messages that the admin socket sends to a new client. It returns the abilities
+// of the entries, or nil if the daemon cannot be reached or is not ready.
 func (d *diagnosis) admin(ctx context.Context, cl *client.Client) []infer.Abilities {
 	const label = "admin"
 	all := []infer.Abilities{}
@@ -84,7 +84,8 @@ func (d *diagnosis) watchdog() {
 	}
 }
 
-// surfaces connects to every socket that the daemon should have for its entries.
+// surfaces connects to each generation, embed and rerank socket that exists, and reports why the
+// others do not.
 func (d *diagnosis) surfaces(ctx context.Context, cl *client.Client, backends []infer.Abilities) {
 	var generates, embeds, reranks bool
 	for _, b := range backends {
@@ -139,7 +140,7 @@ func (d *diagnosis) control(ctx context.Context, cl *client.Client) {
 // manyRestarts is the number of restarts within an hour that counts as a failure.
 const manyRestarts = 3
 
-// entry reports the faults of an entry.
+// entry reports the CPU libraries and the faults of an entry.
 func (d *diagnosis) entry(b client.BackendStats) {
 	const label = "backend"
 	if b.CPUVariant != "" || b.Libraries != "" {

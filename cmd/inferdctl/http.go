@@ -53,7 +53,8 @@ func (c *command) daemon(w wait, trace func([]byte)) (daemon, error) {
 // overHTTP lists the verbs that work over HTTP.
 var overHTTP = []string{"chat", "embed", "rerank", "status", "stats", "top"}
 
-// checkHTTP returns an error if --http is given and the verb does not support it.
+// checkHTTP returns an error if --http is given, but the verb does not support it, or the address
+// of a socket is given, too.
 func (c *command) checkHTTP(verb string) error {
 	switch {
 	case c.http == "":

@@ -93,7 +93,7 @@ func TestOverHTTP(t *testing.T) {
 	}
 }
 
-// listening returns a fake daemon whose stats list HTTP on a socket and, if addr is not empty, at
+// listening returns a fake daemon. Its stats list HTTP on a socket and, if addr is not empty, at
 // addr.
 func listening(t *testing.T, addr string) *fakeDaemon {
 	t.Helper()
@@ -150,7 +150,8 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// Without a TCP address only curl can reach the daemon, over its socket.
+// Without a TCP address only curl can reach the daemon, over its socket. An address where no
+// process listens is refused, unless the system does not report listeners.
 func TestClientsWithoutTCP(t *testing.T) {
 	f := listening(t, "")
 	f.want(f.run("client", "codex"), result{2, "", "error: the daemon has no address over TCP: start inferd with --http\n"})

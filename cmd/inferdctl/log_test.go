@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/activity"
 )
 
-// logLine returns a line of a log at the given hour.
+// logLine returns a line of an activity log with the given hour and further members.
 func logLine(hour int, members string) string {
 	return fmt.Sprintf(`{"component":"activity","t":"2026-01-02T%02d:00:00.000000+00:00",%s}`, hour, members) + "\n"
 }
@@ -75,7 +75,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A line torn by a crash is left out, and is reported once.
+// Lines torn by a crash are left out, and their number is reported once.
 func TestLogTorn(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File+".1", accepted+"{\"t\":\n"+finished)
@@ -87,7 +87,8 @@ func TestLogTorn(t *testing.T) {
 		`{"user":"4002","exe":"/opt/shell","entry":"gen","model":"chain","requests":1,"input_tokens":0,"output_tokens":0,"errors":0,"gone":1}]}` + "\n", told})
 }
 
-// On a terminal, each record is one line without control characters.
+// On a terminal, log prints each record as one line without control characters, and usage prints a
+// table.
 func TestReadable(t *testing.T) {
 	f := newFake(t)
 	f.record(activity.File, finished)

@@ -1,6 +1,6 @@
-// Command inferdctl is the operator's command for inferd: it shows the daemon's state, sends
-// requests to it, controls it, and maintains the model store. To the daemon it is an ordinary
-// client of the public sockets or of HTTP.
+// Command inferdctl is the operator's command for inferd: it shows the daemon's state and its
+// activity log, sends requests to the daemon, controls and checks it, and maintains the model store.
+// To the daemon it is an ordinary client of the public sockets or of HTTP.
 //
 // Exit codes: 0 means success; 1 means that the answer is no, for example that the daemon is not
 // ready; 2 means an error, which is printed on stderr; 130 means that the command was interrupted.
@@ -88,7 +88,7 @@ func (c *command) client(w wait) *client.Client {
 	return cl
 }
 
-// surface returns the generation dialect: v1 if --addr is given and is not named like the
+// surface returns the surface for generation: v1 if --addr is given and is not named like the
 // length-prefixed socket, otherwise length-prefixed v2.
 func (c *command) surface() client.Surface {
 	if c.addr != "" {
@@ -236,7 +236,8 @@ func (c *command) flagsBut(name, own string) *flag.FlagSet {
 // errAnswered means that a flag such as --help was answered, and that the program is done.
 var errAnswered = errors.New("answered")
 
-// parse parses flags. It prints help only for a flag such as --help, not after an error.
+// parse parses flags. If they ask for help or the version, it prints that, and returns errAnswered.
+// It prints no help after an error.
 func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	help := fs.Usage
 	fs.Usage = func() {}
@@ -252,8 +253,8 @@ func (c *command) parse(fs *flag.FlagSet, args []string) error {
 	return usage.Explain(fs, err)
 }
 
-// parseVerb parses the flags of a verb, and one argument for each of names, in any order. If the
-// last name ends in "...", any number of arguments is accepted.
+// parseVerb parses the flags and the arguments of a verb, in any order, and returns the arguments:
+// one for each of names or, if the last name ends in "...", any number. It also checks --http.
 func (c *command) parseVerb(fs *flag.FlagSet, args []string, names ...string) ([]string, error) {
 	name := strings.TrimPrefix(fs.Name(), "inferdctl ")
 	fs.Usage = func() {

@@ -521,7 +521,8 @@ func TestChat(t *testing.T) {
 	}
 }
 
-// Ctrl-C closes the connection, which stops the request in the daemon, and ends the line of output.
+// Ctrl-C during an answer closes the connection, so that the daemon stops the request, and ends the
+// line of output. The exit code is 130.
 func TestInterrupt(t *testing.T) {
 	f := newFake(t)
 	hungUp := make(chan error, 1)

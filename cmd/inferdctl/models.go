@@ -15,7 +15,7 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// The objects that --json prints.
+// The objects that list, show and verify print with --json.
 type (
 	modelsJSON struct {
 		Models   []modelJSON   `json:"models"`
@@ -321,7 +321,8 @@ func (c *command) gc(ctx context.Context, args []string) error {
 	return err
 }
 
-// verify hashes the files of models. The exit code is 1 if one is damaged or missing.
+// verify hashes the files of models. The exit code is 1 if the state of a model is not ok, or if a
+// manifest is torn.
 func (c *command) verify(ctx context.Context, args []string) error {
 	fs := c.flags("verify")
 	asJSON := fs.Bool("json", false, "print JSON")

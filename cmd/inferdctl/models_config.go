@@ -98,8 +98,8 @@ func (s modelSettings) usersOf() map[string][]string {
 	return users
 }
 
-// storeVerb returns the store of the config, and the result of usersOf. Every verb that changes
-// the store calls it first.
+// storeVerb returns the store of the config, and the models of the config with the entries that use
+// them; see usersOf. Without a valid config it returns an error; see modelSettings.
 func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	settings, err := c.modelSettings()
 	if err != nil {

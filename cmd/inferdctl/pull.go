@@ -96,7 +96,7 @@ func (c *command) puller(settings modelSettings, flags pullFlags) (*pull.Puller,
 	return p, p.Environment(os.Getenv)
 }
 
-// A wantedModel is a model to pull: its name as typed, or its description in the config.
+// A wantedModel is a model to pull: its name, or its description in the config.
 type wantedModel struct {
 	typed     string
 	described pull.Wanted // used if typed is empty
@@ -110,8 +110,8 @@ func (w wantedModel) String() string {
 	return w.described.Name
 }
 
-// toPull returns the models of the config that have a source, each once. warn receives a message
-// for each model that cannot be pulled.
+// toPull returns the models of the config that have a name, or both a name and a digest, each once.
+// If the config has projectors, which are not pulled, warn receives a message about them.
 func (s modelSettings) toPull(warn func(string)) (all []wantedModel, err error) {
 	seen := make(map[string]bool)
 	add := func(model jsontext.Value) error {
@@ -237,7 +237,7 @@ type pullView interface {
 	end()
 }
 
-// A viewHandler shows what the puller logs: retries and warnings.
+// A viewHandler shows the log of the puller: retries and warnings.
 type viewHandler struct {
 	show  pullView
 	attrs []slog.Attr

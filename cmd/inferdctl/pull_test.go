@@ -114,7 +114,7 @@ func TestPullShowsNoQuery(t *testing.T) {
 	}
 }
 
-// If one model fails, the others are still pulled.
+// If one model fails, the others are still pulled. Each error names its reason.
 func TestPullFails(t *testing.T) {
 	hub, _ := hubFor(t)
 	addRepo(hub, gguf(1000, 3))

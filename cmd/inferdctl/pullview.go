@@ -44,8 +44,8 @@ func (r *rate) add(at time.Time, done uint64) float64 {
 	return 0
 }
 
-// timeLeft formats the time that the rest of a download will take. It returns an empty text if the
-// time is unknown.
+// timeLeft formats the time that rest bytes will take at perSecond bytes per second. It returns an
+// empty text if the rate is below 1.
 func timeLeft(rest uint64, perSecond float64) string {
 	if perSecond < 1 {
 		return ""
@@ -60,8 +60,8 @@ func timeLeft(rest uint64, perSecond float64) string {
 	return fmt.Sprintf("%d h %02d min left", int(t.Hours()), int(t.Minutes())%60)
 }
 
-// downloadLine formats the progress of a download. If width is not 0, the line has a bar and is
-// shorter than width columns.
+// downloadLine formats the progress of a download. If width is not 0, the line is shorter than width
+// columns, and has a bar if there is room for it.
 func downloadLine(d status.Download, perSecond float64, width int) string {
 	what := d.Name
 	if d.Parts > 1 {
@@ -162,7 +162,8 @@ func (v *plainView) end() {
 	}
 }
 
-// A jsonView prints phases as lines of JSON, with the members of the admin socket.
+// A jsonView prints phases, messages and failures as lines of JSON. Phases have the members that
+// they have on the admin socket.
 type jsonView struct {
 	out func([]byte) error // prints a line
 

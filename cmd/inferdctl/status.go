@@ -21,8 +21,9 @@ var (
 	errNoState = errors.New("the daemon does not send its state")
 )
 
-// status prints the backlog of the admin socket unchanged: the capabilities of every entry, and
-// then the state. On a terminal it also prints where the daemon listens.
+// status prints the messages that the admin socket sends to a new client, unchanged: the
+// capabilities of every entry, and then the state. On a terminal it also prints where the daemon
+// listens.
 func (c *command) status(ctx context.Context, args []string) error {
 	if _, err := c.parseVerb(c.flags("status"), args); err != nil {
 		return err

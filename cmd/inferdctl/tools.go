@@ -30,7 +30,8 @@ func (f *toolFlags) add(fs *flag.FlagSet) {
 	fs.Func("thinking", "on, off, or a limit for the `tokens` of thinking; default: as the model does", notEmpty(&f.think))
 }
 
-// notEmpty sets a flag. An empty value, such as that of an unset variable of a script, is an error.
+// notEmpty returns a function that sets a flag. An empty value, such as that of an unset variable of
+// a script, is an error.
 func notEmpty(value *string) func(string) error {
 	return func(s string) error {
 		if s == "" {
@@ -41,7 +42,7 @@ func notEmpty(value *string) func(string) error {
 	}
 }
 
-// apply copies the flags to a request.
+// apply checks the flags, reads the file with the tools, and sets the fields of a request.
 func (f *toolFlags) apply(c *command, req *client.Request) error {
 	if *f == (toolFlags{}) {
 		return nil

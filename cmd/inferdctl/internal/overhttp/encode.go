@@ -11,7 +11,8 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// Embed returns vectors as [client.Client.Embed] does.
+// Embed returns vectors as [client.Client.Embed] does, but refuses a request with a Task. Backend
+// is empty.
 func (c *Client) Embed(ctx context.Context, req *client.EmbedRequest) (*client.Embeddings, error) {
 	if req.Task != "" {
 		return nil, errors.New("--task does not go over HTTP: OpenAI's interface has no member for it")
@@ -65,7 +66,8 @@ func floats(text string) ([]float32, error) {
 	return v, nil
 }
 
-// Rerank returns a ranking as [client.Client.Rerank] does, with the model's own scores.
+// Rerank returns a ranking as [client.Client.Rerank] does, with the model's own scores. Backend is
+// empty.
 func (c *Client) Rerank(ctx context.Context, req *client.RerankRequest) (*client.Ranking, error) {
 	body := map[string]any{"query": req.Query, "documents": req.Documents, "raw_scores": true}
 	if req.Model != "" {

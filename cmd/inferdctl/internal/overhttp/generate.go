@@ -61,8 +61,9 @@ func (c *Client) generate(ctx context.Context, req *client.Request, a *answer) e
 	return nil
 }
 
-// checkIgnored returns an error if the daemon ignored a part of the request. Over HTTP it ignores
-// thinking if the model does not support that; over the sockets it refuses the request.
+// checkIgnored returns an error if the daemon ignored a part of the request. If the model does not
+// support thinking, the daemon ignores that setting over HTTP; over the sockets it refuses the
+// request.
 func checkIgnored(h http.Header) error {
 	if h.Get("Inferd-Ignored") == "" {
 		return nil
@@ -134,7 +135,8 @@ func (a *answer) read(data []byte) error {
 	return nil
 }
 
-// add yields the text of a delta, and the call that has ended before it.
+// add yields the text of a delta, and each call that has ended before it. It collects the parts of
+// the current call.
 func (a *answer) add(d *delta) {
 	if d.Reasoning != "" {
 		a.emit(client.Event{Thinking: d.Reasoning})

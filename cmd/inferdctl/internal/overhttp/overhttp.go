@@ -1,6 +1,6 @@
 // Package overhttp is a client of a daemon's HTTP interface, for the verbs of inferdctl that work
 // over HTTP. It has the methods and the types of package client, so that a verb can use either of
-// them. It uses OpenAI's dialect, and the paths for statistics and events that serve the page.
+// them. It uses OpenAI's dialect and, for the state of the daemon, the paths that the page uses.
 package overhttp
 
 import (
@@ -121,9 +121,9 @@ const (
 	maxPause = time.Second
 )
 
-// send sends a request. If the daemon does not run or is not ready, it tries again until Wait is
-// over. The caller must close the body of the response. If the daemon refuses the request, the
-// error is a [client.Error].
+// send sends a request: a GET if body is nil, otherwise a POST of body as JSON. If the daemon does
+// not run or is not ready, send tries again until Wait is over. The caller must close the body of
+// the response. If the daemon refuses the request, the error is a [client.Error].
 func (c *Client) send(ctx context.Context, path string, body any) (*http.Response, error) {
 	var text []byte
 	if body != nil {

@@ -41,7 +41,8 @@ type testDaemon struct {
 	can       infer.Abilities // of the model
 }
 
-// serve serves a bridge over TCP and a socket until the test ends.
+// serve serves a bridge over TCP and a socket until the test ends. change, if not nil, is called
+// with the bridge before.
 func serve(t *testing.T, handler infer.Handler, change func(*bridge.Bridge)) *testDaemon {
 	t.Helper()
 	h := &testDaemon{board: status.NewBoard(status.Ready{}), asked: make(chan *infer.Request, 16), can: infer.AllAbilities()}
@@ -127,7 +128,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// Tools, calls and thinking cross HTTP in both directions.
+// Tools, calls and thinking cross HTTP in both directions. A reader can leave the loop after any
+// event.
 func TestToolsAndThinking(t *testing.T) {
 	handler := infer.HandlerFunc(func(_ context.Context, _ *infer.Request, emit infer.Sink) error {
 		for _, ev := range []infer.Event{
@@ -323,7 +325,8 @@ func TestState(t *testing.T) {
 	}
 }
 
-// A refusal has the text of the daemon, and the same code as over the sockets.
+// A refusal has the same code as over the sockets. If the daemon requires a key, a request without
+// it is refused.
 func TestRefusals(t *testing.T) {
 	ask := func(c *overhttp.Client) error {
 		_, err := client.Collect(c.Generate(t.Context(), client.Ask("hi")))
@@ -358,7 +361,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// An answer of a server that is not inferd is distinguished from a refusal.
+// The error says whether the server is not inferd, its answer is invalid or breaks off, or no
+// daemon listens.
 func TestNoDaemon(t *testing.T) {
 	for name, test := range map[string]struct {
 		serve func(http.ResponseWriter, *http.Request)
@@ -396,7 +400,8 @@ func TestNoDaemon(t *testing.T) {
 	}
 }
 
-// With Wait the client waits for a daemon that does not run yet, for Wait at most.
+// With Wait the client waits for a daemon that does not run yet. If none begins to listen within
+// Wait, the client returns an error.
 func TestWait(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

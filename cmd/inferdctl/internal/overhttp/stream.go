@@ -12,8 +12,8 @@ import (
 // maxEvent bounds the bytes of an event of a stream.
 const maxEvent = 16 << 20
 
-// events yields the data of the events of a stream. It ends with the stream, or yields an error
-// and ends.
+// events yields the data of the events of a stream. It ends with the stream, even if that breaks
+// off early, or after it has yielded an error: the cause of ctx, or another error of a read.
 func events(ctx context.Context, body io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		in := bufio.NewScanner(body)

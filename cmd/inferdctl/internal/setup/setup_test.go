@@ -34,10 +34,11 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// odd is a model whose name must be quoted.
+// odd is the name of a model that must be quoted in every language.
 const odd = `it's "a$b" \ ` + "`c`"
 
-// Every text has the address and the model, has no key, and is valid in its language.
+// Every text has the address and the model, is valid in its language, and names the variable of the
+// key only if there is a key.
 func TestTexts(t *testing.T) {
 	for i, name := range all {
 		for _, model := range []string{"gen", odd} {

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
 
-// golden compares got with the content of a golden file.
+// golden compares got with the content of a golden file. With -update it writes the file first.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
@@ -245,7 +245,8 @@ func TestQuitAndSuspend(t *testing.T) {
 	}
 }
 
-// While the daemon does not answer, the old figures are hidden, and top keeps asking.
+// While the daemon does not answer, the screen shows the error in place of the old figures, and the
+// requests continue.
 func TestDaemonRestarts(t *testing.T) {
 	m := shown(100, 12, busy())
 	for _, test := range []struct {

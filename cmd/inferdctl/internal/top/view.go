@@ -17,7 +17,7 @@ import (
 	"github.com/inferd-go/inferd/client/stats"
 )
 
-// styles are those of the screen. The zero value is plain text.
+// styles are the text styles of the screen. The zero value is plain text.
 type styles struct{ title, head, bad, faint lipgloss.Style }
 
 var live = styles{
