@@ -241,8 +241,8 @@ func (a *answers) line(model, situation string, c *comparison) {
 		fmt.Sprintf("%d of %d", c.equal, c.count), fmt.Sprintf("%d of %d", c.texts, c.count), median(c.values), slices.Max(c.values), c.other, c.cached)
 }
 
-// startEntry starts a daemon with one entry, which has the model file and more settings in JSON, and
-// waits until it is ready. Other users can connect to its sockets.
+// startEntry starts a daemon with one entry for the model file, and waits until it is ready. more is
+// further members of the entry, each after a comma. Other users can connect to the v2 socket.
 func (a *answers) startEntry(file, more string) (*daemon, error) {
 	if a.exact {
 		more += `,"exact":true`

@@ -2,9 +2,9 @@ package main
 
 import "fmt"
 
-// compareAddition compares streams whose requests have an addition, such as a schema, with streams
+// compareAddition compares streams with an addition in their requests, such as a schema, with streams
 // without it. what names the addition in the report. It measures one and four streams on the same
-// server, with and without the addition in turns, and in the reverse order in every second round.
+// server, without and with the addition in turns, and in the reverse order in every second round.
 // prepare prepares a server, and returns a function that measures the rate of n streams: with the
 // addition if addition is 1, without it if addition is 0.
 func (p *peers) compareAddition(what string, prepare func(s *testServer) (rate func(n, addition int) (float64, error), err error)) error {

@@ -194,7 +194,7 @@ func (b *bench) tokenAllocations() (lp, chat float64, err error) {
 }
 
 // allocations returns the number of allocations in this process for each of the n tokens of an
-// answer. The last bytes of the answer contain end.
+// answer. serve is the server, ask the request; the last bytes of the answer contain end.
 func (b *bench) allocations(ask []byte, end string, n int, serve func(context.Context, net.Listener) error) (float64, error) {
 	ln, err := net.Listen("unix", filepath.Join(b.bin, fmt.Sprintf("tokens-%d", len(ask))))
 	if err != nil {

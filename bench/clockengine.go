@@ -114,7 +114,7 @@ func appendLatencies(latencies []time.Duration, text string, arrived int64) ([]t
 	return latencies, nil
 }
 
-// warm returns the latencies without the first ones, at most 100.
+// warm returns the latencies without the first tenth of them, but leaves out at most 100.
 func warm(latencies []time.Duration) []time.Duration { return latencies[min(100, len(latencies)/10):] }
 
 // through returns the latencies of tokens from the clock engine to a client of the daemon.

@@ -180,8 +180,8 @@ func (p *peers) competeInTurns(servers []contender, callers []backlogged) ([][]*
 	return serveInTurns(p, servers, p.rounds(), func(s *testServer) (*usage, error) { return p.compete(s, callers) })
 }
 
-// reportShares prints a measure of the shares on each server, which of computes from the tokens of
-// each caller.
+// reportShares prints a measure of the shares on each server. The function of computes it from the
+// tokens of each caller; measure is its name.
 func (p *peers) reportShares(servers []contender, results [][]*usage, what, goal, measure string, of func([]float64) float64) {
 	for i, c := range servers {
 		if i > 0 {
@@ -205,7 +205,7 @@ type usage struct {
 	all   []float64 // tokens that were computed or cached
 }
 
-// summed adds up the tokens of each caller over all rounds.
+// summed adds up the tokens of each caller over all rounds. of chooses the fresh or all tokens.
 func summed(results []*usage, of func(*usage) []float64) []float64 {
 	total := slices.Clone(of(results[0]))
 	for _, g := range results[1:] {

@@ -23,7 +23,7 @@ func (p *peers) stall() error {
 	for _, kind := range []struct {
 		servers []contender
 		note    string
-		// goals returns those for the gap and the prefill.
+		// goals returns the goals for the gap and the prefill.
 		goals func(streams int, step time.Duration) (gap, prefill string)
 		n     int
 	}{
@@ -164,8 +164,8 @@ func (p *peers) startStreams(s *testServer, n, tokens int) (end func() ([]load.O
 	return end, nil
 }
 
-// gapsWithin returns the gaps between tokens of an answer that overlap the time between from and
-// to.
+// gapsWithin returns the gaps between the tokens of each answer that overlap the time between from
+// and to.
 func gapsWithin(answers []load.Outcome, from, to load.Stamp) []time.Duration {
 	var gaps []time.Duration
 	for i := range answers {

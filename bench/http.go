@@ -115,8 +115,8 @@ func echoHTTP(path string) error {
 	return server.Serve(ln)
 }
 
-// together runs n connections at once. On each it calls ask as often as each says, one call after
-// the other.
+// together opens n connections at once. On every connection it calls ask one time after the other;
+// each is the number of calls.
 func (d *daemon) together(leaf string, n, each int, ask func(net.Conn, *bufio.Reader) error) error {
 	errs := make(chan error, n)
 	for range n {

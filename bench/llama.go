@@ -171,8 +171,8 @@ func (p *peers) ggufOf(name, built string) (string, error) {
 	return path, moveFile(temp, path)
 }
 
-// moveFile moves a file, even to another file system. The file gets its new name only when it is
-// complete.
+// moveFile copies a file, even to another file system; the caller removes the old one. The new file
+// gets its name only when it is complete.
 func moveFile(from, to string) error {
 	f, err := os.Open(from)
 	if err != nil {
@@ -193,7 +193,8 @@ func moveFile(from, to string) error {
 	return os.Rename(half.Name(), to)
 }
 
-// batchedBench returns the rate at which llama-batched-bench decodes the given number of sequences.
+// batchedBench returns the total rate at which llama-batched-bench decodes the given number of
+// sequences, each of the given number of tokens, in tokens per second.
 func (p *peers) batchedBench(model string, tokens, sequences int) (float64, error) {
 	out, err := p.tool("llama-batched-bench", "-m", model, "-c", fmt.Sprint(peerContext), "-npp", "32", "-ntg", fmt.Sprint(tokens),
 		"-npl", fmt.Sprint(sequences), "-kvu", "-t", fmt.Sprint(p.threads), "-tb", fmt.Sprint(p.threads), "--output-format", "jsonl")
@@ -215,7 +216,8 @@ func (p *peers) batchedBench(model string, tokens, sequences int) (float64, erro
 	return 0, fmt.Errorf("llama-batched-bench printed no rate of %d sequences", sequences)
 }
 
-// llamaBench returns the rate at which llama-bench prefills, in tokens per second.
+// llamaBench returns the rate at which llama-bench prefills the given number of tokens, in tokens per
+// second, as the average of several times.
 func (p *peers) llamaBench(tokens, times int) (float64, error) {
 	out, err := p.tool("llama-bench", "-m", p.model, "-p", fmt.Sprint(tokens), "-n", "0", "-r", fmt.Sprint(times),
 		"-t", fmt.Sprint(p.threads), "-o", "jsonl")

@@ -372,7 +372,7 @@ func (s *settled) add(err error) {
 	}
 }
 
-// err returns the first error, and the number of errors.
+// err returns an error with the first error and the number of errors, or nil if there is none.
 func (s *settled) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ const (
 	lpLeaf = "inferd.sock"
 )
 
-// questions has a short request for each socket.
+// questions has a short request for each socket with lines of JSON.
 var questions = map[string]string{
 	v1Leaf: `{"id":"b","messages":[{"role":"user","content":"hello"}]}` + "\n",
 	v2Leaf: `{"id":"b","messages":[{"role":"user","content":[{"type":"text","text":"hello"}]}]}` + "\n",
@@ -47,7 +47,8 @@ func (b *bench) perimeter() error {
 	return nil
 }
 
-// mocked starts a daemon with a mock that has the given settings.
+// mocked starts a daemon with a mock, and waits until it is ready. settings are members of the mock's
+// entry, args are further flags.
 func (b *bench) mocked(settings string, args ...string) (*daemon, error) {
 	f, err := os.CreateTemp(b.bin, "config-*.json")
 	if err != nil {
@@ -66,7 +67,7 @@ func (b *bench) mocked(settings string, args ...string) (*daemon, error) {
 	return d, d.waitReady()
 }
 
-// crowd checks that the answers to fifty clients at once end exactly once, and that the daemon
+// crowd counts the terminals of the answers to fifty clients at once. It then checks that the daemon
 // still answers after twenty clients have hung up during an answer and two hundred have only
 // connected.
 func (b *bench) crowd() error {

@@ -39,7 +39,7 @@ func (s subject) prose(seed uint64, n int) string {
 	return b.String()
 }
 
-// between returns the i-th of n evenly spaced numbers between from and to.
+// between returns number i of n evenly spaced numbers: number 0 is from, and number n-1 is to.
 func between(from, to, i, n int) int { return from + (to-from)*i/max(n-1, 1) }
 
 // An answered has the parts of an answer that are compared.
@@ -59,8 +59,8 @@ func (a *answers) ask(d *daemon, turns ...string) (answered, error) {
 	return a.generate(d, req, turns)
 }
 
-// generate sends a conversation to a daemon. Its turns are those of the user and the assistant,
-// alternately.
+// generate appends the turns to req, sends it to a daemon, and returns the answer. The turns are
+// those of the user and the assistant, alternately.
 func (a *answers) generate(d *daemon, req *client.Request, turns []string) (answered, error) {
 	for i, turn := range turns {
 		req.Messages = append(req.Messages, client.Text([...]client.Role{client.User, client.Assistant}[i%2], turn))
@@ -270,7 +270,8 @@ func (t *trial) engine() (*client.EngineStats, error) {
 	return stats.Backends[0].Engine, nil
 }
 
-// shot returns a request of the other user with a new prompt.
+// shot returns a request of the other user: a new prompt of in tokens, and an answer of at most out
+// tokens.
 func (t *trial) shot(in, out int) load.Shot {
 	return load.Shot{
 		Target:  load.Target{Dialect: load.V2, Path: filepath.Join(t.daemon.dir, v2Leaf)},

@@ -13,8 +13,8 @@ const declared = `[{"name":"read_file","description":"Reads a file","input_schem
 	`{"name":"run","description":"Runs a command","input_schema":{"type":"object","properties":` +
 	`{"command":{"type":"string"},"timeout_s":{"type":"number"}},"required":["command"]}}]`
 
-// tooled compares the rate of streams whose requests offer tools with that of streams without tools.
-// Both prompts have the same number of tokens.
+// tooled compares the rate of streams with tools in their requests with the rate of streams without
+// tools. Both prompts have the same number of tokens.
 func (p *peers) tooled() error {
 	return p.compareAddition("tools", func(s *testServer) (func(n, addition int) (float64, error), error) {
 		requests, err := p.alike(s)

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/frame"
 )
 
-// An inferdConn is a connection to a generation socket of inferd. It implements the wire from
-// spec/, without inferd's codecs.
+// An inferdConn is a connection to a generation socket of inferd. It reads and writes frames with
+// package frame, but implements their content from spec/, without inferd's codecs.
 type inferdConn struct {
 	dialect Dialect
 	nc      *net.UnixConn

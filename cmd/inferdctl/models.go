@@ -322,7 +322,7 @@ func (c *command) gc(ctx context.Context, args []string) error {
 }
 
 // verify hashes the files of models. The exit code is 1 if the state of a model is not ok, or if a
-// manifest is torn.
+// manifest cannot be used.
 func (c *command) verify(ctx context.Context, args []string) error {
 	fs := c.flags("verify")
 	asJSON := fs.Bool("json", false, "print JSON")

@@ -99,7 +99,7 @@ func (s modelSettings) usersOf() map[string][]string {
 }
 
 // storeVerb returns the store of the config, and the models of the config with the entries that use
-// them; see usersOf. Without a valid config it returns an error; see modelSettings.
+// them; see usersOf. A config file that is invalid, or named but missing, is an error.
 func (c *command) storeVerb() (*store.Store, map[string][]string, error) {
 	settings, err := c.modelSettings()
 	if err != nil {
