@@ -58,8 +58,8 @@ func has(t *testing.T, record, want map[string]any) {
 	}
 }
 
-// The activity log has the requests on all surfaces, with the caller, the outcome and figures. It
-// has no text of prompts or answers.
+// The activity log has the requests on the generation, embed and rerank sockets, with the caller, the
+// outcome and figures. Neither the log nor stderr has text of prompts or answers.
 func TestActivityLog(t *testing.T) {
 	const secret = "the-prompt-that-nobody-may-read"
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"m","tokens":["the-answer-that-nobody-may-read","y"]}]}`)
@@ -178,7 +178,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 }
 
 // The daemon does not start if it cannot write to the log folder. If the folder becomes unwritable
-// later, the daemon continues.
+// later, the daemon continues and counts the lost lines. It logs again as soon as it can.
 func TestActivityLogFolder(t *testing.T) {
 	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)

@@ -119,8 +119,8 @@ func pieces(text string, n int) (all []string) {
 // the model.
 var agentTemplate = strings.NewReplacer("tool | tojson", "(tool | tojson)[:200]", "{{ m.content }}", "{{ m.content[:200] }}").Replace(hermes)
 
-// With the settings that inferdctl prints, agents run a tool and finish their task. This holds with
-// the mock, and with the engine, whose model writes the call.
+// With the settings that inferdctl prints, agents run a tool and finish their task, both with the
+// mock and with the engine. The engine's model writes the call.
 func TestAgents(t *testing.T) {
 	if os.Getenv(agentsVariable) == "" {
 		t.Skip("run by make test-agents")

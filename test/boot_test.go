@@ -80,7 +80,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// Without flags other than the model, every file has its default path.
+// If only the model is given, the sockets are in the default folder, which only the user can read.
 func TestDefaults(t *testing.T) {
 	run := shortdir.New(t)
 	t.Setenv("XDG_RUNTIME_DIR", run)

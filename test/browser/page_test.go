@@ -47,8 +47,8 @@ func TestStream(t *testing.T) {
 	b.has("[role=status]", "The answer is complete.")
 }
 
-// The button Stop closes the connection, and the daemon frees the slot at once. The text so far
-// stays on the page.
+// The button Stop, or Escape in the field, ends an answer, and the daemon frees the slot. After Stop
+// the page shows that the answer was stopped.
 func TestStop(t *testing.T) {
 	d := start(t, mock(t, strings.Repeat("word ", 2000), `,"token_delay_ms":30`))
 	b := open(t, d.base)
@@ -205,8 +205,9 @@ const contrast = `(selector) => {
   return (a + 0.05) / (b + 0.05);
 }`
 
-// The page is light or dark as the system is. In both, texts have the contrast of WCAG AA. If
-// PAGE_SHOTS names a folder, the screens are written there.
+// The page is light or dark as the system is. In both, texts have the contrast of WCAG AA. With
+// reduced motion, the page has no animation. If PAGE_SHOTS names a folder, the screens are written
+// there.
 func TestLightAndDark(t *testing.T) {
 	d := start(t, mock(t, "Rayleigh scattering: short waves are scattered **more**. See [the article](https://example.org).\n\n"+
 		"| colour | wavelength |\n|---|--:|\n| blue | 450 nm |\n| red | 700 nm |\n\n```go\n// ratio of both\nfunc ratio() float64 { return math.Pow(700.0/450, 4) } // \"5.9\"\nvar s = \"blue\"\n```\n\nSo the sky is blue.", `,"thinking_tokens":["Which ","waves?"]`))

@@ -19,7 +19,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// focus presses Tab until an element with the given text or label has the focus.
+// focus presses Tab until an element with the given text or label has the focus, and checks that the
+// focus is visible.
 func (b *tab) focus(name string, options ...chromedp.KeyOption) {
 	b.t.Helper()
 	const label = `((e) => e.ariaLabel || e.innerText || e.id)(document.activeElement)`
@@ -79,7 +80,8 @@ func TestKeyboardOnly(t *testing.T) {
 	b.until("the field has the focus again", `document.activeElement.id === "draft"`)
 }
 
-// Every field and button has a name, every image has a text, and IDs are unique.
+// Every field and button has a name, every image has a text, and IDs are unique. There is one h1 and
+// one main.
 func TestNames(t *testing.T) {
 	d := start(t, mock(t, "text\n\n```go\nvar x int\n```\n", ""))
 	b := open(t, d.base)
