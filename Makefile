@@ -49,7 +49,7 @@ demo: build
 # Some packages wait more than they compute, so more of them run at once than there are cores; those that take longest
 # begin first. Without cgo, as the programs are built, the test binaries link in an eighth less CPU time. GOGC is for
 # the linker and the tests, whose heaps are small: at its default, the collector takes a tenth of their CPU time. The
-# tests need no vet of their own, because a part of the checks of the first line is all that it does.
+# tests need no vet of their own: it would repeat a part of the checks of the first line.
 slowest := ./cmd/inferd-engine/internal/engine ./internal/pull ./internal/store ./internal/bridge ./cmd/inferdctl
 
 quick: export CGO_ENABLED := 0

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// Every package documents its purpose and its limits.
+// Every package documents its purpose and its limits: its doc comment has at least two sentences.
 func TestPackagesAreDocumented(t *testing.T) {
 	for _, p := range packages(t) {
 		if len(p.GoFiles) == 0 {

@@ -217,7 +217,7 @@ func TestClientPages(t *testing.T) {
 	}
 }
 
-// The settings of agents in docs/clients/agents.md are the same as inferdctl prints.
+// The settings of agents in docs/clients/agents.md are those that inferdctl prints.
 func TestSettingsOfAgents(t *testing.T) {
 	text, err := os.ReadFile("../docs/clients/agents.md")
 	if err != nil {

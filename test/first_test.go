@@ -11,7 +11,7 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// newHome returns the home folder of a user who has no file of inferd.
+// newHome makes a home folder without files of inferd, sets HOME to it, and returns it.
 func newHome(t *testing.T) (home string) {
 	t.Helper()
 	home = shortdir.New(t)

@@ -251,7 +251,7 @@ func TestFourRunTheOthersWait(t *testing.T) {
 	}
 }
 
-// admitted waits until i+1 requests run, wait or have ended.
+// admitted waits until i+1 requests run, wait, are stalled or have ended.
 func (d *daemon) admitted(i int) {
 	d.t.Helper()
 	eventually(d.t, fmt.Sprintf("request %d is in", i), func() bool {
@@ -390,8 +390,9 @@ func checkPerson(t *testing.T, where, text string) {
 	}
 }
 
-// With a response format the answer satisfies the schema on every surface, even if max_tokens
-// limits it. The terminal frame lists stop as ignored.
+// With a response format the answer satisfies the schema, even if max_tokens limits it: over v2 in
+// both framings, with the Go client and with inferdctl. The terminal frame lists stop as ignored. v1
+// has no schemas, only grammars.
 func TestResponseFormats(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "2048")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {

@@ -1,6 +1,6 @@
 // Package test runs the real programs over real sockets: the daemon, the engine with llama.cpp and
-// generated models, and the operator's command. It does not use inferd's codecs: it implements the
-// wire from the specification.
+// generated models, the operator's command, and inferd-http. Except where it tests the Go client, it
+// does not use inferd's codecs: it implements the wire from the specification.
 package test
 
 import (
@@ -379,7 +379,8 @@ func (c *client) answer() (string, reply) {
 	}
 }
 
-// prompt returns a request with one message.
+// prompt returns a v1 request with one message of the user. more is further members, each after a
+// comma.
 func prompt(id, text, more string) string {
 	content, err := json.Marshal(text)
 	if err != nil {
@@ -388,7 +389,7 @@ func prompt(id, text, more string) string {
 	return fmt.Sprintf(`{"id":%q,"messages":[{"role":"user","content":%s}]%s}`, id, content, more)
 }
 
-// ask sends a request on a new connection, and returns the answer.
+// ask sends a request on a new connection, and returns the answer; see prompt and answer.
 func (d *daemon) ask(text, more string) (string, reply) {
 	d.t.Helper()
 	c := d.client()

@@ -86,7 +86,7 @@ func TestEndlessLine(t *testing.T) {
 	d.works()
 }
 
-// A line whose length is exactly the limit is accepted.
+// A line with exactly the greatest length is accepted.
 func TestLargestLine(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain")
 	c := d.client()
@@ -183,9 +183,9 @@ func (d *daemon) unread(id string, tokens int) *client {
 	return c
 }
 
-// Twice as many clients as there are slots never read. The next request of the same caller soon
-// gets a slot, and a request of another user gets one at once, although the write timeout is ten
-// minutes. If the clients then read, their answers are complete.
+// Twice as many clients as there are slots never read. The next request of the same caller gets a
+// slot, and so does a request of another user, although the write timeout is ten minutes. If the
+// clients then read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
 	const tokens = 1000 // more messages than the buffers of a socket hold
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")

@@ -183,8 +183,8 @@ func TestUnknownPeers(t *testing.T) {
 	})
 }
 
-// When the daemon stops, a running stream ends with an error in the form of its dialect. The activity
-// log has the user of the connection.
+// When the daemon stops, a stream without a first token is refused with the status 503. The activity
+// log has the user of the connection, and the refusal.
 func TestHTTPDrain(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
 	d.waitReady()

@@ -219,9 +219,8 @@ func dialectOf(dialect, name string) string {
 	return dialect
 }
 
-// A request whose body is cut off does not run. If the client still reads, it gets an error in the
-// form of its dialect. A client that closes the connection gets no answer, and its resources
-// become free.
+// A request with a body that is cut off does not run. If the client still reads, it gets an error in
+// the form of its dialect. If it closes the connection, its resources become free.
 func TestHTTPBodiesBreakOff(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"gen"}]}`, "--http", "127.0.0.1:0")
 	addr := d.httpAddr()

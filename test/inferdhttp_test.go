@@ -117,7 +117,7 @@ func (g *gateway) chat(more string) (status int, answer string) {
 	return g.do(http.MethodPost, "/v1/chat/completions", `{"model":"any","messages":[{"role":"user","content":"hi"}]`+more+`}`)
 }
 
-// withMessage returns a request with one message.
+// withMessage returns a chat request with one message, which is given as JSON.
 func withMessage(message string) string { return `{"model":"m","messages":[` + message + `]}` }
 
 // events returns the data of the events of a stream.
@@ -430,7 +430,8 @@ func TestGatewayStart(t *testing.T) {
 	_ = os.Unsetenv("INFERD_HTTP_TOKEN")
 }
 
-// sound returns a WAV file of a ramp of samples.
+// sound returns a WAV file of silence. rate is in samples per second, bits is the size of a sample,
+// and frames is the number of samples of each channel.
 func sound(rate, bits, channels, frames int) []byte {
 	data := make([]byte, frames*channels*bits/8)
 	var b bytes.Buffer

@@ -47,7 +47,7 @@ func tryNode(t *testing.T, name string) (folder string, ok bool) {
 }
 
 // install returns the folder of an installation. begin makes it, and makes it again when the file
-// pins has changed.
+// pins has changed. If that fails, install logs why, and reports false.
 func install(t *testing.T, kind, name, pins string, begin func(ctx context.Context, folder string) error) (folder string, ok bool) {
 	t.Helper()
 	text, err := os.ReadFile(pins)

@@ -133,7 +133,7 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
-// startIn starts a daemon whose working folder and folder of sockets is dir.
+// startIn starts a daemon with dir as its working folder and as the folder of its sockets.
 func startIn(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
 	program := filepath.Join(dir, "start")

@@ -14,7 +14,7 @@ import (
 )
 
 // servedFile starts a daemon with a copy of builtin:loop. It returns the path of the copy, and a
-// client whose request runs. It skips the test if the file system grants no leases.
+// client with a running request. It skips the test if the file system grants no leases.
 func servedFile(t *testing.T) (d *daemon, path string, running *client) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "loop.gguf")
@@ -88,7 +88,8 @@ func TestModelIsOpenedForWriting(t *testing.T) {
 	t.Logf("the writer was held for %v", held)
 }
 
-// A file that was truncated is refused with its path, and no engine maps it.
+// If the file of a served model is truncated, the entry is given up with the path of the file, and no
+// engine ends by SIGBUS.
 func TestModelIsTruncated(t *testing.T) {
 	d, path, running := servedFile(t)
 	if err := os.Truncate(path, 5000); err != nil {
@@ -130,7 +131,7 @@ func TestModelIsTruncated(t *testing.T) {
 }
 
 // If the file is open for writing from the beginning, there is no lease, and truncating the file
-// ends the engine by SIGBUS. The daemon goes on, and logs the cause.
+// ends the engine by SIGBUS. The daemon reports the cause.
 func TestModelIsTruncatedWithoutLease(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits some seconds for the writer")

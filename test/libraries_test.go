@@ -27,7 +27,8 @@ func compile(t *testing.T, path, source string) {
 	}
 }
 
-// installation returns a copy of the data folder of "make engine" that the test can change.
+// installation makes a copy of the data folder of "make engine" that the test can change, and sets
+// XDG_DATA_HOME to it. dir is the folder of the libraries in it.
 func installation(t *testing.T) (data, dir string) {
 	t.Helper()
 	data = shortdir.New(t)
@@ -183,7 +184,7 @@ func withIllegalVariants(t *testing.T) string {
 }
 
 // If the processor lacks instructions that it reports, the engine gets the next lower variant. The
-// daemon logs that once, and the next daemon avoids that variant from its start.
+// daemon logs that once for each variant, and the next daemon avoids those variants from its start.
 func TestProcessorThatLies(t *testing.T) {
 	dir, cache := withIllegalVariants(t), shortdir.New(t)
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -264,8 +265,8 @@ func TestEveryVariantLies(t *testing.T) {
 	}
 }
 
-// Programs, logs and a run folder that other users can change are refused, and the error has the
-// command that corrects it.
+// A run folder, logs, a config and programs that other users can change are refused, and so are
+// links in place of the log and the lock. The targets of the links stay empty.
 func TestGroundThatOthersCanChange(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T, dir string) []string // returns the arguments
@@ -357,7 +358,7 @@ func chmod(t *testing.T, path string, mode os.FileMode) {
 	}
 }
 
-// engineCopy copies the engine into a new folder with the given mode.
+// engineCopy copies the engine into the new folder bin of dir. mode is that of the program.
 func engineCopy(t *testing.T, dir string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(dir, "bin", "inferd-engine")

@@ -17,8 +17,8 @@ const (
 	toolsModelVariable = "INFERD_TEST_TOOLS_MODEL"
 )
 
-// Real models make a required tool call and keep to a schema, with and without tools in their
-// templates.
+// Real models make a required tool call, keep to a schema, and find the first turn of a conversation
+// in the cache, with and without tools in their templates.
 func TestRealModels(t *testing.T) {
 	for variable, generic := range map[string]bool{modelVariable: true, toolsModelVariable: false} {
 		t.Run(variable, func(t *testing.T) {
@@ -96,7 +96,8 @@ func realSchema(t *testing.T, d *daemon) {
 	t.Logf("schema: %s", got.Text)
 }
 
-// realThinking checks that a model that cannot think refuses a request for thinking.
+// realThinking checks that a model that cannot think refuses a request for thinking, but not a
+// request without it.
 func realThinking(t *testing.T, d *daemon) {
 	t.Helper()
 	req := inferd.Ask("Hello")

@@ -17,7 +17,8 @@ import (
 	"github.com/inferd-go/inferd/internal/shortdir"
 )
 
-// The service manager gets READY once every socket accepts, and not earlier.
+// The service manager gets STATUS while the daemon loads, READY once every socket accepts, and
+// STOPPING when the daemon drains.
 func TestServiceManager(t *testing.T) {
 	dir := shortdir.New(t)
 	address := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
@@ -62,7 +63,7 @@ func TestServiceManager(t *testing.T) {
 	}
 }
 
-// inferd accepts the flags in the service files.
+// inferd has the flags and the environment variables that the service files name.
 func TestServiceFiles(t *testing.T) {
 	help, err := exec.Command(filepath.Join(bin, "inferd"), "--help").Output()
 	if err != nil {

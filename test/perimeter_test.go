@@ -44,7 +44,7 @@ const oneMock = `{"backends":[{"kind":"mock","name":"m","tokens":["x","y","z"]}]
 // leaves are the names of the sockets of the surfaces.
 var leaves = []string{"infer.sock", "infer.v2.sock", "inferd.sock", "infer.embed.sock", "infer.rerank.sock"}
 
-// validRequests has a valid request for each surface.
+// validRequests has a valid request for each surface and for the control socket.
 var validRequests = map[string]string{
 	"infer.sock":        `{"id":"g","messages":[{"role":"user","content":"w"}]}`,
 	"infer.v2.sock":     `{"id":"g","messages":[{"role":"user","content":[{"type":"text","text":"w"}]}]}`,
@@ -174,7 +174,7 @@ func (d *daemon) stats() (s struct {
 	return s
 }
 
-// resources are those that an idle daemon uses.
+// resources are the resources that an idle daemon uses.
 type resources struct {
 	descriptors, goroutines int
 	memory                  int // resident bytes; they may grow a little
@@ -217,8 +217,8 @@ func (d *daemon) recovers(before resources) {
 	}
 }
 
-// TestRandomFrames sends mutated messages over 50 connections at once. Every well-formed message is
-// answered, or the connection ends with an error.
+// TestRandomFrames sends mutated messages over 50 connections at once. The daemon sends only complete
+// messages, and then works with no more resources than before.
 func TestRandomFrames(t *testing.T) {
 	d := mocked(t, oneMock, "--queue-depth", "64")
 	before := d.resources()
@@ -377,8 +377,8 @@ func TestChurn(t *testing.T) {
 	d.recovers(before)
 }
 
-// TestHalfFrames sends a message byte by byte, which is answered, and hangs up at every point
-// within a message, after which no resources remain in use.
+// TestHalfFrames sends a message byte by byte, and gets its answer. It then hangs up at every point
+// within a message, and no resources remain in use.
 func TestHalfFrames(t *testing.T) {
 	d := mocked(t, oneMock)
 	before := d.resources()

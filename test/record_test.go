@@ -63,9 +63,9 @@ func (d *daemon) counted() (all map[string]sum, busy bool) {
 	return all, stats.Running+stats.Waiting > 0
 }
 
-// recordedUsage returns the same counts from inferdctl usage. errors and gone are the numbers of
-// requests that failed and whose client hung up; withoutEntry is the number of requests without an
-// entry.
+// recordedUsage returns the same counts from inferdctl usage. errors is the number of requests that
+// failed, gone that of requests with a client that hung up, and withoutEntry that of requests without
+// an entry.
 func (d *daemon) recordedUsage() (all map[string]sum, errors, gone, withoutEntry int) {
 	d.t.Helper()
 	out, errs, code := d.ctl("--log-dir", d.logDir(), "usage", "--since", "2h")
@@ -319,7 +319,8 @@ func TestKilledWhileItWrites(t *testing.T) {
 	}
 }
 
-// A full disk fails no request, and doctor reports the lost lines.
+// A full disk fails no request, and doctor reports the lost lines. Once the disk has room, the log is
+// written again.
 func TestLogOnAFullDisk(t *testing.T) {
 	dir := shortdir.New(t)
 	write(t, filepath.Join(dir, "config.json"), oneMock)

@@ -70,9 +70,9 @@ func scripted(t *testing.T, template string) (path string) {
 		builtin.Recital{After: "<|second|>", Tokens: []string{"It is", " sunny", " there."}})
 }
 
-// recite writes the file of a model with a template like [hermes], whose markers are control
-// tokens. anchor is template code that is put where the answer begins; it writes the control token
-// that selects one of the recitals. The Skip of a recital counts from the line after that token.
+// recite writes the file of a model with a template like [hermes]; its markers are control tokens.
+// anchor is template code that is put where the answer begins; it writes the control token that
+// selects one of the recitals. The Skip of a recital counts from the line after that token.
 func recite(t *testing.T, template, anchor string, recitals ...builtin.Recital) (path string) {
 	t.Helper()
 	const begin = "{% if add_generation_prompt %}"
@@ -118,8 +118,8 @@ func v2Parts(t *testing.T, frames []map[string]any) (thoughts, text string, call
 	return thoughts, text, calls
 }
 
-// An answer with thoughts, a text and a tool call has the same parts on every surface, streamed and whole. The
-// call's result leads to the next answer.
+// An answer with thoughts, a text and a tool call has the same parts over v2 in both framings and in every dialect of
+// HTTP, streamed and whole. The call's result leads to the next answer.
 func TestScripted(t *testing.T) {
 	d := serve(t, "--model-path", scripted(t, ""), "--n-ctx", "4096")
 	for _, leaf := range []string{"infer.v2.sock", "inferd.sock"} {

@@ -124,7 +124,7 @@ func parseResponse(t *testing.T, body string) (got parsedAnswer) {
 	return got
 }
 
-// parseMessage reads a message of Anthropic's interface. Thinking has a signature.
+// parseMessage reads a message of Anthropic's interface. It checks that thinking has a signature.
 func parseMessage(t *testing.T, body string) (got parsedAnswer) {
 	t.Helper()
 	type block struct {

@@ -50,8 +50,8 @@ func (d *daemon) entries() map[string]entry {
 	return all
 }
 
-// Stats have the report of an engine, its restarts, and whether it is silent. An engine that is
-// stopped by a signal does not delay them.
+// Stats have the report of an engine, its restarts, and whether it is silent. While one engine is
+// stopped by a signal, they have the reports of the others.
 func TestStatsOfEngines(t *testing.T) {
 	d := mocked(t, `{"backends":[
 		{"kind":"llamacpp","name":"gen","model":{"builtin":"chain"},"n_ctx":256},
@@ -252,7 +252,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// On a terminal stats are a table of the terminal's width, or JSON with --json.
+// On a terminal stats are a table, or JSON with --json.
 func TestStatsOnATerminal(t *testing.T) {
 	d := mocked(t, oneMock)
 	for _, test := range []struct{ flag, begins string }{{"--json=false", "inferd "}, {"--json", `{"uptime_ms"`}} {
@@ -265,7 +265,7 @@ func TestStatsOnATerminal(t *testing.T) {
 
 var colours = regexp.MustCompile(`\x1b\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m`)
 
-// Faults are red, unless NO_COLOR is set. SIGTERM restores the terminal.
+// Faults are in colour, unless NO_COLOR is set. SIGTERM restores the terminal.
 func TestTopColours(t *testing.T) {
 	d := mocked(t, `{"backends":[{"kind":"mock","name":"fails","mid_stream_drop_after":1},{"kind":"mock","name":"fake"}]}`)
 	for range 3 {

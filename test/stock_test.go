@@ -69,8 +69,8 @@ var stockClients = []stockClient{
 	{"pydantic_client.py", "pydantic-ai", "", 7, stockConfig, true},
 }
 
-// program installs the client. It returns the program and its arguments before the address. It
-// skips the test if the installation fails.
+// program installs the client. It returns the program that runs the script, and the arguments of the
+// script after the address. It skips the test if the installation fails.
 func (c stockClient) program(t *testing.T) (program string, args []string) {
 	t.Helper()
 	ok := true

@@ -212,7 +212,8 @@ const threeModels = `{"backends":[
 	{"kind":"llamacpp","name":"emb","model":{"builtin":"embed"}},
 	{"kind":"llamacpp","name":"rank","model":{"builtin":"rerank"}}]}`
 
-// Three models, each in a process of its own, answer at the same time.
+// Three models, each in a process of its own, answer on their surfaces. The vectors have the length
+// 1, and like texts have like vectors.
 func TestThreeModels(t *testing.T) {
 	d := mocked(t, threeModels)
 	if n := len(d.engines()); n != 3 {
@@ -274,7 +275,7 @@ func TestThreeModels(t *testing.T) {
 	if len(results) != 2 || first["index"] != 1.0 || first["score"].(float64) < second["score"].(float64) {
 		t.Errorf("ranked %v", m["results"])
 	}
-	// When an engine dies, only its own requests fail.
+	// An engine that dies is replaced, and all surfaces work again.
 	for _, pid := range d.engines() {
 		kill(t, pid, syscall.SIGKILL)
 		eventually(t, "there is another engine", func() bool {
@@ -470,7 +471,8 @@ func TestHangUpWhileEncoding(t *testing.T) {
 	}
 }
 
-// Every command of inferdctl works with a running daemon.
+// The commands of inferdctl that send requests to the daemon work, and wrong ones exit with 2. doctor
+// finds no fault, except for a daemon that does not run.
 func TestCommands(t *testing.T) {
 	d := mocked(t, threeModels)
 	for _, test := range []struct {

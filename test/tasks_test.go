@@ -72,7 +72,8 @@ func TestEntryWithoutATask(t *testing.T) {
 	}
 }
 
-// both is a config with one entry that generates, embeds and reranks.
+// both is the format of a config with one entry that generates, embeds and reranks. Its argument is
+// the number of slots.
 const both = `{"backends":[{"kind":"llamacpp","name":"gen","n_slots":%d,"embed":true,"embed_pooling":"mean","rerank":true,"model":{"builtin":"loop"}}]}`
 
 // encodes sends n requests for vectors and scores, and checks the answers.
@@ -97,7 +98,7 @@ type reader struct {
 	ended  chan struct{}
 }
 
-// read reads streams until they are closed.
+// read begins to read streams, each until it is closed.
 func read(streams []*client) (all []*reader) {
 	for _, c := range streams {
 		r := &reader{client: c, ended: make(chan struct{})}

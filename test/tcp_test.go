@@ -107,7 +107,8 @@ func TestEngineHasNoKey(t *testing.T) {
 	}
 }
 
-// TCP without a key needs an explicit setting.
+// TCP without a key needs an explicit setting, and the daemon logs a warning. It refuses an address
+// that is not loopback or is in use.
 func TestTCPWithoutKey(t *testing.T) {
 	d := mocked(t, oneMock, append([]string{"--tcp-no-auth"}, tcpFlags...)...)
 	for surface, leaf := range overTCP {

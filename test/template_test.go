@@ -97,8 +97,8 @@ func (k *talk) ask(question, more string) (text, joined string, done v2Done) {
 	}
 }
 
-// On every surface, an answer of a model without a chat template ends at a marker of the next turn,
-// with the reason end of turn. It begins without white space, and the next turn finds it in the
+// Over v1 and v2, an answer of a model without a chat template ends at a marker of the next turn,
+// with the reason end of turn. It begins without white space. Over v2 the next turn finds it in the
 // cache.
 func TestNoTemplate(t *testing.T) {
 	d := untaught(t, " Hello", " there", ".", "\n", "User", ":")

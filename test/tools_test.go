@@ -33,7 +33,8 @@ func checkWeather(t *testing.T, where string, input []byte) {
 	}
 }
 
-// On every surface a model with random weights makes the required call, with valid arguments.
+// A model with random weights makes the required call: over v2 in both framings and with the Go
+// client, where the arguments are checked, and over HTTP.
 func TestTools(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:tiny", "--n-ctx", "4096")
 	if able := d.capable(); able["tools"] != true || able["tools_dialect"] != "hermes" {

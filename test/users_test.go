@@ -132,8 +132,8 @@ func (s *stranger) terminal() (m map[string]any) {
 	return m
 }
 
-// On any surface, cached prompts of a user are used for requests of the same user, even of another
-// program, and never for other users.
+// Cached prompts of a user are used for later requests of the same user, and never for requests of
+// other users.
 func TestUsersDoNotShare(t *testing.T) {
 	asRoot(t)
 	d := serve(t, "--model-path", "builtin:tiny")

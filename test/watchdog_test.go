@@ -49,7 +49,7 @@ func (d *daemon) backend() backendStats {
 	return s.Backends[0]
 }
 
-// streams starts n endless answers. It returns their clients, each of which has read a token.
+// streams starts n endless answers. It returns their clients after each has read a token.
 func (d *daemon) streams(n int) (all []*client) {
 	d.t.Helper()
 	for i := range n {
@@ -156,7 +156,7 @@ var buildWedge = sync.OnceValues(func() (engine string, err error) {
 })
 
 // wedgeable returns an engine that wedges on request, and the file that requests it. It skips the
-// test if no such engine can be built.
+// test if the tag wedge has no effect on the engine.
 func wedgeable(t *testing.T) (engine, file string) {
 	t.Helper()
 	engine, err := buildWedge()
@@ -175,7 +175,8 @@ func wedgeable(t *testing.T) (engine, file string) {
 	return engine, file
 }
 
-// wedge makes the engine wedge in its next step.
+// wedge makes the engine wedge in its next step. mode is one of those in wedge_wedge.go, such as
+// "spin"; "slow" only delays the step.
 func wedge(t *testing.T, file, mode string) {
 	t.Helper()
 	if err := os.WriteFile(file+".new", []byte(mode), 0o600); err != nil {
@@ -186,7 +187,7 @@ func wedge(t *testing.T, file, mode string) {
 	}
 }
 
-// An engine whose step does not end is replaced. The requests in that step fail, and the next
+// An engine with a step that does not end is replaced. The requests in that step fail, and the next
 // engine answers the others.
 func TestEngineWedges(t *testing.T) {
 	if testing.Short() {
@@ -409,8 +410,8 @@ func busy(t *testing.T, n int) {
 	}
 }
 
-// newCgroup makes a cgroup and moves a process into it, or skips the test. It makes the cgroup in
-// the first of the roots that has the file.
+// newCgroup makes a cgroup, moves a process into it, and returns its folder, or skips the test. It
+// makes the cgroup in the first of the roots that has the file.
 func newCgroup(t *testing.T, pid int, file string, roots ...string) string {
 	t.Helper()
 	for _, root := range roots {

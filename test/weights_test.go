@@ -101,7 +101,7 @@ func (s *hubStore) boot(config, status, phase string) (*daemon, []map[string]any
 	return d, w.until(status, phase)
 }
 
-// phases returns the phases of the entry's load, without repetitions.
+// phases returns the phases in the frames, in order, without repetitions.
 func phases(frames []map[string]any) []string {
 	var all []string
 	for _, f := range frames {
@@ -349,7 +349,7 @@ func TestBootWithABlob(t *testing.T) {
 	}
 }
 
-// inferd --model needs no config file.
+// inferd --model needs no config file. A model that cannot be found ends the start with the reason.
 func TestModelFlag(t *testing.T) {
 	s := newHubStore(t)
 	d := serve(t, "--model", "hf:O/R")
@@ -375,8 +375,8 @@ func TestModelFlag(t *testing.T) {
 	}
 }
 
-// A client of Ollama's interface pulls into the daemon's store. If the client hangs up, the received bytes are
-// kept, and the next pull continues from them. The model is not served until the config names it.
+// A client of Ollama's interface pulls into the daemon's store. If the client hangs up, the pull ends, and a later
+// pull completes the model. The model is not served until the config names it.
 func TestPullOverHTTP(t *testing.T) {
 	s := newHubStore(t)
 	d := startWith(t, `{"auto_pull":false,"backends":[{"kind":"mock","name":"gen"}]}`)
