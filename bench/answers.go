@@ -205,7 +205,7 @@ func restricted(from, folder, cpu string) (string, error) {
 // A comparison counts answers that equal those of a fresh engine.
 type comparison struct {
 	count  int       // number of answers
-	equal  int       // answers whose first value has the same bits
+	equal  int       // answers with a first value of the same bits
 	texts  int       // answers with the same text
 	other  int       // answers with another first token
 	values []float64 // differences of the first values

@@ -259,8 +259,9 @@ func (p *peers) hangUpsOf(s *testServer, goal string) error {
 	return nil
 }
 
-// hangUp sends a request whose client hangs up. free is the time from then until no request runs on
-// the server. After a second hang-up another user sends a request at once; next is its TTFT.
+// hangUp sends a request, and hangs up as the shot of leaves says. free is the time from then until no
+// request runs on the server. After a second hang-up another user sends a request at once; next is its
+// TTFT.
 func (p *peers) hangUp(s *testServer, leaves func() load.Shot) (free, next time.Duration, err error) {
 	client, err := p.caller(0, 0)
 	if err != nil {

@@ -12,7 +12,7 @@ type Daemon struct {
 	Running     int    `json:"running"`     // requests
 	Waiting     int    `json:"waiting"`     // requests in the queue
 	Parked      int    `json:"parked"`      // requests that have begun and wait for a slot; part of Waiting
-	Stalled     int    `json:"stalled"`     // requests whose client does not read
+	Stalled     int    `json:"stalled"`     // requests with a client that does not read
 	Connections int    `json:"connections"` // on all sockets
 	// UnknownPeers counts HTTP connections over TCP for which the kernel reported no user, for
 	// example because the client had already closed its end. Such a connection needs a key.

@@ -105,7 +105,8 @@ func CheckListener(at netip.AddrPort) error {
 	return nil
 }
 
-// A ListenerError means that the listener at an address belongs to a user who is not trusted.
+// A ListenerError means that the listener at an address belongs neither to the current user nor to
+// root, or that its user is unknown.
 type ListenerError struct {
 	At  netip.AddrPort
 	Why string
