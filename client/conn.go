@@ -128,8 +128,8 @@ func (c *Conn) publicError(err error) error {
 	return &Error{Code: Code(code), Message: text}
 }
 
-// wrongSurface returns the error for a request on a connection to another surface. The text of what
-// is a verb such as "embed".
+// wrongSurface returns the error for a request on a connection to another surface. The parameter
+// what names the request by a verb, such as "embed".
 func (c *Conn) wrongSurface(what string) error {
 	return fmt.Errorf("a connection to %s does not %s", c.surface, what)
 }

@@ -20,7 +20,7 @@ type Stats struct {
 type (
 	// Counts are the numbers of requests and tokens of a caller or an entry.
 	Counts = stats.Counts
-	// CallerStats are the counts of a caller: a user and an executable.
+	// CallerStats are the counts of a caller, usually a user and an executable.
 	CallerStats = stats.Caller
 	// BackendStats are the state and the counts of an entry of the daemon's config.
 	BackendStats = stats.Backend

@@ -56,7 +56,7 @@ func ParseStatus(line []byte) (Status, error) {
 }
 
 // Lifecycle reports whether s is a lifecycle state of the daemon, and not capabilities, the state
-// of a breaker, or an unknown state.
+// of a breaker or an engine, or an unknown state.
 func (s Status) Lifecycle() bool {
 	switch s.State {
 	case starting, loading, ready, restarting, draining:

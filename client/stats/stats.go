@@ -33,12 +33,12 @@ type Listener struct {
 	Addr    string `json:"addr"`    // path of a socket, name of a pipe, or address and port
 }
 
-// A Caller is a user and an executable, with their counts. Members that the kernel does not report
-// are empty.
+// A Caller is a user and an executable or, over TCP, a user or a key, with the counts of their
+// requests. Members that the kernel does not report are empty.
 type Caller struct {
 	User    string `json:"user"`    // uid
-	Program string `json:"program"` // device and inode of its executable
-	Exe     string `json:"exe"`     // path of the executable
+	Program string `json:"program"` // device and inode of its executable, or name of its key; "http" or "tcp" for TCP without a key
+	Exe     string `json:"exe"`     // path of the executable; empty over TCP
 	Counts
 	// Place is the position, from 1, of the caller's first waiting request among the first waiting
 	// requests of all flows that wait for the same entry. It is 0 if no request waits.
@@ -67,7 +67,7 @@ type Backend struct {
 	State string `json:"state"` // "ready", "loading" or "gave_up"
 	Slots int    `json:"slots"` // limit for requests that run at once
 	// Breaker is "closed"; "open" while the entry gets no requests after repeated failures; or
-	// "half_open" while one request is tried.
+	// "half_open" while one request is tried. It is empty until the daemon admits requests.
 	Breaker string `json:"breaker,omitempty"`
 	Counts
 

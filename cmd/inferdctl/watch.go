@@ -9,8 +9,8 @@ import (
 	"github.com/inferd-go/inferd/client"
 )
 
-// watch prints the states of the daemon, up to the state of --until. On a terminal it prints one
-// line that changes, otherwise the unchanged frames.
+// watch prints the messages about the daemon's state, up to the status of --until. On a terminal it
+// prints the lifecycle states as one line that changes, otherwise the unchanged messages.
 func (c *command) watch(ctx context.Context, args []string) error {
 	fs := c.flags("watch")
 	until := fs.String("until", "", "end at this `status`, such as ready; exit 1 if the daemon stops before")
