@@ -115,8 +115,8 @@ func echoHTTP(path string) error {
 	return server.Serve(ln)
 }
 
-// together opens n connections at once. On every connection it calls ask one time after the other;
-// each is the number of calls.
+// together opens n connections at once. On every connection it makes each calls of ask, one after
+// the other.
 func (d *daemon) together(leaf string, n, each int, ask func(net.Conn, *bufio.Reader) error) error {
 	errs := make(chan error, n)
 	for range n {

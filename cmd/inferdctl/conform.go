@@ -22,7 +22,7 @@ import (
 
 // conform plays the transcripts in a folder against a daemon of any implementation. It skips and
 // counts transcripts that need another config, a hub of models, a socket that is missing, or a
-// half-close of a connection that cannot be half closed.
+// half-close of a connection that has none.
 func (c *command) conform(ctx context.Context, args []string) error {
 	set := c.flags("conform")
 	verbose := set.Bool("v", false, "print a line for each transcript")
