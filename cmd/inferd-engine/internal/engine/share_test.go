@@ -281,7 +281,7 @@ func TestLongPause(t *testing.T) {
 	}
 	req.Pause.Preempted.Set(false)
 	held.Wait()
-	if s := e.Loop.Stats(); s.CachedTokens < 50 && s.PrefillTokens > 60 {
+	if s := e.Loop.Stats(); s.PrefillTokens > 20 { // the two prompts have 3 tokens, the answer had 50 before the pause
 		t.Errorf("it was read again: %+v", s)
 	}
 }
