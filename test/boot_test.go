@@ -200,7 +200,7 @@ func TestConfigErrors(t *testing.T) {
 		"an unknown kind":     {`{"backends":[{"kind":"vllm","name":"a"}]}`, []string{"backends[0].kind", "vllm"}},
 		"no kind":             {`{"backends":[{"name":"a"}]}`, []string{"backends[0].kind"}},
 		"no name":             {`{"backends":[{"kind":"mock"}]}`, []string{"backends[0].name"}},
-		"a duplicate name":    {`{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"a"}]}`, []string{"backends[1].name", "taken"}},
+		"a duplicate name":    {`{"backends":[{"kind":"mock","name":"a"},{"kind":"mock","name":"a"}]}`, []string{"backends[1].name", "an alias of an earlier entry"}},
 		"no model":            {`{"backends":[{"kind":"llamacpp","name":"a"}]}`, []string{"backends[0].model"}},
 		"an unknown built-in": {`{"backends":[{"kind":"llamacpp","name":"a","model":{"builtin":"gpt"}}]}`, []string{"backends[0].model", "gpt", "chain"}},
 		"a context of zero":   {`{"backends":[{"kind":"llamacpp","name":"a","n_ctx":0,"model":{"builtin":"chain"}}]}`, []string{"backends[0].n_ctx"}},

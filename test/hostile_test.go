@@ -230,7 +230,7 @@ func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d.workOnLoop()
 	eventually(t, "two are stalled and two have ended", func() bool {
 		s := d.stats()
-		return s.Stalled == 2 && s.Running == 0 && s.Waiting == 0
+		return s.Stalled == 2 && s.Running == 0 && s.Waiting == 0 && s.Backends[0].Requests == 3 // with that of workOnLoop
 	})
 	full := 0
 	for _, c := range nonReaders {

@@ -173,7 +173,7 @@ func TestBadSampling(t *testing.T) {
 		"too many logprobs":             {`,"logprobs":21`, "logprobs must be between 0 and 20"},
 		"an invalid grammar":            {grammar("root ::= a\nb ::= ("), "line 2, column 8"},
 		"an impossible repetition":      {grammar(`root ::= "x"{5,2}`), "at least 5 and at most 2"},
-		"a grammar that is too deep":    {grammar("root ::= " + strings.Repeat("(", 60000)), "100 parentheses"},
+		"a grammar that is too deep":    {grammar("root ::= " + strings.Repeat("(", 60000)), "parentheses nested more than 100 deep"},
 		"a grammar with a NUL":          {grammar("root ::= \"a\"\x00"), "NUL"},
 		"a grammar without a character": {grammar(`root ::= "xy" [\uD800-\uDBFF]`), "no text matches the grammar"},
 		"a grammar without a letter":    {grammar(`root ::= "xy" | [\uD800-\uDBFF]`), "xy"},
