@@ -175,6 +175,13 @@ func TestClientThatNeverReads(t *testing.T) {
 	d.workOnLoop()
 }
 
+// unreadTokens is the length of an answer with long ids: 300 KB, which the buffers of a socket do not hold, even if
+// each write has the messages of many tokens.
+const unreadTokens = 2000
+
+// longID returns an id of 120 bytes, which each message of an answer repeats.
+func longID(i int) string { return fmt.Sprintf("%0120d", i) }
+
 // unread requests a long answer on a new connection, and does not read it.
 func (d *daemon) unread(id string, tokens int) *client {
 	d.t.Helper()
@@ -187,11 +194,11 @@ func (d *daemon) unread(id string, tokens int) *client {
 // slot, and so does a request of another user, although the write timeout is ten minutes. If the
 // clients then read, their answers are complete.
 func TestClientsThatNeverRead(t *testing.T) {
-	const tokens = 1000 // more messages than the buffers of a socket hold
+	const tokens = unreadTokens
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600")
 	var nonReaders []*client
 	for i := range 8 {
-		nonReaders = append(nonReaders, d.unread(fmt.Sprint(i), tokens))
+		nonReaders = append(nonReaders, d.unread(longID(i), tokens))
 	}
 	d.workOnLoop()
 	eventually(t, "all are stalled", func() bool {
@@ -215,7 +222,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 		}
 	}
 	_ = nonReaders[0].Close()
-	has(t, d.recorded("request_gone", 1), map[string]any{"req_id": "0", "stage": "unread"})
+	has(t, d.recorded("request_gone", 1), map[string]any{"req_id": longID(0), "stage": "unread"})
 	eventually(t, "nothing is stalled", func() bool { return d.stats().Stalled == 0 })
 }
 
@@ -225,7 +232,7 @@ func TestTooManyClientsThatNeverRead(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:loop", "--n-ctx", "65536", "--write-timeout-secs", "600", "--queue-depth", "2")
 	var nonReaders []*client
 	for i := range 4 {
-		nonReaders = append(nonReaders, d.unread(fmt.Sprint(i), 1000))
+		nonReaders = append(nonReaders, d.unread(longID(i), unreadTokens))
 	}
 	d.workOnLoop()
 	eventually(t, "two are stalled and two have ended", func() bool {
