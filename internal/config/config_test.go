@@ -111,8 +111,8 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// FuzzLoad checks that Load returns, for any content of the file, a valid config or an error that
-// names the file.
+// FuzzLoad checks that Load returns, for any content of the file, a valid config, or no entries and an
+// error. The error names the file, unless it is ErrNoModel or concerns the TCP address.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(two))
 	f.Add([]byte(`{"model":{"builtin":"chain"},"n_gpu_layers":0,"engine":{"lib_dir":"x"},"colour":{"a":[1]}}`))
@@ -273,7 +273,7 @@ func TestUnknownVariables(t *testing.T) {
 	env := map[string]string{
 		"INFERD_QUEUE_DETPH": "3", "INFERD_COLOUR": "red", "INFERD_MY_KEY": "k", "INFERD_OTHER_KEY": "k", // unknown, except the last two
 		"INFERD_LOG": "info", "INFERD_LOG_DIR": "/x", "INFERD_LOG_FORMAT": "text", "INFERD_ENGINE_SHARED": "[]", "INFERD_ENGINE_LIB": "/x",
-		"INFERD_FORCE_BACKEND": "cpu", "INFERD_CLI_LOG": "x", "INFERD_HTTP_LOG": "x", "INFERD_API_KEY": "k", "INFERD_N_GPU_LAYERS": "-1", "HOME": "/home/u",
+		"INFERD_FORCE_BACKEND": "cpu", "INFERD_CLI_LOG": "x", "INFERD_HTTP_LOG": "x", "INFERD_HTTP_KEY": "k", "INFERD_API_KEY": "k", "INFERD_N_GPU_LAYERS": "-1", "HOME": "/home/u",
 	}
 	path := filepath.Join(t.TempDir(), "config.json")
 	const file = `{"listen":{"api_key_env":"INFERD_MY_KEY"},"backends":[{"kind":"mock","name":"m","api_key_env":"INFERD_OTHER_KEY"}]}`

@@ -11,10 +11,10 @@ import (
 // variablePrefix begins the name of every variable of inferd.
 const variablePrefix = "INFERD_"
 
-// environmentOnly are the variables without a flag that this release or the reference
-// implementation reads. A name that ends in * stands for every name with that prefix.
+// environmentOnly lists the variables without a flag that the programs of this release or of the
+// reference implementation read. A name that ends in * stands for every name with that prefix.
 var environmentOnly = []string{
-	"INFERD_LOG*", "INFERD_ENGINE*", "INFERD_FORCE_BACKEND", "INFERD_CLI_LOG", "INFERD_HTTP_LOG",
+	"INFERD_LOG*", "INFERD_ENGINE*", "INFERD_FORCE_BACKEND", "INFERD_CLI_LOG", "INFERD_HTTP_LOG", "INFERD_HTTP_KEY",
 }
 
 // A variable is the name of an unknown variable of the environment. near is the most similar known
