@@ -62,9 +62,9 @@ func now() int64 {
 	return t.Nano()
 }
 
-// relay measures the latency of a token from the engine's process through the daemon to a client.
-// For comparison it also reads the same engine directly: that latency is the time that the machine
-// needs to wake a process, without the daemon.
+// relay reports the latency of tokens from the engine's process through the daemon to a client. For
+// comparison it also reports the latency without the daemon, from a second process of the same engine:
+// mostly the time that the machine needs to wake a process.
 func (b *bench) relay(what, goal string, tokens int) error {
 	direct, err := b.direct(tokens)
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"text/tabwriter"
 )
 
-// Lines from which files and functions count as long.
+// Files and functions with more lines than this count as long or huge.
 const (
 	longFile     = 400
 	longFunction = 50

@@ -16,7 +16,8 @@ import (
 var mixed = flag.Int("mixed", 600, "requests to send in each case of TestMixed")
 
 // Sixteen callers send requests of all kinds to all generation sockets. Each answer ends once and
-// has only its own text, and the daemon's counts equal the usage in the answers.
+// has only its own text, and the daemon's counts agree with the usage in the answers, within a bound
+// for requests that hung up.
 func TestMixed(t *testing.T) {
 	for name, leave := range map[string]bool{"everybody stays": false, "a third leaves": true} {
 		t.Run(name, func(t *testing.T) {

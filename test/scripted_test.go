@@ -142,9 +142,10 @@ func TestScripted(t *testing.T) {
 	scriptedOverHTTP(t, d)
 }
 
-// scriptedWithin limits the tokens of answers with a tool call, where the tool allows further
-// members. As soon as the limit leaves room for the shortest call after the model's thoughts and
-// text, the call that the model writes must arrive.
+// scriptedWithin requests answers with various limits on their tokens. The input of the tool may have
+// further members. If the limit has room for the model's thoughts and text and the shortest call, the
+// model's own call must arrive. Below that limit, an answer with a required call must still have
+// exactly one call.
 func scriptedWithin(t *testing.T, d *daemon) {
 	t.Helper()
 	openTool := strings.Replace(scriptedTool, `,"additionalProperties":false`, "", 1)

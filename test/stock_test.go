@@ -14,7 +14,7 @@ import (
 // or all of them.
 const clientsVariable = "INFERD_TEST_CLIENTS"
 
-// needsClients skips the test unless make test-clients-all runs it or, if all is false, make
+// needsClients skips the test unless it is run by make test-clients-all or, if all is false, by make
 // test-clients.
 func needsClients(t *testing.T, all bool) {
 	t.Helper()

@@ -231,7 +231,8 @@ func TestEngineWedges(t *testing.T) {
 	}
 }
 
-// An engine that is slow, starved, frozen or in a debugger is not killed.
+// An engine is not killed while it is slow, starved, frozen or in a debugger, while the daemon is
+// stopped, or while clients do not read.
 func TestWatchdogSpares(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")

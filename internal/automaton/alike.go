@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Lookahead is the number of bytes for which [Automaton.Alike] looks ahead.
+// Lookahead is the length in bytes of the longest texts that [Automaton.Alike] takes into account. Alike
+// states may share a mask only if no token is longer.
 const Lookahead = 64
 
 // The states of a DFA are compared only if it has more than alikeFrom states, because otherwise that

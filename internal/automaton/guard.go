@@ -286,7 +286,8 @@ func (g *guard) open(a *Automaton, p position) bool {
 	return false
 }
 
-// remember adds a position to a set within its bound.
+// remember adds a position to a set, unless the set has mostPositions already. It makes the set if it
+// is nil.
 func remember(set *map[position]struct{}, p position) {
 	if *set == nil {
 		*set = make(map[position]struct{})

@@ -39,8 +39,9 @@ func (b *Builder) Include(g *Grammar) Rule {
 	return whole
 }
 
-// decide applies the marks Commit and Forbid to the items in out; see the package comment. end and
-// mayEnd report whether the text may end, before and after that. ok is false if the byte is refused.
+// decide applies the marks Commit and Forbid to the items in out; see the package comment. end reports
+// whether the text may end before the marks are applied, mayEnd whether it may end afterwards. ok is
+// false if the byte is refused.
 func (a *Automaton) decide(end bool) (mayEnd, ok bool) {
 	var all Mark
 	for _, it := range a.out {

@@ -96,8 +96,8 @@ func (a *Automaton) NextToken(s State, id int32) State {
 	return a.intern()
 }
 
-// Tokens calls yield for each way of a state to take a token by its id. The way takes the token id,
-// or, if other is true, any token except id.
+// Tokens calls yield for each way of a state to take a token by its id. id is the token that the way
+// takes or, if other is true, the only token that it does not take.
 func (a *Automaton) Tokens(s State, yield func(id int32, other bool)) {
 	st := &a.states[s]
 	if !st.tokens {
@@ -129,7 +129,8 @@ func (a *Automaton) push(node, stack, count int32, marks Mark) {
 	}
 }
 
-// intern closes the collected items and returns their state.
+// intern closes the collected items and returns their state. It returns [Dead] if none remains, if the
+// mark [Forbid] refuses the byte, or if there are too many; in the last case it sets a.err.
 func (a *Automaton) intern() State {
 	end := false
 	for len(a.work) > 0 {

@@ -40,8 +40,8 @@ type Bridge struct {
 	Runner *exchange.Runner
 	// Access holds the rules for clients.
 	Access Access
-	// Hosts are names of this machine in the header Host, in addition to localhost and loopback
-	// addresses.
+	// Hosts are further names that the header Host of a request may have. Localhost, names below it
+	// and loopback addresses are always allowed; other hosts are refused.
 	Hosts []string
 	// Origins are the origins of the web pages that may use the bridge, in addition to its own
 	// pages. An element is an origin, or a scheme with any name, such as chrome-extension://*.

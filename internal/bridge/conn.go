@@ -15,7 +15,7 @@ import (
 
 // A conn is a connection between net/http and the socket, with the identity of its client. net/http
 // sets some ten deadlines for a request, and reads while its handler runs, to notice a hang-up.
-// Each of the two costs more than the rest of a short answer. Therefore a conn sets deadlines on
+// Either takes more time than all other work for a short answer. Therefore a conn sets deadlines on
 // the socket only when they matter, and watches for hang-ups itself, while requests wait.
 //
 // net/http counts the time for the first header from the beginning of the connection. A conn counts
@@ -165,8 +165,8 @@ func (c *conn) refresh() error {
 // skipProbes makes reads of one byte return at once, without a byte, until the request is answered.
 // After the end of the body, net/http reads one byte while the handler runs, to notice a hang-up.
 // awaitHangUp replaces that read, for requests that wait. If the length of a body is known,
-// skipProbes may be called before the body is read, because net/http never reads a single byte of
-// it.
+// skipProbes may be called before the body is read: net/http reads such a body through a buffer, never
+// with a read of one byte.
 func (c *conn) skipProbes() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -383,7 +383,7 @@ func TestCompletionsHaveNoTemplate1247(t *testing.T) {
 	}
 }
 
-// On llama.cpp's paths a request needs no name of a model. If it names no entry that generates, the
+// On llama.cpp's paths a request need not name a model. If it names none, or none that generates, the
 // first entry that can do the task answers.
 func TestFirstModelAnswers(t *testing.T) {
 	var routed string

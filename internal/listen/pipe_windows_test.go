@@ -22,7 +22,8 @@ import (
 	"github.com/inferd-go/inferd/internal/listen"
 )
 
-// The test binary is also a client that connects, sends a line, prints "ready" and waits.
+// If the environment variable pathEnv names a pipe, the test binary is a client: it connects, sends a
+// line, prints "ready" and waits until its standard input ends.
 const pathEnv = "LISTEN_TEST_PATH"
 
 func TestMain(m *testing.M) {

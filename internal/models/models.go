@@ -101,9 +101,10 @@ func (s *Source) typed(name string) string {
 	return "ollama:" + name
 }
 
-// Open opens a model and checks its digest. If the store has a manifest of the model's name, Open
-// sends no request, and hashes the model only if it was not verified before. Open passes its phases
-// to phase; the first is [status.CheckingLocal], which comes only once.
+// Open opens a model, and checks its digest if that is known. If the store has the model with a
+// manifest, and with the digest in m, if any, Open sends no request. Files that are unchanged since
+// they were verified are not hashed again; see [store.Store.Ensure]. Open passes its phases to phase.
+// [status.CheckingLocal] comes at most once: first, unless a model of unknown digest is pulled.
 func (s *Source) Open(ctx context.Context, m backend.Model, phase func(status.Phase)) (*store.Model, error) {
 	if m.Name == "" {
 		return s.Puller.Store.Ensure(ctx, store.Ref{Path: m.Path, Builtin: m.Builtin, SHA256: m.SHA256}, phase)
@@ -169,8 +170,8 @@ func (s *Source) withoutManifest(ctx context.Context, ref store.Ref, err error, 
 }
 
 // Known returns the reference of a model, and reports whether the store has the model with a manifest.
-// The reference has the digest that the config gives, if any. The catalog's digest is used only for a
-// model that the store lacks.
+// The digest in the reference is that of the config or, if the config has none and the store lacks the
+// model, that of the catalog. The reference is zero if neither has a digest and the store lacks the model.
 func (s *Source) Known(m backend.Model) (ref store.Ref, there bool, err error) {
 	if m.SHA256 != "" {
 		return store.Ref{Name: m.Name, SHA256: m.SHA256}, s.Puller.Has(m.Name, m.SHA256), nil

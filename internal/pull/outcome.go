@@ -14,7 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/store"
 )
 
-// Errors of a request, except those of the disk and of the context.
+// Errors of a request that the connection or the content of the answer causes. [deniedError] and the
+// errors of a mismatch are below.
 var (
 	errCut     = errors.New("the connection was cut")
 	errStall   = errors.New("no byte came for too long")

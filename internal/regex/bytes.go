@@ -7,7 +7,7 @@ import (
 	"github.com/inferd-go/inferd/internal/automaton"
 )
 
-// Raw returns the strings of the language, spelt in UTF-8.
+// Raw returns an automaton for the strings of the language in UTF-8.
 func Raw(b *Budget, d *DFA) *automaton.DFA { return spell(b, d, raw) }
 
 // Quoted returns an automaton for the strings of the language as the inside of a JSON string. Each

@@ -28,8 +28,8 @@ type Notation struct {
 	// deeper inside keep theirs.
 	End func(b *automaton.Builder, kind Value, next automaton.Node) automaton.Node
 	// WrapOpen and WrapClose, if not empty, are markers that may enclose a string that is the value of a
-	// member of the outermost object. If WrapOf is not empty, a string of a finite list has them if and
-	// only if it contains a character of WrapOf. They are used only with End.
+	// member of the outermost object. If WrapOf is not empty, a string of a finite list is enclosed if
+	// and only if it contains a character of WrapOf. They are used only with End.
 	WrapOpen, WrapClose, WrapOf string
 	// WrapJSON reports that arrays and objects may have these markers, too.
 	WrapJSON bool

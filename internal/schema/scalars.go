@@ -101,7 +101,8 @@ func (e *emitter) quoted(lang *regex.DFA, next automaton.Node) automaton.Node {
 	}), next)
 }
 
-// inner returns s as the inside of a JSON string, each character in its one spelling.
+// inner returns s as the inside of a JSON string, each character in the only spelling that
+// [automaton.Builder.Text] allows.
 func inner(s string) string {
 	var out []byte
 	for i := range len(s) {

@@ -266,7 +266,8 @@ func (r *report) print(out io.Writer) {
 	}
 }
 
-// printRefused prints the keywords of refusals, the commonest first.
+// printRefused prints the number of refused schemas by keyword, or by reason if there is no keyword, the
+// commonest first.
 func (r *report) printRefused(out io.Writer) {
 	names := slices.SortedFunc(maps.Keys(r.Refused), func(x, y string) int {
 		return cmp.Or(r.Refused[y]-r.Refused[x], strings.Compare(x, y))

@@ -100,7 +100,7 @@ func (s *Supervisor) launch(ctx context.Context) (Child, error) {
 			return nil, context.Cause(ctx)
 		}
 		child, err = s.Launch(ctx, func(p status.Phase) {
-			if _, first := p.(status.CheckingLocal); !first { // every attempt begins with this phase, which has already been published
+			if _, first := p.(status.CheckingLocal); !first { // published at the first attempt
 				s.publish(p)
 			}
 		})

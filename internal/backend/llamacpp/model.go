@@ -107,8 +107,8 @@ func isSHA256(text string) bool {
 	return err == nil && len(raw) == 32 && strings.ToLower(text) == text
 }
 
-// checkNamed returns an error if an object does not describe a model of the store correctly. key is the
-// faulty member; empty means the object itself.
+// checkNamed returns an error if m, read from a JSON object, does not correctly describe a model of the
+// store. key names the faulty member; empty means the whole object.
 func checkNamed(m backend.Model) (key string, err error) {
 	if m.Name == "" {
 		return "", errors.New("one of name, path and builtin is needed")

@@ -136,8 +136,8 @@ func (a *Answer) head(dst []byte) []byte {
 	return append(dst, `,"content":[`...)
 }
 
-// turnTo begins a block of the given kind, unless the current block has that kind. It ends the
-// current block first.
+// turnTo ends the current block and begins one of the given kind, unless the current block has that
+// kind.
 func (a *Answer) turnTo(dst []byte, to kind) []byte {
 	if a.open == to {
 		return dst

@@ -37,8 +37,8 @@ func (a *Ask) IgnorePresent(members map[string]jsontext.Value) {
 	}
 }
 
-// IgnoreStops adds the stop texts to the members without effect if the request has any and also
-// constrains the format of the answer. member is the name of the member with the stop texts.
+// IgnoreStops adds member, the name of the member with the stop texts, to the members without effect, if
+// the request has stop texts and also constrains the format of the answer.
 func (a *Ask) IgnoreStops(member string) {
 	if len(a.Generate.Stop) > 0 && a.Generate.Format.Constrains() {
 		a.Ignore(member)

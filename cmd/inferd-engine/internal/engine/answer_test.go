@@ -184,8 +184,9 @@ func TestLeadingWhiteSpace(t *testing.T) {
 	}
 }
 
-// The division of an answer into tokens does not change the text: the valid bytes up to the
-// first complete stop.
+// The division of an answer into tokens changes neither its text, nor the reason for its end, nor the
+// reported stop. The text is valid UTF-8, and does not begin with white space if that is trimmed. A
+// stop is reported only if it is one of the request's.
 func TestAnswerDoesNotDependOnTokens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		alphabet := rapid.SampledFrom([]string{"a", "b", "ab", "é", "\xff", "\xe2\x82", "😀", "€", " ", "\n"})

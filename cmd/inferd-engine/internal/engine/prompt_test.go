@@ -216,8 +216,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// A request to count is refused if the prompt, or the text of its tokens to reveal, exceeds its
-// bound.
+// A request to count is refused if the prompt is too large, or if the text of its tokens is to be
+// revealed and is too large. The ids of as many tokens are revealed.
 func TestRevealIsBounded(t *testing.T) {
 	e := counting(t, "fim")
 	tokens := make([]int32, 16*256)

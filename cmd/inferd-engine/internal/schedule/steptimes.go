@@ -164,8 +164,10 @@ func (t *StepTimes) DecodeDeadline(streams int, last time.Time, urgent bool) tim
 	return last.Add(seconds(pause))
 }
 
-// decode estimates the time of a step without prompts, from steps of both kinds, alone and beside the
-// prefill worker. The mean is 0 before the first such step.
+// decode estimates the time of a step without prompts and without the prefill worker: the shortest known
+// time of such a step with at least the given number of streams, or the time beside the worker with
+// exactly that number, divided by besideFactor, if that is shorter. If neither is known, it is the time
+// alone with the nearest known number of streams. The mean is 0 if there is none.
 func (t *StepTimes) decode(streams int) Average {
 	least := fewest(t.alone, streams)
 	if beside := known(t.beside, streams).times(1 / besideFactor); least.mean == 0 || beside.mean > 0 && beside.mean < least.mean {

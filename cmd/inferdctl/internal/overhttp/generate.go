@@ -155,7 +155,7 @@ func (a *answer) add(d *delta) {
 	}
 }
 
-// endCall yields the call that is whole now, if there is one.
+// endCall yields the collected call, which is now complete, if there is one.
 func (a *answer) endCall() {
 	if call := a.call; call != nil {
 		a.call = nil
