@@ -270,8 +270,8 @@ func (t *trial) engine() (*client.EngineStats, error) {
 	return stats.Backends[0].Engine, nil
 }
 
-// shot returns a request of the other user: a new prompt of in tokens, and an answer of at most out
-// tokens.
+// shot returns a request for the stranger to send: a new prompt of in tokens, and an answer of at most
+// out tokens.
 func (t *trial) shot(in, out int) load.Shot {
 	return load.Shot{
 		Target:  load.Target{Dialect: load.V2, Path: filepath.Join(t.daemon.dir, v2Leaf)},

@@ -89,9 +89,9 @@ type rawResponse struct {
 	body   []byte
 }
 
-// onlyResponse sends text, followed by closingRequest, and returns the response to text. It returns an
-// error if there is a third response. If the first response closes the connection, it does not read
-// further.
+// onlyResponse sends text, followed by closingRequest, and returns the response to text. If that
+// response does not close the connection, onlyResponse returns an error unless exactly one more
+// follows, the response to closingRequest.
 func onlyResponse(t *testing.T, addr, text string) (got rawResponse, err error) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)

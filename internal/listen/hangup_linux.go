@@ -62,8 +62,8 @@ func (w *watch) interrupt() {
 	close(w.interrupted)
 }
 
-// poll reports whether the peer has hung up or poll(2) has failed. The runtime calls it first and
-// after each event. It queries the state, not the change, so unread bytes and an earlier half-close
+// poll reports whether the peer has hung up or poll(2) has failed. The runtime calls it once before it
+// waits, and after each event. It queries the present state, so unread bytes and an earlier half-close
 // do not hide a hang-up.
 func (w *watch) poll(fd uintptr) bool {
 	for {

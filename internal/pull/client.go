@@ -144,8 +144,8 @@ type answer struct {
 	fromPublic bool // an address in the chain was public
 }
 
-// A target is the address of a request: the beginning of a chain of redirects, or its end, to which
-// further requests are sent directly.
+// A target is the address to which a request is sent: the first of a chain of redirects, or the last,
+// so that further requests for the same content skip the redirects.
 type target struct {
 	url        *url.URL
 	cred       *credential

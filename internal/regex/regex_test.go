@@ -181,7 +181,8 @@ func inner(s string) string {
 	return string(out[1 : len(out)-1])
 }
 
-// escaped is inner with all characters beyond ASCII escaped, as by Python's json.dumps.
+// escaped is inner, but with DEL and all characters beyond ASCII as \uXXXX, as Python's json.dumps
+// writes them.
 func escaped(s string) string {
 	var b strings.Builder
 	for _, r := range s {

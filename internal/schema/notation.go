@@ -39,10 +39,11 @@ type Notation struct {
 	// Quote is the marker on both sides of all strings; the inside is raw. If it is set, names
 	// have no quotes, and there is no white space between tokens. Empty means the strings of JSON.
 	Quote string
-	// Around, if not empty, is the quotation mark on both sides of the strings of the outermost object,
-	// which are raw inside: the marks that Write adds decide where a string ends. Arrays in the outermost
-	// object, and all values within them, are then spelt as Python's repr spells them; objects in the
-	// outermost object are JSON, with JSON's words. Around is used only with Bare and without End and Quote.
+	// Around, if not empty, is the quotation mark on both sides of each value of the outermost object that
+	// is a string. The string is raw and may contain Around, so its end is found by the automaton's marks
+	// that Write adds. Arrays in the outermost object, and all values within them, are then spelt as
+	// Python's repr spells them; objects in the outermost object are JSON, with JSON's words. Around is
+	// used only with Bare and without End and Quote.
 	Around string
 	// Null, False and True are the words for these values; empty means JSON's word.
 	Null, False, True string

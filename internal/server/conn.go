@@ -181,8 +181,8 @@ func (srv *Server) untrack(c *conn) {
 	delete(srv.conns, c)
 }
 
-// close closes the listeners and the idle connections. On the other connections, each further write
-// may take lastWrite; the runner has canceled their requests.
+// close closes the listeners and the idle connections. On the other connections, on which the runner has
+// canceled the requests, the present write and each further one may take at most lastWrite.
 func (srv *Server) close() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -57,7 +57,7 @@ func (i Integer) MarshalJSONTo(e *jsontext.Encoder) error {
 	return e.WriteValue(jsontext.Value(i.String()))
 }
 
-// String returns the number, or the nearest number that fits into 64 bits.
+// String returns the number in decimal; a magnitude of more than 64 bits becomes the largest of 64 bits.
 func (i Integer) String() string {
 	text := strconv.FormatUint(i.magnitude, 10)
 	if i.negative {

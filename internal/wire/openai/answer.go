@@ -241,7 +241,8 @@ func (a *Answer) Collect(ev infer.Event) ([]byte, error) {
 	return nil, nil
 }
 
-// emptyAnswer is a number of bytes that most answers do not exceed, apart from their texts.
+// emptyAnswer is the capacity in bytes that body allocates for all but the texts; it suffices for most
+// answers.
 const emptyAnswer = 560
 
 // body returns the whole answer.

@@ -303,9 +303,9 @@ func ReadContent[T any](member, at, wrong string, content jsontext.Value, read f
 // maxIgnoredTools bounds the members without effect to which the type of a tool is added.
 const maxIgnoredTools = 64
 
-// IgnoreTool adds the type of a tool to the members without effect. The tool is omitted, because
-// another server would run it. In place of a type that is empty, too long or has unusual characters,
-// or once there are maxIgnoredTools members, it adds "tools".
+// IgnoreTool records in Ignored the type of a tool that the vendor's server would run, such as
+// web_search_20250305; the caller omits the tool. If kind is empty, too long or has other characters
+// than a-z, 0-9, _ and ., or if Ignored has maxIgnoredTools members, it records "tools" instead.
 func (a *Ask) IgnoreTool(kind string) {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '.' }
 	if kind == "" || len(kind) > maxQuoted || len(a.Ignored) >= maxIgnoredTools || strings.ContainsFunc(kind, func(r rune) bool { return !plain(r) }) {

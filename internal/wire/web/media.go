@@ -132,7 +132,7 @@ func Base64(text string) ([]byte, error) {
 	return raw, nil
 }
 
-// WAV decodes a WAV file of 16-bit samples, in base64, to mono. format must be "wav".
+// WAV decodes a WAV file of 16-bit samples, given in base64, and mixes its channels to mono. format must be "wav".
 func WAV(data, format string) (infer.Attachment, error) {
 	if format != "wav" {
 		return infer.Attachment{}, fmt.Errorf("input_audio of format %.16q is not supported: wav is", format)

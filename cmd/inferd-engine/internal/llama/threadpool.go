@@ -54,8 +54,8 @@ func SetIdlePriority() error {
 // newThreadpool makes a pool of the given number of threads; the first is the decoding thread. If bind
 // is set, and the process may use exactly one processor per thread, each thread is bound to one. The
 // kernel sometimes puts two unbound threads on one processor, where each waits for the other at every
-// operation. That lasts 50 ms beside threads of idle priority, and is permanent beside a program that
-// never sleeps.
+// operation. That lasts 50 ms if the other threads have idle priority, as those of the prefill worker,
+// and does not end by itself if they belong to a program that never sleeps.
 func newThreadpool(threads int, bind bool) (*threadpool, error) {
 	runtime.LockOSThread() // the set of processors is the thread's
 	defer runtime.UnlockOSThread()

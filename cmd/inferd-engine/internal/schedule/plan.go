@@ -281,8 +281,9 @@ func (p *planner) place(prompts []int, chunk int, running map[string]int, room i
 	return step, offload
 }
 
-// divide divides a budget of left tokens among prompts in their order, and stores the number of tokens
-// of each in feed. last is the number of tokens to leave out at the end of each prompt.
+// divide distributes a budget of tokens, left, among prompts, the first ones first, and sets feed[i] to
+// the share of sequence i. The tokens at the end of each prompt, last in number, get no share, but a
+// share is at least 1 while the budget lasts.
 func (p *planner) divide(prompts []int, left, last int, feed []int) {
 	// An eighth of the budget is divided equally, so that the longest prompt progresses, too.
 	least := max(1, left/(8*max(len(prompts), 1)))

@@ -14,8 +14,8 @@ import (
 	"github.com/inferd-go/inferd/internal/infer"
 )
 
-// recite follows tokens until one is refused, then ends the answer with the first token of each mask. It returns the
-// number of tokens that it has followed in all.
+// recite takes the tokens of script until one is refused, and then the first token of each mask until the answer ends.
+// It returns the number of tokens taken.
 func (r *run) recite(t *testing.T, script []int32) (tokens int) {
 	t.Helper()
 	for tokens < len(script) && r.answer.Try(script[tokens]) {

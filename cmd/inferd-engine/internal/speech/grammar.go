@@ -76,8 +76,8 @@ func (w *writer) behindName() *writer {
 	return &behind
 }
 
-// Grammar implements [constraint.Source]: it returns the grammar of the whole answer, and compiles the grammar of the
-// openers into s.
+// Grammar implements [constraint.Source]: it returns the grammar of the whole answer. If the answer may have openers, it
+// also builds their grammar and stores it in s.
 func (s *Speech) Grammar(model constraint.Vocabulary, budget *automaton.Budget) (*automaton.Grammar, error) {
 	if s.mayCall() || s.mayThink() || s.header() != nil {
 		g, err := s.openerGrammar(budget)
