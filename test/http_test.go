@@ -184,7 +184,7 @@ func TestUnknownPeers(t *testing.T) {
 }
 
 // When the daemon stops, a stream without a first token is refused with the status 503. The activity
-// log has the user of the connection, and the refusal.
+// log records the connection with its user, and the refusal.
 func TestHTTPDrain(t *testing.T) {
 	d := startWith(t, `{"http":{"listen":["127.0.0.1:0"]},"backends":[{"kind":"mock","name":"gen","tokens":["a","b","c"],"token_delay_ms":100000}]}`, "--drain-timeout-secs", "0")
 	d.waitReady()
@@ -216,7 +216,10 @@ func TestHTTPDrain(t *testing.T) {
 	if len(accepted) != 1 || accepted[0]["peer_uid"] != float64(os.Getuid()) || accepted[0]["transport"] != "tcp" {
 		t.Errorf("connections %v", accepted)
 	}
-	if id, _ := refused[0]["req_id"].(string); len(refused) != 1 || refused[0]["code"] != "backend_unavailable" || !strings.HasPrefix(id, "req_") {
+	if len(refused) != 1 {
+		t.Fatalf("requests %v", refused)
+	}
+	if id, _ := refused[0]["req_id"].(string); refused[0]["code"] != "backend_unavailable" || !strings.HasPrefix(id, "req_") {
 		t.Errorf("requests %v", refused)
 	}
 }

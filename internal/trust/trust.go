@@ -54,18 +54,18 @@ func (j Rule) check(path string, f Facts, parent bool) error {
 	seen := fmt.Sprintf("uid %d, mode %04o", f.UID, octal(f.Mode))
 	switch {
 	case f.UID != j.Root && f.UID != j.UID:
-		return fmt.Errorf("%s belongs to another user (%s): refused; run %q, or use another place", what, seen, fmt.Sprintf("chown %d %s", j.UID, quoted(path)))
+		return fmt.Errorf("%s belongs to another user (%s): refused; run \"%s\", or use another place", what, seen, fmt.Sprintf("chown %d %s", j.UID, quoted(path)))
 	case f.Mode&fs.ModeSymlink != 0: // the mode of a link has no meaning
 		return nil
 	case parent && f.Mode&fs.ModeSticky != 0:
 		return nil
 	case f.Mode&otherWrite != 0:
-		return fmt.Errorf("%s can be written to by every user (%s): refused; run %q", what, seen, "chmod o-w "+quoted(path))
+		return fmt.Errorf("%s can be written to by every user (%s): refused; run \"%s\"", what, seen, "chmod o-w "+quoted(path))
 	case f.Mode&groupWrite == 0:
 		return nil
 	}
 	if gid, known := j.PrimaryGroup(f.UID); !known || gid != f.GID {
-		return fmt.Errorf("%s can be written to by the group %d, which is not its owner's primary group (%s): refused; run %q", what, f.GID, seen, "chmod g-w "+quoted(path))
+		return fmt.Errorf("%s can be written to by the group %d, which is not its owner's primary group (%s): refused; run \"%s\"", what, f.GID, seen, "chmod g-w "+quoted(path))
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestNamespace(t *testing.T) {
 // The command in an error can be pasted into a shell.
 func TestPathsAreQuoted(t *testing.T) {
 	j := trust.Rule{}
-	check(t, j.Check("/a b/it's", trust.Facts{Mode: 0o666}), `chmod o-w '/a b/it'\\''s'`)
+	check(t, j.Check("/a b/it's", trust.Facts{Mode: 0o666}), `run "chmod o-w '/a b/it'\''s'"`)
 }
 
 func check(t *testing.T, err error, want string) {
