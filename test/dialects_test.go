@@ -183,8 +183,8 @@ func TestOneCaseInEveryDialect(t *testing.T) {
 	}
 }
 
-// The engine counts tokens over HTTP. If a prompt is too long, its refusal has the form of the
-// dialect.
+// Requests over HTTP to count tokens are answered by the engine. The refusal of a prompt that is too
+// long has the form of the dialect.
 func TestEngineInEveryDialect(t *testing.T) {
 	d := serve(t, "--model-path", "builtin:chain", "--n-ctx", "512")
 	if status, answer := d.overHTTP("/v1/messages/count_tokens", `{"system":"ab","messages":[{"role":"user","content":"cde"}]}`); status != http.StatusOK || !strings.HasPrefix(answer, `{"input_tokens":`) || answer == `{"input_tokens":0}` {

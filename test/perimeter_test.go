@@ -576,8 +576,8 @@ func TestEveryStringAndObject(t *testing.T) {
 	d.recovers(before)
 }
 
-// corruptions returns variants of msg: with invalid UTF-8 or a lone surrogate in each string, and with a
-// doubled first member in each object.
+// corruptions returns variants of msg, each with one defect: invalid UTF-8 or a lone surrogate in a
+// string, or an object with two members of the same name.
 func corruptions(msg string) (all []string) {
 	quoted := false
 	for i := range len(msg) {

@@ -80,7 +80,7 @@ func (d *desk) write(ctx context.Context, req *infer.Request, emit infer.Sink) e
 	return emit(&infer.Done{In: 1, Out: n})
 }
 
-// token waits until the request has run for a tick without a pause, which is the time of one token.
+// token waits until the request has run for one tick, the time of one token, without a pause.
 func (d *desk) token(ctx context.Context, pause *infer.Pause) error {
 	var preempted, stalled bool
 	changes := make(chan func(), 1000)

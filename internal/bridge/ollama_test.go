@@ -333,7 +333,8 @@ func TestShowHasCapabilities72(t *testing.T) {
 	}
 }
 
-// docker/model-runner#403: a suffix is used, or refused by name, but never ignored.
+// docker/model-runner#403: a suffix reaches the handler. If the model cannot infill, the error names the
+// suffix; it is never ignored.
 func TestSuffixIsNotIgnored403(t *testing.T) {
 	var asked infer.Generate
 	handler := infer.HandlerFunc(func(_ context.Context, req *infer.Request, emit infer.Sink) error {

@@ -25,7 +25,7 @@ type Scripted struct {
 	// Controls are control tokens besides <|bos|>, <|im_start|>, <|im_end|> and <|pad|>. llama.cpp
 	// decides by their spelling which of them end an answer.
 	Controls []string
-	// Unused are tokens of the type "unused", which no text contains.
+	// Unused are tokens of the type "unused": the tokenizer never makes them from text.
 	Unused []string
 	// Defined are tokens of the type "user-defined": they are text, and the tokenizer finds them in
 	// any text.

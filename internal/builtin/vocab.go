@@ -15,7 +15,7 @@ const (
 // commonControls are the control tokens of every model that generates.
 var commonControls = [vocabulary - beginning]string{"<|bos|>", "<|im_start|>", "<|im_end|>", "<|pad|>"}
 
-// Kinds of tokens.
+// Kinds of tokens, as in tokenizer.ggml.token_type of GGUF.
 const (
 	normalToken  int32 = 1
 	controlToken int32 = 3
@@ -71,7 +71,7 @@ type lexicon struct {
 	template string   // Jinja source; empty: the file has none
 	marks    []string // more control tokens, after commonControls
 	words    []string // tokens after the control tokens, spelt with [byteRunes]
-	unused   []string // tokens after the words that no text contains
+	unused   []string // tokens after the words: the tokenizer never makes them from text
 	defined  []string // user-defined tokens after the unused ones: the tokenizer finds them in any text
 	merges   []string // for the tokenizer, best first; without them it never yields a word
 }

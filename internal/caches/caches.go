@@ -53,7 +53,7 @@ type Env struct {
 	OllamaSystem string
 }
 
-// Limits, because folders of other tools may be large, or deep.
+// Limits of the search: folders of other tools may be large or deep.
 const (
 	maxEntries = 20_000  // in all folders of a tool
 	maxDepth   = 8       // of nested folders

@@ -5,8 +5,8 @@ import (
 	"github.com/inferd-go/inferd/internal/wire"
 )
 
-// A Journal takes the records of connections and requests, which the caller does not use again. Any
-// number of goroutines may call its methods at once, and these must not block for long.
+// A Journal takes the records of connections and requests; the caller must not use a record afterwards.
+// Any number of goroutines may call the methods at once. The methods must not block for long.
 type Journal interface {
 	Connection(c *Connection)
 	Request(r *Record)

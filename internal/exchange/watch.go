@@ -105,8 +105,9 @@ func (r *Runner) await(w *watched) {
 	rounds.set = true
 }
 
-// round begins to watch the requests that have waited for at least short. The timer stays set while
-// requests arrive in a row: setting it costs more than an empty round, because it wakes a thread.
+// round begins to watch the requests that have waited for at least short. It sets the timer again if
+// some still wait, or if one was added since the last round: otherwise the next one would have to set
+// it, which costs more than an empty round, because it wakes a thread.
 func (r *Runner) round() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

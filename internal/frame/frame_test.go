@@ -227,7 +227,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// watched is a stream that records the calls of its Limiter methods.
+// watched is a stream that records its calls: "r" is a Read, "(" and ")" are FrameActive(true) and
+// FrameActive(false); held has the arguments of Reserve.
 type watched struct {
 	io.Reader
 	calls string

@@ -580,8 +580,8 @@ func TestStatsOfAnEngineThatHasNothingToSay(t *testing.T) {
 	}
 }
 
-// A stopped engine delays no caller of Stats past its context. All callers share one query, which
-// the engine may answer late. A request that is cancelled meanwhile is never sent.
+// A stopped engine delays no caller of Stats, and no canceled request, past its context. The first
+// message that it gets is a query, and a late answer reaches a later caller.
 func TestStatsOfAStoppedEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

@@ -203,9 +203,9 @@ type message struct {
 	size   int // bytes of frames
 }
 
-// messageOf encodes r. The data of attachments is not copied. It fails with [infer.TooLarge] if r
-// exceeds the limit, and with [infer.Internal] if r cannot be encoded. It does not fail for a
-// request without a task.
+// messageOf encodes r. Data of attachments of more than inline bytes is not copied. messageOf fails with
+// [infer.TooLarge] if the JSON, or all attachments together, exceed the limit, and with
+// [infer.Internal] if r cannot be encoded. It does not fail for a request without a task.
 func messageOf(r *request) (message, error) {
 	var blobs []infer.Attachment
 	if g := r.Generate; g != nil && len(g.Attachments) > 0 {

@@ -296,7 +296,8 @@ func IsSHA256(text string) bool {
 	return err == nil && len(text) == 64 && strings.ToLower(text) == text
 }
 
-// String returns the name in its canonical spelling, which the list "asked" of a manifest contains.
+// String returns the name in its canonical spelling. The list "asked" of a manifest contains it, but
+// without the query of a web address.
 func (r Ref) String() string {
 	switch r.Kind {
 	case Plain:

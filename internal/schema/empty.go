@@ -126,8 +126,8 @@ func (c *compiler) others(o *objs, limit int) (n int) {
 	return n
 }
 
-// otherClasses returns the classes of undeclared members of o, without classes that no member can belong
-// to. It removes declared names from the names of a class, unless these are nil.
+// otherClasses returns the classes of undeclared members of o that can have members. It removes the
+// declared names from the names of each class; nil, which means any name, stays.
 func (c *compiler) otherClasses(o *objs) (out []class) {
 	var names []string
 	for _, p := range o.props {

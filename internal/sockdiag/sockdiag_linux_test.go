@@ -143,8 +143,8 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// UserOf identifies clients of other users. A user without a uid in our user namespace is unknown. The
-// test needs root.
+// UserOf identifies clients of other users. The uid 65534, which stands for users without a uid in our
+// user namespace, is unknown. The test needs root.
 func TestOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can run a client of another user")

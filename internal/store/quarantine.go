@@ -52,7 +52,8 @@ const (
 	maxSameSecond  = 1000           // limit for quarantined files of the same second
 )
 
-// mismatch moves the data to the quarantine and ends the ingest. got is the digest of the data.
+// mismatch quarantines the data, which has the digest got, and ends the ingest. It returns a
+// [MismatchError], or the error that prevented it.
 func (i *Ingest) mismatch(got string) error {
 	i.stop()
 	q := Quarantined{Name: i.state.Name, Expected: i.state.SHA256, Actual: got, Size: i.state.Total, URL: i.state.URL}

@@ -1,10 +1,12 @@
-// Package ollama is the dialect of Ollama's HTTP interface: chats, prompts, embeddings and models,
-// as requests and as the bytes of their answers. An answer is a stream of lines of JSON, unless the
-// client asks for one piece. The package determines the HTTP status of errors; package bridge handles
-// HTTP, and provides the facts about the daemon's models.
+// Package ollama is the dialect of Ollama's HTTP interface. It decodes requests for chats, prompts,
+// embeddings and models, and encodes the answers. Chats, prompts and pulls are answered with a stream
+// of lines of JSON, unless the client asks for one piece; any other answer is one object. The package
+// determines the HTTP status of errors; package bridge handles HTTP, and provides the facts about the
+// daemon's models.
 //
 // Members that would decide for all clients, such as the size of the context and the time for which
-// a model stays loaded, have no effect here. Answers list them as ignored.
+// a model stays loaded, and parameters of samplers that the engines lack, have no effect; the header
+// Inferd-Ignored names them.
 package ollama
 
 import (

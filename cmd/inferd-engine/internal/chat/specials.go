@@ -130,8 +130,9 @@ func (s *specials) guard(text string, n nonce) string {
 	return b.String()
 }
 
-// edges returns the offsets at which text begins and ends without the surrounding white space,
-// which templates trim. An offset is -1 if no spelling can cross it into other text.
+// edges returns the offsets at which text, without the surrounding white space that templates trim,
+// begins and ends. head is -1 unless the trimmed text begins with the end of a spelling or lies inside
+// one; tail is -1 unless it ends with the beginning of one. For a text inside a spelling head suffices.
 func (s *specials) edges(text string) (head, tail int) {
 	head, tail = -1, -1
 	core := strings.TrimSpace(text)

@@ -206,10 +206,10 @@ func thoughtsBesideCalls(render Render, t Traits, c Call) bool {
 	return err == nil && strings.Contains(text, answerText) == strings.Contains(alone, answerText)
 }
 
-// inText determines whether thoughts can stand in the content of a message. For that, the template must write the
-// thoughts of the last answer, even with a tool's answer behind it. inText returns ThinkingText if the template leaves
-// out older thoughts, ThinkingWritten if it writes any content unchanged behind plain (the prompt of a question), and
-// ReasoningContent if thoughts cannot stand in the content.
+// inText determines whether thoughts can stand in the content of a message. It returns ReasoningContent unless the
+// template writes the thoughts of the last answer, even with a tool's answer behind it. Then it returns ThinkingText if
+// the template leaves out older thoughts, ThinkingWritten if it keeps them and writes the content unchanged behind plain
+// (the prompt of a question), and otherwise ReasoningContent.
 func (t *Thinking) inText(render Render, traits *Traits, plain string) Thoughts {
 	if t.Begin == "" {
 		return ReasoningContent

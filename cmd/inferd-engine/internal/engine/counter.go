@@ -44,9 +44,8 @@ func (c *Counter) Run(ctx context.Context) {
 type renderer = func(*chat.Conversation) ([]chat.Segment, error)
 
 // do runs f on the counter's thread, and passes it render with a budget of CPU time. If rendering
-// exceeds the budget, do returns its error at once, but the counter is free only when f
-// returns. If ctx ends before f runs, do returns; once f runs, do waits for it, because f checks
-// ctx itself.
+// exceeds the budget, do fails at once, but the counter stays busy until f returns. If ctx ends
+// before f begins, do returns the cause; afterwards it waits for f, which checks ctx itself.
 func (c *Counter) do(ctx context.Context, render renderer, f func(renderer) (*infer.Prompt, error)) (*infer.Prompt, error) {
 	type result struct {
 		prompt *infer.Prompt
