@@ -1,7 +1,7 @@
 # make build   the programs, in bin/
 # make engine  llama.cpp's libraries, into the user's data folder
 # make demo    the programs, the libraries and a small real model, which answers a question
-# make quick   vet and the unit tests, short: no network, no daemon, half a minute on two cores
+# make quick   vet and the unit tests, short: no network, no daemon, about half a minute on two cores
 # make test    all tests, with the real engine on the built-in models
 # make browser the page in a real Chromium, if there is one; a part of make test
 # make test-clients  the SDKs of OpenAI, Anthropic and Ollama, pinned, offline; installs them once
