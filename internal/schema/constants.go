@@ -20,8 +20,7 @@ type numbers struct {
 type fixed struct {
 	numbers
 	any        *regex.DFA                  // all strings
-	reprs      reprs                       // all strings, by their quotation marks in Python
-	spelt      map[spelling]*automaton.DFA // spellings of decimals, of integers and of reprs
+	spelt      map[spelling]*automaton.DFA // spellings of decimals and of integers
 	space, gap *automaton.DFA              // white space between tokens, and after a colon
 }
 
@@ -34,17 +33,31 @@ var constants = sync.OnceValue(func() *fixed {
 	f.integers, _ = regex.Multiples(b, one) // cannot fail: 1 is small
 	f.plainInts = regex.And(b, f.canonical, f.integers)
 	f.any = regex.Any()
-	singles, _ := regex.Compile(b, "'") // cannot fail, nor can the next: the patterns are tiny
-	doubles, _ := regex.Compile(b, `"`)
-	f.reprs = newReprs(b, f.any, singles, doubles)
 	f.spelt = map[spelling]*automaton.DFA{
-		{f.decimals, spellNumber}:     regex.Raw(b, regex.JSONNumbers(b)),
-		{f.integers, spellNumber}:     regex.Raw(b, f.plainInts),
-		{f.reprs.double, spellDouble}: regex.Python(b, f.reprs.double, '"'),
-		{f.reprs.single, spellSingle}: regex.Python(b, f.reprs.single, '\''),
+		{f.decimals, spellNumber}: regex.Raw(b, regex.JSONNumbers(b)),
+		{f.integers, spellNumber}: regex.Raw(b, f.plainInts),
 	}
 	f.space, f.gap = whiteSpace()
 	return f
+})
+
+// fixedReprs holds all strings, divided by their quotation marks in Python, and their spellings.
+type fixedReprs struct {
+	reprs
+	spelt map[spelling]*automaton.DFA
+}
+
+// anyReprs returns the division of all strings. It is made at the first use, in 50 ms, and not with the
+// constants, because few notations need it.
+var anyReprs = sync.OnceValue(func() *fixedReprs {
+	b := onceBudget()
+	singles, _ := regex.Compile(b, "'") // cannot fail, nor can the next: the patterns are tiny
+	doubles, _ := regex.Compile(b, `"`)
+	r := newReprs(b, constants().any, singles, doubles)
+	return &fixedReprs{reprs: r, spelt: map[spelling]*automaton.DFA{
+		{r.double, spellDouble}: regex.Python(b, r.double, '"'),
+		{r.single, spellSingle}: regex.Python(b, r.single, '\''),
+	}}
 })
 
 // onceBudget returns a budget of a minute, with yields, for automata that are made only once.

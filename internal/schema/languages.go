@@ -40,8 +40,8 @@ func newReprs(b *regex.Budget, lang, singles, doubles *regex.DFA) reprs {
 
 // reprsOf is newReprs with a cache. It fails if the budget is exhausted.
 func (l *languages) reprsOf(lang *regex.DFA) (reprs, error) {
-	if fixed := constants(); lang == fixed.any {
-		return fixed.reprs, nil
+	if lang == constants().any {
+		return anyReprs().reprs, nil
 	}
 	r, ok := l.reprs[lang]
 	if !ok {

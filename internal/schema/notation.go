@@ -3,6 +3,7 @@ package schema
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -259,6 +260,9 @@ func (e *emitter) reprString(x strs, next automaton.Node) (automaton.Node, error
 	parts, err := e.langs.reprsOf(lang)
 	if err != nil {
 		return 0, err
+	}
+	if lang == constants().any {
+		maps.Copy(e.spelt, anyReprs().spelt)
 	}
 	var ways []automaton.Node
 	between := func(quote string, kind uint8, lang *regex.DFA) {

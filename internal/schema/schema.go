@@ -78,7 +78,6 @@ var (
 const (
 	whyNothing = "no value satisfies it"
 	whyItems   = "it has too many alternatives at one place"
-	whyLong    = "its shortest value has more than 32768 bytes"
 )
 
 // MaxShortest is the maximum length in bytes of the shortest value of a schema; a schema with only longer
@@ -124,7 +123,7 @@ func compile(source []byte, n *Notation, object bool, b *automaton.Budget) (*Sch
 	start := a.Open()
 	defer start.Close()
 	if a.Cost(start.State()) > MaxShortest {
-		return nil, RefusedError{{Why: whyLong}}
+		return nil, RefusedError{{Why: fmt.Sprintf("its shortest value has more than %d bytes", MaxShortest)}}
 	}
 	if _, ok := start.Shortest(MaxShortest); !ok {
 		return nil, RefusedError{{Why: whyItems}}
