@@ -32,7 +32,7 @@ func (i *Ingest) Commit(ctx context.Context) (Blob, error) {
 	return Blob{}, err
 }
 
-// errStopped is the error of a Commit of an ingest that has ended, or that is closed meanwhile.
+// errStopped is the error of a write or a Commit after, or beside, the end of an ingest.
 var errStopped = errors.New("the ingest has ended")
 
 // maxRehashes bounds how often the content is hashed again because another program changed it.

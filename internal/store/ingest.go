@@ -252,7 +252,7 @@ func (i *Ingest) writeAt(p []byte, off int64) (bool, error) {
 	defer i.mu.Unlock()
 	switch {
 	case i.committed || i.stopped:
-		return false, errors.New("the ingest has ended")
+		return false, errStopped
 	case i.err != nil:
 		return false, i.err
 	case off < 0:

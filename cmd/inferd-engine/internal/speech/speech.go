@@ -172,7 +172,7 @@ func (s *Speech) Digest() [sha256.Size]byte {
 		Choice     infer.ToolChoice
 		OneCall    bool
 		Format     *infer.Format
-		Place      dialect.Position
+		Position   dialect.Position
 		NoThoughts bool
 	}{s.Dialect, s.Tools, s.Choice, s.OneCall, s.Format, s.Position, s.NoThoughts})
 	if err != nil {
